@@ -1,0 +1,19 @@
+//! The wire between Sheer's parts: `sheer.v1`, the re-exported Linkerd proxy API, and the few names that every part must
+//! spell alike (verdicts, ports, headers). No logic lives here.
+
+pub mod names;
+mod verdict;
+
+pub use linkerd2_proxy_api as linkerd;
+pub use verdict::Verdict;
+
+/// `sheer.v1`: Sheer's own services and messages.
+pub mod v1 {
+    #![expect(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        reason = "generated from proto/sheer/v1, where the comments are"
+    )]
+    tonic::include_proto!("sheer.v1");
+}

@@ -1,0 +1,60 @@
+//! Names and ports that several parts must agree on. Linkerd's, where Linkerd has one.
+
+/// The proxy's outbound listener: the target of the redirection of what an application sends.
+pub const OUTBOUND_PORT: u16 = 4140;
+/// The proxy's inbound listener: the target of the redirection of what arrives at a workload.
+pub const INBOUND_PORT: u16 = 4143;
+/// Sight (tap, frames, probe), for the control plane only.
+pub const SIGHT_PORT: u16 = 4190;
+/// The proxy's admin server: `/live`, `/ready`, `/metrics`, `/proxy-log-level`, `/shutdown`.
+pub const ADMIN_PORT: u16 = 4191;
+/// The control plane's identity service.
+pub const IDENTITY_PORT: u16 = 8080;
+/// The control plane's destination service.
+pub const DESTINATION_PORT: u16 = 8086;
+/// The control plane's policy service.
+pub const POLICY_PORT: u16 = 8090;
+
+/// The user that a sidecar runs as, exempt from redirection.
+pub const PROXY_UID: u32 = 2102;
+/// Mark of the proxy's own sockets (`SO_MARK`), exempt from redirection where a second uid cannot be had: "SHEE".
+pub const PROXY_MARK: u32 = 0x5348_4545;
+
+/// ALPN of a meshed connection that starts with a transport header.
+pub const TRANSPORT_HEADER_ALPN: &[u8] = b"transport.l5d.io/v1";
+/// ALPN of HTTP/2.
+pub const H2_ALPN: &[u8] = b"h2";
+
+/// Marks HTTP/1 carried over HTTP/2 between sidecars; its value is `HTTP/1.1` or `HTTP/1.0`, and may end in `; absolute-form`.
+pub const ORIG_PROTO: &str = "l5d-orig-proto";
+/// The verified identity of the client, added by the inbound proxy for the application.
+pub const CLIENT_ID: &str = "l5d-client-id";
+/// Text of an error that a proxy, not the application, answered with.
+pub const PROXY_ERROR: &str = "l5d-proxy-error";
+/// `close` where the caller should open a new connection before it tries again.
+pub const PROXY_CONNECTION: &str = "l5d-proxy-connection";
+/// Who is at fault for a response that a proxy made up: a `Verdict`.
+pub const VERDICT: &str = "sheer-verdict";
+/// Stable reason code of a response that a proxy made up, as `failfast`.
+pub const REASON: &str = "sheer-reason";
+
+/// Ports that are never inspected unless a Service or Server says otherwise: Linkerd's defaults (SMTP, MySQL, Galera, PostgreSQL,
+/// Redis, Elasticsearch and memcached: the server speaks first, or the protocol confuses detection).
+pub const DEFAULT_OPAQUE_PORTS: &[u16] = &[25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
+
+/// Domain of cluster-local names.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+/// Namespace of the control plane, a part of every identity.
+pub const CONTROL_NAMESPACE: &str = "sheer";
+/// Audience of the workload tokens that the identity service accepts.
+pub const TOKEN_AUDIENCE: &str = "identity.l5d.io";
+
+/// DNS identity of a ServiceAccount: `SA.NS.serviceaccount.identity.CONTROL-NS.TRUST-DOMAIN`.
+pub fn dns_identity(service_account: &str, namespace: &str, control_namespace: &str, trust_domain: &str) -> String {
+    format!("{service_account}.{namespace}.serviceaccount.identity.{control_namespace}.{trust_domain}")
+}
+
+/// SPIFFE identity of a ServiceAccount: `spiffe://TRUST-DOMAIN/ns/NS/sa/SA`.
+pub fn spiffe_identity(service_account: &str, namespace: &str, trust_domain: &str) -> String {
+    format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}")
+}

@@ -1,0 +1,6 @@
+//! Pure decoders: bytes in, facts out. No I/O, no async, no panic on any input, bounded memory.
+//!
+//! Written apart from the libraries of the data path on purpose: what checks a library must share no code with it.
+
+pub mod client_hello;
+pub mod protocol;

@@ -1,0 +1,1 @@
+//! A mesh on one Linux machine, without Kubernetes.

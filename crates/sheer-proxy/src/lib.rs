@@ -1,0 +1,8 @@
+//! The data plane: a sidecar that takes a workload's traffic, secures it, spreads it, and can say what happened to it.
+//!
+//! Read [`outbound`] and [`inbound`] top to bottom to follow a request. Nothing here knows Kubernetes: what the proxy knows of
+//! services comes from [`discovery`], who it is from [`identity`].
+
+pub mod addr;
+pub mod discovery;
+pub mod error;
