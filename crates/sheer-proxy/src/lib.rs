@@ -6,3 +6,4 @@
 pub mod addr;
 pub mod discovery;
 pub mod error;
+pub mod exchange;

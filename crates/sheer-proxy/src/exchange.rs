@@ -1,0 +1,64 @@
+//! One request, carried from a server side to a client side and its response back: the heart of both data paths.
+//!
+//! The server loops (`http2::server`, `inbound::http1`) make a [`Request`] and a [`Responder`] for every request. The path
+//! decides where it goes, gets an [`Upstream`], and calls [`exchange`]. Nothing here decides: no policy, no balancing, no
+//! metrics; what happened is told once, to the [`Sink`] of the [`Observation`].
+//!
+//! * Bodies go both ways at once, chunk by chunk. A chunk is taken from one side only as the other side takes it, so the memory of
+//!   a stream is bounded by its windows, and a slow reader slows the writer.
+//! * Ends are exact: END_STREAM, trailers, interim responses, RST_STREAM and its code arrive as they were sent.
+//! * A request that had no effect comes back whole in [`Failed`], to be sent elsewhere.
+
+mod body;
+mod outcome;
+mod request;
+mod respond;
+
+pub use body::{Body, BodyIn};
+pub use outcome::{Classification, End, Observation, Outcome, Sink};
+pub use request::{Head, Origin, Request};
+pub use respond::Responder;
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+
+use crate::error::{Direction, ProxyError};
+
+/// Where a request goes: a stream that may be opened now.
+#[derive(Debug)]
+pub enum Upstream {
+    /// A connection of HTTP/2 that is ready to open a stream.
+    H2 {
+        /// Handle to the connection, after `ready()`.
+        send: h2::client::SendRequest<Bytes>,
+        /// `true` if the peer is a proxy of the mesh: HTTP/1 is then carried with `l5d-orig-proto`.
+        mesh: bool,
+    },
+}
+
+/// What an exchange has to know besides the request.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Which side of the workload, for messages.
+    pub direction: Direction,
+    /// The endpoint, for messages.
+    pub addr: SocketAddr,
+    /// Limit of a header list, and of trailers, in bytes.
+    pub header_limit: usize,
+    /// How long the response headers may take.
+    pub response_timeout: Option<Duration>,
+    /// Keep the start of the request's body until the response starts, so that [`Failed::request`] can be whole.
+    pub replay: bool,
+}
+
+/// An exchange that ended before the client saw anything of a response.
+#[derive(Debug)]
+pub struct Failed {
+    /// The request, whole again, where it may be sent elsewhere: it certainly had no effect and its body could be kept.
+    pub request: Option<Request>,
+    /// Still unused: send the request elsewhere, or [`Responder::fail`].
+    pub responder: Responder,
+    /// Why.
+    pub error: ProxyError,
+}
