@@ -7,3 +7,7 @@ pub mod addr;
 pub mod discovery;
 pub mod error;
 pub mod exchange;
+pub mod identity;
+pub mod life;
+pub mod metrics;
+pub mod settings;

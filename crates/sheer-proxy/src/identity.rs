@@ -1,0 +1,36 @@
+//! Who this proxy is: its key and certificate, and what it takes to check a peer's.
+//!
+//! The control runtime has the certificate issued and renewed and publishes [`Credentials`] snapshots; the data path reads the
+//! newest for each new connection. Old connections keep what they began with. No private key leaves this module.
+
+mod credentials;
+mod peer;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use credentials::{Credentials, MeshAlpn};
+pub use peer::{PeerError, PeerNames, peer_names};
+
+/// Handle to the newest credentials. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Identity(watch::Receiver<Option<Arc<Credentials>>>);
+
+impl Identity {
+    /// The newest credentials; none before the first certificate.
+    pub fn current(&self) -> Option<Arc<Credentials>> {
+        self.0.borrow().clone()
+    }
+
+    /// Follows the credentials: changes at every renewal.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Credentials>>> {
+        self.0.clone()
+    }
+}
+
+/// What publishes to an [`Identity`]: the renewal, or a test.
+pub fn channel() -> (watch::Sender<Option<Arc<Credentials>>>, Identity) {
+    let (sender, receiver) = watch::channel(None);
+    (sender, Identity(receiver))
+}

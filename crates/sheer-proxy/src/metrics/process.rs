@@ -1,0 +1,1 @@
+//! What the kernel says of the process itself, read at a scrape.
