@@ -4,14 +4,17 @@
 //! newest for each new connection. Old connections keep what they began with. No private key leaves this module.
 
 mod credentials;
+mod crypto;
 mod peer;
+mod verify;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use credentials::{Credentials, MeshAlpn};
+pub use credentials::{Credentials, CredentialsError, Material, MeshAlpn};
 pub use peer::{PeerError, PeerNames, peer_names};
+pub use verify::WrongPeer;
 
 /// Handle to the newest credentials. Cheap to clone.
 #[derive(Clone, Debug)]

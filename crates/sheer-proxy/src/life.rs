@@ -92,7 +92,10 @@ pub struct LifeControl {
 
 impl Default for LifeControl {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Running), in_flight: watch::Sender::new(0) }
+        Self {
+            phase: watch::Sender::new(Phase::Running),
+            in_flight: watch::Sender::new(0),
+        }
     }
 }
 
@@ -108,14 +111,19 @@ pub enum Drained {
 impl LifeControl {
     /// A handle for tasks.
     pub fn life(&self) -> Life {
-        Life { phase: self.phase.subscribe(), in_flight: self.in_flight.clone() }
+        Life {
+            phase: self.phase.subscribe(),
+            in_flight: self.in_flight.clone(),
+        }
     }
 
     /// Begins the drain, waits until nothing is in flight or `grace` is over, then stops everything.
     pub async fn drain(&self, grace: Duration) -> Drained {
         self.phase.send_modify(|phase| *phase = (*phase).max(Phase::Draining));
         let mut in_flight = self.in_flight.subscribe();
-        let clean = tokio::time::timeout(grace, in_flight.wait_for(|count| *count == 0)).await.is_ok();
+        let clean = tokio::time::timeout(grace, in_flight.wait_for(|count| *count == 0))
+            .await
+            .is_ok();
         let left = *self.in_flight.borrow();
         self.phase.send_replace(Phase::Stopped);
         if clean { Drained::Clean } else { Drained::Cut(left) }

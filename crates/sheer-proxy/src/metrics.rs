@@ -18,8 +18,7 @@ pub use cell::{Counter, Gauge, Histogram};
 pub use family::{Bounds, Family, Kind};
 pub use labels::{LabelBuilder, LabelSet, Tls, inbound_labels, outbound_labels};
 pub use path::{
-    AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, Direction, HttpMetrics, Peer, ResponseOutcome, TcpMetrics,
-    TcpOpen,
+    AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, ResponseOutcome, TcpMetrics, TcpOpen,
 };
 pub use registry::{Registry, Shard};
 pub use render::Format;

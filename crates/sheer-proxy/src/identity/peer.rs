@@ -23,9 +23,9 @@ impl PeerNames {
         self.dns.first().or(self.uris.first())
     }
 
-    /// Whether the certificate carries this very name.
+    /// Whether the certificate carries this very name (a DNS name in any case).
     pub fn contains(&self, name: &str) -> bool {
-        self.all().any(|own| &**own == name)
+        self.dns.iter().any(|own| own.eq_ignore_ascii_case(name)) || self.uris.iter().any(|own| &**own == name)
     }
 
     /// Whether a DNS name ends in these labels; an empty suffix matches every peer.
@@ -60,8 +60,10 @@ pub fn peer_names(chain: &[CertificateDer<'_>]) -> Result<PeerNames, PeerError> 
     names_at(chain, UnixTime::now())
 }
 
-fn names_at(chain: &[CertificateDer<'_>], now: UnixTime) -> Result<PeerNames, PeerError> {
-    let Some(leaf) = chain.first() else { return Ok(PeerNames::default()) };
+pub(crate) fn names_at(chain: &[CertificateDer<'_>], now: UnixTime) -> Result<PeerNames, PeerError> {
+    let Some(leaf) = chain.first() else {
+        return Ok(PeerNames::default());
+    };
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| PeerError::Unreadable)?;
     let ends = u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or(0);
     if now.as_secs() > ends.saturating_add(CLOCK_SKEW.as_secs()) {

@@ -85,7 +85,11 @@ struct Cells {
 impl Histogram {
     pub(super) fn new(bounds: &'static Bounds) -> Self {
         let buckets = (0..=bounds.micros.len()).map(|_| AtomicU64::new(0)).collect();
-        Self(Arc::new(Cells { bounds, buckets, sum_micros: AtomicU64::new(0) }))
+        Self(Arc::new(Cells {
+            bounds,
+            buckets,
+            sum_micros: AtomicU64::new(0),
+        }))
     }
 
     /// Counts one duration.

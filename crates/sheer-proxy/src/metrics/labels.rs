@@ -2,8 +2,11 @@
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
 
-use super::path::{Direction, Peer};
-use crate::discovery::{Endpoint, ObjectRef, OutboundTarget};
+use super::path::Peer;
+use crate::{
+    discovery::{Endpoint, ObjectRef, OutboundTarget},
+    error::Direction,
+};
 
 /// Labels of a series as they stand between the braces: `direction="inbound",tls="true"`. Names are unique and valid, values escaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -22,7 +25,9 @@ impl LabelSet {
 
     /// A builder that starts with this set.
     pub fn to_builder(&self) -> LabelBuilder {
-        LabelBuilder { text: self.0.to_string() }
+        LabelBuilder {
+            text: self.0.to_string(),
+        }
     }
 
     /// The text between the braces.
@@ -130,7 +135,10 @@ impl LabelBuilder {
 
 /// Prometheus allows `[a-zA-Z_][a-zA-Z0-9_]*`.
 fn valid_name(name: &str) -> String {
-    let mut valid: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    let mut valid: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' })
+        .collect();
     if !valid.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         valid.insert(0, '_');
     }
@@ -164,16 +172,23 @@ impl LabelBuilder {
             Tls::Mutual(id) => self.label("tls", "true").label_if(id_label, id),
             Tls::Opaque => self.label("tls", "opaque"),
             Tls::Loopback => self.label("tls", "no_identity").label("no_tls_reason", "loopback"),
-            Tls::NotProvided => {
-                self.label("tls", "no_identity").label("no_tls_reason", "not_provided_by_service_discovery")
-            }
-            Tls::NoClientHello => self.label("tls", "no_identity").label("no_tls_reason", "no_tls_from_remote"),
+            Tls::NotProvided => self
+                .label("tls", "no_identity")
+                .label("no_tls_reason", "not_provided_by_service_discovery"),
+            Tls::NoClientHello => self
+                .label("tls", "no_identity")
+                .label("no_tls_reason", "no_tls_from_remote"),
         }
     }
 }
 
 /// Labels of what goes to one endpoint: `direction`, `peer`, `target_*`, `tls`, `parent_*`, `backend_*` and the endpoint's own `dst_*`.
-pub fn outbound_labels(target: &OutboundTarget, backend: Option<&ObjectRef>, endpoint: &Endpoint, tls: Tls<'_>) -> LabelSet {
+pub fn outbound_labels(
+    target: &OutboundTarget,
+    backend: Option<&ObjectRef>,
+    endpoint: &Endpoint,
+    tls: Tls<'_>,
+) -> LabelSet {
     let mut labels = LabelSet::builder()
         .label("direction", Direction::Outbound.as_str())
         .label("peer", Peer::Dst.as_str())
@@ -215,7 +230,11 @@ mod tests {
     /// A control plane may send a label twice under names that become the same: the page must stay valid.
     #[test]
     fn first_of_a_name_wins() {
-        let labels = LabelSet::builder().label("a", "1\",b=\"2").label("b", "3").label("a", "4").build();
+        let labels = LabelSet::builder()
+            .label("a", "1\",b=\"2")
+            .label("b", "3")
+            .label("a", "4")
+            .build();
         assert_eq!(labels.as_str(), r#"a="1\",b=\"2",b="3""#);
         assert_eq!(labels.with("b", "5"), labels);
         assert_eq!(labels.with("c", "6").as_str(), r#"a="1\",b=\"2",b="3",c="6""#);
@@ -223,7 +242,11 @@ mod tests {
 
     #[test]
     fn values_that_end_in_a_backslash_do_not_hide_the_next_name() {
-        let labels = LabelSet::builder().label("a", "\\").label("b", "1").label("b", "2").build();
+        let labels = LabelSet::builder()
+            .label("a", "\\")
+            .label("b", "1")
+            .label("b", "2")
+            .build();
         assert_eq!(labels.as_str(), r#"a="\\",b="1""#);
     }
 }

@@ -10,25 +10,7 @@ use super::{
     labels::LabelSet,
     registry::Shard,
 };
-
-/// Which half of the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// What arrives at the workload.
-    Inbound,
-    /// What the workload sends.
-    Outbound,
-}
-
-impl Direction {
-    /// Value of the label `direction`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
-    }
-}
+use crate::error::Direction;
 
 /// Which side of the proxy a connection is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,8 +95,19 @@ impl HttpMetrics {
 
     /// Counts the end of a response.
     pub fn response(&self, outcome: &ResponseOutcome) {
-        let ResponseOutcome { status, grpc_status, success, error, latency } = *outcome;
-        let key = ResponseKey { status, grpc_status, success, error };
+        let ResponseOutcome {
+            status,
+            grpc_status,
+            success,
+            error,
+            latency,
+        } = *outcome;
+        let key = ResponseKey {
+            status,
+            grpc_status,
+            success,
+            error,
+        };
         let mut responses = self.responses.borrow_mut();
         if let Some((_, counter)) = responses.iter().find(|(found, _)| *found == key) {
             counter.inc();
@@ -174,7 +167,10 @@ impl TcpMetrics {
     pub fn open(&self) -> TcpOpen {
         self.open_total.inc();
         self.open.inc();
-        TcpOpen { metrics: self.clone(), error: "" }
+        TcpOpen {
+            metrics: self.clone(),
+            error: "",
+        }
     }
 }
 
@@ -329,7 +325,8 @@ impl Shard {
     }
 
     fn error(&self, family: &'static family::Family, direction: Direction, verdict: Verdict, reason: &str) {
-        self.counter(family, &LabelSet::builder().label("error", reason).build()).inc();
+        self.counter(family, &LabelSet::builder().label("error", reason).build())
+            .inc();
         let labels = LabelSet::builder()
             .label("direction", direction.as_str())
             .label("verdict", verdict.as_str())

@@ -99,7 +99,11 @@ impl Registry {
     /// A registry that forgets a series once nobody held a handle to it and it did not move for `retain_idle`.
     pub fn new(retain_idle: Duration) -> Self {
         let control = Shard::default();
-        Self(Arc::new(Inner { shards: Mutex::new(vec![control.clone()]), retain_idle, control }))
+        Self(Arc::new(Inner {
+            shards: Mutex::new(vec![control.clone()]),
+            retain_idle,
+            control,
+        }))
     }
 
     /// A new shard, for a new worker.
@@ -126,7 +130,13 @@ impl Registry {
         let shards = self.0.shards.lock().clone();
         let mut series = Vec::new();
         for shard in shards {
-            series.extend(shard.0.lock().iter().map(|(key, series)| (key.clone(), series.cell.clone())));
+            series.extend(
+                shard
+                    .0
+                    .lock()
+                    .iter()
+                    .map(|(key, series)| (key.clone(), series.cell.clone())),
+            );
         }
         series
     }
@@ -161,7 +171,10 @@ impl Shard {
     }
 
     fn cell(&self, family: &'static Family, labels: &LabelSet) -> Cell {
-        let key = Key { family, labels: labels.clone() };
+        let key = Key {
+            family,
+            labels: labels.clone(),
+        };
         let mut series = self.0.lock();
         let series = series.entry(key).or_insert_with(|| Series {
             cell: Cell::new(family.kind),
