@@ -4,6 +4,7 @@
 //! services comes from [`discovery`], who it is from [`identity`].
 
 pub mod addr;
+pub mod balance;
 pub mod discovery;
 pub mod error;
 pub mod exchange;
