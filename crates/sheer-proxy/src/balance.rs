@@ -114,10 +114,15 @@ impl<T> Balancer<T> {
     /// Takes over what discovery says now. An endpoint that did not change stays with its connection and its estimate; one
     /// whose address is the same but whose identity or protocol differs is another endpoint.
     pub fn update(&mut self, set: &EndpointSet, now: Instant, mut make: impl FnMut(&Arc<Endpoint>) -> T) -> Change<T> {
-        let mut change = Change { added: Vec::new(), removed: Vec::new() };
+        let mut change = Change {
+            added: Vec::new(),
+            removed: Vec::new(),
+        };
         let mut old = std::mem::take(&mut self.nodes).into_iter().peekable();
         for endpoint in &set.endpoints {
-            change.removed.extend(std::iter::from_fn(|| old.next_if(|node| node.endpoint.addr < endpoint.addr)));
+            change.removed.extend(std::iter::from_fn(|| {
+                old.next_if(|node| node.endpoint.addr < endpoint.addr)
+            }));
             let same_address = old.next_if(|node| node.endpoint.addr == endpoint.addr);
             let node = match same_address {
                 Some(node) if is_same_peer(&node.endpoint, endpoint) => {
@@ -160,7 +165,9 @@ impl<T> Balancer<T> {
         while !self.ready.is_empty() {
             let (first, second) = self.two_of_ready();
             // Requests note their failure on the node as they end, without the balancer: who has to sit out is found here.
-            let failed = [first, second].into_iter().find(|&i| self.ready[i].health.get().sits_out_until().is_some());
+            let failed = [first, second]
+                .into_iter()
+                .find(|&i| self.ready[i].health.get().sits_out_until().is_some());
             match failed {
                 Some(i) => self.sit_out(i),
                 None => return better_of(&self.ready, (first, second), now, &usable),
@@ -252,7 +259,9 @@ impl<T> Balancer<T> {
     }
 
     fn contains(&self, node: &Rc<Node<T>>) -> bool {
-        let found = self.nodes.binary_search_by_key(&node.endpoint.addr, |node| node.endpoint.addr);
+        let found = self
+            .nodes
+            .binary_search_by_key(&node.endpoint.addr, |node| node.endpoint.addr);
         found.is_ok_and(|i| Rc::ptr_eq(&self.nodes[i], node))
     }
 }
@@ -273,7 +282,11 @@ impl<T> Node<T> {
     /// A request goes to this endpoint.
     pub fn begin(self: &Rc<Self>, now: Instant) -> InFlight<T> {
         self.load.borrow_mut().begin(now);
-        InFlight { node: Rc::clone(self), began: now, waiting: true }
+        InFlight {
+            node: Rc::clone(self),
+            began: now,
+            waiting: true,
+        }
     }
 
     /// Requests that wait for the beginning of their answer.
@@ -413,7 +426,12 @@ impl<T> InFlight<T> {
         self.node.health.set(health);
         // A single failure only never counts as fast. From the second in a row on it costs, each time twice as much.
         if let Some(doublings) = health.failures().checked_sub(1).filter(|&doublings| doublings > 0) {
-            let penalty = self.node.ewma.default_rtt.saturating_mul(1 << doublings.min(16)).min(MAX_PENALTY);
+            let penalty = self
+                .node
+                .ewma
+                .default_rtt
+                .saturating_mul(1 << doublings.min(16))
+                .min(MAX_PENALTY);
             self.node.load.borrow_mut().at_least(penalty, now);
         }
     }

@@ -46,7 +46,11 @@ enum State {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { state: State::Healthy, failures: 0, last_failure: None }
+        Self {
+            state: State::Healthy,
+            failures: 0,
+            last_failure: None,
+        }
     }
 }
 
@@ -121,14 +125,23 @@ mod tests {
     #[test]
     fn sits_out_after_failures_in_a_row_only() {
         let (now, mut rng) = (Instant::now(), SmallRng::seed_from_u64(1));
-        assert_eq!(failed_times(FAILURES_IN_A_ROW - 1, now, &mut rng).sits_out_until(), None);
-        let until = failed_times(FAILURES_IN_A_ROW, now, &mut rng).sits_out_until().expect("sits out");
+        assert_eq!(
+            failed_times(FAILURES_IN_A_ROW - 1, now, &mut rng).sits_out_until(),
+            None
+        );
+        let until = failed_times(FAILURES_IN_A_ROW, now, &mut rng)
+            .sits_out_until()
+            .expect("sits out");
         assert!(until >= now + SIT_OUT_MIN && until <= now + SIT_OUT_MIN.mul_f64(1.0 + JITTER));
 
         let mut health = failed_times(FAILURES_IN_A_ROW - 1, now, &mut rng);
         health.succeeded();
         health.failed(now, &mut rng);
-        assert_eq!(health.sits_out_until(), None, "a success in between starts the count again");
+        assert_eq!(
+            health.sits_out_until(),
+            None,
+            "a success in between starts the count again"
+        );
     }
 
     #[test]
@@ -142,7 +155,10 @@ mod tests {
             health.failed(now, &mut rng);
             last = health.sits_out_until().expect("sits out again") - now;
         }
-        assert!(last >= SIT_OUT_MAX && last <= SIT_OUT_MAX.mul_f64(1.0 + JITTER), "{last:?}");
+        assert!(
+            last >= SIT_OUT_MAX && last <= SIT_OUT_MAX.mul_f64(1.0 + JITTER),
+            "{last:?}"
+        );
         health.probe();
         assert!(health.succeeded());
         assert_eq!(health.failures(), 0);

@@ -8,7 +8,10 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::discovery::{Hint, Labels};
 
-const EWMA: Ewma = Ewma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
+const EWMA: Ewma = Ewma {
+    default_rtt: Duration::from_millis(30),
+    decay: Duration::from_secs(10),
+};
 const MS: Duration = Duration::from_millis(1);
 
 fn endpoint(i: u16, weight: f64) -> Arc<Endpoint> {
@@ -24,12 +27,18 @@ fn endpoint(i: u16, weight: f64) -> Arc<Endpoint> {
 }
 
 fn set(endpoints: impl IntoIterator<Item = Arc<Endpoint>>) -> EndpointSet {
-    EndpointSet { endpoints: endpoints.into_iter().collect(), exists: true }
+    EndpointSet {
+        endpoints: endpoints.into_iter().collect(),
+        exists: true,
+    }
 }
 
 fn balancer(weights: &[f64], now: Instant, seed: u64) -> Balancer<usize> {
     let mut balancer = Balancer::new(EWMA, SmallRng::seed_from_u64(seed));
-    let endpoints = weights.iter().enumerate().map(|(i, &weight)| endpoint(i as u16, weight));
+    let endpoints = weights
+        .iter()
+        .enumerate()
+        .map(|(i, &weight)| endpoint(i as u16, weight));
     let mut next = 0..;
     let change = balancer.update(&set(endpoints), now, |_| next.next().expect("endless"));
     change.added.iter().for_each(|node| balancer.set_ready(node));
@@ -40,7 +49,13 @@ fn balancer(weights: &[f64], now: Instant, seed: u64) -> Balancer<usize> {
 type Behaviour = dyn Fn(usize, Duration, &mut SmallRng) -> (Duration, Outcome);
 
 /// Requests that each endpoint took in each second of `seconds`, at `rate` requests a second.
-fn simulate(mut balancer: Balancer<usize>, rate: u64, seconds: u64, start: Instant, behave: &Behaviour) -> Vec<Vec<u32>> {
+fn simulate(
+    mut balancer: Balancer<usize>,
+    rate: u64,
+    seconds: u64,
+    start: Instant,
+    behave: &Behaviour,
+) -> Vec<Vec<u32>> {
     let mut rng = SmallRng::seed_from_u64(rate ^ seconds);
     let mut taken = vec![vec![0u32; balancer.nodes().len()]; seconds as usize];
     let mut under_way: BinaryHeap<Reverse<(Duration, usize)>> = BinaryHeap::new();
@@ -70,13 +85,19 @@ trait PopIfBefore {
 
 impl PopIfBefore for BinaryHeap<Reverse<(Duration, usize)>> {
     fn pop_if_before(&mut self, at: Duration) -> Option<Reverse<(Duration, usize)>> {
-        self.peek().is_some_and(|Reverse((end, _))| *end <= at).then(|| self.pop()).flatten()
+        self.peek()
+            .is_some_and(|Reverse((end, _))| *end <= at)
+            .then(|| self.pop())
+            .flatten()
     }
 }
 
 fn share(taken: &[Vec<u32>], endpoint: usize) -> f64 {
     let of = |second: &Vec<u32>| (f64::from(second[endpoint]), f64::from(second.iter().sum::<u32>()));
-    let (mine, all) = taken.iter().map(of).fold((0.0, 0.0), |sum, x| (sum.0 + x.0, sum.1 + x.1));
+    let (mine, all) = taken
+        .iter()
+        .map(of)
+        .fold((0.0, 0.0), |sum, x| (sum.0 + x.0, sum.1 + x.1));
     mine / all
 }
 
@@ -202,9 +223,16 @@ fn an_update_keeps_what_did_not_change() {
     let change = balancer.update(&set([endpoint(1, 2.0), Arc::new(meshed), endpoint(7, 1.0)]), now, |_| 9);
 
     let addresses = |nodes: &[Rc<Node<usize>>]| nodes.iter().map(|node| node.value).collect::<Vec<_>>();
-    assert_eq!(addresses(&change.removed), [0, 2], "0 left, 2 speaks another protocol now");
+    assert_eq!(
+        addresses(&change.removed),
+        [0, 2],
+        "0 left, 2 speaks another protocol now"
+    );
     assert_eq!(change.added.len(), 2);
-    assert!(Rc::ptr_eq(&kept, &balancer.nodes()[0]), "a new weight keeps connection and estimate");
+    assert!(
+        Rc::ptr_eq(&kept, &balancer.nodes()[0]),
+        "a new weight keeps connection and estimate"
+    );
     assert_eq!(balancer.ready_len(), 1);
 
     in_flight.answered(now + MS);
@@ -231,7 +259,11 @@ fn only_ready_endpoints_are_chosen() {
 fn a_full_endpoint_is_passed_over() {
     let now = Instant::now();
     let mut balancer = balancer(&[1.0; 5], now, 1);
-    assert!((0..50).all(|_| balancer.pick(now, |&value| value == 3).is_some_and(|node| node.value == 3)));
+    assert!((0..50).all(|_| {
+        balancer
+            .pick(now, |&value| value == 3)
+            .is_some_and(|node| node.value == 3)
+    }));
     assert!(balancer.pick(now, |_| false).is_none());
 }
 
@@ -249,7 +281,11 @@ fn where_all_fail_all_are_used_and_one_success_frees_all() {
     assert_eq!(used, [true; 3]);
     assert_eq!(balancer.ready.len(), 0);
 
-    balancer.pick(now, |_| true).expect("one").begin(now).finish(Outcome::Success, now + MS);
+    balancer
+        .pick(now, |_| true)
+        .expect("one")
+        .begin(now)
+        .finish(Outcome::Success, now + MS);
     let mut used = [0; 3];
     for _ in 0..300 {
         let node = balancer.pick(now + MS, |_| true).expect("ready");

@@ -19,12 +19,21 @@ impl AliasTable {
     /// A table for weights that are positive and finite. `None` where all are equal: then a plain uniform choice does.
     pub fn new(weights: &[f64]) -> Option<Self> {
         let first = *weights.first()?;
-        if weights.iter().all(|weight| (weight - first).abs() <= f64::EPSILON * first) {
+        if weights
+            .iter()
+            .all(|weight| (weight - first).abs() <= f64::EPSILON * first)
+        {
             return None;
         }
         let mean = weights.iter().sum::<f64>() / weights.len() as f64;
-        let mut columns: Vec<Column> =
-            weights.iter().enumerate().map(|(i, weight)| Column { keep: weight / mean, alias: i }).collect();
+        let mut columns: Vec<Column> = weights
+            .iter()
+            .enumerate()
+            .map(|(i, weight)| Column {
+                keep: weight / mean,
+                alias: i,
+            })
+            .collect();
         let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..columns.len()).partition(|&i| columns[i].keep < 1.0);
         while let (Some(&less), Some(&more)) = (small.last(), large.last()) {
             small.pop();
@@ -46,7 +55,11 @@ impl AliasTable {
     pub fn sample(&self, rng: &mut impl Rng) -> usize {
         let i = rng.random_range(0..self.columns.len());
         let column = self.columns[i];
-        if rng.random::<f64>() < column.keep { i } else { column.alias }
+        if rng.random::<f64>() < column.keep {
+            i
+        } else {
+            column.alias
+        }
     }
 }
 
