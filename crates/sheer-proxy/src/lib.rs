@@ -12,6 +12,7 @@ pub mod headers;
 pub mod http2;
 pub mod identity;
 pub mod life;
+pub mod logs;
 pub mod metrics;
 pub mod settings;
 pub mod worker;
