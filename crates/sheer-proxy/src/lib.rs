@@ -5,6 +5,7 @@
 
 pub mod addr;
 pub mod balance;
+mod control;
 pub mod discovery;
 pub mod error;
 pub mod exchange;
