@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use rustls_pki_types::ServerName;
 use sheer_api::linkerd::{
     destination::{TlsIdentity, WeightedAddr, protocol_hint, tls_identity},
-    meta,
+    meta, net,
 };
 
 use super::{Endpoint, Hint, ObjectRef, PeerIdentity};
@@ -36,12 +36,22 @@ pub(super) fn object(metadata: Option<meta::Metadata>) -> ObjectRef {
 
 /// What the control plane (or this proxy) made up.
 pub(super) fn default_object(name: &str) -> ObjectRef {
-    ObjectRef { kind: "default".to_owned(), name: name.to_owned(), ..ObjectRef::default() }
+    ObjectRef {
+        kind: "default".to_owned(),
+        name: name.to_owned(),
+        ..ObjectRef::default()
+    }
 }
 
 /// A port, where it is one.
 pub(super) fn port(port: u32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
+}
+
+/// An address. (The API crate's conversion cuts ports to 16 bits.)
+pub(super) fn address(addr: net::TcpAddress) -> Option<SocketAddr> {
+    let ip = IpAddr::try_from(addr.ip?).ok()?;
+    Some(SocketAddr::new(ip.to_canonical(), port(addr.port)?))
 }
 
 /// A duration; negative and absurd ones are none.
@@ -52,7 +62,7 @@ pub(super) fn duration(duration: Option<prost_types::Duration>) -> Option<Durati
 
 /// An endpoint with the labels of its set. `None` where it has no valid address.
 pub(super) fn endpoint(endpoint: WeightedAddr, set_labels: &HashMap<String, String>) -> Option<Endpoint> {
-    let addr = SocketAddr::try_from(endpoint.addr?).ok().filter(|addr| addr.port() != 0)?;
+    let addr = address(endpoint.addr?)?;
     let mut labels: BTreeMap<_, _> = set_labels.clone().into_iter().collect();
     labels.extend(endpoint.metric_labels);
     let (hint, transport_port) = match endpoint.protocol_hint {
@@ -73,7 +83,9 @@ pub(super) fn endpoint(endpoint: WeightedAddr, set_labels: &HashMap<String, Stri
         identity: endpoint.tls_identity.and_then(identity),
         hint,
         transport_port,
-        authority_override: endpoint.authority_override.and_then(|over| over.authority_override.parse().ok()),
+        authority_override: endpoint
+            .authority_override
+            .and_then(|over| over.authority_override.parse().ok()),
         labels: Arc::new(labels),
     })
 }
@@ -93,7 +105,11 @@ pub(super) fn bare_endpoint(addr: SocketAddr) -> Endpoint {
 
 /// The API leaves 0 open; old control planes send it for "unset".
 fn weight(weight: u32) -> f64 {
-    if weight == 0 { 1.0 } else { f64::from(weight) / WHOLE_WEIGHT }
+    if weight == 0 {
+        1.0
+    } else {
+        f64::from(weight) / WHOLE_WEIGHT
+    }
 }
 
 /// An identity that cannot be used in TLS is an error of the control plane: the endpoint is then spoken to as if it had one that no
@@ -106,14 +122,16 @@ fn identity(identity: TlsIdentity) -> Option<PeerIdentity> {
     let server_name = identity.server_name.map_or_else(|| id.clone(), |name| name.name);
     let server_name = ServerName::try_from(server_name.trim_end_matches('.').to_owned())
         .unwrap_or_else(|_| ServerName::try_from("invalid.invalid").expect("a valid name"));
-    Some(PeerIdentity { id: id.into(), server_name })
+    Some(PeerIdentity {
+        id: id.into(),
+        server_name,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use sheer_api::linkerd::{
-        destination::{AuthorityOverride, ProtocolHint, protocol_hint::OpaqueTransport, tls_identity::DnsLikeIdentity},
-        net,
+    use sheer_api::linkerd::destination::{
+        AuthorityOverride, ProtocolHint, protocol_hint::OpaqueTransport, tls_identity::DnsLikeIdentity,
     };
 
     use super::*;
@@ -138,17 +156,25 @@ mod tests {
                     protocol: Some(protocol_hint::Protocol::H2(protocol_hint::H2 {})),
                     opaque_transport: Some(OpaqueTransport { inbound_port: 4143 }),
                 }),
-                authority_override: Some(AuthorityOverride { authority_override: "other:80".to_owned() }),
+                authority_override: Some(AuthorityOverride {
+                    authority_override: "other:80".to_owned(),
+                }),
                 ..WeightedAddr::default()
             },
-            &HashMap::from([("namespace".to_owned(), "bank".to_owned()), ("pod".to_owned(), "?".to_owned())]),
+            &HashMap::from([
+                ("namespace".to_owned(), "bank".to_owned()),
+                ("pod".to_owned(), "?".to_owned()),
+            ]),
         )
         .expect("an endpoint");
         assert_eq!(converted.weight, 2.0);
         assert_eq!(converted.labels["pod"], "ledger-0");
         assert_eq!(converted.labels["namespace"], "bank");
         let identity = converted.identity.expect("an identity");
-        assert_eq!((&*identity.id, identity.server_name.to_str()), ("ledger.bank.id", "ledger.bank.sni".into()));
+        assert_eq!(
+            (&*identity.id, identity.server_name.to_str()),
+            ("ledger.bank.id", "ledger.bank.sni".into())
+        );
         assert_eq!((converted.hint, converted.transport_port), (Hint::H2, Some(4143)));
         assert_eq!(converted.authority_override.expect("an authority").as_str(), "other:80");
     }
@@ -156,19 +182,45 @@ mod tests {
     #[test]
     fn what_is_no_address_is_left_out() {
         assert!(endpoint(WeightedAddr::default(), &HashMap::new()).is_none());
-        for port in [0, 65_536, u32::MAX] {
-            let addr = net::TcpAddress { port, ..addr("10.0.0.1:1") };
-            assert!(endpoint(WeightedAddr { addr: Some(addr), ..Default::default() }, &HashMap::new()).is_none());
+        for port in [0, 65_536, 65_616, u32::MAX] {
+            let addr = net::TcpAddress {
+                port,
+                ..addr("10.0.0.1:1")
+            };
+            assert!(
+                endpoint(
+                    WeightedAddr {
+                        addr: Some(addr),
+                        ..Default::default()
+                    },
+                    &HashMap::new()
+                )
+                .is_none()
+            );
         }
-        let no_ip = net::TcpAddress { ip: Some(net::IpAddress { ip: None }), port: 80 };
-        assert!(endpoint(WeightedAddr { addr: Some(no_ip), ..Default::default() }, &HashMap::new()).is_none());
+        let no_ip = net::TcpAddress {
+            ip: Some(net::IpAddress { ip: None }),
+            port: 80,
+        };
+        assert!(
+            endpoint(
+                WeightedAddr {
+                    addr: Some(no_ip),
+                    ..Default::default()
+                },
+                &HashMap::new()
+            )
+            .is_none()
+        );
     }
 
     /// Plaintext to an endpoint that was promised to be meshed would be a downgrade.
     #[test]
     fn bad_identities_do_not_become_plaintext() {
         let bad = TlsIdentity {
-            strategy: Some(tls_identity::Strategy::DnsLikeIdentity(DnsLikeIdentity { name: "not a name".into() })),
+            strategy: Some(tls_identity::Strategy::DnsLikeIdentity(DnsLikeIdentity {
+                name: "not a name".into(),
+            })),
             server_name: None,
         };
         assert_eq!(&*identity(bad).expect("an identity").id, "not a name");

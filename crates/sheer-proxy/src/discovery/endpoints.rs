@@ -30,7 +30,7 @@ impl Fold {
                 changed
             }
             Some(update::Update::Remove(set)) => {
-                let addrs = set.addrs.into_iter().filter_map(|addr| SocketAddr::try_from(addr).ok());
+                let addrs = set.addrs.into_iter().filter_map(convert::address);
                 addrs.filter(|addr| self.endpoints.remove(addr).is_some()).count() > 0
             }
             Some(update::Update::NoEndpoints(none)) => {
@@ -60,11 +60,18 @@ impl Fold {
 
     /// The set now.
     pub(super) fn set(&self) -> EndpointSet {
-        EndpointSet { endpoints: self.endpoints.values().cloned().collect(), exists: self.exists }
+        EndpointSet {
+            endpoints: self.endpoints.values().cloned().collect(),
+            exists: self.exists,
+        }
     }
 
     fn insert(&mut self, endpoint: Endpoint) -> bool {
-        if self.endpoints.get(&endpoint.addr).is_some_and(|before| equal(before, &endpoint)) {
+        if self
+            .endpoints
+            .get(&endpoint.addr)
+            .is_some_and(|before| equal(before, &endpoint))
+        {
             return false;
         }
         self.endpoints.insert(endpoint.addr, Arc::new(endpoint));
@@ -93,22 +100,39 @@ mod tests {
     }
 
     fn add(ports: &[u16]) -> Update {
-        let of = |port: &u16| WeightedAddr { addr: Some(addr(*port).into()), weight: 10_000, ..Default::default() };
-        let set = WeightedAddrSet { addrs: ports.iter().map(of).collect(), ..Default::default() };
-        Update { update: Some(update::Update::Add(set)) }
+        let of = |port: &u16| WeightedAddr {
+            addr: Some(addr(*port).into()),
+            weight: 10_000,
+            ..Default::default()
+        };
+        let set = WeightedAddrSet {
+            addrs: ports.iter().map(of).collect(),
+            ..Default::default()
+        };
+        Update {
+            update: Some(update::Update::Add(set)),
+        }
     }
 
     fn remove(ports: &[u16]) -> Update {
         let addrs = ports.iter().map(|port| addr(*port).into()).collect();
-        Update { update: Some(update::Update::Remove(AddrSet { addrs })) }
+        Update {
+            update: Some(update::Update::Remove(AddrSet { addrs })),
+        }
     }
 
     fn none(exists: bool) -> Update {
-        Update { update: Some(update::Update::NoEndpoints(NoEndpoints { exists })) }
+        Update {
+            update: Some(update::Update::NoEndpoints(NoEndpoints { exists })),
+        }
     }
 
     fn ports(fold: &Fold) -> Vec<u16> {
-        fold.set().endpoints.iter().map(|endpoint| endpoint.addr.port()).collect()
+        fold.set()
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.addr.port())
+            .collect()
     }
 
     #[test]
@@ -146,8 +170,13 @@ mod tests {
     fn hostile_updates_change_nothing() {
         let mut fold = Fold::default();
         assert!(!fold.apply(Update { update: None }));
-        let set = WeightedAddrSet { addrs: vec![WeightedAddr::default()], ..Default::default() };
-        fold.apply(Update { update: Some(update::Update::Add(set)) });
+        let set = WeightedAddrSet {
+            addrs: vec![WeightedAddr::default()],
+            ..Default::default()
+        };
+        fold.apply(Update {
+            update: Some(update::Update::Add(set)),
+        });
         assert!(fold.set().endpoints.is_empty());
     }
 }

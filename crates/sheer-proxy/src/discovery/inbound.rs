@@ -14,19 +14,39 @@ use crate::settings::{DefaultPolicy, Inbound};
 pub(super) fn default_policy(settings: &Inbound, port: u16) -> InboundPolicy {
     let (name, authorizations) = match &settings.default_policy {
         DefaultPolicy::Deny => ("deny", Vec::new()),
-        DefaultPolicy::Allow { name, networks, authenticated } => {
-            let authentication =
-                if *authenticated { every_identity() } else { Authentication::Unauthenticated };
+        DefaultPolicy::Allow {
+            name,
+            networks,
+            authenticated,
+        } => {
+            let authentication = if *authenticated {
+                every_identity()
+            } else {
+                Authentication::Unauthenticated
+            };
             let networks = networks.iter().map(|network| (*network, Vec::new())).collect();
-            (*name, vec![Authorization { networks, authentication, policy: convert::default_object(name) }])
+            (
+                *name,
+                vec![Authorization {
+                    networks,
+                    authentication,
+                    policy: convert::default_object(name),
+                }],
+            )
         }
     };
     let protocol = if settings.opaque_ports.contains(&port) {
         ProtocolPlan::Opaque
     } else {
-        ProtocolPlan::Detect { timeout: settings.detect_timeout }
+        ProtocolPlan::Detect {
+            timeout: settings.detect_timeout,
+        }
     };
-    InboundPolicy { protocol, authorizations, server: convert::default_object(name) }
+    InboundPolicy {
+        protocol,
+        authorizations,
+        server: convert::default_object(name),
+    }
 }
 
 /// A policy as the control plane sent it. `longest_detect` bounds its wait.
@@ -41,7 +61,9 @@ pub(super) fn policy(server: Server, longest_detect: Duration) -> InboundPolicy 
 fn protocol(protocol: Option<ProxyProtocol>, longest_detect: Duration) -> ProtocolPlan {
     match protocol.and_then(|protocol| protocol.kind) {
         Some(proxy_protocol::Kind::Detect(detect)) => {
-            let timeout = convert::duration(detect.timeout).unwrap_or(longest_detect).min(longest_detect);
+            let timeout = convert::duration(detect.timeout)
+                .unwrap_or(longest_detect)
+                .min(longest_detect);
             ProtocolPlan::Detect { timeout }
         }
         Some(proxy_protocol::Kind::Opaque(_)) => ProtocolPlan::Opaque,
@@ -49,7 +71,9 @@ fn protocol(protocol: Option<ProxyProtocol>, longest_detect: Duration) -> Protoc
         Some(proxy_protocol::Kind::Http1(_)) => ProtocolPlan::Http1,
         Some(proxy_protocol::Kind::Http2(_) | proxy_protocol::Kind::Grpc(_)) => ProtocolPlan::Http2,
         // Something newer than this proxy: looking is always safe.
-        None => ProtocolPlan::Detect { timeout: longest_detect },
+        None => ProtocolPlan::Detect {
+            timeout: longest_detect,
+        },
     }
 }
 
@@ -62,10 +86,17 @@ fn authorization(authz: Authz) -> Option<Authorization> {
     let authentication = authentication(authz.authentication?)?;
     let networks = authz.networks.into_iter().filter_map(network).collect::<Vec<_>>();
     if networks.is_empty() {
-        tracing::warn!(policy = policy.name, "an authorization without a valid network lets nobody in");
+        tracing::warn!(
+            policy = policy.name,
+            "an authorization without a valid network lets nobody in"
+        );
         return None;
     }
-    Some(Authorization { networks, authentication, policy })
+    Some(Authorization {
+        networks,
+        authentication,
+        policy,
+    })
 }
 
 fn authentication(authn: Authn) -> Option<Authentication> {
@@ -82,13 +113,20 @@ fn authentication(authn: Authn) -> Option<Authentication> {
 }
 
 fn every_identity() -> Authentication {
-    Authentication::MeshTls { identities: Vec::new(), suffixes: vec![Vec::new()] }
+    Authentication::MeshTls {
+        identities: Vec::new(),
+        suffixes: vec![Vec::new()],
+    }
 }
 
 /// An exception that cannot be read takes the whole network with it: it might have been all of it.
 fn network(network: Network) -> Option<(IpNet, Vec<IpNet>)> {
     let net = IpNet::try_from(network.net?).ok()?;
-    let except = network.except.into_iter().map(|except| IpNet::try_from(except).ok()).collect::<Option<_>>()?;
+    let except = network
+        .except
+        .into_iter()
+        .map(|except| IpNet::try_from(except).ok())
+        .collect::<Option<_>>()?;
     Some((net, except))
 }
 
@@ -99,7 +137,13 @@ fn labelled(mut labels: HashMap<String, String>) -> ObjectRef {
     match name.strip_prefix("default:") {
         Some(default) => convert::default_object(default),
         None if kind.is_empty() => convert::default_object(&name),
-        None => ObjectRef { group, kind, namespace, name, ..ObjectRef::default() },
+        None => ObjectRef {
+            group,
+            kind,
+            namespace,
+            name,
+            ..ObjectRef::default()
+        },
     }
 }
 
@@ -121,73 +165,136 @@ mod tests {
     }
 
     fn unauthenticated() -> Option<Authn> {
-        Some(Authn { permit: Some(authn::Permit::Unauthenticated(PermitUnauthenticated {})) })
+        Some(Authn {
+            permit: Some(authn::Permit::Unauthenticated(PermitUnauthenticated {})),
+        })
     }
 
     #[test]
     fn whole_policy() {
         let clients = permit_mesh_tls::PermitClientIdentities {
             identities: vec![Identity { name: "a.b".into() }],
-            suffixes: vec![IdentitySuffix { parts: vec!["bank".into(), "id".into()] }],
+            suffixes: vec![IdentitySuffix {
+                parts: vec!["bank".into(), "id".into()],
+            }],
         };
-        let mesh = PermitMeshTls { clients: Some(permit_mesh_tls::Clients::Identities(clients)) };
+        let mesh = PermitMeshTls {
+            clients: Some(permit_mesh_tls::Clients::Identities(clients)),
+        };
         let server = Server {
-            protocol: Some(ProxyProtocol { kind: Some(proxy_protocol::Kind::Grpc(proxy_protocol::Grpc::default())) }),
+            protocol: Some(ProxyProtocol {
+                kind: Some(proxy_protocol::Kind::Grpc(proxy_protocol::Grpc::default())),
+            }),
             authorizations: vec![Authz {
-                networks: vec![Network { net: Some(net("10.0.0.0/8")), except: vec![net("10.1.0.0/16")] }],
-                authentication: Some(Authn { permit: Some(authn::Permit::MeshTls(mesh)) }),
+                networks: vec![Network {
+                    net: Some(net("10.0.0.0/8")),
+                    except: vec![net("10.1.0.0/16")],
+                }],
+                authentication: Some(Authn {
+                    permit: Some(authn::Permit::MeshTls(mesh)),
+                }),
                 labels: HashMap::from([("name".to_owned(), "default:all-authenticated".to_owned())]),
                 metadata: None,
             }],
-            labels: [("group", "policy.sheer.dev"), ("kind", "server"), ("name", "ledger-grpc")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            labels: [
+                ("group", "policy.sheer.dev"),
+                ("kind", "server"),
+                ("name", "ledger-grpc"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
             ..Server::default()
         };
         let policy = policy(server, LONGEST);
         assert_eq!(policy.protocol, ProtocolPlan::Http2);
-        assert_eq!((policy.server.kind.as_str(), policy.server.name.as_str()), ("server", "ledger-grpc"));
-        let [rule] = policy.authorizations.as_slice() else { panic!("{policy:?}") };
-        assert_eq!((rule.policy.kind.as_str(), rule.policy.name.as_str()), ("default", "all-authenticated"));
+        assert_eq!(
+            (policy.server.kind.as_str(), policy.server.name.as_str()),
+            ("server", "ledger-grpc")
+        );
+        let [rule] = policy.authorizations.as_slice() else {
+            panic!("{policy:?}")
+        };
+        assert_eq!(
+            (rule.policy.kind.as_str(), rule.policy.name.as_str()),
+            ("default", "all-authenticated")
+        );
         assert_eq!(rule.networks[0].1.len(), 1);
-        let Authentication::MeshTls { identities, suffixes } = &rule.authentication else { panic!("{rule:?}") };
+        let Authentication::MeshTls { identities, suffixes } = &rule.authentication else {
+            panic!("{rule:?}")
+        };
         assert_eq!((identities[0].as_str(), suffixes[0].len()), ("a.b", 2));
     }
 
     /// What cannot be understood must not open a door.
     #[test]
     fn hostile_rules_let_nobody_in() {
-        let bad_except = Network { net: Some(net("0.0.0.0/0")), except: vec![IpNetwork::default()] };
-        let bad_prefix = IpNetwork { ip: Some(IpAddr::from([10, 0, 0, 0]).into()), prefix_len: 99 };
+        let bad_except = Network {
+            net: Some(net("0.0.0.0/0")),
+            except: vec![IpNetwork::default()],
+        };
+        let bad_prefix = IpNetwork {
+            ip: Some(IpAddr::from([10, 0, 0, 0]).into()),
+            prefix_len: 99,
+        };
         for authz in [
             Authz::default(),
-            Authz { networks: vec![], authentication: unauthenticated(), ..Default::default() },
-            Authz { networks: vec![bad_except], authentication: unauthenticated(), ..Default::default() },
             Authz {
-                networks: vec![Network { net: Some(bad_prefix), except: vec![] }],
+                networks: vec![],
                 authentication: unauthenticated(),
                 ..Default::default()
             },
             Authz {
-                networks: vec![Network { net: Some(net("0.0.0.0/0")), except: vec![] }],
-                authentication: Some(Authn { permit: Some(authn::Permit::MeshTls(PermitMeshTls { clients: None })) }),
+                networks: vec![bad_except],
+                authentication: unauthenticated(),
+                ..Default::default()
+            },
+            Authz {
+                networks: vec![Network {
+                    net: Some(bad_prefix),
+                    except: vec![],
+                }],
+                authentication: unauthenticated(),
+                ..Default::default()
+            },
+            Authz {
+                networks: vec![Network {
+                    net: Some(net("0.0.0.0/0")),
+                    except: vec![],
+                }],
+                authentication: Some(Authn {
+                    permit: Some(authn::Permit::MeshTls(PermitMeshTls { clients: None })),
+                }),
                 ..Default::default()
             },
         ] {
-            let server = Server { authorizations: vec![authz.clone()], ..Server::default() };
+            let server = Server {
+                authorizations: vec![authz.clone()],
+                ..Server::default()
+            };
             assert!(policy(server, LONGEST).authorizations.is_empty(), "{authz:?}");
         }
     }
 
     #[test]
     fn unknown_protocol_is_detected_within_our_limit() {
-        assert_eq!(policy(Server::default(), LONGEST).protocol, ProtocolPlan::Detect { timeout: LONGEST });
+        assert_eq!(
+            policy(Server::default(), LONGEST).protocol,
+            ProtocolPlan::Detect { timeout: LONGEST }
+        );
         let detect = proxy_protocol::Detect {
             timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
             ..Default::default()
         };
-        let protocol = ProxyProtocol { kind: Some(proxy_protocol::Kind::Detect(detect)) };
-        let server = Server { protocol: Some(protocol), ..Server::default() };
-        assert_eq!(policy(server, LONGEST).protocol, ProtocolPlan::Detect { timeout: LONGEST });
+        let protocol = ProxyProtocol {
+            kind: Some(proxy_protocol::Kind::Detect(detect)),
+        };
+        let server = Server {
+            protocol: Some(protocol),
+            ..Server::default()
+        };
+        assert_eq!(
+            policy(server, LONGEST).protocol,
+            ProtocolPlan::Detect { timeout: LONGEST }
+        );
     }
 }
