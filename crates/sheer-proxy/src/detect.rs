@@ -131,9 +131,9 @@ async fn collect<R: AsyncRead + Unpin, T>(
     if buf.is_empty() {
         match timeout(wait.silent, poll_fn(|cx| poll_read(io, buf, cx))).await {
             Err(_) => return Ok(Collected::Silent),
-            Ok(read) if read? == 0 => return Ok(Collected::Closed),
-            Ok(_) => {}
-        }
+            Ok(Ok(0)) => return Ok(Collected::Closed),
+            Ok(read) => read?,
+        };
     }
     let deadline = Instant::now() + wait.partial;
     loop {
@@ -141,10 +141,9 @@ async fn collect<R: AsyncRead + Unpin, T>(
             return Ok(Collected::Known(known));
         }
         match timeout_at(deadline, poll_fn(|cx| poll_read(io, buf, cx))).await {
-            Err(_) => return Ok(Collected::Partial),
-            Ok(read) if read? == 0 => return Ok(Collected::Partial),
-            Ok(_) => {}
-        }
+            Err(_) | Ok(Ok(0)) => return Ok(Collected::Partial),
+            Ok(read) => read?,
+        };
     }
 }
 
@@ -183,11 +182,21 @@ where
 {
     poll_fn(|cx| {
         if let Poll::Ready(read) = poll_read(client, client_buf, cx) {
-            let spoke = read.map(|read| if read > 0 { FirstSpeaker::Client } else { FirstSpeaker::ClientClosed });
+            let spoke = read.map(|read| {
+                if read > 0 {
+                    FirstSpeaker::Client
+                } else {
+                    FirstSpeaker::ClientClosed
+                }
+            });
             return Poll::Ready(spoke);
         }
         let read = ready!(poll_read(server, server_buf, cx))?;
-        Poll::Ready(Ok(if read > 0 { FirstSpeaker::Server } else { FirstSpeaker::ServerClosed }))
+        Poll::Ready(Ok(if read > 0 {
+            FirstSpeaker::Server
+        } else {
+            FirstSpeaker::ServerClosed
+        }))
     })
     .await
 }

@@ -1,7 +1,10 @@
 //! System calls that no safe crate has in the form needed: the only module with `unsafe`.
 //!
 //! Linux only. Every function borrows its socket and never closes it. Called by listeners, connectors and the TCP relay.
-#![expect(unsafe_code, reason = "splice, pipe sizes and TCP_INFO have no safe wrapper among the crates we use")]
+#![expect(
+    unsafe_code,
+    reason = "splice, pipe sizes and TCP_INFO have no safe wrapper among the crates we use"
+)]
 
 use std::{
     io::{self, PipeReader, PipeWriter},
@@ -30,7 +33,12 @@ pub fn original_dst(stream: &TcpStream) -> io::Result<Option<OrigDst>> {
     match found {
         Ok(addr) => Ok(original(&addr, local)),
         // No entry in conntrack, or no conntrack at all.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENOPROTOOPT | libc::EOPNOTSUPP)
+            ) =>
+        {
             Ok(None)
         }
         Err(error) => Err(error),
@@ -53,13 +61,20 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 4096, reuse_port: true }
+        Self {
+            backlog: 4096,
+            reuse_port: true,
+        }
     }
 }
 
 /// A listener that shares its port with those of other workers (`SO_REUSEPORT`). One on `::` takes IPv4 too.
 pub fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(addr),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     if addr.is_ipv6() {
         socket.set_only_v6(!addr.ip().is_unspecified())?;
     }
@@ -179,7 +194,12 @@ impl Pipe {
         // SAFETY: the descriptor is open, the argument is a number.
         let granted = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, wanted) };
         // 64 KiB is what a pipe has without asking; one page where the budget is used up, which is correct, only slower.
-        Ok(Self { reader, writer, held: 0, capacity: usize::try_from(granted).unwrap_or(64 * 1024) })
+        Ok(Self {
+            reader,
+            writer,
+            held: 0,
+            capacity: usize::try_from(granted).unwrap_or(64 * 1024),
+        })
     }
 
     /// Bytes that it holds.
@@ -237,7 +257,10 @@ mod tests {
         let first = listen(any, ListenOptions::default()).expect("IPv6");
         let addr = first.local_addr().expect("bound");
         listen(addr, ListenOptions::default()).expect("a second worker");
-        let alone = ListenOptions { reuse_port: false, ..ListenOptions::default() };
+        let alone = ListenOptions {
+            reuse_port: false,
+            ..ListenOptions::default()
+        };
         assert_eq!(listen(addr, alone).expect_err("taken").kind(), io::ErrorKind::AddrInUse);
         // One listener takes both families, and a mapped address is IPv4 to everybody else.
         drop(listen(addr, ListenOptions::default()));
@@ -258,7 +281,14 @@ mod tests {
     async fn settings_reach_the_socket() {
         let (client, _server) = pair().await;
         let (idle, timeout) = (Duration::from_secs(30), Duration::from_secs(20));
-        set_up(&client, Liveness { keepalive: Some(idle), user_timeout: Some(timeout) }).expect("open");
+        set_up(
+            &client,
+            Liveness {
+                keepalive: Some(idle),
+                user_timeout: Some(timeout),
+            },
+        )
+        .expect("open");
         let socket = SockRef::from(&client);
         assert!(client.nodelay().expect("open") && socket.keepalive().expect("open"));
         assert_eq!(socket.tcp_keepalive_time().expect("open"), idle);
@@ -283,7 +313,10 @@ mod tests {
         client.write_all(b"through the kernel").await.expect("open");
         client.shutdown().await.expect("open");
         inner.readable().await.expect("bytes");
-        assert_eq!(inner.try_io(Interest::READABLE, || pipe.fill(&inner)).expect("bytes"), 18);
+        assert_eq!(
+            inner.try_io(Interest::READABLE, || pipe.fill(&inner)).expect("bytes"),
+            18
+        );
         assert_eq!(pipe.held(), 18);
         assert_eq!(pipe.drain(&outer).expect("room"), 18);
         assert_eq!(pipe.held(), 0);
@@ -293,6 +326,9 @@ mod tests {
         server.read_to_string(&mut text).await.expect("an orderly end");
         assert_eq!(text, "through the kernel");
         let idle = pair().await;
-        assert_eq!(pipe.fill(&idle.0).expect_err("nothing there").kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            pipe.fill(&idle.0).expect_err("nothing there").kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 }

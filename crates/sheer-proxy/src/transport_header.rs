@@ -85,13 +85,17 @@ impl TransportHeader {
         if buf[..common] != PREFACE[..common] {
             return Err(TransportHeaderError::Missing);
         }
-        let Some(mut length) = buf.get(PREFACE.len()..FIXED) else { return Ok(None) };
+        let Some(mut length) = buf.get(PREFACE.len()..FIXED) else {
+            return Ok(None);
+        };
         let length = length.get_u32();
         if length as usize > MAX_MESSAGE {
             return Err(TransportHeaderError::TooLong(length));
         }
         let end = FIXED + length as usize;
-        let Some(message) = buf.get(FIXED..end) else { return Ok(None) };
+        let Some(message) = buf.get(FIXED..end) else {
+            return Ok(None);
+        };
         let header = Self::parse(message)?;
         buf.advance(end);
         Ok(Some(header))
@@ -116,11 +120,18 @@ impl TransportHeader {
         if port == 0 {
             return Err(Malformed("there is no port"));
         }
-        let protocol = message.protocol.and_then(|protocol| protocol.kind).map(|kind| match kind {
-            wire::Kind::Http1(_) => SessionProtocol::Http1,
-            wire::Kind::Http2(_) => SessionProtocol::Http2,
-        });
-        Ok(Self { port, name: Some(message.name).filter(|name| !name.is_empty()), protocol })
+        let protocol = message
+            .protocol
+            .and_then(|protocol| protocol.kind)
+            .map(|kind| match kind {
+                wire::Kind::Http1(_) => SessionProtocol::Http1,
+                wire::Kind::Http2(_) => SessionProtocol::Http2,
+            });
+        Ok(Self {
+            port,
+            name: Some(message.name).filter(|name| !name.is_empty()),
+            protocol,
+        })
     }
 }
 
@@ -175,8 +186,14 @@ mod tests {
         let message = b"\x08\x90\x3f\x12\x07db.bank\x1a\x02\x12\x00";
         let expected = [&b"transport.l5d.io/v1\r\n\r\n\x00\x00\x00\x10"[..], message].concat();
         assert_eq!(header.encode(), expected);
-        let opaque = TransportHeader { port: 25, ..TransportHeader::default() };
-        assert_eq!(opaque.encode(), &b"transport.l5d.io/v1\r\n\r\n\x00\x00\x00\x02\x08\x19"[..]);
+        let opaque = TransportHeader {
+            port: 25,
+            ..TransportHeader::default()
+        };
+        assert_eq!(
+            opaque.encode(),
+            &b"transport.l5d.io/v1\r\n\r\n\x00\x00\x00\x02\x08\x19"[..]
+        );
     }
 
     #[test]
@@ -184,20 +201,38 @@ mod tests {
         let mut with = |bytes: &[u8]| TransportHeader::decode(&mut BytesMut::from(bytes));
         let framed = |length: u32, message: &[u8]| [PREFACE, &length.to_be_bytes()[..], message].concat();
         assert!(matches!(with(b"GET / HTTP/1.1"), Err(TransportHeaderError::Missing)));
-        assert!(matches!(with(b"transport.l5d.io/v2"), Err(TransportHeaderError::Missing)));
-        assert!(matches!(with(&framed(1025, b"")), Err(TransportHeaderError::TooLong(1025))));
+        assert!(matches!(
+            with(b"transport.l5d.io/v2"),
+            Err(TransportHeaderError::Missing)
+        ));
+        assert!(matches!(
+            with(&framed(1025, b"")),
+            Err(TransportHeaderError::TooLong(1025))
+        ));
         assert!(matches!(with(&framed(0, b"")), Err(TransportHeaderError::Malformed(_))));
-        assert!(matches!(with(&framed(2, b"\x08\xff")), Err(TransportHeaderError::Malformed(_))));
-        assert!(matches!(with(&framed(4, b"\x08\x80\x80\x04")), Err(TransportHeaderError::Malformed(_))));
+        assert!(matches!(
+            with(&framed(2, b"\x08\xff")),
+            Err(TransportHeaderError::Malformed(_))
+        ));
+        assert!(matches!(
+            with(&framed(4, b"\x08\x80\x80\x04")),
+            Err(TransportHeaderError::Malformed(_))
+        ));
     }
 
     #[tokio::test]
     async fn bytes_behind_the_header_stay() {
-        let header = TransportHeader { port: 5432, ..TransportHeader::default() };
+        let header = TransportHeader {
+            port: 5432,
+            ..TransportHeader::default()
+        };
         let wire = [&header.encode()[..], b"startup"].concat();
         for cut in 0..wire.len() {
             let (mut first, mut buf) = (&wire[cut..], BytesMut::from(&wire[..cut]));
-            assert_eq!(TransportHeader::read(&mut first, &mut buf).await.expect("whole"), header);
+            assert_eq!(
+                TransportHeader::read(&mut first, &mut buf).await.expect("whole"),
+                header
+            );
             buf.extend_from_slice(first);
             assert_eq!(&buf[..], b"startup");
         }

@@ -7,7 +7,10 @@ use tokio::{
 
 use super::*;
 
-const WAIT: Wait = Wait { silent: Duration::from_millis(250), partial: Duration::from_secs(10) };
+const WAIT: Wait = Wait {
+    silent: Duration::from_millis(250),
+    partial: Duration::from_secs(10),
+};
 
 /// A ClientHello of 1.4 KiB for `db.bank`, made by hand: version, random, one suite, one large extension, the name, ALPN `h2`.
 fn hello() -> Vec<u8> {
@@ -19,8 +22,14 @@ fn hello() -> Vec<u8> {
     ]
     .concat();
     let length = |length: usize| (length as u16).to_be_bytes();
-    let body =
-        [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0], &length(extensions.len()), &extensions].concat();
+    let body = [
+        &[3, 3][..],
+        &[7; 32],
+        &[0, 0, 2, 0x13, 1, 1, 0],
+        &length(extensions.len()),
+        &extensions,
+    ]
+    .concat();
     let message = [&[1, 0][..], &length(body.len()), &body].concat();
     [&[22, 3, 1][..], &length(message.len()), &message].concat()
 }
@@ -50,10 +59,19 @@ async fn ended(bytes: &[u8]) -> DuplexStream {
 #[tokio::test(start_paused = true)]
 async fn tls_is_known_from_pieces() {
     let hello = hello();
-    let mut io = client(&[&hello[..3], &hello[3..600], &hello[600..], b"more"], Duration::from_millis(200));
+    let mut io = client(
+        &[&hello[..3], &hello[3..600], &hello[600..], b"more"],
+        Duration::from_millis(200),
+    );
     let mut buf = BytesMut::new();
     let found = tls(&mut io, &mut buf, WAIT).await.expect("open");
-    assert_eq!(found, Tls::ClientHello { sni: Some("db.bank".to_owned()), alpn: vec![b"h2".to_vec()] });
+    assert_eq!(
+        found,
+        Tls::ClientHello {
+            sni: Some("db.bank".to_owned()),
+            alpn: vec![b"h2".to_vec()]
+        }
+    );
     assert_eq!(buf, hello, "every byte is there to be replayed");
 }
 
@@ -67,7 +85,9 @@ async fn protocols_are_known_from_pieces() {
     ] {
         let bytes: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
         let mut buf = BytesMut::new();
-        let found = http(&mut client(&bytes, Duration::from_millis(200)), &mut buf, WAIT).await.expect("open");
+        let found = http(&mut client(&bytes, Duration::from_millis(200)), &mut buf, WAIT)
+            .await
+            .expect("open");
         assert_eq!(found, expected, "{pieces:?}");
         assert_eq!(buf, pieces.concat());
     }
@@ -78,8 +98,15 @@ async fn stages_share_what_was_read() {
     let mut io = client(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], Duration::ZERO);
     let mut buf = BytesMut::new();
     assert_eq!(tls(&mut io, &mut buf, WAIT).await.expect("open"), Tls::Plain);
-    let none = Wait { silent: Duration::ZERO, partial: Duration::ZERO };
-    assert_eq!(http(&mut io, &mut buf, none).await.expect("open"), Http::Http2, "without reading more");
+    let none = Wait {
+        silent: Duration::ZERO,
+        partial: Duration::ZERO,
+    };
+    assert_eq!(
+        http(&mut io, &mut buf, none).await.expect("open"),
+        Http::Http2,
+        "without reading more"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,9 +125,18 @@ async fn waits_are_as_long_as_told() {
 #[tokio::test]
 async fn ends_are_told_apart() {
     let mut buf = BytesMut::new();
-    assert_eq!(tls(&mut ended(b"").await, &mut buf, WAIT).await.expect("open"), Tls::Closed);
-    assert_eq!(http(&mut ended(b"").await, &mut buf, WAIT).await.expect("open"), Http::Closed);
-    assert_eq!(http(&mut ended(b"GE").await, &mut buf, WAIT).await.expect("open"), Http::Partial);
+    assert_eq!(
+        tls(&mut ended(b"").await, &mut buf, WAIT).await.expect("open"),
+        Tls::Closed
+    );
+    assert_eq!(
+        http(&mut ended(b"").await, &mut buf, WAIT).await.expect("open"),
+        Http::Closed
+    );
+    assert_eq!(
+        http(&mut ended(b"GE").await, &mut buf, WAIT).await.expect("open"),
+        Http::Partial
+    );
     assert_eq!(&buf[..], b"GE", "half a word is still passed on");
 }
 
@@ -115,7 +151,9 @@ async fn whoever_speaks_first_decides() {
         let (mut client, mut server) = (client(&[b"EHLO"], client_after), client(&[b"220 mail"], server_after));
         sleep(Duration::from_millis(1)).await;
         let (mut from_client, mut from_server) = (BytesMut::new(), BytesMut::new());
-        let found = first_speaker(&mut client, &mut from_client, &mut server, &mut from_server).await.expect("open");
+        let found = first_speaker(&mut client, &mut from_client, &mut server, &mut from_server)
+            .await
+            .expect("open");
         assert_eq!(found, expected);
         assert_eq!(from_client.is_empty(), expected == FirstSpeaker::Server);
         assert_eq!(from_server.is_empty(), expected == FirstSpeaker::Client);
@@ -145,6 +183,10 @@ fn waiting_costs_little_memory() {
     // Every fresh and every silent connection is one of these.
     let (mut io, _other) = duplex(1);
     let mut buf = BytesMut::new();
-    let size = size_of_val(&http(&mut io, &mut buf, WAIT)).max(size_of_val(&tls(&mut duplex(1).0, &mut BytesMut::new(), WAIT)));
+    let size = size_of_val(&http(&mut io, &mut buf, WAIT)).max(size_of_val(&tls(
+        &mut duplex(1).0,
+        &mut BytesMut::new(),
+        WAIT,
+    )));
     assert!(size <= 512, "{size} bytes");
 }

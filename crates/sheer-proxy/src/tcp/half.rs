@@ -291,7 +291,11 @@ fn poll_close<B: AsyncWrite + Unpin>(to: &mut B, cx: &mut Context<'_>) -> Poll<i
 }
 
 fn nonzero(written: usize) -> io::Result<usize> {
-    if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
+    if written == 0 {
+        Err(io::ErrorKind::WriteZero.into())
+    } else {
+        Ok(written)
+    }
 }
 
 #[cfg(test)]

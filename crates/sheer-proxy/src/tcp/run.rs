@@ -38,7 +38,14 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
         let splice = client.is_plain() && server.is_plain();
         let to_server = Half::new(client.take_prefix(), splice);
         let to_client = Half::new(server.take_prefix(), splice);
-        Self { client, server, counters, to_server, to_client, ends: Ended::default() }
+        Self {
+            client,
+            server,
+            counters,
+            to_server,
+            to_client,
+            ends: Ended::default(),
+        }
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) {
@@ -46,8 +53,14 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             return;
         }
         let counter = &self.counters.to_server;
-        let mut ends = Ends { from: &mut self.client, to: &mut self.server, counter };
-        let Poll::Ready(result) = self.to_server.poll(&mut ends, cx) else { return };
+        let mut ends = Ends {
+            from: &mut self.client,
+            to: &mut self.server,
+            counter,
+        };
+        let Poll::Ready(result) = self.to_server.poll(&mut ends, cx) else {
+            return;
+        };
         let end = end(result, Side::Client, Side::Server, &mut self.ends.first);
         // The kernel tells of a reset once. Whoever asks again is told of an orderly end.
         self.to_client.cut_off = matches!(end, End::ReceiverReset);
@@ -59,8 +72,14 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             return;
         }
         let counter = &self.counters.to_client;
-        let mut ends = Ends { from: &mut self.server, to: &mut self.client, counter };
-        let Poll::Ready(result) = self.to_client.poll(&mut ends, cx) else { return };
+        let mut ends = Ends {
+            from: &mut self.server,
+            to: &mut self.client,
+            counter,
+        };
+        let Poll::Ready(result) = self.to_client.poll(&mut ends, cx) else {
+            return;
+        };
         let end = end(result, Side::Server, Side::Client, &mut self.ends.first);
         self.to_server.cut_off = matches!(end, End::ReceiverReset);
         self.ends.to_client = Some(end);
@@ -88,8 +107,14 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             }
         }
         Outcome {
-            to_server: Direction { bytes: self.to_server.moved, end: to_server },
-            to_client: Direction { bytes: self.to_client.moved, end: to_client },
+            to_server: Direction {
+                bytes: self.to_server.moved,
+                end: to_server,
+            },
+            to_client: Direction {
+                bytes: self.to_client.moved,
+                end: to_client,
+            },
             first: ends.first.unwrap_or(Side::Client),
         }
     }
@@ -111,7 +136,10 @@ fn end(result: Result<(), Failure>, sender: Side, receiver: Side, first: &mut Op
 /// Whether the peer cut the connection off. TLS that ends without its close_notify was cut off too (`UnexpectedEof`).
 fn is_reset(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof, WriteZero};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof | WriteZero)
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof | WriteZero
+    )
 }
 
 impl<C: Duplex, S: Duplex> Future for Relay<'_, C, S> {
@@ -124,7 +152,11 @@ impl<C: Duplex, S: Duplex> Future for Relay<'_, C, S> {
         if this.to_server.cut_off {
             this.poll_to_server(cx); // it may have looked before it knew
         }
-        if this.is_over() { Poll::Ready(this.outcome()) } else { Poll::Pending }
+        if this.is_over() {
+            Poll::Ready(this.outcome())
+        } else {
+            Poll::Pending
+        }
     }
 }
 

@@ -82,11 +82,19 @@ async fn relayed(plain: bool) -> Relayed {
             relay(inner_client, Opaque(inner_server), &shared).await
         }
     });
-    Relayed { client, server, counters, outcome }
+    Relayed {
+        client,
+        server,
+        counters,
+        outcome,
+    }
 }
 
 async fn outcome(task: JoinHandle<Outcome>) -> Outcome {
-    timeout(Duration::from_secs(10), task).await.expect("the relay ends").expect("without panic")
+    timeout(Duration::from_secs(10), task)
+        .await
+        .expect("the relay ends")
+        .expect("without panic")
 }
 
 /// Bytes that repeat late, so that a piece lost, doubled or out of place shows.
@@ -112,12 +120,25 @@ async fn each_half_closes_by_itself() {
         relayed.server.write_all(b"answer").await.expect("open");
         let mut answer = [0; 6];
         relayed.client.read_exact(&mut answer).await.expect("the answer");
-        assert_eq!((relayed.counters.to_server(), relayed.counters.to_client()), (8, 6), "told while it runs");
+        assert_eq!(
+            (relayed.counters.to_server(), relayed.counters.to_client()),
+            (8, 6),
+            "told while it runs"
+        );
         drop(relayed.server);
         assert_eq!(relayed.client.read(&mut answer).await.expect("an orderly end"), 0);
         let outcome = outcome(relayed.outcome).await;
-        assert!(matches!((&outcome.to_server.end, &outcome.to_client.end), (End::Closed, End::Closed)), "{outcome:?}");
-        assert_eq!((outcome.to_server.bytes, outcome.to_client.bytes, outcome.first), (8, 6, Side::Client));
+        assert!(
+            matches!(
+                (&outcome.to_server.end, &outcome.to_client.end),
+                (End::Closed, End::Closed)
+            ),
+            "{outcome:?}"
+        );
+        assert_eq!(
+            (outcome.to_server.bytes, outcome.to_client.bytes, outcome.first),
+            (8, 6, Side::Client)
+        );
     }
 }
 
@@ -144,7 +165,10 @@ async fn bulk_arrives_whole_both_ways_at_once() {
         a.and(b).and(c).and(d).expect("nothing fails");
         assert!(got_up == up && got_down == down, "plain: {plain}");
         let outcome = outcome(relayed.outcome).await;
-        assert_eq!((outcome.to_server.bytes, outcome.to_client.bytes), (up.len() as u64, down.len() as u64));
+        assert_eq!(
+            (outcome.to_server.bytes, outcome.to_client.bytes),
+            (up.len() as u64, down.len() as u64)
+        );
     }
 }
 
@@ -156,8 +180,11 @@ async fn a_reset_passes_on_both_ways() {
             relayed.client.write_all(b"x").await.expect("open");
             let mut byte = [0];
             relayed.server.read_exact(&mut byte).await.expect("relayed");
-            let (resetting, mut other) =
-                if client_resets { (relayed.client, relayed.server) } else { (relayed.server, relayed.client) };
+            let (resetting, mut other) = if client_resets {
+                (relayed.client, relayed.server)
+            } else {
+                (relayed.server, relayed.client)
+            };
             sys::reset_on_close(&resetting).expect("open");
             drop(resetting);
             let seen = other.read(&mut byte).await;
@@ -168,7 +195,10 @@ async fn a_reset_passes_on_both_ways() {
             } else {
                 (outcome.to_client, outcome.to_server)
             };
-            assert!(matches!((&from.end, &to.end), (End::SenderReset, End::Abandoned)), "{from:?} {to:?}");
+            assert!(
+                matches!((&from.end, &to.end), (End::SenderReset, End::Abandoned)),
+                "{from:?} {to:?}"
+            );
             assert_eq!(outcome.first, if client_resets { Side::Client } else { Side::Server });
         }
     }
@@ -185,7 +215,9 @@ async fn an_answer_before_a_reset_still_arrives() {
     relayed.client.read_exact(&mut answer).await.expect("the answer");
     drop(relayed.server);
     let mut rest = [0; 1];
-    let end = timeout(Duration::from_secs(10), relayed.client.read(&mut rest)).await.expect("an end");
+    let end = timeout(Duration::from_secs(10), relayed.client.read(&mut rest))
+        .await
+        .expect("an end");
     assert_eq!(end.expect_err("a reset").kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(&answer, b"too large");
     let outcome = outcome(relayed.outcome).await;
@@ -262,7 +294,10 @@ async fn a_relay_that_was_hot_and_is_idle_holds_nothing() {
         } => {}
     }
     assert!(read == bulk);
-    assert!(half::spare_pipes() > 0, "the kernel moved the bytes, and the pipe is free for others");
+    assert!(
+        half::spare_pipes() > 0,
+        "the kernel moved the bytes, and the pipe is free for others"
+    );
     assert!(relay.holds_nothing());
 }
 
