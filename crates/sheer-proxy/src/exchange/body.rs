@@ -131,6 +131,7 @@ impl Body {
     /// A body from its source.
     pub fn new(source: BodyIn) -> Self {
         Self {
+            empty: source.is_done(),
             source,
             kept: Vec::new(),
             kept_bytes: 0,

@@ -44,6 +44,11 @@ impl Reply {
         response
     }
 
+    /// Whether the source sends chunks, so that a body without bytes still has an end of its own.
+    pub(crate) fn is_chunked(&self) -> bool {
+        self.http1.as_ref().is_some_and(|line| line.body == Some(BodyLength::Chunked))
+    }
+
     /// How the body is framed for a client of HTTP/1; `end` where the source has said that there is none.
     pub(crate) fn framing(&self, method: &Method, http10: bool, end: bool) -> BodyLength {
         let never = self.status.is_informational()

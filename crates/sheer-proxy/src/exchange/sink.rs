@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -10,6 +11,7 @@ use http::HeaderMap;
 
 use super::{
     gone::Gone,
+    http1_reply::Fate,
     loan::{Loan, Writer},
 };
 use crate::{error::ResetCode, headers, http1::HeaderCase};
@@ -26,8 +28,8 @@ pub(crate) enum BodyOut {
     /// A connection of HTTP/1.
     H1 {
         writer: Loan<Writer>,
-        /// The body was broken off: the connection must not end as if it were whole.
-        broken: bool,
+        /// Of the client's connection; a server's is closed by whoever opened it.
+        fate: Option<Rc<Fate>>,
     },
 }
 
@@ -95,6 +97,15 @@ impl BodyOut {
         }
     }
 
+    /// Ends a message that has no body.
+    pub(crate) async fn no_body(&mut self) -> Result<(), Gone> {
+        match self {
+            // Its head has said so.
+            Self::H2 { .. } => Ok(()),
+            Self::H1 { writer, .. } => Ok(writer.finish(None).await?),
+        }
+    }
+
     /// Whether something waits for [`Self::flush`].
     pub(crate) fn holds_back(&self) -> bool {
         match self {
@@ -115,7 +126,8 @@ impl BodyOut {
     pub(crate) fn reset(&mut self, code: ResetCode) {
         match self {
             Self::H2 { stream, .. } => stream.send_reset(code.0),
-            Self::H1 { broken, .. } => *broken = true,
+            Self::H1 { fate: Some(fate), .. } => fate.abort.set(true),
+            Self::H1 { fate: None, .. } => {}
         }
     }
 }
