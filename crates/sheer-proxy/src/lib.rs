@@ -4,6 +4,7 @@
 //! services comes from [`discovery`], who it is from [`identity`].
 
 pub mod addr;
+mod admin;
 pub mod balance;
 mod control;
 pub mod detect;
@@ -19,6 +20,7 @@ pub mod io;
 pub mod life;
 pub mod logs;
 pub mod metrics;
+pub mod process;
 pub mod settings;
 pub mod sys;
 pub mod tcp;
