@@ -1,1 +1,3 @@
-//! A mesh on one Linux machine, without Kubernetes.
+//! A mesh on one Linux machine, without Kubernetes: network namespaces, links, redirection, DNS, processes.
+
+pub mod state;

@@ -1,11 +1,16 @@
-//! Errors of the data path. Each knows whose fault it is, whether it may be retried, its stable reason code and its status.
+//! Errors of the data path. Each knows whose fault it is, which side it comes from, whether the request may be sent elsewhere,
+//! its stable reason code and its status. `docs/errors.md` is the table of this file for users.
+//!
+//! Every stage of the path makes them; only `exchange::synthesize` turns them into responses.
 
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::StatusCode;
 use sheer_api::Verdict;
 
 /// Why the proxy itself ends a request or a connection: one variant a reason that users can look up in `docs/errors.md`.
 /// Text for the caller is `Display`; it uses operators' words and says what to do next.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ProxyError {
     /// No endpoint became ready within the fail-fast time.
     #[error("service {service} has {endpoints} endpoints and none is ready: {why}")]
@@ -17,13 +22,375 @@ pub enum ProxyError {
         /// Why none of them is ready, as `10.3.0.7:8080: connection refused`.
         why: String,
     },
+    /// Too many requests wait for a service already.
+    #[error("{waiting} requests wait for service {service} already, the limit of its queue")]
+    QueueFull {
+        /// The service as `name.namespace:port`.
+        service: String,
+        /// Requests that wait.
+        waiting: usize,
+    },
+    /// Too many requests or connections at once.
+    #[error("the proxy serves {limit} {what} already, its limit")]
+    TooMany {
+        /// `requests` or `connections`.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// A connection could not be opened.
+    #[error("cannot connect to {addr}: {cause}")]
+    Connect {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// What the attempt ended with.
+        cause: ConnectCause,
+    },
+    /// The server proved another identity than the one that was promised.
+    #[error("{addr} should be {expected} but its certificate is for {found}")]
+    IdentityMismatch {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// The identity that discovery promised.
+        expected: Arc<str>,
+        /// The names in the certificate, comma-separated; `nobody` where there are none.
+        found: String,
+    },
+    /// The TLS handshake with the server failed for another reason.
+    #[error("TLS with {addr} failed: {why}")]
+    TlsConnect {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// What TLS said.
+        why: String,
+    },
+    /// The TLS handshake with the client failed.
+    #[error("TLS with client {client} failed: {why}")]
+    TlsAccept {
+        /// The client.
+        client: SocketAddr,
+        /// What TLS said.
+        why: String,
+    },
+    /// The proxy has no certificate yet.
+    #[error("this workload has no certificate yet: its proxy waits for the control plane's identity service")]
+    IdentityNotReady,
+    /// Policy of the port does not let this client in.
+    #[error("client {client} ({identity}) is not allowed on port {port} by {server}")]
+    PolicyDenied {
+        /// Address of the client.
+        client: SocketAddr,
+        /// Identity of the client, or `no identity`.
+        identity: Arc<str>,
+        /// Port of the workload.
+        port: u16,
+        /// The policy object, as `Server bank/ledger-grpc`.
+        server: String,
+    },
+    /// No policy is known for the port.
+    #[error("the policy of port {port} is not known yet: the control plane has not answered")]
+    PolicyUnknown {
+        /// Port of the workload.
+        port: u16,
+    },
+    /// The control plane says that there is nothing to send to.
+    #[error("{service} has no backend: {why}")]
+    NoBackend {
+        /// The service or address.
+        service: String,
+        /// Why, from the control plane.
+        why: Arc<str>,
+    },
+    /// The connection would come back to this proxy for ever.
+    #[error(
+        "{addr} is this proxy itself: the connection would loop (sent straight to a proxy port, or the redirection is wrong)"
+    )]
+    Loop {
+        /// Where the client wanted to go.
+        addr: SocketAddr,
+    },
+    /// A header list, or the trailers, went past the limit.
+    #[error("{leg} are {size} bytes and the limit is {limit} (SHEER_PROXY_HEADER_LIST_LIMIT)")]
+    HeaderListTooLarge {
+        /// Which list.
+        leg: Leg,
+        /// Its size as RFC 9113 6.5.2 counts: name + value + 32 bytes a field.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The client's request is malformed or ambiguous.
+    #[error("bad request: {why}")]
+    BadRequest {
+        /// What is wrong with it, in the words of the specification.
+        why: String,
+        /// The answer: 400, or what the specification has for this very mistake.
+        status: StatusCode,
+    },
+    /// The server's response is malformed or ambiguous.
+    #[error("malformed response from {addr}: {why}")]
+    BadResponse {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// What is wrong with it, in the words of the specification.
+        why: String,
+    },
+    /// The server reset the stream.
+    #[error("{addr} reset the stream with {code}")]
+    UpstreamReset {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// The code of RST_STREAM.
+        code: ResetCode,
+    },
+    /// The server closed the connection (or said GOAWAY and did not serve the request).
+    #[error("{addr} closed the connection before the response was complete: {why}")]
+    UpstreamClosed {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// How: `end of stream`, `connection reset`, `GOAWAY NO_ERROR`.
+        why: String,
+        /// `true` if the server says, or the protocol guarantees, that it did not act on the request.
+        unprocessed: bool,
+    },
+    /// The client broke the protocol or its connection ended inside a request.
+    #[error("the client ended the request: {why}")]
+    ClientGone {
+        /// How: `CANCEL`, `end of stream`.
+        why: String,
+    },
+    /// A timeout that an operator set.
+    #[error("{what} did not come within {after:?}")]
+    Timeout {
+        /// `response`, `response headers`, `next byte`.
+        what: &'static str,
+        /// The limit.
+        after: Duration,
+    },
+    /// A meshed connection that does not start as it must.
+    #[error("transport header from {client}: {why}")]
+    TransportHeader {
+        /// The peer.
+        client: SocketAddr,
+        /// What is wrong.
+        why: String,
+    },
+    /// The kernel does not know where the connection wanted to go.
+    #[error("no original destination: {why} (is the redirection in place?)")]
+    NoOriginalDst {
+        /// The system's words.
+        why: String,
+    },
+    /// The proxy is going away and takes no more work.
+    #[error("the proxy is shutting down")]
+    ShuttingDown,
+    /// A fault of the proxy itself.
+    #[error("the proxy failed: {what}")]
+    Internal {
+        /// Where.
+        what: &'static str,
+    },
+}
+
+/// How an attempt to connect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectCause {
+    /// Nothing listens there (RST to the SYN).
+    Refused,
+    /// No answer in time.
+    TimedOut(Duration),
+    /// Reset during the handshake.
+    Reset,
+    /// No route, or an ICMP error.
+    Unreachable,
+    /// This machine could not: descriptors, ports, memory.
+    Local(io::ErrorKind),
+    /// Anything else that the system said.
+    Other(io::ErrorKind),
+}
+
+impl ConnectCause {
+    /// What an error of `connect(2)` or of the first bytes means.
+    pub fn of(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => Self::Refused,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => Self::Unreachable,
+            kind @ (Kind::AddrNotAvailable | Kind::OutOfMemory | Kind::PermissionDenied) => Self::Local(kind),
+            kind => match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS) => Self::Local(kind),
+                _ => Self::Other(kind),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ConnectCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::TimedOut(after) => write!(f, "no answer within {after:?}"),
+            Self::Reset => f.write_str("connection reset"),
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::Local(kind) | Self::Other(kind) => write!(f, "{kind}"),
+        }
+    }
+}
+
+/// A code of RST_STREAM or GOAWAY, as users know them (`CANCEL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetCode(pub h2::Reason);
+
+impl ResetCode {
+    /// The name of RFC 9113 7, `UNKNOWN` where it has none.
+    pub fn as_str(self) -> &'static str {
+        match self.0 {
+            h2::Reason::NO_ERROR => "NO_ERROR",
+            h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+            h2::Reason::INTERNAL_ERROR => "INTERNAL_ERROR",
+            h2::Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
+            h2::Reason::SETTINGS_TIMEOUT => "SETTINGS_TIMEOUT",
+            h2::Reason::STREAM_CLOSED => "STREAM_CLOSED",
+            h2::Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
+            h2::Reason::REFUSED_STREAM => "REFUSED_STREAM",
+            h2::Reason::CANCEL => "CANCEL",
+            h2::Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
+            h2::Reason::CONNECT_ERROR => "CONNECT_ERROR",
+            h2::Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
+            h2::Reason::INADEQUATE_SECURITY => "INADEQUATE_SECURITY",
+            h2::Reason::HTTP_1_1_REQUIRED => "HTTP_1_1_REQUIRED",
+            _ => "UNKNOWN",
+        }
+    }
+}
+
+impl fmt::Display for ResetCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which list of headers a limit was about. Displays as the subject of a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Leg {
+    /// Which of the two proxies speaks.
+    pub direction: Direction,
+    /// Which list.
+    pub part: Part,
+}
+
+/// Which side of a workload a proxy stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// What arrives at the workload.
+    Inbound,
+    /// What the workload sends.
+    Outbound,
+}
+
+impl Direction {
+    /// `inbound` or `outbound`, as metric labels have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// A list of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Headers of a request.
+    RequestHeaders,
+    /// Trailers of a request.
+    RequestTrailers,
+    /// Headers of a response, interim ones included.
+    ResponseHeaders,
+    /// Trailers of a response.
+    ResponseTrailers,
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, from) = match (self.part, self.direction) {
+            (Part::RequestHeaders, Direction::Inbound) => ("request headers", "the client"),
+            (Part::RequestHeaders, Direction::Outbound) => ("request headers", "the application"),
+            (Part::RequestTrailers, Direction::Inbound) => ("request trailers", "the client"),
+            (Part::RequestTrailers, Direction::Outbound) => ("request trailers", "the application"),
+            (Part::ResponseHeaders, Direction::Inbound) => ("response headers", "the application"),
+            (Part::ResponseHeaders, Direction::Outbound) => ("response headers", "the server"),
+            (Part::ResponseTrailers, Direction::Inbound) => ("response trailers", "the application"),
+            (Part::ResponseTrailers, Direction::Outbound) => ("response trailers", "the server"),
+        };
+        write!(f, "{what} from {from} ({})", self.direction.as_str())
+    }
+}
+
+/// Who caused an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Who sent the request.
+    Client,
+    /// This proxy, or what it is told by the control plane.
+    Proxy,
+    /// Who answers the request.
+    Server,
+}
+
+/// The gRPC status codes that the proxy gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum GrpcCode {
+    /// The caller went away.
+    Cancelled = 1,
+    /// The request is malformed.
+    InvalidArgument = 3,
+    /// Out of time.
+    DeadlineExceeded = 4,
+    /// Nothing there.
+    NotFound = 5,
+    /// Not allowed.
+    PermissionDenied = 7,
+    /// Past a limit.
+    ResourceExhausted = 8,
+    /// The mesh is set up in a way that cannot work.
+    FailedPrecondition = 9,
+    /// A party broke its protocol.
+    Internal = 13,
+    /// Try again, perhaps elsewhere.
+    Unavailable = 14,
 }
 
 impl ProxyError {
     /// The layer at fault.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::FailFast { .. } => Verdict::Capacity,
+            Self::FailFast { .. } | Self::QueueFull { .. } | Self::TooMany { .. } | Self::ShuttingDown => {
+                Verdict::Capacity
+            }
+            Self::Connect { cause, .. } => match cause {
+                ConnectCause::Refused => Verdict::Application,
+                ConnectCause::TimedOut(_) | ConnectCause::Reset | ConnectCause::Unreachable => Verdict::Network,
+                ConnectCause::Local(_) => Verdict::Kernel,
+                ConnectCause::Other(_) => Verdict::Network,
+            },
+            Self::IdentityMismatch { .. }
+            | Self::TlsConnect { .. }
+            | Self::TlsAccept { .. }
+            | Self::IdentityNotReady => Verdict::Identity,
+            Self::PolicyDenied { .. } | Self::PolicyUnknown { .. } => Verdict::Policy,
+            Self::NoBackend { .. } => Verdict::Discovery,
+            Self::Loop { .. } | Self::NoOriginalDst { .. } => Verdict::Injection,
+            Self::HeaderListTooLarge { leg, .. } => match leg.part {
+                Part::RequestHeaders | Part::RequestTrailers => Verdict::ClientConfig,
+                Part::ResponseHeaders | Part::ResponseTrailers => Verdict::Application,
+            },
+            Self::BadRequest { .. } | Self::ClientGone { .. } => Verdict::ClientConfig,
+            Self::BadResponse { .. } => Verdict::ApplicationLibrary,
+            Self::UpstreamReset { .. } | Self::UpstreamClosed { .. } | Self::Timeout { .. } => Verdict::Application,
+            Self::TransportHeader { .. } | Self::Internal { .. } => Verdict::Proxy,
         }
     }
 
@@ -31,6 +398,146 @@ impl ProxyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::FailFast { .. } => "failfast",
+            Self::QueueFull { .. } => "queue-full",
+            Self::TooMany { .. } => "too-many",
+            Self::Connect { cause, .. } => match cause {
+                ConnectCause::Refused => "connect-refused",
+                ConnectCause::TimedOut(_) => "connect-timeout",
+                ConnectCause::Reset => "connect-reset",
+                ConnectCause::Unreachable => "connect-unreachable",
+                ConnectCause::Local(_) => "connect-local",
+                ConnectCause::Other(_) => "connect-failed",
+            },
+            Self::IdentityMismatch { .. } => "identity-mismatch",
+            Self::TlsConnect { .. } => "tls-connect",
+            Self::TlsAccept { .. } => "tls-accept",
+            Self::IdentityNotReady => "identity-not-ready",
+            Self::PolicyDenied { .. } => "policy-denied",
+            Self::PolicyUnknown { .. } => "policy-unknown",
+            Self::NoBackend { .. } => "no-backend",
+            Self::Loop { .. } => "loop",
+            Self::HeaderListTooLarge { .. } => "header-list-too-large",
+            Self::BadRequest { .. } => "bad-request",
+            Self::BadResponse { .. } => "bad-response",
+            Self::UpstreamReset { .. } => "upstream-reset",
+            Self::UpstreamClosed { .. } => "upstream-closed",
+            Self::ClientGone { .. } => "client-gone",
+            Self::Timeout { .. } => "timeout",
+            Self::TransportHeader { .. } => "transport-header",
+            Self::NoOriginalDst { .. } => "no-original-destination",
+            Self::ShuttingDown => "shutting-down",
+            Self::Internal { .. } => "internal",
+        }
+    }
+
+    /// Status of the response that an HTTP caller gets.
+    pub fn http_status(&self) -> StatusCode {
+        match self {
+            Self::FailFast { .. }
+            | Self::QueueFull { .. }
+            | Self::TooMany { .. }
+            | Self::IdentityNotReady
+            | Self::PolicyUnknown { .. }
+            | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect { .. }
+            | Self::IdentityMismatch { .. }
+            | Self::TlsConnect { .. }
+            | Self::BadResponse { .. }
+            | Self::UpstreamReset { .. }
+            | Self::UpstreamClosed { .. } => StatusCode::BAD_GATEWAY,
+            Self::PolicyDenied { .. } => StatusCode::FORBIDDEN,
+            Self::NoBackend { .. } => StatusCode::NOT_FOUND,
+            Self::Loop { .. } => StatusCode::LOOP_DETECTED,
+            Self::HeaderListTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BadRequest { status, .. } => *status,
+            Self::TlsAccept { .. } | Self::ClientGone { .. } | Self::TransportHeader { .. } => StatusCode::BAD_REQUEST,
+            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoOriginalDst { .. } | Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Status of the response that a gRPC caller gets.
+    pub fn grpc_status(&self) -> GrpcCode {
+        match self {
+            Self::FailFast { .. }
+            | Self::QueueFull { .. }
+            | Self::Connect { .. }
+            | Self::IdentityMismatch { .. }
+            | Self::TlsConnect { .. }
+            | Self::IdentityNotReady
+            | Self::PolicyUnknown { .. }
+            | Self::UpstreamReset { .. }
+            | Self::UpstreamClosed { .. }
+            | Self::ShuttingDown => GrpcCode::Unavailable,
+            Self::TooMany { .. } | Self::HeaderListTooLarge { .. } => GrpcCode::ResourceExhausted,
+            Self::PolicyDenied { .. } => GrpcCode::PermissionDenied,
+            Self::NoBackend { .. } => GrpcCode::NotFound,
+            Self::Loop { .. } | Self::NoOriginalDst { .. } => GrpcCode::FailedPrecondition,
+            Self::BadRequest { .. } | Self::TlsAccept { .. } | Self::TransportHeader { .. } => {
+                GrpcCode::InvalidArgument
+            }
+            Self::ClientGone { .. } => GrpcCode::Cancelled,
+            Self::BadResponse { .. } | Self::Internal { .. } => GrpcCode::Internal,
+            Self::Timeout { .. } => GrpcCode::DeadlineExceeded,
+        }
+    }
+
+    /// Whether the request certainly had no effect, so that it may be sent to another endpoint whatever its method.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::IdentityMismatch { .. } | Self::TlsConnect { .. } => true,
+            Self::UpstreamReset { code, .. } => code.0 == h2::Reason::REFUSED_STREAM,
+            Self::UpstreamClosed { unprocessed, .. } => *unprocessed,
+            Self::FailFast { .. }
+            | Self::QueueFull { .. }
+            | Self::TooMany { .. }
+            | Self::TlsAccept { .. }
+            | Self::IdentityNotReady
+            | Self::PolicyDenied { .. }
+            | Self::PolicyUnknown { .. }
+            | Self::NoBackend { .. }
+            | Self::Loop { .. }
+            | Self::HeaderListTooLarge { .. }
+            | Self::BadRequest { .. }
+            | Self::BadResponse { .. }
+            | Self::ClientGone { .. }
+            | Self::Timeout { .. }
+            | Self::TransportHeader { .. }
+            | Self::NoOriginalDst { .. }
+            | Self::ShuttingDown
+            | Self::Internal { .. } => false,
+        }
+    }
+
+    /// Whose doing it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::BadRequest { .. }
+            | Self::ClientGone { .. }
+            | Self::TlsAccept { .. }
+            | Self::PolicyDenied { .. }
+            | Self::TransportHeader { .. } => Side::Client,
+            Self::Connect { .. }
+            | Self::IdentityMismatch { .. }
+            | Self::TlsConnect { .. }
+            | Self::BadResponse { .. }
+            | Self::UpstreamReset { .. }
+            | Self::UpstreamClosed { .. }
+            | Self::Timeout { .. } => Side::Server,
+            Self::HeaderListTooLarge { leg, .. } => match leg.part {
+                Part::RequestHeaders | Part::RequestTrailers => Side::Client,
+                Part::ResponseHeaders | Part::ResponseTrailers => Side::Server,
+            },
+            Self::FailFast { .. }
+            | Self::QueueFull { .. }
+            | Self::TooMany { .. }
+            | Self::IdentityNotReady
+            | Self::PolicyUnknown { .. }
+            | Self::NoBackend { .. }
+            | Self::Loop { .. }
+            | Self::NoOriginalDst { .. }
+            | Self::ShuttingDown
+            | Self::Internal { .. } => Side::Proxy,
         }
     }
 }

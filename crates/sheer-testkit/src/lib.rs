@@ -1,1 +1,3 @@
-//! What tests share.
+//! What tests share: a scripted HTTP/2 peer, and what stands around a proxy in a test.
+
+pub mod h2peer;

@@ -1,0 +1,97 @@
+//! One request, carried from a server side to a client side and its response back: the heart of both data paths.
+//!
+//! The server loops (`http2::server`, `inbound::http1`) make a [`Request`] and a [`Responder`] for every request. The path
+//! decides where it goes, gets an [`Upstream`], and calls [`exchange`]. Nothing here decides: no policy, no balancing, no
+//! metrics; what happened is told once, to the [`Sink`] of the [`Observation`].
+//!
+//! * Bodies go both ways at once, chunk by chunk. A chunk is taken from one side only as the other side takes it, so the memory of
+//!   a stream is bounded by its windows, and a slow reader slows the writer.
+//! * Ends are exact: END_STREAM, trailers, interim responses, RST_STREAM and its code arrive as they were sent.
+//! * A request that had no effect comes back whole in [`Failed`], to be sent elsewhere.
+
+mod body;
+mod gone;
+mod http1_reply;
+mod http1_upstream;
+mod loan;
+mod outcome;
+mod pump;
+mod relay;
+mod reply;
+mod request;
+mod respond;
+mod sink;
+mod synthesize;
+mod tunnel;
+mod upstream;
+
+pub use body::{Body, BodyIn};
+pub use http1_upstream::{GiveBack, Http1Connection, Http1Upstream};
+pub use outcome::{End, Observation, Outcome, Sink};
+pub use relay::exchange;
+pub use request::{Head, Origin, Request};
+pub use respond::Responder;
+
+pub(crate) use http1_reply::{Fate, Http1Reply};
+pub(crate) use http1_upstream::limits as http1_limits;
+pub(crate) use loan::{Home, Loan, Reader, Writer, whole};
+pub(crate) use reply::{Http1Line, Reply};
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+
+use crate::error::{Direction, Leg, Part, ProxyError};
+
+/// Where a request goes: a stream that may be opened now.
+#[derive(Debug)]
+pub enum Upstream {
+    /// A connection of HTTP/2 that is ready to open a stream.
+    H2 {
+        /// Handle to the connection, after `ready()`.
+        send: h2::client::SendRequest<Bytes>,
+        /// `true` if the peer is a proxy of the mesh: HTTP/1 is then carried with `l5d-orig-proto`.
+        mesh: bool,
+    },
+    /// A connection of HTTP/1 that carries no request now.
+    H1(Http1Upstream),
+}
+
+/// What an exchange has to know besides the request.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Which side of the workload, for messages.
+    pub direction: Direction,
+    /// The endpoint, for messages.
+    pub addr: SocketAddr,
+    /// Limit of a header list, and of trailers, in bytes.
+    pub header_limit: usize,
+    /// How long the response headers may take.
+    pub response_timeout: Option<Duration>,
+    /// Keep the start of the request's body until the response starts, so that [`Failed::request`] can be whole.
+    pub replay: bool,
+}
+
+impl Context {
+    pub(crate) fn too_large(&self, part: Part, size: usize) -> ProxyError {
+        ProxyError::HeaderListTooLarge {
+            leg: Leg {
+                direction: self.direction,
+                part,
+            },
+            size,
+            limit: self.header_limit,
+        }
+    }
+}
+
+/// An exchange that ended before the client saw anything of a response.
+#[derive(Debug)]
+pub struct Failed {
+    /// The request, whole again, where it may be sent elsewhere: it certainly had no effect and its body could be kept.
+    pub request: Option<Request>,
+    /// Still unused: send the request elsewhere, or [`Responder::fail`].
+    pub responder: Responder,
+    /// Why.
+    pub error: ProxyError,
+}

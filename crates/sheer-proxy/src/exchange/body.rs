@@ -1,0 +1,240 @@
+//! Bodies: where one comes from, and the start of a request's, kept in case that it must be sent again.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{
+    gone::Gone,
+    loan::{Loan, Reader},
+};
+use crate::http1::{self, HeaderCase};
+
+/// Most of a body that is kept for sending it again: one stream window of HTTP/2's default. Most calls fit whole.
+const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// Where a body comes from.
+#[derive(Debug)]
+pub enum BodyIn {
+    /// There is none: the head ended the stream.
+    Empty,
+    /// A stream of HTTP/2.
+    H2(h2::RecvStream),
+    /// A connection of HTTP/1.
+    H1(Http1Body),
+}
+
+/// The reading half of an HTTP/1 connection, after a head.
+#[derive(Debug)]
+pub struct Http1Body(pub(crate) Loan<Reader>);
+
+/// A piece of a body.
+#[derive(Clone, Debug)]
+pub(crate) enum Frame {
+    /// Data; `last` if the same frame ended the stream.
+    Data { data: Bytes, last: bool },
+    /// Trailers, which end the stream, and the case of their names.
+    Trailers(HeaderMap, HeaderCase),
+    /// The stream ended after the last data.
+    End,
+}
+
+impl BodyIn {
+    /// A stream of HTTP/2, or nothing where its head ended it.
+    pub fn h2(stream: h2::RecvStream) -> Self {
+        if stream.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::H2(stream)
+        }
+    }
+
+    /// What follows a head of HTTP/1.
+    pub(crate) fn h1(reader: Loan<Reader>) -> Self {
+        Self::H1(Http1Body(reader))
+    }
+
+    /// Whether there is nothing (more) to read.
+    pub(crate) fn is_done(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::H2(stream) => stream.is_end_stream(),
+            Self::H1(Http1Body(reader)) => reader.is_body_done(),
+        }
+    }
+
+    /// The next piece. After [`Frame::End`], [`Frame::Trailers`] or `last` there is none: do not ask.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
+        match self {
+            Self::Empty => Poll::Ready(Ok(Frame::End)),
+            Self::H2(stream) => match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) => Poll::Ready(Ok(Frame::Data {
+                    data,
+                    last: stream.is_end_stream(),
+                })),
+                Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
+                None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
+                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers, HeaderCase::default())),
+                    Ok(None) => Ok(Frame::End),
+                    Err(error) => Err(Gone::of(error)),
+                }),
+            },
+            Self::H1(Http1Body(reader)) => Poll::Ready(match ready!(reader.poll_body_frame(cx)) {
+                Ok(Some(http1::Frame::Data(data))) => Ok(Frame::Data { data, last: reader.is_body_done() }),
+                Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, case)),
+                Ok(None) => Ok(Frame::End),
+                Err(error) => Err(Gone::of_read(&error)),
+            }),
+        }
+    }
+
+    /// The other side took this many bytes: let as many come.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        match self {
+            // HTTP/1 reads when it is asked to.
+            Self::Empty | Self::H1(_) => {}
+            // Fails only for a stream that is gone, and then its window does not matter.
+            Self::H2(stream) => drop(stream.flow_control().release_capacity(bytes)),
+        }
+    }
+}
+
+/// The body and the trailers of a request.
+#[derive(Debug)]
+pub struct Body {
+    source: BodyIn,
+    /// The head ended the stream.
+    empty: bool,
+    /// What was given so far, while that is all of it.
+    kept: Vec<Frame>,
+    kept_bytes: usize,
+    /// Next of `kept` to give; past its end the source goes on.
+    cursor: usize,
+    /// Bytes from the source that nobody took yet.
+    owed: usize,
+    keep: Keep,
+}
+
+/// Whether the body can still be given from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// Nothing was given yet, and nobody asked to keep.
+    Untouched,
+    /// Everything that was given is in `kept`.
+    Whole,
+    /// A part is gone.
+    Gone,
+}
+
+impl Body {
+    /// A body from its source.
+    pub fn new(source: BodyIn) -> Self {
+        Self {
+            empty: source.is_done(),
+            source,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            cursor: 0,
+            owed: 0,
+            keep: Keep::Untouched,
+        }
+    }
+
+    /// A body that is given once, as a response's.
+    pub(crate) fn once(source: BodyIn) -> Self {
+        Self {
+            keep: Keep::Gone,
+            ..Self::new(source)
+        }
+    }
+
+    /// Whether the head ended the stream, so that there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// The source, to take its connection.
+    pub(crate) fn into_source(self) -> BodyIn {
+        self.source
+    }
+
+    /// Waits, once the body has been read, until its sender is gone. HTTP/2 tells of that on the way back.
+    pub(crate) async fn sender_gone(&mut self) -> Gone {
+        match &mut self.source {
+            BodyIn::H1(Http1Body(reader)) => {
+                let error = reader.broken().await;
+                Gone::of_read(&http1::ReadError::Io(error))
+            }
+            BodyIn::Empty | BodyIn::H2(_) => std::future::pending().await,
+        }
+    }
+
+    /// From here on, keeps what it gives, up to a limit.
+    pub(crate) fn keep(&mut self) {
+        if self.keep == Keep::Untouched {
+            self.keep = Keep::Whole;
+        }
+    }
+
+    /// Starts again from the beginning; `false` if a part of it is gone.
+    pub(crate) fn rewind(&mut self) -> bool {
+        self.cursor = 0;
+        self.keep != Keep::Gone
+    }
+
+    /// Lets go of what was kept: the request will not be sent again.
+    pub(crate) fn forget(&mut self) {
+        if self.keep == Keep::Whole {
+            self.keep = Keep::Gone;
+            self.kept.drain(..self.cursor);
+            self.cursor = 0;
+        }
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
+        if let Some(frame) = self.again() {
+            return Poll::Ready(Ok(frame));
+        }
+        let frame = ready!(self.source.poll_frame(cx))?;
+        if let Frame::Data { data, .. } = &frame {
+            self.owed += data.len();
+        }
+        match self.keep {
+            Keep::Untouched => self.keep = Keep::Gone,
+            Keep::Whole => self.remember(&frame),
+            Keep::Gone => {}
+        }
+        Poll::Ready(Ok(frame))
+    }
+
+    /// The other side took this many bytes: let as many come. Bytes that are given again count once.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.owed);
+        self.owed -= bytes;
+        if bytes > 0 {
+            self.source.release(bytes);
+        }
+    }
+
+    /// A frame that was given before, where the body was rewound.
+    fn again(&mut self) -> Option<Frame> {
+        let frame = self.kept.get(self.cursor)?.clone();
+        self.cursor += 1;
+        Some(frame)
+    }
+
+    fn remember(&mut self, frame: &Frame) {
+        if let Frame::Data { data, .. } = frame {
+            self.kept_bytes += data.len();
+        }
+        if self.kept_bytes > REPLAY_LIMIT {
+            self.keep = Keep::Gone;
+            self.kept = Vec::new();
+            self.cursor = 0;
+        } else {
+            self.kept.push(frame.clone());
+            self.cursor = self.kept.len();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What happened to a request, told exactly once.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, StatusCode};
+use sheer_api::Verdict;
+
+use crate::{
+    error::{ProxyError, ResetCode},
+    metrics::ResponseOutcome,
+};
+
+/// What happened to a request, as far as it went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// When its head was complete.
+    pub started: Instant,
+    /// From the start to the final response's head.
+    pub first_byte: Option<Duration>,
+    /// Status of the final response.
+    pub status: Option<StatusCode>,
+    /// `grpc-status`, from the headers or the trailers.
+    pub grpc_status: Option<u16>,
+    /// Bytes of the request's body so far.
+    pub request_bytes: u64,
+    /// Bytes of the response's body so far.
+    pub response_bytes: u64,
+    /// How it ended; [`End::Dropped`] until something else is known.
+    pub end: End,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both bodies went through.
+    Complete,
+    /// The client reset the stream or closed its connection.
+    ClientReset(ResetCode),
+    /// The server reset the stream or closed its connection after the response had begun, or the application reset it before.
+    ServerReset(ResetCode),
+    /// The proxy answered, or ended the stream, for this reason.
+    Proxy {
+        /// The layer at fault.
+        verdict: Verdict,
+        /// Reason code.
+        reason: &'static str,
+    },
+    /// The task went away: shutdown, or a panic.
+    Dropped,
+}
+
+impl Outcome {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            first_byte: None,
+            status: None,
+            grpc_status: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            end: End::Dropped,
+        }
+    }
+
+    /// Success or failure, as `classification` of Linkerd's metrics has it: a request that did not come to its end is a failure,
+    /// except one that the client gave up.
+    pub fn is_success(&self) -> bool {
+        match self.end {
+            End::Proxy { .. } | End::ServerReset(_) | End::Dropped => false,
+            End::Complete | End::ClientReset(_) => {
+                ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status)
+            }
+        }
+    }
+}
+
+/// Who is told. One for each set of metric labels, resolved with the route or the endpoint, not with the request.
+pub trait Sink {
+    /// The final response's head is here.
+    fn response(&self, _outcome: &Outcome) {}
+    /// The request is over. Called exactly once for an [`Observation`].
+    fn end(&self, outcome: &Outcome);
+}
+
+/// Collects an [`Outcome`] and tells it when dropped, however the request ends.
+///
+/// Both directions of an exchange note here what they see, so it is shared by reference and never borrowed over an `.await`.
+pub struct Observation {
+    outcome: RefCell<Outcome>,
+    sink: RefCell<Rc<dyn Sink>>,
+}
+
+impl std::fmt::Debug for Observation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.outcome.fmt(f)
+    }
+}
+
+impl Observation {
+    /// Starts the clock.
+    pub fn start(sink: Rc<dyn Sink>) -> Self {
+        Self {
+            outcome: RefCell::new(Outcome::new()),
+            sink: RefCell::new(sink),
+        }
+    }
+
+    /// What is known so far.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome.borrow().clone()
+    }
+
+    /// Tells another sink instead, as when the request goes to another endpoint.
+    pub fn redirect(&self, sink: Rc<dyn Sink>) {
+        *self.sink.borrow_mut() = sink;
+    }
+
+    /// The proxy ends this itself.
+    pub fn error(&self, error: &ProxyError) {
+        self.end(End::Proxy {
+            verdict: error.verdict(),
+            reason: error.reason(),
+        });
+    }
+
+    pub(super) fn response_head(&self, status: StatusCode, headers: &HeaderMap) {
+        self.trailers(headers);
+        let mut outcome = self.outcome.borrow_mut();
+        outcome.status = Some(status);
+        outcome.first_byte = Some(outcome.started.elapsed());
+        self.sink.borrow().response(&outcome);
+    }
+
+    /// Whether the final response's head is here.
+    pub(super) fn has_response(&self) -> bool {
+        self.outcome.borrow().first_byte.is_some()
+    }
+
+    pub(super) fn trailers(&self, trailers: &HeaderMap) {
+        if let Some(value) = trailers.get("grpc-status") {
+            // A status that is no number is `Unknown` for every gRPC library.
+            let code = value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+            self.outcome.borrow_mut().grpc_status = Some(code);
+        }
+    }
+
+    pub(super) fn bytes(&self, way: Way, bytes: usize) {
+        let mut outcome = self.outcome.borrow_mut();
+        match way {
+            Way::Request => outcome.request_bytes += bytes as u64,
+            Way::Response => outcome.response_bytes += bytes as u64,
+        }
+    }
+
+    pub(super) fn end(&self, end: End) {
+        let mut outcome = self.outcome.borrow_mut();
+        // The first end is the cause; what follows from it is not.
+        if outcome.end == End::Dropped {
+            outcome.end = end;
+        }
+    }
+}
+
+/// Direction of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Client to server.
+    Request,
+    /// Server to client.
+    Response,
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        self.sink.borrow().end(&self.outcome.borrow());
+    }
+}

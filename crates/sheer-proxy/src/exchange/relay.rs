@@ -1,0 +1,245 @@
+//! Runs one exchange: opens the stream, carries both directions at once, and settles how it ended.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+use super::{
+    Context, Failed, Upstream,
+    body::{Body, BodyIn},
+    gone::Gone,
+    outcome::{End, Observation, Way},
+    pump::{Stop, pump},
+    reply::Reply,
+    request::Request,
+    respond::Responder,
+    sink::BodyOut,
+    tunnel,
+    upstream::{Event, Opened, ResponseIn},
+};
+use crate::{
+    error::{Part, ProxyError},
+    headers,
+};
+
+/// Carries a request to `upstream` and its response back. Told to `observation` in full when it returns `Ok`, whatever became of
+/// the request; an `Err` means that the client has seen nothing of a response yet and the caller decides.
+pub async fn exchange(
+    request: Request,
+    upstream: Upstream,
+    mut responder: Responder,
+    cx: &Context,
+    observation: &Observation,
+) -> Result<(), Box<Failed>> {
+    let Request { head, mut body } = request;
+    let kept = cx.replay.then(|| head.clone());
+    if cx.replay {
+        body.keep();
+    }
+    let mut repeatable = false;
+    let ended = match upstream.open(head, body.is_empty(), cx.addr) {
+        Ok(mut opened) => {
+            repeatable = opened.repeatable;
+            match carry(&mut body, &mut opened, &mut responder, cx, observation).await {
+                Ok(Carried { switched: Some(server), .. }) => {
+                    tunnel::run((body, responder), (server, opened.out), observation).await;
+                    observation.end(End::Complete);
+                    return Ok(());
+                }
+                Ok(Carried { switched: None, uploaded }) => {
+                    if uploaded {
+                        opened.settle();
+                    }
+                    Ok(())
+                }
+                Err(ended) => Err(ended),
+            }
+        }
+        Err(error) => Err(Break::Proxy(error)),
+    };
+    let error = match ended {
+        Ok(()) => {
+            observation.end(End::Complete);
+            return Ok(());
+        }
+        Err(Break::Client(gone)) => {
+            observation.end(End::ClientReset(gone.code()));
+            return Ok(());
+        }
+        Err(Break::Server(gone)) => gone.server_error(cx.addr),
+        Err(Break::Proxy(error)) => error,
+    };
+    if responder.has_begun() {
+        responder.fail_in_place(&error, observation).await;
+        return Ok(());
+    }
+    let again = error.retryable() || (repeatable && matches!(error, ProxyError::UpstreamClosed { .. }));
+    let request = kept.filter(|_| again && body.rewind()).map(|head| Request { head, body });
+    Err(Box::new(Failed { request, responder, error }))
+}
+
+/// Why an exchange did not come to its end.
+enum Break {
+    /// The client left.
+    Client(Gone),
+    /// The server left.
+    Server(Gone),
+    /// The proxy ends it.
+    Proxy(ProxyError),
+}
+
+/// Carries both directions. Gives the server's side where the two now want a tunnel.
+async fn carry(
+    body: &mut Body,
+    opened: &mut Opened,
+    responder: &mut Responder,
+    cx: &Context,
+    observation: &Observation,
+) -> Result<Carried, Break> {
+    let uploaded = Cell::new(false);
+    let Opened { response, out, .. } = opened;
+    let ended = {
+        let upload = upload(body, out, cx, observation, &uploaded);
+        let download = download(response, responder, cx, observation);
+        both(upload, &uploaded, download, cx).await
+    };
+    if let Err(Break::Client(gone)) = &ended {
+        out.reset(gone.code());
+    }
+    Ok(Carried { switched: ended?, uploaded: uploaded.get() })
+}
+
+/// Both directions came to their end.
+struct Carried {
+    /// The reading half of the server, where both sides have left HTTP.
+    switched: Option<BodyIn>,
+    /// The server took all of the request.
+    uploaded: bool,
+}
+
+/// Carries the request's body; then watches for the end of a client that cannot say so on the way back.
+async fn upload(
+    body: &mut Body,
+    out: &mut BodyOut,
+    cx: &Context,
+    observation: &Observation,
+    uploaded: &Cell<bool>,
+) -> Result<(), Stop> {
+    if body.is_empty() {
+        out.no_body().await.map_err(Stop::Sink)?;
+    } else {
+        pump(Way::Request, body, out, cx.header_limit, observation).await?;
+    }
+    uploaded.set(true);
+    // What is kept for another attempt goes as soon as there will be none. No waker: the download shares this task and is polled
+    // first, so whoever made it see the head polls this as well.
+    let has_response = poll_fn(|_| if observation.has_response() { Poll::Ready(()) } else { Poll::Pending });
+    tokio::select! {
+        biased; // a response makes the rest of the connection unimportant
+        () = has_response => {}
+        gone = body.sender_gone() => return Err(Stop::Source(gone)),
+    }
+    body.forget();
+    Err(Stop::Source(body.sender_gone().await))
+}
+
+/// Carries the response.
+async fn download(
+    response: &mut ResponseIn,
+    responder: &mut Responder,
+    cx: &Context,
+    observation: &Observation,
+) -> Result<Option<BodyIn>, Break> {
+    let (reply, body) = match cx.response_timeout {
+        None => final_head(response, responder, cx).await?,
+        Some(after) => match tokio::time::timeout(after, final_head(response, responder, cx)).await {
+            Ok(head) => head?,
+            Err(_) => return Err(Break::Proxy(ProxyError::Timeout { what: "response headers", after })),
+        },
+    };
+    observation.response_head(reply.status, &reply.headers);
+    let switching = responder.switches_with(&reply);
+    let end = body.is_done() && !reply.is_chunked();
+    let out = responder.head(reply, end).map_err(Break::Client)?;
+    if switching {
+        out.no_body().await.map_err(Break::Client)?;
+        return Ok(Some(body));
+    }
+    if end {
+        out.no_body().await.map_err(Break::Client)?;
+        return Ok(None);
+    }
+    let mut body = Body::once(body);
+    let carried = pump(Way::Response, &mut body, out, cx.header_limit, observation).await;
+    carried.map(|()| None).map_err(|stop| match stop {
+        Stop::Source(gone) => Break::Server(gone),
+        Stop::Sink(gone) => Break::Client(gone),
+        Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, size)),
+    })
+}
+
+/// Relays interim responses until the final head.
+async fn final_head(
+    response: &mut ResponseIn,
+    responder: &mut Responder,
+    cx: &Context,
+) -> Result<(Reply, BodyIn), Break> {
+    loop {
+        let event = tokio::select! {
+            biased; // what the server said is worth more than that the client left meanwhile
+            event = response.next() => event.map_err(Break::Server)?,
+            gone = poll_fn(|task| responder.poll_gone(task)) => return Err(Break::Client(gone)),
+        };
+        let (Event::Interim(reply) | Event::Final(reply, _)) = &event;
+        let size = headers::list_size(&reply.headers);
+        if size > cx.header_limit {
+            return Err(Break::Proxy(cx.too_large(Part::ResponseHeaders, size)));
+        }
+        match event {
+            Event::Interim(reply) => responder.interim(reply).await.map_err(Break::Client)?,
+            Event::Final(reply, body) => return Ok((reply, body)),
+        }
+    }
+}
+
+/// Polls both directions until each is done, or one broke.
+async fn both(
+    upload: impl Future<Output = Result<(), Stop>>,
+    uploaded: &Cell<bool>,
+    download: impl Future<Output = Result<Option<BodyIn>, Break>>,
+    cx: &Context,
+) -> Result<Option<BodyIn>, Break> {
+    let (mut upload, mut download) = (pin!(upload), pin!(download));
+    let mut stopped = false;
+    let mut received = None;
+    poll_fn(|task| {
+        if received.is_none()
+            && let Poll::Ready(result) = download.as_mut().poll(task)
+        {
+            received = Some(result?);
+        }
+        let sent = stopped || (uploaded.get() && received.is_some());
+        if !sent && let Poll::Ready(result) = upload.as_mut().poll(task) {
+            match result {
+                // A server may answer without reading all of the request (RFC 9113 8.1). If it left for another reason, the
+                // download says so.
+                Ok(()) | Err(Stop::Sink(_)) => stopped = true,
+                Err(Stop::Source(gone)) => return Poll::Ready(Err(Break::Client(gone))),
+                Err(Stop::Trailers(size)) => {
+                    return Poll::Ready(Err(Break::Proxy(cx.too_large(Part::RequestTrailers, size))));
+                }
+            }
+        }
+        match received.take() {
+            Some(switched) if stopped || uploaded.get() => Poll::Ready(Ok(switched)),
+            pending => {
+                received = pending;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}

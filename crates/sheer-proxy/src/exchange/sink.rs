@@ -1,0 +1,159 @@
+//! Where a body goes: one chunk at a time, and no faster than the other side takes it.
+
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{
+    gone::Gone,
+    http1_reply::Fate,
+    loan::{Loan, Writer},
+};
+use crate::{error::ResetCode, headers, http1::HeaderCase};
+
+/// Where a body goes.
+#[derive(Debug)]
+pub(crate) enum BodyOut {
+    /// A stream of HTTP/2. Kept also where its head ended it: resets come and go here.
+    H2 {
+        stream: h2::SendStream<Bytes>,
+        /// Trailers of HTTP/1 keep the case of their names on the way to another sidecar.
+        mesh: bool,
+    },
+    /// A connection of HTTP/1.
+    H1 {
+        writer: Loan<Writer>,
+        /// Of the client's connection; a server's is closed by whoever opened it.
+        fate: Option<Rc<Fate>>,
+    },
+}
+
+impl BodyOut {
+    /// Ready once the peer reset the stream or its connection ended. HTTP/1 learns that by reading.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        match self {
+            Self::H2 { stream, .. } => stream.poll_reset(cx).map(gone),
+            Self::H1 { .. } => Poll::Pending,
+        }
+    }
+
+    /// Sends data, as the peer has room for it; `took` is told of every part that the codec accepted.
+    pub(crate) async fn data(&mut self, mut data: Bytes, last: bool, mut took: impl FnMut(usize)) -> Result<(), Gone> {
+        match self {
+            Self::H2 { stream, .. } => {
+                if data.is_empty() {
+                    // Only the END_STREAM flag matters, and it needs no window.
+                    return if last { stream.send_data(data, true).map_err(Gone::of) } else { Ok(()) };
+                }
+                while !data.is_empty() {
+                    let room = capacity(stream, data.len()).await?.min(data.len());
+                    let part = data.split_to(room);
+                    stream.send_data(part, last && data.is_empty()).map_err(Gone::of)?;
+                    took(room);
+                }
+                Ok(())
+            }
+            Self::H1 { writer, .. } => {
+                let bytes = data.len();
+                if last {
+                    writer.finish_with(data, None).await?;
+                } else if bytes > 0 {
+                    writer.data(data).await?;
+                }
+                took(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the body with trailers.
+    pub(crate) async fn trailers(&mut self, mut trailers: HeaderMap, mut case: HeaderCase) -> Result<(), Gone> {
+        match self {
+            Self::H2 { stream, mesh } => {
+                if *mesh {
+                    headers::carry_case(&mut trailers, &case);
+                }
+                stream.send_trailers(trailers).map_err(Gone::of)
+            }
+            Self::H1 { writer, .. } => {
+                if let Some(carried) = headers::carried_case(&mut trailers) {
+                    case = carried;
+                }
+                Ok(writer.finish(Some((&trailers, &case))).await?)
+            }
+        }
+    }
+
+    /// Ends the body.
+    pub(crate) async fn end(&mut self) -> Result<(), Gone> {
+        match self {
+            Self::H2 { stream, .. } => stream.send_data(Bytes::new(), true).map_err(Gone::of),
+            Self::H1 { writer, .. } => Ok(writer.finish(None).await?),
+        }
+    }
+
+    /// Ends a message that has no body.
+    pub(crate) async fn no_body(&mut self) -> Result<(), Gone> {
+        match self {
+            // Its head has said so.
+            Self::H2 { .. } => Ok(()),
+            Self::H1 { writer, .. } => Ok(writer.finish(None).await?),
+        }
+    }
+
+    /// Whether something waits for [`Self::flush`].
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Self::H2 { .. } => false,
+            Self::H1 { writer, .. } => writer.has_pending(),
+        }
+    }
+
+    /// Sends what is held back, as nothing more comes for now.
+    pub(crate) async fn flush(&mut self) -> Result<(), Gone> {
+        match self {
+            Self::H2 { .. } => Ok(()),
+            Self::H1 { writer, .. } => Ok(writer.flush().await?),
+        }
+    }
+
+    /// Breaks the body off.
+    pub(crate) fn reset(&mut self, code: ResetCode) {
+        match self {
+            Self::H2 { stream, .. } => stream.send_reset(code.0),
+            Self::H1 { fate: Some(fate), .. } => fate.abort.set(true),
+            Self::H1 { fate: None, .. } => {}
+        }
+    }
+}
+
+/// Waits for room for up to `wanted` bytes: the peer's window, and the codec's buffer. At least 1.
+async fn capacity(stream: &mut h2::SendStream<Bytes>, wanted: usize) -> Result<usize, Gone> {
+    stream.reserve_capacity(wanted);
+    // `poll_capacity` only tells of changes: what is there already has to be asked for.
+    let room = stream.capacity();
+    if room > 0 {
+        return Ok(room);
+    }
+    poll_fn(|cx| match stream.poll_capacity(cx) {
+        Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Gone::of(error))),
+        // The stream is no longer open for sending: `poll_reset` knows why.
+        Poll::Ready(None) => stream.poll_reset(cx).map(|reset| Err(gone(reset))),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// What `poll_reset` says.
+pub(super) fn gone(reset: Result<h2::Reason, h2::Error>) -> Gone {
+    match reset {
+        Ok(code) => Gone::Reset(code),
+        Err(error) => Gone::of(error),
+    }
+}

@@ -1,0 +1,25 @@
+//! The proxy's metrics: a small registry made for the data path.
+//!
+//! A worker owns a [`Shard`]; it resolves handles ([`Counter`], [`Gauge`], [`Histogram`], or a bundle such as [`HttpMetrics`])
+//! where it resolves an endpoint or a target, and then only adds to atomics that no other worker touches. A scrape sums the
+//! shards. Names and labels are Linkerd's, so that dashboards keep working; what Sheer adds starts with `sheer_`.
+//!
+//! Nothing here may block a worker: a shard's lock is only taken to resolve a handle and to scrape.
+
+mod cell;
+pub mod family;
+mod labels;
+mod path;
+mod process;
+mod registry;
+mod render;
+
+pub use cell::{Counter, Gauge, Histogram};
+pub use family::{Bounds, Family, Kind};
+pub use labels::{LabelBuilder, LabelSet, Tls, inbound_labels, outbound_labels};
+pub use path::{
+    AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, ResponseOutcome, TcpMetrics, TcpOpen,
+};
+pub(crate) use process::describe_build;
+pub use registry::{Registry, Shard};
+pub use render::Format;

@@ -1,0 +1,143 @@
+//! Handles to one series each: shared atomics. Cheap to clone, never locked.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::family::Bounds;
+
+/// A count that only grows.
+#[derive(Clone, Debug, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+/// A number that goes up and down. The shards' values are summed, so only one shard should [`set`](Self::set) a series.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicI64>);
+
+impl Gauge {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Takes one away.
+    pub fn dec(&self) {
+        self.add(-1);
+    }
+
+    /// Adds `n`, which may be negative.
+    pub fn add(&self, n: i64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, n: i64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// The value now.
+    pub fn value(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+/// Counts of durations by upper bound.
+#[derive(Clone, Debug)]
+pub struct Histogram(Arc<Cells>);
+
+#[derive(Debug)]
+struct Cells {
+    bounds: &'static Bounds,
+    /// One more than there are bounds: the last has none. Not cumulative.
+    buckets: Box<[AtomicU64]>,
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    pub(super) fn new(bounds: &'static Bounds) -> Self {
+        let buckets = (0..=bounds.micros.len()).map(|_| AtomicU64::new(0)).collect();
+        Self(Arc::new(Cells {
+            bounds,
+            buckets,
+            sum_micros: AtomicU64::new(0),
+        }))
+    }
+
+    /// Counts one duration.
+    pub fn record(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = self.0.bounds.micros.partition_point(|&bound| bound < micros);
+        self.0.buckets[bucket].fetch_add(1, Relaxed);
+        self.0.sum_micros.fetch_add(micros, Relaxed);
+    }
+
+    /// How many durations were counted.
+    pub fn count(&self) -> u64 {
+        self.0.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+    }
+
+    pub(super) fn bounds(&self) -> &'static Bounds {
+        self.0.bounds
+    }
+
+    pub(super) fn add_to(&self, buckets: &mut [u64], sum_micros: &mut u64) {
+        for (into, from) in buckets.iter_mut().zip(&self.0.buckets) {
+            *into += from.load(Relaxed);
+        }
+        *sum_micros = sum_micros.wrapping_add(self.0.sum_micros.load(Relaxed));
+    }
+
+    pub(super) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::family::LATENCY_MS;
+
+    /// A bound belongs to its own bucket ("le" is less or equal), also at its first microsecond beyond.
+    #[test]
+    fn histogram_bounds_are_inclusive() {
+        let histogram = Histogram::new(&LATENCY_MS);
+        histogram.record(Duration::from_millis(1));
+        histogram.record(Duration::from_micros(1_001));
+        histogram.record(Duration::from_secs(3_600));
+        let mut buckets = vec![0; LATENCY_MS.micros.len() + 1];
+        let mut sum = 0;
+        histogram.add_to(&mut buckets, &mut sum);
+        assert_eq!((buckets[0], buckets[1], buckets[LATENCY_MS.micros.len()]), (1, 1, 1));
+        assert_eq!(histogram.count(), 3);
+        assert_eq!(sum, 1_000 + 1_001 + 3_600_000_000);
+    }
+}

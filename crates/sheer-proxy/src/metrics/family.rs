@@ -1,0 +1,102 @@
+//! The table of all metric families. A family that is not here cannot be recorded, so names cannot be misspelt.
+
+/// A metric family.
+#[derive(Debug)]
+pub struct Family {
+    /// Full name, with the suffix `_total` where it is a counter.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+}
+
+/// Kind of a family.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by upper bound.
+    Histogram(&'static Bounds),
+}
+
+/// Upper bounds of a histogram.
+#[derive(Debug)]
+pub struct Bounds {
+    /// Rising, in microseconds; the bucket without bound is implied.
+    pub micros: &'static [u64],
+    /// Microseconds in the unit that is shown.
+    pub unit_micros: u64,
+}
+
+/// Linkerd's latency buckets, shown in milliseconds.
+pub static LATENCY_MS: Bounds = Bounds {
+    micros: &[
+        1_000, 2_000, 3_000, 4_000, 5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000, 200_000, 300_000, 400_000,
+        500_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000, 40_000_000,
+        50_000_000,
+    ],
+    unit_micros: 1_000,
+};
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $id:ident = $name:literal, $kind:expr, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            $(#[$doc])*
+            pub static $id: Family = Family { name: $name, help: $help, kind: $kind };
+        )*
+        /// Every family, in the order in which a scrape shows them.
+        pub static ALL: &[&Family] = &[$(&$id),*];
+    };
+}
+
+families! {
+    REQUEST_TOTAL = "request_total", Kind::Counter, "Requests that the proxy forwarded or answered.";
+    RESPONSE_TOTAL = "response_total", Kind::Counter, "Responses that ended, by status and classification.";
+    RESPONSE_LATENCY_MS = "response_latency_ms", Kind::Histogram(&LATENCY_MS),
+        "Time from a request's head to its response's first body frame or end.";
+    TCP_OPEN_TOTAL = "tcp_open_total", Kind::Counter, "Connections that were opened.";
+    TCP_OPEN_CONNECTIONS = "tcp_open_connections", Kind::Gauge, "Connections that are open.";
+    TCP_READ_BYTES_TOTAL = "tcp_read_bytes_total", Kind::Counter, "Bytes read from the peer.";
+    TCP_WRITE_BYTES_TOTAL = "tcp_write_bytes_total", Kind::Counter, "Bytes written to the peer.";
+    TCP_CLOSE_TOTAL = "tcp_close_total", Kind::Counter, "Connections that were closed, by error.";
+    INBOUND_HTTP_AUTHZ_ALLOW_TOTAL = "inbound_http_authz_allow_total", Kind::Counter, "Requests that policy allowed.";
+    INBOUND_HTTP_AUTHZ_DENY_TOTAL = "inbound_http_authz_deny_total", Kind::Counter, "Requests that policy denied.";
+    INBOUND_TCP_AUTHZ_ALLOW_TOTAL = "inbound_tcp_authz_allow_total", Kind::Counter, "Connections that policy allowed.";
+    INBOUND_TCP_AUTHZ_DENY_TOTAL = "inbound_tcp_authz_deny_total", Kind::Counter, "Connections that policy denied.";
+    INBOUND_TCP_AUTHZ_TERMINATE_TOTAL = "inbound_tcp_authz_terminate_total", Kind::Counter,
+        "Open connections that a change of policy ended.";
+    INBOUND_HTTP_ERRORS_TOTAL = "inbound_http_errors_total", Kind::Counter, "Inbound requests that the proxy itself failed.";
+    INBOUND_TCP_ERRORS_TOTAL = "inbound_tcp_errors_total", Kind::Counter, "Inbound connections that the proxy itself failed.";
+    OUTBOUND_HTTP_ERRORS_TOTAL = "outbound_http_errors_total", Kind::Counter, "Outbound requests that the proxy itself failed.";
+    OUTBOUND_TCP_ERRORS_TOTAL = "outbound_tcp_errors_total", Kind::Counter,
+        "Outbound connections that the proxy itself failed.";
+    INBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL = "inbound_tcp_detect_http_results_total", Kind::Counter,
+        "Results of protocol detection on inbound connections.";
+    OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL = "outbound_tcp_detect_http_results_total", Kind::Counter,
+        "Results of protocol detection on outbound connections.";
+    INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL = "inbound_tcp_transport_header_connections_total", Kind::Counter,
+        "Connections that began with a transport header.";
+    OUTBOUND_HTTP_BALANCER_ENDPOINTS = "outbound_http_balancer_endpoints", Kind::Gauge,
+        "Endpoints of an HTTP balancer, by state.";
+    OUTBOUND_TCP_BALANCER_ENDPOINTS = "outbound_tcp_balancer_endpoints", Kind::Gauge, "Endpoints of a TCP balancer, by state.";
+    CONTROL_REQUEST_TOTAL = "control_request_total", Kind::Counter, "Requests to the control plane.";
+    CONTROL_RESPONSE_TOTAL = "control_response_total", Kind::Counter,
+        "Ends of requests and streams to the control plane, by classification.";
+    CONTROL_RESPONSE_LATENCY_MS = "control_response_latency_ms", Kind::Histogram(&LATENCY_MS),
+        "Time from a request to the control plane to its first message.";
+    CONTROL_CONNECTED = "control_connected", Kind::Gauge, "1 while the connection to a control service stands.";
+    CONTROL_IDENTITY_CERT_EXPIRATION_TIMESTAMP_SECONDS = "control_identity_cert_expiration_timestamp_seconds", Kind::Gauge,
+        "When the workload's certificate ends, seconds since the Unix epoch.";
+    CONTROL_IDENTITY_CERT_REFRESH_TIMESTAMP_SECONDS = "control_identity_cert_refresh_timestamp_seconds", Kind::Gauge,
+        "When the workload's certificate was last issued, seconds since the Unix epoch.";
+    CONTROL_IDENTITY_CERT_REFRESHES_TOTAL = "control_identity_cert_refreshes_total", Kind::Counter,
+        "Attempts to have a certificate issued, by result.";
+    SHEER_ERRORS_TOTAL = "sheer_errors_total", Kind::Counter,
+        "Requests and connections that the proxy itself ended, by verdict and reason.";
+    PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";
+    RUSTLS_INFO = "rustls_info", Kind::Gauge, "The TLS library and what it may negotiate.";
+}

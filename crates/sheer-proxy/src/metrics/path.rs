@@ -1,0 +1,337 @@
+//! Bundles of handles for the data path: resolved with the endpoint or target, then used without a look-up.
+
+use std::{cell::RefCell, time::Duration};
+
+use sheer_api::Verdict;
+
+use super::{
+    cell::{Counter, Gauge, Histogram},
+    family,
+    labels::LabelSet,
+    registry::Shard,
+};
+use crate::error::Direction;
+
+/// Which side of the proxy a connection is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// The proxy accepted it.
+    Src,
+    /// The proxy opened it.
+    Dst,
+}
+
+impl Peer {
+    /// Value of the label `peer`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Src => "src",
+            Self::Dst => "dst",
+        }
+    }
+}
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseOutcome {
+    /// HTTP status.
+    pub status: u16,
+    /// `grpc-status` of the trailers or head, where there was one.
+    pub grpc_status: Option<u16>,
+    /// Linkerd's classification: no 5xx, and no failed `grpc-status`.
+    pub success: bool,
+    /// Why the proxy made the response up or cut it, as `failfast`.
+    pub error: Option<&'static str>,
+    /// From the request's head to the response's first body frame or end.
+    pub latency: Duration,
+}
+
+impl ResponseOutcome {
+    /// Linkerd's classification: a `grpc-status` decides where there is one (`UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`,
+    /// `UNAVAILABLE` and `DATA_LOSS` are failures), the HTTP status otherwise (5xx is a failure).
+    pub fn is_success(status: u16, grpc_status: Option<u16>) -> bool {
+        match grpc_status {
+            Some(code) => !matches!(code, 2 | 4 | 13 | 14 | 15),
+            None => status < 500,
+        }
+    }
+}
+
+/// Request metrics of one endpoint (outbound) or of one port and client (inbound). Of one worker: not `Sync`.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    shard: Shard,
+    labels: LabelSet,
+    requests: Counter,
+    /// A handful a target: found by a walk, not by a hash.
+    responses: RefCell<Vec<(ResponseKey, Counter)>>,
+    latencies: RefCell<Vec<(u16, Histogram)>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ResponseKey {
+    status: u16,
+    grpc_status: Option<u16>,
+    success: bool,
+    error: Option<&'static str>,
+}
+
+impl HttpMetrics {
+    /// Resolves the handles of `labels`.
+    pub fn new(shard: &Shard, labels: &LabelSet) -> Self {
+        Self {
+            shard: shard.clone(),
+            labels: labels.clone(),
+            requests: shard.counter(&family::REQUEST_TOTAL, labels),
+            responses: RefCell::default(),
+            latencies: RefCell::default(),
+        }
+    }
+
+    /// Counts a request.
+    pub fn request(&self) {
+        self.requests.inc();
+    }
+
+    /// Counts the end of a response.
+    pub fn response(&self, outcome: &ResponseOutcome) {
+        let ResponseOutcome {
+            status,
+            grpc_status,
+            success,
+            error,
+            latency,
+        } = *outcome;
+        let key = ResponseKey {
+            status,
+            grpc_status,
+            success,
+            error,
+        };
+        let mut responses = self.responses.borrow_mut();
+        if let Some((_, counter)) = responses.iter().find(|(found, _)| *found == key) {
+            counter.inc();
+        } else {
+            let counter = self.shard.counter(&family::RESPONSE_TOTAL, &self.response_labels(key));
+            counter.inc();
+            responses.push((key, counter));
+        }
+        let mut latencies = self.latencies.borrow_mut();
+        if let Some((_, histogram)) = latencies.iter().find(|(found, _)| *found == status) {
+            histogram.record(latency);
+        } else {
+            let labels = self.labels.with("status_code", itoa::Buffer::new().format(status));
+            let histogram = self.shard.histogram(&family::RESPONSE_LATENCY_MS, &labels);
+            histogram.record(latency);
+            latencies.push((status, histogram));
+        }
+    }
+
+    fn response_labels(&self, key: ResponseKey) -> LabelSet {
+        let grpc_status = key.grpc_status.map(|code| code.to_string());
+        self.labels
+            .to_builder()
+            .label("status_code", itoa::Buffer::new().format(key.status))
+            .label("classification", if key.success { "success" } else { "failure" })
+            .label_if("grpc_status", grpc_status.as_deref())
+            .label_if("error", key.error)
+            .build()
+    }
+}
+
+/// Connection metrics of one peer.
+#[derive(Clone, Debug)]
+pub struct TcpMetrics {
+    shard: Shard,
+    labels: LabelSet,
+    open_total: Counter,
+    open: Gauge,
+    read: Counter,
+    write: Counter,
+}
+
+impl TcpMetrics {
+    /// Resolves the handles of `labels`.
+    pub fn new(shard: &Shard, labels: &LabelSet) -> Self {
+        Self {
+            shard: shard.clone(),
+            labels: labels.clone(),
+            open_total: shard.counter(&family::TCP_OPEN_TOTAL, labels),
+            open: shard.gauge(&family::TCP_OPEN_CONNECTIONS, labels),
+            read: shard.counter(&family::TCP_READ_BYTES_TOTAL, labels),
+            write: shard.counter(&family::TCP_WRITE_BYTES_TOTAL, labels),
+        }
+    }
+
+    /// Counts a connection; the guard counts its end.
+    pub fn open(&self) -> TcpOpen {
+        self.open_total.inc();
+        self.open.inc();
+        TcpOpen {
+            metrics: self.clone(),
+            error: "",
+        }
+    }
+}
+
+/// An open connection. Dropping it counts the close.
+#[derive(Debug)]
+pub struct TcpOpen {
+    metrics: TcpMetrics,
+    error: &'static str,
+}
+
+impl TcpOpen {
+    /// Bytes read from the peer.
+    pub fn read(&self, bytes: u64) {
+        self.metrics.read.add(bytes);
+    }
+
+    /// Bytes written to the peer.
+    pub fn wrote(&self, bytes: u64) {
+        self.metrics.write.add(bytes);
+    }
+
+    /// Ends the connection with the name of an error (`ECONNRESET`).
+    pub fn close(mut self, error: &'static str) {
+        self.error = error;
+    }
+}
+
+impl Drop for TcpOpen {
+    fn drop(&mut self) {
+        self.metrics.open.dec();
+        let labels = self.metrics.labels.with("errno", self.error);
+        self.metrics.shard.counter(&family::TCP_CLOSE_TOTAL, &labels).inc();
+    }
+}
+
+/// What detection found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DetectResult {
+    /// Neither HTTP/1 nor HTTP/2.
+    NotHttp,
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// The client stayed silent.
+    ReadTimeout,
+    /// The connection failed before anything was found.
+    Error,
+}
+
+/// Results of detection of one half.
+#[derive(Clone, Debug)]
+pub struct DetectMetrics([Counter; 5]);
+
+impl DetectMetrics {
+    /// Resolves the handles of `labels`.
+    pub fn new(shard: &Shard, direction: Direction, labels: &LabelSet) -> Self {
+        let family = match direction {
+            Direction::Inbound => &family::INBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL,
+            Direction::Outbound => &family::OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL,
+        };
+        let results = ["not_http", "http/1", "http/2", "read_timeout", "error"];
+        Self(results.map(|result| shard.counter(family, &labels.with("result", result))))
+    }
+
+    /// Counts one result.
+    pub fn record(&self, result: DetectResult) {
+        let index = match result {
+            DetectResult::NotHttp => 0,
+            DetectResult::Http1 => 1,
+            DetectResult::Http2 => 2,
+            DetectResult::ReadTimeout => 3,
+            DetectResult::Error => 4,
+        };
+        self.0[index].inc();
+    }
+}
+
+/// Decisions of inbound policy for one rule (or, where denied, for the server).
+#[derive(Clone, Debug)]
+pub struct AuthzMetrics {
+    /// Requests allowed.
+    pub http_allow: Counter,
+    /// Requests denied.
+    pub http_deny: Counter,
+    /// Connections allowed.
+    pub tcp_allow: Counter,
+    /// Connections denied.
+    pub tcp_deny: Counter,
+    /// Open connections that a change of policy ended.
+    pub tcp_terminate: Counter,
+}
+
+impl AuthzMetrics {
+    /// Resolves the handles of `labels` (see [`super::inbound_labels`], with `authz_*` added where a rule matched).
+    pub fn new(shard: &Shard, labels: &LabelSet) -> Self {
+        Self {
+            http_allow: shard.counter(&family::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, labels),
+            http_deny: shard.counter(&family::INBOUND_HTTP_AUTHZ_DENY_TOTAL, labels),
+            tcp_allow: shard.counter(&family::INBOUND_TCP_AUTHZ_ALLOW_TOTAL, labels),
+            tcp_deny: shard.counter(&family::INBOUND_TCP_AUTHZ_DENY_TOTAL, labels),
+            tcp_terminate: shard.counter(&family::INBOUND_TCP_AUTHZ_TERMINATE_TOTAL, labels),
+        }
+    }
+}
+
+/// Endpoints of one balancer by state.
+#[derive(Clone, Debug)]
+pub struct BalancerMetrics {
+    /// Endpoints that take traffic.
+    pub ready: Gauge,
+    /// Endpoints that do not (yet).
+    pub pending: Gauge,
+}
+
+impl BalancerMetrics {
+    /// Resolves the handles of an HTTP balancer.
+    pub fn http(shard: &Shard, labels: &LabelSet) -> Self {
+        Self::new(shard, &family::OUTBOUND_HTTP_BALANCER_ENDPOINTS, labels)
+    }
+
+    /// Resolves the handles of a TCP balancer.
+    pub fn tcp(shard: &Shard, labels: &LabelSet) -> Self {
+        Self::new(shard, &family::OUTBOUND_TCP_BALANCER_ENDPOINTS, labels)
+    }
+
+    fn new(shard: &Shard, family: &'static family::Family, labels: &LabelSet) -> Self {
+        Self {
+            ready: shard.gauge(family, &labels.with("endpoint_state", "ready")),
+            pending: shard.gauge(family, &labels.with("endpoint_state", "pending")),
+        }
+    }
+}
+
+impl Shard {
+    /// Counts a request that the proxy itself failed. Errors are rare: a look-up each.
+    pub fn http_error(&self, direction: Direction, verdict: Verdict, reason: &str) {
+        let family = match direction {
+            Direction::Inbound => &family::INBOUND_HTTP_ERRORS_TOTAL,
+            Direction::Outbound => &family::OUTBOUND_HTTP_ERRORS_TOTAL,
+        };
+        self.error(family, direction, verdict, reason);
+    }
+
+    /// Counts a connection that the proxy itself failed.
+    pub fn tcp_error(&self, direction: Direction, verdict: Verdict, reason: &str) {
+        let family = match direction {
+            Direction::Inbound => &family::INBOUND_TCP_ERRORS_TOTAL,
+            Direction::Outbound => &family::OUTBOUND_TCP_ERRORS_TOTAL,
+        };
+        self.error(family, direction, verdict, reason);
+    }
+
+    fn error(&self, family: &'static family::Family, direction: Direction, verdict: Verdict, reason: &str) {
+        self.counter(family, &LabelSet::builder().label("error", reason).build())
+            .inc();
+        let labels = LabelSet::builder()
+            .label("direction", direction.as_str())
+            .label("verdict", verdict.as_str())
+            .label("reason", reason)
+            .build();
+        self.counter(&family::SHEER_ERRORS_TOTAL, &labels).inc();
+    }
+}

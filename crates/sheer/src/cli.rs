@@ -1,0 +1,68 @@
+//! The tree of commands and what all of them take. To add a command: a module in `commands/`, a variant here, an arm in
+//! [`Cli::run`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{commands, outcome::Outcome};
+
+/// What to try first, below `sheer --help`.
+const EXAMPLES: &str = "\
+Examples:
+  sheer up -f manifests/           run manifests on this machine, with a sidecar beside each workload
+  sheer ps                         what runs
+  sheer exec deploy/web -- curl http://ledger:8080/
+  sheer logs -f deploy/web
+  sheer down                       end the mesh; nothing is left behind";
+
+/// A service mesh that you can see through.
+#[derive(Parser, Debug)]
+#[command(name = "sheer", version, after_help = EXAMPLES, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Global {
+    /// Directory of the local mesh's state, sockets and logs [default: $XDG_STATE_HOME/sheer or ~/.local/state/sheer]
+    #[arg(long, global = true, env = "SHEER_STATE", value_name = "DIR", hide_env_values = true)]
+    pub(crate) state: Option<PathBuf>,
+}
+
+impl Global {
+    /// The state directory that the flags, the environment and the defaults name.
+    pub(crate) fn state(&self) -> anyhow::Result<sheer_local::state::State> {
+        sheer_local::state::State::locate(self.state.clone()).map_err(Into::into)
+    }
+}
+
+/// Every command.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Print the version.
+    Version(commands::version::Args),
+}
+
+impl Command {
+    /// What the command logs unless `SHEER_LOG` says otherwise.
+    pub(crate) fn default_log(&self) -> &'static str {
+        match self {
+            Self::Version(_) => "warn",
+        }
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        let Self { global: _, command } = self;
+        match command {
+            Command::Version(args) => commands::version::run(&args),
+        }
+    }
+}
