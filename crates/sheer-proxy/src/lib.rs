@@ -4,6 +4,11 @@
 //! services comes from [`discovery`], who it is from [`identity`].
 
 pub mod addr;
+pub mod detect;
 pub mod discovery;
 pub mod error;
 pub mod exchange;
+pub mod http1;
+pub mod sys;
+pub mod tcp;
+pub mod transport_header;
