@@ -5,10 +5,17 @@
 
 pub mod addr;
 pub mod balance;
+pub mod connect;
+pub mod detect;
 pub mod discovery;
 pub mod error;
 pub mod exchange;
+pub mod http1;
 pub mod identity;
 pub mod life;
 pub mod metrics;
+pub mod pool;
 pub mod settings;
+pub mod sys;
+pub mod tcp;
+pub mod transport_header;

@@ -1,0 +1,1 @@
+//! The chunked coding (RFC 9112 7.1), read.

@@ -1,0 +1,1 @@
+//! Heads and field sections, parsed (RFC 9112 2 to 5).
