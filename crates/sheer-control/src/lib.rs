@@ -1,1 +1,13 @@
-//! The control plane. Nothing in it knows how an object reached it: sources feed one store, everything else reads the store.
+//! The control plane: what the mesh is told about services, identities and rules.
+//!
+//! Objects come from files ([`manifests`]) or from any other source; [`store`] joins them into one snapshot; [`destination`],
+//! [`policy`] and [`identity`] answer proxies from that snapshot; [`server`] listens. Nothing but the sources knows how an object
+//! reached the store.
+
+pub mod identity;
+pub mod manifests;
+pub mod objects;
+
+mod options;
+
+pub use options::{ControlOptions, run};

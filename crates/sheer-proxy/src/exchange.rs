@@ -10,12 +10,18 @@
 //! * A request that had no effect comes back whole in [`Failed`], to be sent elsewhere.
 
 mod body;
+mod gone;
 mod outcome;
+mod pump;
+mod relay;
 mod request;
 mod respond;
+mod sink;
+mod synthesize;
 
 pub use body::{Body, BodyIn};
-pub use outcome::{Classification, End, Observation, Outcome, Sink};
+pub use outcome::{End, Observation, Outcome, Sink};
+pub use relay::exchange;
 pub use request::{Head, Origin, Request};
 pub use respond::Responder;
 

@@ -1,9 +1,11 @@
-//! The body of a request: where it comes from, and its start, kept in case that it must be sent again.
+//! Bodies: where one comes from, and the start of a request's, kept in case that it must be sent again.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
+
+use super::gone::Gone;
 
 /// Most of a body that is kept for sending it again: one stream window of HTTP/2's default. Most calls fit whole.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -20,45 +22,80 @@ pub enum BodyIn {
 /// A piece of a body.
 #[derive(Clone, Debug)]
 pub(crate) enum Frame {
-    /// Data; `last` if it ended the stream.
+    /// Data; `last` if the same frame ended the stream.
     Data { data: Bytes, last: bool },
     /// Trailers, which end the stream.
     Trailers(HeaderMap),
-    /// The stream ended with nothing more.
+    /// The stream ended after the last data.
     End,
 }
 
-/// Why a body did not come to its end.
-#[derive(Debug)]
-pub(crate) enum BodyError {
-    /// HTTP/2: a reset, or the end of its connection.
-    H2(h2::Error),
+impl BodyIn {
+    /// A stream of HTTP/2, or nothing where its head ended it.
+    pub fn h2(stream: h2::RecvStream) -> Self {
+        if stream.is_end_stream() { Self::Empty } else { Self::H2(stream) }
+    }
+
+    /// The next piece. After [`Frame::End`], [`Frame::Trailers`] or `last` there is none: do not ask.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
+        match self {
+            Self::Empty => Poll::Ready(Ok(Frame::End)),
+            Self::H2(stream) => match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) => Poll::Ready(Ok(Frame::Data { data, last: stream.is_end_stream() })),
+                Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
+                None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
+                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers)),
+                    Ok(None) => Ok(Frame::End),
+                    Err(error) => Err(Gone::of(error)),
+                }),
+            },
+        }
+    }
+
+    /// The other side took this many bytes: let as many come.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        match self {
+            Self::Empty => {}
+            // Fails only for a stream that is gone, and then its window does not matter.
+            Self::H2(stream) => drop(stream.flow_control().release_capacity(bytes)),
+        }
+    }
 }
 
 /// The body and the trailers of a request.
 #[derive(Debug)]
 pub struct Body {
     source: BodyIn,
+    /// What was given so far, while that is all of it.
     kept: Vec<Frame>,
-    /// Next of `kept` to give again.
-    cursor: usize,
     kept_bytes: usize,
+    /// Next of `kept` to give; past its end the source goes on.
+    cursor: usize,
+    /// Bytes from the source that nobody took yet.
+    owed: usize,
     keep: Keep,
-    ended: bool,
 }
 
+/// Whether the body can still be given from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
-    /// Everything so far is in `kept`.
+    /// Nothing was given yet, and nobody asked to keep.
+    Untouched,
+    /// Everything that was given is in `kept`.
     Whole,
-    /// Not asked for, or too much: the body cannot be sent again once a piece of it was given.
-    No,
+    /// A part is gone.
+    Gone,
 }
 
 impl Body {
     /// A body from its source.
     pub fn new(source: BodyIn) -> Self {
-        Self { ended: matches!(source, BodyIn::Empty), source, kept: Vec::new(), cursor: 0, kept_bytes: 0, keep: Keep::No }
+        Self { source, kept: Vec::new(), kept_bytes: 0, cursor: 0, owed: 0, keep: Keep::Untouched }
+    }
+
+    /// A body that is given once, as a response's.
+    pub(crate) fn once(source: BodyIn) -> Self {
+        Self { keep: Keep::Gone, ..Self::new(source) }
     }
 
     /// Whether the head ended the stream, so that there is nothing to read.
@@ -68,25 +105,69 @@ impl Body {
 
     /// From here on, keeps what it gives, up to a limit.
     pub(crate) fn keep(&mut self) {
-        if self.kept.is_empty() && !self.ended {
+        if self.keep == Keep::Untouched {
             self.keep = Keep::Whole;
         }
     }
 
-    /// Drops what was kept: the request will not be sent again.
-    pub(crate) fn forget(&mut self) {
-        self.keep = Keep::No;
-        self.kept.truncate(0);
+    /// Starts again from the beginning; `false` if a part of it is gone.
+    pub(crate) fn rewind(&mut self) -> bool {
         self.cursor = 0;
+        self.keep != Keep::Gone
     }
-}
 
-impl BodyIn {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
-        let _ = cx;
-        match self {
-            Self::Empty => Poll::Ready(Ok(Frame::End)),
-            Self::H2(_) => Poll::Pending,
+    /// Lets go of what was kept: the request will not be sent again.
+    pub(crate) fn forget(&mut self) {
+        if self.keep == Keep::Whole {
+            self.keep = Keep::Gone;
+            self.kept.drain(..self.cursor);
+            self.cursor = 0;
+        }
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
+        if let Some(frame) = self.again() {
+            return Poll::Ready(Ok(frame));
+        }
+        let frame = ready!(self.source.poll_frame(cx))?;
+        if let Frame::Data { data, .. } = &frame {
+            self.owed += data.len();
+        }
+        match self.keep {
+            Keep::Untouched => self.keep = Keep::Gone,
+            Keep::Whole => self.remember(&frame),
+            Keep::Gone => {}
+        }
+        Poll::Ready(Ok(frame))
+    }
+
+    /// The other side took this many bytes: let as many come. Bytes that are given again count once.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.owed);
+        self.owed -= bytes;
+        if bytes > 0 {
+            self.source.release(bytes);
+        }
+    }
+
+    /// A frame that was given before, where the body was rewound.
+    fn again(&mut self) -> Option<Frame> {
+        let frame = self.kept.get(self.cursor)?.clone();
+        self.cursor += 1;
+        Some(frame)
+    }
+
+    fn remember(&mut self, frame: &Frame) {
+        if let Frame::Data { data, .. } = frame {
+            self.kept_bytes += data.len();
+        }
+        if self.kept_bytes > REPLAY_LIMIT {
+            self.keep = Keep::Gone;
+            self.kept = Vec::new();
+            self.cursor = 0;
+        } else {
+            self.kept.push(frame.clone());
+            self.cursor = self.kept.len();
         }
     }
 }

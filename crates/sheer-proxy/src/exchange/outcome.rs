@@ -1,6 +1,7 @@
 //! What happened to a request, told exactly once.
 
 use std::{
+    cell::RefCell,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -8,7 +9,10 @@ use std::{
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
 
-use crate::error::{ProxyError, ResetCode};
+use crate::{
+    error::{ProxyError, ResetCode},
+    metrics::ResponseOutcome,
+};
 
 /// What happened to a request, as far as it went.
 #[derive(Clone, Debug)]
@@ -49,15 +53,6 @@ pub enum End {
     Dropped,
 }
 
-/// Success or failure, as `classification` of Linkerd's metrics has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Classification {
-    /// `success`
-    Success,
-    /// `failure`
-    Failure,
-}
-
 impl Outcome {
     fn new() -> Self {
         Self {
@@ -71,19 +66,15 @@ impl Outcome {
         }
     }
 
-    /// Success or failure: what gRPC says where it says something, else the HTTP status; a stream that did not end well is a
-    /// failure, except one that the client gave up.
-    pub fn classification(&self) -> Classification {
-        let failed = match self.end {
-            End::Proxy { .. } | End::ServerReset(_) | End::Dropped => true,
-            End::Complete | End::ClientReset(_) => match (self.grpc_status, self.status) {
-                // Unknown, DeadlineExceeded, PermissionDenied, Internal, Unavailable, DataLoss: faults of the server or the mesh.
-                (Some(code), _) => matches!(code, 2 | 4 | 7 | 13 | 14 | 15),
-                (None, Some(status)) => status.is_server_error(),
-                (None, None) => false,
-            },
-        };
-        if failed { Classification::Failure } else { Classification::Success }
+    /// Success or failure, as `classification` of Linkerd's metrics has it: a request that did not come to its end is a failure,
+    /// except one that the client gave up.
+    pub fn is_success(&self) -> bool {
+        match self.end {
+            End::Proxy { .. } | End::ServerReset(_) | End::Dropped => false,
+            End::Complete | End::ClientReset(_) => {
+                ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status)
+            }
+        }
     }
 }
 
@@ -96,9 +87,11 @@ pub trait Sink {
 }
 
 /// Collects an [`Outcome`] and tells it when dropped, however the request ends.
+///
+/// Both directions of an exchange note here what they see, so it is shared by reference and never borrowed over an `.await`.
 pub struct Observation {
-    outcome: Outcome,
-    sink: Rc<dyn Sink>,
+    outcome: RefCell<Outcome>,
+    sink: RefCell<Rc<dyn Sink>>,
 }
 
 impl std::fmt::Debug for Observation {
@@ -110,56 +103,73 @@ impl std::fmt::Debug for Observation {
 impl Observation {
     /// Starts the clock.
     pub fn start(sink: Rc<dyn Sink>) -> Self {
-        Self { outcome: Outcome::new(), sink }
+        Self { outcome: RefCell::new(Outcome::new()), sink: RefCell::new(sink) }
     }
 
     /// What is known so far.
-    pub fn outcome(&self) -> &Outcome {
-        &self.outcome
+    pub fn outcome(&self) -> Outcome {
+        self.outcome.borrow().clone()
     }
 
     /// Tells another sink instead, as when the request goes to another endpoint.
-    pub fn redirect(&mut self, sink: Rc<dyn Sink>) {
-        self.sink = sink;
+    pub fn redirect(&self, sink: Rc<dyn Sink>) {
+        *self.sink.borrow_mut() = sink;
     }
 
     /// The proxy ends this itself.
-    pub fn error(&mut self, error: &ProxyError) {
+    pub fn error(&self, error: &ProxyError) {
         self.end(End::Proxy { verdict: error.verdict(), reason: error.reason() });
     }
 
-    pub(super) fn response_head(&mut self, status: StatusCode, headers: &HeaderMap) {
-        self.outcome.status = Some(status);
-        self.outcome.first_byte = Some(self.outcome.started.elapsed());
+    pub(super) fn response_head(&self, status: StatusCode, headers: &HeaderMap) {
         self.trailers(headers);
-        self.sink.response(&self.outcome);
+        let mut outcome = self.outcome.borrow_mut();
+        outcome.status = Some(status);
+        outcome.first_byte = Some(outcome.started.elapsed());
+        self.sink.borrow().response(&outcome);
     }
 
-    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+    /// Whether the final response's head is here.
+    pub(super) fn has_response(&self) -> bool {
+        self.outcome.borrow().first_byte.is_some()
+    }
+
+    pub(super) fn trailers(&self, trailers: &HeaderMap) {
         if let Some(value) = trailers.get("grpc-status") {
             // A status that is no number is `Unknown` for every gRPC library.
-            self.outcome.grpc_status = Some(value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2));
+            let code = value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+            self.outcome.borrow_mut().grpc_status = Some(code);
         }
     }
 
-    pub(super) fn request_bytes(&mut self, bytes: usize) {
-        self.outcome.request_bytes += bytes as u64;
+    pub(super) fn bytes(&self, way: Way, bytes: usize) {
+        let mut outcome = self.outcome.borrow_mut();
+        match way {
+            Way::Request => outcome.request_bytes += bytes as u64,
+            Way::Response => outcome.response_bytes += bytes as u64,
+        }
     }
 
-    pub(super) fn response_bytes(&mut self, bytes: usize) {
-        self.outcome.response_bytes += bytes as u64;
-    }
-
-    pub(super) fn end(&mut self, end: End) {
+    pub(super) fn end(&self, end: End) {
+        let mut outcome = self.outcome.borrow_mut();
         // The first end is the cause; what follows from it is not.
-        if self.outcome.end == End::Dropped {
-            self.outcome.end = end;
+        if outcome.end == End::Dropped {
+            outcome.end = end;
         }
     }
 }
 
+/// Direction of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Client to server.
+    Request,
+    /// Server to client.
+    Response,
+}
+
 impl Drop for Observation {
     fn drop(&mut self) {
-        self.sink.end(&self.outcome);
+        self.sink.borrow().end(&self.outcome.borrow());
     }
 }

@@ -1,0 +1,207 @@
+use std::fmt::Write;
+
+use super::*;
+
+fn findings(text: &str) -> String {
+    let loaded = parse(Path::new("bank.yaml"), text);
+    loaded.findings.iter().fold(String::new(), |mut all, finding| {
+        writeln!(all, "{finding}").unwrap();
+        all
+    })
+}
+
+const LEDGER: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: ledger
+  namespace: bank
+spec:
+  replicas: 3
+  selector:
+    matchLabels: {app: ledger}
+  template:
+    metadata:
+      labels: {app: ledger}
+      annotations:
+        config.linkerd.io/opaque-ports: '5432'
+    spec:
+      serviceAccountName: ledger
+      containers:
+      - name: ledger
+        image: bank:1
+        command: [bank, ledger]
+        env:
+        - name: POD
+          valueFrom: {fieldRef: {fieldPath: metadata.name}}
+        ports:
+        - {name: grpc, containerPort: 50051}
+        readinessProbe:
+          grpc: {port: 50051}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: ledger
+  namespace: bank
+  annotations:
+spec:
+  selector: {app: ledger}
+  ports:
+  - {port: 80, targetPort: grpc, appProtocol: grpc}
+";
+
+#[test]
+fn a_good_file_has_objects_and_no_findings() {
+    let loaded = parse(Path::new("bank.yaml"), LEDGER);
+    assert_eq!(loaded.findings, []);
+    let [deployment, service] = &loaded.manifests[..] else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!(
+        (deployment.object.id().to_string().as_str(), deployment.line),
+        ("Deployment bank/ledger", 1)
+    );
+    assert_eq!(
+        (service.object.id().to_string().as_str(), service.line),
+        ("Service bank/ledger", 29)
+    );
+    let Object::Deployment(deployment) = &deployment.object else {
+        panic!("{deployment:?}")
+    };
+    assert_eq!(
+        (
+            deployment.spec.replicas,
+            deployment.spec.template.spec.service_account()
+        ),
+        (3, "ledger")
+    );
+}
+
+#[test]
+fn json_and_lists_are_read_as_well() {
+    let manifests = parse(Path::new("bank.yaml"), LEDGER).manifests;
+    let items: Vec<_> = manifests.iter().map(|manifest| manifest.object.to_manifest()).collect();
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let again = parse(Path::new("bank.json"), &serde_json::to_string_pretty(&list).unwrap());
+    assert_eq!(again.findings, []);
+    let objects = |loaded: &[Manifest]| {
+        loaded
+            .iter()
+            .map(|manifest| manifest.object.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(objects(&again.manifests), objects(&manifests));
+}
+
+#[test]
+fn wrong_types_and_missing_fields_are_named_with_line_and_field() {
+    let broken = LEDGER
+        .replace("replicas: 3", "replicas: three")
+        .replace("  - {port: 80, ", "  - {port: 80000, ");
+    insta::assert_snapshot!(findings(&broken), @r#"
+    error: bank.yaml:7: Deployment bank/ledger: spec.replicas: invalid type: string "three", expected a whole number
+    error: bank.yaml:38: Service bank/ledger: spec.ports[0].port: invalid value: integer `80000`, expected a whole number from 0 to 65535
+    "#);
+    let broken = LEDGER
+        .replace("  selector:\n    matchLabels: {app: ledger}\n", "")
+        .replace("matchLabels", "x");
+    insta::assert_snapshot!(findings(&broken), @"error: bank.yaml:6: Deployment bank/ledger: spec: missing field `selector`");
+    let broken = LEDGER.replace(
+        "- name: POD\n          valueFrom: {fieldRef: {fieldPath: metadata.name}}",
+        "- {name: PORT, value: 8080}",
+    );
+    insta::assert_snapshot!(findings(&broken), @"error: bank.yaml:22: Deployment bank/ledger: spec.template.spec.containers[0].env[0].value: invalid type: integer `8080`, expected a string: put it in quotes");
+    assert_eq!(
+        parse(Path::new("bank.yaml"), &broken).manifests,
+        [],
+        "nothing of a file with an error is taken over"
+    );
+}
+
+#[test]
+fn what_is_not_honoured_is_named() {
+    let text = LEDGER
+        .replace(
+            "        image: bank:1\n",
+            "        image: bank:1\n        volumeMounts: []\n        redinessProbe: {}\n",
+        )
+        .replace("        readinessProbe:", "        livenessProbe:")
+        .replace(
+            "  selector: {app: ledger}\n",
+            "  selector: {app: ledger}\n  type: NodePort\n  sessionAffinity: None\n",
+        )
+        .replace(
+            "        config.linkerd.io/opaque-ports: '5432'",
+            "        config.linkerd.io/proxy-await: enabled\n        sheer.dev/injct: disabled",
+        );
+    let others = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a, namespace: bank}\n---\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\n---\n---\n# nothing\n";
+    insta::assert_snapshot!(findings(&(text + others)), @r#"
+    warning: bank.yaml:14: Deployment bank/ledger: spec.template.metadata.annotations["config.linkerd.io/proxy-await"]: not honoured: Linkerd's meaning does not apply
+    warning: bank.yaml:15: Deployment bank/ledger: spec.template.metadata.annotations["sheer.dev/injct"]: not an annotation that Sheer knows: left out
+    warning: bank.yaml:21: Deployment bank/ledger: spec.template.spec.containers[0].volumeMounts: not honoured: nothing is mounted, the program sees this machine's files
+    warning: bank.yaml:22: Deployment bank/ledger: spec.template.spec.containers[0].redinessProbe: not a field that Sheer knows: left out; is it spelt and indented right?
+    warning: bank.yaml:29: Deployment bank/ledger: spec.template.spec.containers[0].livenessProbe: not run: a program that ends is started again, one that hangs is not
+    warning: bank.yaml:40: Service bank/ledger: spec.type: treated as ClusterIP: reach it from outside by the annotation sheer.dev/publish
+    warning: bank.yaml:46: ConfigMap a: not honoured: nothing is mounted, and no variable is set from it
+    warning: bank.yaml:50: HTTPRoute bank/a: not honoured yet: requests go to the Service as if the route did not exist
+    warning: bank.yaml:54: Widget a: example.com/v1 Widget is not a type that Sheer knows: left out
+    "#);
+}
+
+#[test]
+fn values_that_no_type_holds_are_errors() {
+    let text = LEDGER
+        .replace("matchLabels: {app: ledger}", "matchLabels: {app: leger}")
+        .replace("'5432'", "'5432,mysql'")
+        .replace("grpc: {port: 50051}", "httpGet: {port: web}")
+        .replace(
+            "kind: Service\nmetadata:\n  name: ledger",
+            "kind: Service\nmetadata:\n  name: Ledger_1",
+        )
+        .replace("- {port: 80,", "- {port: 80}\n  - {port: 80,");
+    insta::assert_snapshot!(findings(&text), @r#"
+    error: bank.yaml:8: Deployment bank/ledger: spec.selector: does not match spec.template.metadata.labels: the workload would not know its own pods
+    error: bank.yaml:14: Deployment bank/ledger: spec.template.metadata.annotations["config.linkerd.io/opaque-ports"]: "mysql" is neither a port nor a range of ports
+    error: bank.yaml:27: Deployment bank/ledger: spec.template.spec.containers[0].readinessProbe.httpGet.port: no container has a port named web
+    error: bank.yaml:32: Service bank/Ledger_1: metadata.name: "Ledger_1" is not a name: lower-case letters, digits, '-' and '.', no more than 253 of them
+    error: bank.yaml:38: Service bank/Ledger_1: spec.ports[0].name: missing: a Service with several ports names each of them
+    error: bank.yaml:39: Service bank/Ledger_1: spec.ports[1].name: missing: a Service with several ports names each of them
+    error: bank.yaml:39: Service bank/Ledger_1: spec.ports[1].port: 80 twice in one Service
+    "#);
+}
+
+#[test]
+fn broken_yaml_and_wrong_versions_are_errors() {
+    insta::assert_snapshot!(findings("a: 1\nb: [\nc: }\n"), @"error: bank.yaml:2: is not valid YAML: mismatched bracket '[' closed by '}'");
+    insta::assert_snapshot!(findings("apiVersion: v1\nkind: Service\nkind: Pod\n"), @"error: bank.yaml:3: is not valid YAML: duplicate mapping key: kind");
+    insta::assert_snapshot!(findings("just text"), @"error: bank.yaml:1: not a Kubernetes object: apiVersion and kind must be given as text");
+    insta::assert_snapshot!(findings("apiVersion: apps/v1beta1\nkind: Deployment\n"), @"error: bank.yaml:2: Deployment: apiVersion: Deployment is read as apps/v1, not as apps/v1beta1");
+    insta::assert_snapshot!(findings("apiVersion: v1\nkind: Deployment\n"), @"error: bank.yaml:2: Deployment: apiVersion: Deployment is read as apps/v1, not as v1");
+    insta::assert_snapshot!(findings("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"), @"warning: bank.yaml:2: AuthorizationPolicy: security.istio.io/v1 AuthorizationPolicy is not a type that Sheer knows: left out");
+    insta::assert_snapshot!(findings("\u{0}\u{1}\t- %@`"), @r"error: bank.yaml:1: is not valid YAML: unexpected character: `\u{0}'");
+}
+
+#[test]
+fn an_object_in_two_files_is_an_error_that_names_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("a.yaml"), LEDGER).unwrap();
+    fs::write(path("b.yml"), LEDGER.split("---\n").nth(1).unwrap()).unwrap();
+    fs::write(path("notes.txt"), "not: a manifest").unwrap();
+    fs::write(path(".a.yaml.swp"), "not: a manifest").unwrap();
+    let loaded = load(&[folder.path().to_owned(), path("a.yaml"), path("missing.yaml")]);
+    assert_eq!(loaded.manifests.len(), 2);
+    let text: Vec<String> = loaded
+        .findings
+        .iter()
+        .map(|f| f.to_string().replace(&*folder.path().to_string_lossy(), ""))
+        .collect();
+    assert_eq!(
+        text,
+        [
+            "error: /b.yml:1: Service bank/ledger: defined twice: also in /a.yaml:29, which stays in force",
+            "error: /missing.yaml: cannot be read: No such file or directory (os error 2)",
+        ]
+    );
+}

@@ -1,0 +1,226 @@
+//! Fields that Kubernetes has and Sheer does not honour: which of them matter, and what it means.
+//!
+//! The one list of what is accepted without effect stands here ([`ACCEPTED`]): fields that have no meaning on one machine, and those
+//! that only describe. Everything else that is not read is named to the user.
+
+use super::tree::{Node, Step};
+use crate::objects::Kind;
+
+/// Fields without effect that need no word. `pod:` stands for a pod's spec wherever it is, `workload:` for a Deployment's or
+/// StatefulSet's own, `*:` for every object.
+const ACCEPTED: &[&str] = &[
+    "*:apiVersion",
+    "*:kind",
+    "*:status",
+    "*:metadata.creationTimestamp",
+    "*:metadata.generation",
+    "*:metadata.resourceVersion",
+    "*:metadata.managedFields",
+    "*:metadata.selfLink",
+    "*:metadata.ownerReferences",
+    "*:metadata.finalizers",
+    // No image is pulled; resources are the machine's.
+    "pod:containers[].image",
+    "pod:containers[].imagePullPolicy",
+    "pod:containers[].resources",
+    "pod:containers[].resizePolicy",
+    "pod:containers[].terminationMessagePath",
+    "pod:containers[].terminationMessagePolicy",
+    "pod:containers[].stdin",
+    "pod:containers[].tty",
+    "pod:containers[].ports[].hostIP",
+    "pod:containers[].env[].valueFrom.fieldRef.apiVersion",
+    "pod:imagePullSecrets",
+    "pod:restartPolicy",
+    "pod:serviceAccount",
+    "pod:automountServiceAccountToken",
+    "pod:enableServiceLinks",
+    // There is one machine to run on.
+    "pod:nodeName",
+    "pod:nodeSelector",
+    "pod:affinity",
+    "pod:tolerations",
+    "pod:topologySpreadConstraints",
+    "pod:schedulerName",
+    "pod:priorityClassName",
+    "pod:priority",
+    "pod:preemptionPolicy",
+    "pod:runtimeClassName",
+    "pod:os",
+    "pod:dnsPolicy",
+    "workload:metadata.name",
+    "workload:metadata.namespace",
+    "workload:metadata.creationTimestamp",
+    "workload:strategy",
+    "workload:updateStrategy",
+    "workload:revisionHistoryLimit",
+    "workload:progressDeadlineSeconds",
+    "workload:minReadySeconds",
+    "workload:serviceName",
+    "workload:podManagementPolicy",
+    "workload:persistentVolumeClaimRetentionPolicy",
+    "Namespace:spec",
+    "ServiceAccount:secrets",
+    "ServiceAccount:imagePullSecrets",
+    "ServiceAccount:automountServiceAccountToken",
+    "Service:spec.ipFamilies",
+    "Service:spec.ipFamilyPolicy",
+    "Service:spec.internalTrafficPolicy",
+    "Service:spec.externalTrafficPolicy",
+    "Service:spec.trafficDistribution",
+    "Service:spec.allocateLoadBalancerNodePorts",
+];
+
+/// Fields whose absence a user would notice.
+const MISSED: &[(&str, &str)] = &[
+    (
+        "pod:initContainers",
+        "not honoured: these are not run before the pod starts",
+    ),
+    ("pod:ephemeralContainers", "not honoured: these are not run"),
+    (
+        "pod:volumes",
+        "not honoured: nothing is mounted, the program sees this machine's files",
+    ),
+    (
+        "pod:containers[].volumeMounts",
+        "not honoured: nothing is mounted, the program sees this machine's files",
+    ),
+    ("pod:containers[].volumeDevices", "not honoured: no device is attached"),
+    (
+        "pod:securityContext",
+        "not honoured: the program runs as the user that the mesh runs as",
+    ),
+    (
+        "pod:containers[].securityContext",
+        "not honoured: the program runs as the user that the mesh runs as",
+    ),
+    (
+        "pod:containers[].envFrom",
+        "not honoured: these variables are not set; write them as env",
+    ),
+    (
+        "pod:containers[].env[].valueFrom.configMapKeyRef",
+        "not honoured: the variable is not set; write its value",
+    ),
+    (
+        "pod:containers[].env[].valueFrom.secretKeyRef",
+        "not honoured: the variable is not set; write its value",
+    ),
+    (
+        "pod:containers[].env[].valueFrom.resourceFieldRef",
+        "not honoured: the variable is not set; write its value",
+    ),
+    ("pod:containers[].lifecycle", "not honoured: no hook is run"),
+    (
+        "pod:containers[].restartPolicy",
+        "not honoured: a program that ends is started again",
+    ),
+    (
+        "pod:containers[].ports[].hostPort",
+        "not honoured: publish a port with the annotation sheer.dev/publish",
+    ),
+    ("pod:hostNetwork", "not honoured: the pod has a network of its own"),
+    ("pod:hostPID", "not honoured"),
+    ("pod:hostIPC", "not honoured"),
+    ("pod:hostUsers", "not honoured"),
+    ("pod:shareProcessNamespace", "not honoured"),
+    (
+        "pod:hostAliases",
+        "not honoured: these names are not known to the pod; write a Service",
+    ),
+    ("pod:hostname", "not honoured: the host name is the pod's name"),
+    ("pod:subdomain", "not honoured: the pod gets no name of its own"),
+    ("pod:dnsConfig", "not honoured: the pod uses the mesh's DNS"),
+    ("pod:activeDeadlineSeconds", "not honoured: the pod is not ended by it"),
+    ("pod:readinessGates", "not honoured: the pod is ready without them"),
+    ("workload:paused", "not honoured: changes take effect at once"),
+    ("workload:volumeClaimTemplates", "not honoured: nothing is mounted"),
+    ("workload:ordinals", "not honoured: the first replica is number 0"),
+    (
+        "Service:spec.externalName",
+        "not honoured: the name leads nowhere; callers must use the external name itself",
+    ),
+    (
+        "Service:spec.externalIPs",
+        "not honoured: the service is not reachable at these addresses",
+    ),
+    (
+        "Service:spec.loadBalancerIP",
+        "not honoured: publish a port with the annotation sheer.dev/publish",
+    ),
+    (
+        "Service:spec.loadBalancerClass",
+        "not honoured: publish a port with the annotation sheer.dev/publish",
+    ),
+    (
+        "Service:spec.loadBalancerSourceRanges",
+        "not honoured: publish a port with the annotation sheer.dev/publish",
+    ),
+    ("Service:spec.healthCheckNodePort", "not honoured"),
+    (
+        "Service:spec.ports[].nodePort",
+        "not honoured: no port of this machine is opened; use the annotation sheer.dev/publish",
+    ),
+    (
+        "Service:spec.sessionAffinityConfig",
+        "not honoured: requests of one client go to any endpoint",
+    ),
+    (
+        "Server:spec.externalWorkloadSelector",
+        "not honoured: external workloads are not in this mesh",
+    ),
+];
+
+/// What to tell of a field that is not read; `None` where it does not matter.
+pub(super) fn explain(kind: Kind, path: &[Step], node: &Node) -> Option<String> {
+    let names = names(kind, path);
+    if names.iter().any(|name| ACCEPTED.contains(&name.as_str())) {
+        return None;
+    }
+    // These matter or not by their value.
+    match (names.last()?.as_str(), node.as_str()) {
+        ("Service:spec.type", Some("ClusterIP")) | ("Service:spec.sessionAffinity", Some("None")) => return None,
+        ("Service:spec.type", _) => {
+            return Some("treated as ClusterIP: reach it from outside by the annotation sheer.dev/publish".to_owned());
+        }
+        ("Service:spec.sessionAffinity", _) => {
+            return Some("not honoured: requests of one client go to any endpoint".to_owned());
+        }
+        _ => {}
+    }
+    let missed = MISSED.iter().find(|(field, _)| names.iter().any(|name| name == field));
+    Some(match missed {
+        Some((_, meaning)) => (*meaning).to_owned(),
+        None => "not a field that Sheer knows: left out; is it spelt and indented right?".to_owned(),
+    })
+}
+
+/// The names under which a path may stand in the lists, the object's own last.
+fn names(kind: Kind, path: &[Step]) -> Vec<String> {
+    let mut plain = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if plain.is_empty() => plain.push_str(key),
+            Step::Key(key) => plain.push_str(&format!(".{key}")),
+            Step::Index(_) => plain.push_str("[]"),
+        }
+    }
+    let mut names = vec![format!("*:{plain}")];
+    match kind {
+        Kind::Deployment | Kind::StatefulSet => {
+            if let Some(rest) = plain.strip_prefix("spec.template.spec.") {
+                names.push(format!("pod:{rest}"));
+            } else if let Some(rest) = plain
+                .strip_prefix("spec.template.")
+                .or_else(|| plain.strip_prefix("spec."))
+            {
+                names.push(format!("workload:{rest}"));
+            }
+        }
+        Kind::Pod => names.extend(plain.strip_prefix("spec.").map(|rest| format!("pod:{rest}"))),
+        _ => {}
+    }
+    names.push(format!("{kind}:{plain}"));
+    names
+}

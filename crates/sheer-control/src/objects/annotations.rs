@@ -1,0 +1,64 @@
+//! Annotations that configure the mesh: Sheer's own names first, Linkerd's where those are absent.
+
+use std::ops::RangeInclusive;
+
+use super::Labels;
+
+/// Some ports that follow one another.
+pub type PortRange = RangeInclusive<u16>;
+
+/// The value of an annotation that Sheer reads under its own name and under Linkerd's: `annotation(a, "config", "opaque-ports")`
+/// reads `config.sheer.dev/opaque-ports`, then `config.linkerd.io/opaque-ports`; an empty `scope` reads `sheer.dev/…`.
+pub fn annotation<'a>(annotations: &'a Labels, scope: &str, name: &str) -> Option<&'a str> {
+    let dot = if scope.is_empty() { "" } else { "." };
+    let find = |domain: &str| annotations.get(&format!("{scope}{dot}{domain}/{name}"));
+    find("sheer.dev").or_else(|| find("linkerd.io")).map(String::as_str)
+}
+
+/// Reads `80,100-200`. The mistakes are all named at once.
+pub fn parse_ports(text: &str) -> Result<Vec<PortRange>, String> {
+    let (mut ranges, mut mistakes) = (Vec::new(), Vec::new());
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+            (Ok(first), Ok(last)) if first != 0 && first <= last => ranges.push(first..=last),
+            _ => mistakes.push(format!("{part:?} is neither a port nor a range of ports")),
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(ranges)
+    } else {
+        Err(mistakes.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sheer_annotation_wins_over_linkerd() {
+        let both = [
+            ("config.sheer.dev/opaque-ports", "1"),
+            ("config.linkerd.io/opaque-ports", "2"),
+            ("linkerd.io/inject", "enabled"),
+        ];
+        let annotations: Labels = both.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        assert_eq!(annotation(&annotations, "config", "opaque-ports"), Some("1"));
+        assert_eq!(annotation(&annotations, "", "inject"), Some("enabled"));
+        assert_eq!(annotation(&annotations, "config", "skip-outbound-ports"), None);
+    }
+
+    #[test]
+    fn ports_and_ranges() {
+        assert_eq!(parse_ports("80, 100-200,"), Ok(vec![80..=80, 100..=200]));
+        assert_eq!(
+            parse_ports("0,9-8,x,70000"),
+            Err(
+                "\"0\" is neither a port nor a range of ports; \"9-8\" is neither a port nor a range of ports; \
+                 \"x\" is neither a port nor a range of ports; \"70000\" is neither a port nor a range of ports"
+                    .to_owned()
+            )
+        );
+    }
+}

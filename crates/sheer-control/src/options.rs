@@ -1,0 +1,82 @@
+//! What the control plane is started with.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use sheer_api::names;
+
+/// What the control plane is started with; `sheer control` fills it in.
+#[derive(Clone, Debug)]
+pub struct ControlOptions {
+    /// Manifests that users wrote: files and folders (with everything below them), watched.
+    pub manifests: Vec<PathBuf>,
+    /// Folder with what runs (`pods/`, `services/`), written by whatever starts workloads, watched.
+    pub status: Option<PathBuf>,
+    /// Folder with trust anchors, issuer and keys; made where absent.
+    pub identity: PathBuf,
+    /// Address of the three TCP ports. On loopback they speak plaintext, elsewhere TLS with the control plane's own certificate.
+    pub listen: IpAddr,
+    /// Ports of the identity, destination and policy services; 0 takes a free one.
+    pub ports: Ports,
+    /// Unix socket for the command line: every service, plaintext, for the owner only.
+    pub socket: Option<PathBuf>,
+    /// Namespace of the control plane, a part of every identity.
+    pub control_namespace: String,
+    /// Last part of every identity.
+    pub trust_domain: String,
+    /// Domain of service names.
+    pub cluster_domain: String,
+    /// Networks of the mesh's pods, for the `cluster-*` inbound policies.
+    pub cluster_networks: Vec<IpNet>,
+    /// Inbound policy of ports for which nothing else is said.
+    pub default_inbound_policy: String,
+    /// Life of workload certificates.
+    pub leaf_lifetime: Duration,
+}
+
+/// Ports of the control plane's services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Identity service.
+    pub identity: u16,
+    /// Destination service.
+    pub destination: u16,
+    /// Policy services, inbound and outbound, and the report.
+    pub policy: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            identity: names::IDENTITY_PORT,
+            destination: names::DESTINATION_PORT,
+            policy: names::POLICY_PORT,
+        }
+    }
+}
+
+impl ControlOptions {
+    /// Everything by default but the identity folder and the address.
+    pub fn new(identity: PathBuf, listen: IpAddr) -> Self {
+        Self {
+            manifests: Vec::new(),
+            status: None,
+            identity,
+            listen,
+            ports: Ports::default(),
+            socket: None,
+            control_namespace: names::CONTROL_NAMESPACE.to_owned(),
+            trust_domain: names::CLUSTER_DOMAIN.to_owned(),
+            cluster_domain: names::CLUSTER_DOMAIN.to_owned(),
+            cluster_networks: Vec::new(),
+            default_inbound_policy: "all-unauthenticated".to_owned(),
+            leaf_lifetime: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// Runs the control plane until SIGTERM or SIGINT.
+pub async fn run(options: ControlOptions) -> anyhow::Result<()> {
+    drop(options);
+    anyhow::bail!("not yet served")
+}

@@ -1,0 +1,68 @@
+//! How a peer left: the facts that a reset, a GOAWAY or the end of a connection carry, and what to tell the other side.
+
+use std::{io, net::SocketAddr};
+
+use h2::Reason;
+
+use crate::error::{ProxyError, ResetCode};
+
+/// How a peer left before its stream was complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// It reset the stream.
+    Reset(Reason),
+    /// It said GOAWAY and will not serve the stream.
+    GoAway(Reason),
+    /// It broke the protocol, as our codec says; the stream or the connection was ended from this side.
+    Broke { code: Reason, why: String },
+    /// Its connection ended.
+    Closed { why: String },
+}
+
+impl Gone {
+    /// What an error of the HTTP/2 codec means.
+    pub(crate) fn of(error: h2::Error) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_remote() && error.is_go_away() => Self::GoAway(reason),
+            Some(reason) if error.is_remote() => Self::Reset(reason),
+            Some(code) => Self::Broke { code, why: format!("{} ({})", error, ResetCode(code)) },
+            None => Self::Closed {
+                why: error.get_io().map_or_else(|| error.to_string(), |error| closed_text(error).to_owned()),
+            },
+        }
+    }
+
+    /// The code for RST_STREAM towards the other side: the peer's own where it gave one.
+    pub(crate) fn code(&self) -> ResetCode {
+        ResetCode(match self {
+            Self::Reset(code) => *code,
+            // The stream was not served, but the connection of the other side is well: it may try again.
+            Self::GoAway(_) => Reason::REFUSED_STREAM,
+            Self::Broke { .. } => Reason::INTERNAL_ERROR,
+            Self::Closed { .. } => Reason::CANCEL,
+        })
+    }
+
+    /// As an error, where the server left.
+    pub(crate) fn server_error(self, addr: SocketAddr) -> ProxyError {
+        match self {
+            Self::Reset(code) => ProxyError::UpstreamReset { addr, code: ResetCode(code) },
+            Self::GoAway(code) => {
+                ProxyError::UpstreamClosed { addr, why: format!("GOAWAY {}", ResetCode(code)), unprocessed: true }
+            }
+            Self::Broke { why, .. } => ProxyError::BadResponse { addr, why },
+            Self::Closed { why } => ProxyError::UpstreamClosed { addr, why, unprocessed: false },
+        }
+    }
+}
+
+fn closed_text(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::TimedOut => "no answer to TCP keepalive or unacknowledged data",
+        // The codec reports the end of a connection with open streams as a broken pipe.
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "end of stream",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        _ => "connection lost",
+    }
+}

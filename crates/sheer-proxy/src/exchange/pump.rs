@@ -1,0 +1,65 @@
+//! Carries one body from its source to its end, chunk by chunk.
+
+use std::{future::poll_fn, task::Poll};
+
+use super::{
+    body::{Body, Frame},
+    gone::Gone,
+    outcome::{Observation, Way},
+    sink::BodyOut,
+};
+use crate::headers;
+
+/// Why a body did not go through.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Who sends it left.
+    Source(Gone),
+    /// Who takes it left.
+    Sink(Gone),
+    /// Its trailers are this large.
+    Trailers(usize),
+}
+
+/// Carries a body to its end. Returns as soon as either side leaves, also while the other is silent.
+pub(super) async fn pump(
+    way: Way,
+    body: &mut Body,
+    out: &mut BodyOut,
+    trailer_limit: usize,
+    observation: &Observation,
+) -> Result<(), Stop> {
+    loop {
+        let frame = poll_fn(|cx| {
+            // What the source has comes first: a reset of the sink may follow on it.
+            match body.poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(frame.map_err(Stop::Source)),
+                Poll::Pending => out.poll_gone(cx).map(|gone| Err(Stop::Sink(gone))),
+            }
+        })
+        .await?;
+        match frame {
+            Frame::Data { data, last } => {
+                let took = |bytes| {
+                    body.release(bytes);
+                    observation.bytes(way, bytes);
+                };
+                out.data(data, last, took).await.map_err(Stop::Sink)?;
+                if last {
+                    return Ok(());
+                }
+            }
+            Frame::Trailers(trailers) => {
+                let size = headers::list_size(&trailers);
+                if size > trailer_limit {
+                    return Err(Stop::Trailers(size));
+                }
+                if way == Way::Response {
+                    observation.trailers(&trailers);
+                }
+                return out.trailers(trailers).await.map_err(Stop::Sink);
+            }
+            Frame::End => return out.end().await.map_err(Stop::Sink),
+        }
+    }
+}

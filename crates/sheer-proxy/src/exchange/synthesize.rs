@@ -1,0 +1,113 @@
+//! Responses that the proxy makes up: `docs/errors.md` is their table, `docs/headers.md` lists their fields.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use sheer_api::names;
+
+use crate::error::{Part, ProxyError};
+
+const PROXY_ERROR: HeaderName = HeaderName::from_static(names::PROXY_ERROR);
+const VERDICT: HeaderName = HeaderName::from_static(names::VERDICT);
+const REASON: HeaderName = HeaderName::from_static(names::REASON);
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The whole response: for gRPC a trailers-only one (status 200), else the error's status with an empty body.
+pub(super) fn response(error: &ProxyError, grpc: bool) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    *headers = fields(error, grpc);
+    if grpc {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    } else {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        *response.status_mut() = error.http_status();
+    }
+    debug_assert!(!response.status().is_informational());
+    response
+}
+
+/// The trailers that end a response that has begun, where trailers can say it: always for gRPC; else only where the body
+/// was complete, because a client that does not look would take a cut body for a whole one.
+pub(super) fn trailers(error: &ProxyError, grpc: bool) -> Option<HeaderMap> {
+    let body_complete = matches!(error, ProxyError::HeaderListTooLarge { leg, .. } if leg.part == Part::ResponseTrailers);
+    (grpc || body_complete).then(|| fields(error, grpc))
+}
+
+fn fields(error: &ProxyError, grpc: bool) -> HeaderMap {
+    let text = error.to_string();
+    let (verdict, reason) = (error.verdict().as_str(), error.reason());
+    let mut fields = HeaderMap::with_capacity(8);
+    if grpc {
+        fields.insert(GRPC_STATUS, HeaderValue::from(error.grpc_status() as u16));
+        fields.insert(GRPC_MESSAGE, percent_encoded(&format!("{text} (verdict={verdict}, reason={reason})")));
+    }
+    fields.insert(PROXY_ERROR, visible(&text));
+    fields.insert(VERDICT, HeaderValue::from_static(verdict));
+    fields.insert(REASON, HeaderValue::from_static(reason));
+    fields
+}
+
+/// Text as a field value: what is not visible ASCII becomes `?`.
+fn visible(text: &str) -> HeaderValue {
+    let visible: String = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    HeaderValue::try_from(visible).expect("visible ASCII is a field value")
+}
+
+/// Text as gRPC's `grpc-message`: percent-encoded UTF-8 (gRPC over HTTP/2, "Responses").
+fn percent_encoded(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | ..b' ' | 0x7f.. => write!(encoded, "%{byte:02X}").expect("writing to a string does not fail"),
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    HeaderValue::try_from(encoded).expect("percent-encoded text is a field value")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::error::GrpcCode;
+
+    fn denied() -> ProxyError {
+        ProxyError::PolicyDenied {
+            client: "10.0.0.1:999".parse().unwrap(),
+            identity: "zoë 100%".into(),
+            port: 8080,
+            server: "Server bank/ledger".into(),
+        }
+    }
+
+    #[test]
+    fn http_gets_status_and_reason() {
+        let response = response(&denied(), false);
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let fields: Vec<_> =
+            response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        insta::assert_snapshot!(fields.join("\n"), @r"
+        l5d-proxy-error: client 10.0.0.1:999 (zo? 100%) is not allowed on port 8080 by Server bank/ledger
+        sheer-verdict: policy
+        sheer-reason: policy-denied
+        content-length: 0
+        ");
+    }
+
+    #[test]
+    fn grpc_gets_trailers_only() {
+        let response = response(&denied(), true);
+        assert_eq!(response.status(), StatusCode::OK);
+        let headers = response.headers();
+        assert_eq!(headers["grpc-status"], (GrpcCode::PermissionDenied as u16).to_string());
+        assert_eq!(headers["content-type"], "application/grpc");
+        assert_eq!(
+            headers["grpc-message"],
+            "client 10.0.0.1:999 (zo%C3%AB 100%25) is not allowed on port 8080 by Server bank/ledger (verdict=policy, \
+             reason=policy-denied)"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! The accepting side of HTTP/2: one task drives the connection, one task serves each stream.
+
+use std::{future::Future, pin::pin, rc::Rc};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Config, keep_alive::peer_lost};
+use crate::{
+    exchange::{Body, BodyIn, Head, Origin, Request, Responder},
+    life::Life,
+    worker,
+};
+
+/// What serves the requests of a connection.
+pub trait Service: 'static {
+    /// Serves one request. Dropped when the process is stopped, or if it panics; the stream is then reset.
+    fn call(self: Rc<Self>, request: Request, responder: Responder) -> impl Future<Output = ()> + 'static;
+}
+
+/// How a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The peer, the codec or the network ended it.
+    #[error("{0}")]
+    H2(#[from] h2::Error),
+    /// The peer did not answer a PING.
+    #[error("no answer to PING within {0:?}")]
+    PeerLost(std::time::Duration),
+}
+
+/// Serves a connection until it ends. In a drain it says GOAWAY, serves the streams that are open and ends.
+pub async fn serve<T, S>(io: T, config: &Config, service: Rc<S>, life: &Life) -> Result<(), ServeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service,
+{
+    let mut connection = config.server().handshake::<T, Bytes>(io).await?;
+    let mut lost = pin!(peer_lost(config.keep_alive, connection.ping_pong()));
+    let mut draining = pin!(life.draining());
+    let mut drained = false;
+    loop {
+        let accepted = tokio::select! {
+            biased; // rare things first: `accept` may be ready for ever
+            () = &mut draining, if !drained => {
+                drained = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            () = &mut lost => {
+                return Err(ServeError::PeerLost(config.keep_alive.map(|times| times.timeout).unwrap_or_default()));
+            }
+            accepted = connection.accept() => accepted,
+        };
+        let Some(accepted) = accepted else { return Ok(()) };
+        let (request, respond) = accepted?;
+        let request = request_of(request);
+        let responder = Responder::h2(respond, request.head.is_grpc());
+        worker::spawn_stream(Rc::clone(&service).call(request, responder));
+    }
+}
+
+fn request_of(request: http::Request<h2::RecvStream>) -> Request {
+    let (mut parts, body) = request.into_parts();
+    let head = Head {
+        method: parts.method,
+        uri: parts.uri,
+        origin: Origin::Http2,
+        headers: parts.headers,
+        protocol: parts.extensions.remove(),
+    };
+    Request { head, body: Body::new(BodyIn::h2(body)) }
+}
