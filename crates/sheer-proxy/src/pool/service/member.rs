@@ -1,0 +1,119 @@
+//! What a service keeps for each of its endpoints.
+
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
+
+use ::h2::client::SendRequest;
+use bytes::Bytes;
+
+use crate::{
+    connect::{Io, Speak},
+    discovery::Endpoint,
+    error::ProxyError,
+    metrics::{HttpMetrics, LabelSet, Shard, TcpMetrics},
+    pool::{H2Peer, OnDemand, Pool, StreamSlot, watch::Watcher},
+};
+
+/// What carries the requests of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Streams of the HTTP/2 connections that the worker keeps.
+    Streams,
+    /// Streams of connections that this service has for itself.
+    OwnStreams,
+    /// A connection for each who asks.
+    Connections,
+}
+
+/// What a service keeps for each of its endpoints.
+#[derive(Debug)]
+pub struct Member {
+    link: Link,
+    /// Counts what is sent to the endpoint for this service.
+    pub metrics: HttpMetrics,
+    watcher: OnceCell<Watching>,
+}
+
+#[derive(Debug)]
+enum Link {
+    Streams(Rc<H2Peer>),
+    Connections(Rc<OnDemand>),
+}
+
+/// Keeps a watcher alive.
+struct Watching(#[expect(dead_code, reason = "held, not called: the link calls it")] Watcher);
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watching")
+    }
+}
+
+impl Member {
+    pub(super) fn new(
+        endpoint: &Arc<Endpoint>,
+        carrier: Carrier,
+        pool: &Pool,
+        shard: &Shard,
+        labels: &LabelSet,
+    ) -> Self {
+        let tcp = TcpMetrics::new(shard, labels);
+        let link = match carrier {
+            Carrier::Streams => Link::Streams(pool.h2_peer(endpoint, tcp)),
+            Carrier::OwnStreams => Link::Streams(pool.private_h2_peer(endpoint, tcp)),
+            Carrier::Connections => Link::Connections(pool.on_demand(endpoint, tcp)),
+        };
+        Self { link, metrics: HttpMetrics::new(shard, labels), watcher: OnceCell::new() }
+    }
+
+    /// From now on calls `watcher` when the endpoint becomes usable or unusable.
+    pub(super) fn watch(&self, watcher: Watcher) {
+        match &self.link {
+            Link::Streams(peer) => peer.watch(&watcher),
+            Link::Connections(peer) => peer.watch(&watcher),
+        }
+        let _ = self.watcher.set(Watching(watcher));
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        match &self.link {
+            Link::Streams(peer) => peer.is_up(),
+            Link::Connections(peer) => peer.is_up(),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        match &self.link {
+            Link::Streams(peer) => peer.has_room(),
+            Link::Connections(_) => true,
+        }
+    }
+
+    pub(super) fn why_down(&self) -> Option<ProxyError> {
+        match &self.link {
+            Link::Streams(peer) => peer.why_down(),
+            Link::Connections(peer) => peer.why_down(),
+        }
+    }
+
+    pub(super) fn hurry(&self) {
+        match &self.link {
+            Link::Streams(peer) => peer.hurry(),
+            Link::Connections(peer) => peer.hurry(),
+        }
+    }
+
+    pub(super) fn reserve(&self) -> Option<(SendRequest<Bytes>, StreamSlot)> {
+        match &self.link {
+            Link::Streams(peer) => peer.reserve(),
+            Link::Connections(_) => None,
+        }
+    }
+
+    pub(super) async fn connect(&self, speak: Speak) -> Option<Io> {
+        match &self.link {
+            Link::Streams(_) => None,
+            // The failure is kept as the reason why the endpoint is not ready.
+            Link::Connections(peer) => peer.connect(speak).await.ok(),
+        }
+    }
+}
