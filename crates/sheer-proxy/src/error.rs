@@ -102,7 +102,9 @@ pub enum ProxyError {
         why: Arc<str>,
     },
     /// The connection would come back to this proxy for ever.
-    #[error("{addr} is this proxy itself: the connection would loop (sent straight to a proxy port, or the redirection is wrong)")]
+    #[error(
+        "{addr} is this proxy itself: the connection would loop (sent straight to a proxy port, or the redirection is wrong)"
+    )]
     Loop {
         /// Where the client wanted to go.
         addr: SocketAddr,
@@ -372,9 +374,10 @@ impl ProxyError {
                 ConnectCause::Local(_) => Verdict::Kernel,
                 ConnectCause::Other(_) => Verdict::Network,
             },
-            Self::IdentityMismatch { .. } | Self::TlsConnect { .. } | Self::TlsAccept { .. } | Self::IdentityNotReady => {
-                Verdict::Identity
-            }
+            Self::IdentityMismatch { .. }
+            | Self::TlsConnect { .. }
+            | Self::TlsAccept { .. }
+            | Self::IdentityNotReady => Verdict::Identity,
             Self::PolicyDenied { .. } | Self::PolicyUnknown { .. } => Verdict::Policy,
             Self::NoBackend { .. } => Verdict::Discovery,
             Self::Loop { .. } | Self::NoOriginalDst { .. } => Verdict::Injection,
@@ -444,9 +447,10 @@ impl ProxyError {
             Self::NoBackend { .. } => StatusCode::NOT_FOUND,
             Self::Loop { .. } => StatusCode::LOOP_DETECTED,
             Self::HeaderListTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::BadRequest { .. } | Self::TlsAccept { .. } | Self::ClientGone { .. } | Self::TransportHeader { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadRequest { .. }
+            | Self::TlsAccept { .. }
+            | Self::ClientGone { .. }
+            | Self::TransportHeader { .. } => StatusCode::BAD_REQUEST,
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::NoOriginalDst { .. } | Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -469,7 +473,9 @@ impl ProxyError {
             Self::PolicyDenied { .. } => GrpcCode::PermissionDenied,
             Self::NoBackend { .. } => GrpcCode::NotFound,
             Self::Loop { .. } | Self::NoOriginalDst { .. } => GrpcCode::FailedPrecondition,
-            Self::BadRequest { .. } | Self::TlsAccept { .. } | Self::TransportHeader { .. } => GrpcCode::InvalidArgument,
+            Self::BadRequest { .. } | Self::TlsAccept { .. } | Self::TransportHeader { .. } => {
+                GrpcCode::InvalidArgument
+            }
             Self::ClientGone { .. } => GrpcCode::Cancelled,
             Self::BadResponse { .. } | Self::Internal { .. } => GrpcCode::Internal,
             Self::Timeout { .. } => GrpcCode::DeadlineExceeded,

@@ -29,7 +29,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 
-use crate::error::{Direction, ProxyError};
+use crate::error::{Direction, Leg, Part, ProxyError};
 
 /// Where a request goes: a stream that may be opened now.
 #[derive(Debug)]
@@ -56,6 +56,19 @@ pub struct Context {
     pub response_timeout: Option<Duration>,
     /// Keep the start of the request's body until the response starts, so that [`Failed::request`] can be whole.
     pub replay: bool,
+}
+
+impl Context {
+    pub(crate) fn too_large(&self, part: Part, size: usize) -> ProxyError {
+        ProxyError::HeaderListTooLarge {
+            leg: Leg {
+                direction: self.direction,
+                part,
+            },
+            size,
+            limit: self.header_limit,
+        }
+    }
 }
 
 /// An exchange that ended before the client saw anything of a response.

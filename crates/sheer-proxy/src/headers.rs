@@ -4,13 +4,26 @@
 use http::{HeaderMap, Request, Version};
 
 use crate::{
-    error::ProxyError,
-    exchange::{Head, Origin},
+    error::{Part, ProxyError},
+    exchange::{Context, Head, Origin},
 };
 
 /// Size of a header list as HTTP/2 counts it (RFC 9113 6.5.2): name + value + 32 bytes a field, pseudo fields left out.
 pub fn list_size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
+}
+
+/// Refuses a request whose headers are past the limit. Every path does this first.
+pub fn check_limit(head: &Head, cx: &Context) -> Result<(), ProxyError> {
+    let size = list_size(&head.headers);
+    if size > cx.header_limit {
+        Err(cx.too_large(Part::RequestHeaders, size))
+    } else {
+        Ok(())
+    }
 }
 
 /// The head for a stream of HTTP/2.

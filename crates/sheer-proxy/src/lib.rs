@@ -15,6 +15,7 @@ pub mod http1;
 pub mod http2;
 pub mod identity;
 pub mod life;
+pub mod logs;
 pub mod metrics;
 pub mod pool;
 pub mod settings;

@@ -2,9 +2,47 @@
 //!
 //! `main` reads them once; everything else is handed the part that it needs. Nothing else may read the environment.
 
-use std::{collections::BTreeSet, net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+mod document;
+mod format;
+mod read;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
 
-use ipnet::IpNet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub use document::markdown;
+pub use source::{Mistake, Note};
+
+const EVERY_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+const EVERY_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
+
+/// Checks an environment. Also says what is worth a line in the log; or else names every mistake.
+pub fn read(environment: impl IntoIterator<Item = (String, String)>) -> Result<(Settings, Vec<Note>), Vec<Mistake>> {
+    let mut source = source::Source::new(environment);
+    let settings = read::settings(&mut source);
+    let source::Source {
+        mut mistakes,
+        mut notes,
+        ..
+    } = source;
+    // Some settings are read twice, as parts of two checks.
+    mistakes.dedup();
+    notes.dedup();
+    match settings {
+        Some(settings) if mistakes.is_empty() => Ok((settings, notes)),
+        _ => Err(mistakes),
+    }
+}
 
 /// Everything that an operator can set, checked.
 #[derive(Clone, Debug)]
@@ -235,6 +273,16 @@ pub enum Host {
     Name(String),
     /// An address.
     Ip(IpAddr),
+}
+
+impl Host {
+    /// Whether this is this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Name(name) => name == "localhost",
+            Self::Ip(ip) => ip.is_loopback(),
+        }
+    }
 }
 
 /// Limits of the streams to the control plane.

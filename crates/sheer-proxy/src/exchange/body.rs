@@ -33,7 +33,11 @@ pub(crate) enum Frame {
 impl BodyIn {
     /// A stream of HTTP/2, or nothing where its head ended it.
     pub fn h2(stream: h2::RecvStream) -> Self {
-        if stream.is_end_stream() { Self::Empty } else { Self::H2(stream) }
+        if stream.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::H2(stream)
+        }
     }
 
     /// The next piece. After [`Frame::End`], [`Frame::Trailers`] or `last` there is none: do not ask.
@@ -41,7 +45,10 @@ impl BodyIn {
         match self {
             Self::Empty => Poll::Ready(Ok(Frame::End)),
             Self::H2(stream) => match ready!(stream.poll_data(cx)) {
-                Some(Ok(data)) => Poll::Ready(Ok(Frame::Data { data, last: stream.is_end_stream() })),
+                Some(Ok(data)) => Poll::Ready(Ok(Frame::Data {
+                    data,
+                    last: stream.is_end_stream(),
+                })),
                 Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
                 None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
                     Ok(Some(trailers)) => Ok(Frame::Trailers(trailers)),
@@ -90,12 +97,22 @@ enum Keep {
 impl Body {
     /// A body from its source.
     pub fn new(source: BodyIn) -> Self {
-        Self { source, kept: Vec::new(), kept_bytes: 0, cursor: 0, owed: 0, keep: Keep::Untouched }
+        Self {
+            source,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            cursor: 0,
+            owed: 0,
+            keep: Keep::Untouched,
+        }
     }
 
     /// A body that is given once, as a response's.
     pub(crate) fn once(source: BodyIn) -> Self {
-        Self { keep: Keep::Gone, ..Self::new(source) }
+        Self {
+            keep: Keep::Gone,
+            ..Self::new(source)
+        }
     }
 
     /// Whether the head ended the stream, so that there is nothing to read.

@@ -25,9 +25,14 @@ impl Gone {
         match error.reason() {
             Some(reason) if error.is_remote() && error.is_go_away() => Self::GoAway(reason),
             Some(reason) if error.is_remote() => Self::Reset(reason),
-            Some(code) => Self::Broke { code, why: format!("{} ({})", error, ResetCode(code)) },
+            Some(code) => Self::Broke {
+                code,
+                why: format!("{} ({})", error, ResetCode(code)),
+            },
             None => Self::Closed {
-                why: error.get_io().map_or_else(|| error.to_string(), |error| closed_text(error).to_owned()),
+                why: error
+                    .get_io()
+                    .map_or_else(|| error.to_string(), |error| closed_text(error).to_owned()),
             },
         }
     }
@@ -46,12 +51,21 @@ impl Gone {
     /// As an error, where the server left.
     pub(crate) fn server_error(self, addr: SocketAddr) -> ProxyError {
         match self {
-            Self::Reset(code) => ProxyError::UpstreamReset { addr, code: ResetCode(code) },
-            Self::GoAway(code) => {
-                ProxyError::UpstreamClosed { addr, why: format!("GOAWAY {}", ResetCode(code)), unprocessed: true }
-            }
+            Self::Reset(code) => ProxyError::UpstreamReset {
+                addr,
+                code: ResetCode(code),
+            },
+            Self::GoAway(code) => ProxyError::UpstreamClosed {
+                addr,
+                why: format!("GOAWAY {}", ResetCode(code)),
+                unprocessed: true,
+            },
             Self::Broke { why, .. } => ProxyError::BadResponse { addr, why },
-            Self::Closed { why } => ProxyError::UpstreamClosed { addr, why, unprocessed: false },
+            Self::Closed { why } => ProxyError::UpstreamClosed {
+                addr,
+                why,
+                unprocessed: false,
+            },
         }
     }
 }

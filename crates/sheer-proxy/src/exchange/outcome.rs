@@ -103,7 +103,10 @@ impl std::fmt::Debug for Observation {
 impl Observation {
     /// Starts the clock.
     pub fn start(sink: Rc<dyn Sink>) -> Self {
-        Self { outcome: RefCell::new(Outcome::new()), sink: RefCell::new(sink) }
+        Self {
+            outcome: RefCell::new(Outcome::new()),
+            sink: RefCell::new(sink),
+        }
     }
 
     /// What is known so far.
@@ -118,7 +121,10 @@ impl Observation {
 
     /// The proxy ends this itself.
     pub fn error(&self, error: &ProxyError) {
-        self.end(End::Proxy { verdict: error.verdict(), reason: error.reason() });
+        self.end(End::Proxy {
+            verdict: error.verdict(),
+            reason: error.reason(),
+        });
     }
 
     pub(super) fn response_head(&self, status: StatusCode, headers: &HeaderMap) {

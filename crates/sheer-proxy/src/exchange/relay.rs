@@ -19,7 +19,7 @@ use super::{
     sink::BodyOut,
 };
 use crate::{
-    error::{Leg, Part, ProxyError},
+    error::{Part, ProxyError},
     headers,
 };
 
@@ -65,8 +65,14 @@ pub async fn exchange(
         responder.fail_in_place(&error, observation).await;
         return Ok(());
     }
-    let request = kept.filter(|_| error.retryable() && body.rewind()).map(|head| Request { head, body });
-    Err(Box::new(Failed { request, responder, error }))
+    let request = kept
+        .filter(|_| error.retryable() && body.rewind())
+        .map(|head| Request { head, body });
+    Err(Box::new(Failed {
+        request,
+        responder,
+        error,
+    }))
 }
 
 /// Why an exchange did not come to its end.
@@ -97,8 +103,9 @@ fn open(head: Head, end: bool, upstream: Upstream, cx: &Context) -> Result<(Resp
     match upstream {
         Upstream::H2 { mut send, mesh } => {
             let request = headers::h2_request(head, mesh)?;
-            let (response, stream) =
-                send.send_request(request, end).map_err(|error| Gone::of(error).server_error(cx.addr))?;
+            let (response, stream) = send
+                .send_request(request, end)
+                .map_err(|error| Gone::of(error).server_error(cx.addr))?;
             Ok((ResponseIn::H2(response), BodyOut::H2(stream)))
         }
     }
@@ -112,7 +119,14 @@ async fn upload(body: &mut Body, out: &mut BodyOut, cx: &Context, observation: &
     pump(Way::Request, body, out, cx.header_limit, observation).await?;
     // What is kept for another attempt goes as soon as there will be none. No waker: the download shares this task and is polled
     // first, so whoever made it see the head polls this as well.
-    poll_fn(|_| if observation.has_response() { Poll::Ready(()) } else { Poll::Pending }).await;
+    poll_fn(|_| {
+        if observation.has_response() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
     body.forget();
     Ok(())
 }
@@ -128,7 +142,12 @@ async fn download(
         None => final_head(response, responder, cx).await?,
         Some(after) => match tokio::time::timeout(after, final_head(response, responder, cx)).await {
             Ok(head) => head?,
-            Err(_) => return Err(Break::Proxy(ProxyError::Timeout { what: "response headers", after })),
+            Err(_) => {
+                return Err(Break::Proxy(ProxyError::Timeout {
+                    what: "response headers",
+                    after,
+                }));
+            }
         },
     };
     observation.response_head(head.status(), head.headers());
@@ -138,11 +157,13 @@ async fn download(
         return Ok(());
     }
     let mut body = Body::once(body);
-    pump(Way::Response, &mut body, out, cx.header_limit, observation).await.map_err(|stop| match stop {
-        Stop::Source(gone) => Break::Server(gone),
-        Stop::Sink(gone) => Break::Client(gone),
-        Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, size)),
-    })
+    pump(Way::Response, &mut body, out, cx.header_limit, observation)
+        .await
+        .map_err(|stop| match stop {
+            Stop::Source(gone) => Break::Server(gone),
+            Stop::Sink(gone) => Break::Client(gone),
+            Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, size)),
+        })
 }
 
 /// Relays interim responses until the final head.
@@ -193,7 +214,11 @@ async fn both(
                 }
             }
         }
-        if sent && received { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if sent && received {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }
@@ -217,11 +242,5 @@ impl ResponseIn {
                 .await
             }
         }
-    }
-}
-
-impl Context {
-    fn too_large(&self, part: Part, size: usize) -> ProxyError {
-        ProxyError::HeaderListTooLarge { leg: Leg { direction: self.direction, part }, size, limit: self.header_limit }
     }
 }

@@ -32,7 +32,10 @@ enum Wire {
 impl Responder {
     /// For a stream of HTTP/2.
     pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool) -> Self {
-        Self { wire: Wire::H2(send), grpc }
+        Self {
+            wire: Wire::H2(send),
+            grpc,
+        }
     }
 
     /// Ready once the client reset the stream or its connection ended.
@@ -107,4 +110,3 @@ impl Responder {
         }
     }
 }
-

@@ -31,7 +31,8 @@ pub(super) fn response(error: &ProxyError, grpc: bool) -> Response<()> {
 /// The trailers that end a response that has begun, where trailers can say it: always for gRPC; else only where the body
 /// was complete, because a client that does not look would take a cut body for a whole one.
 pub(super) fn trailers(error: &ProxyError, grpc: bool) -> Option<HeaderMap> {
-    let body_complete = matches!(error, ProxyError::HeaderListTooLarge { leg, .. } if leg.part == Part::ResponseTrailers);
+    let body_complete =
+        matches!(error, ProxyError::HeaderListTooLarge { leg, .. } if leg.part == Part::ResponseTrailers);
     (grpc || body_complete).then(|| fields(error, grpc))
 }
 
@@ -41,7 +42,10 @@ fn fields(error: &ProxyError, grpc: bool) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(8);
     if grpc {
         fields.insert(GRPC_STATUS, HeaderValue::from(error.grpc_status() as u16));
-        fields.insert(GRPC_MESSAGE, percent_encoded(&format!("{text} (verdict={verdict}, reason={reason})")));
+        fields.insert(
+            GRPC_MESSAGE,
+            percent_encoded(&format!("{text} (verdict={verdict}, reason={reason})")),
+        );
     }
     fields.insert(PROXY_ERROR, visible(&text));
     fields.insert(VERDICT, HeaderValue::from_static(verdict));
@@ -51,7 +55,10 @@ fn fields(error: &ProxyError, grpc: bool) -> HeaderMap {
 
 /// Text as a field value: what is not visible ASCII becomes `?`.
 fn visible(text: &str) -> HeaderValue {
-    let visible: String = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    let visible: String = text
+        .chars()
+        .map(|c| if matches!(c, ' '..='~') { c } else { '?' })
+        .collect();
     HeaderValue::try_from(visible).expect("visible ASCII is a field value")
 }
 
@@ -87,8 +94,11 @@ mod tests {
     fn http_gets_status_and_reason() {
         let response = response(&denied(), false);
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
-        let fields: Vec<_> =
-            response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let fields: Vec<_> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
         insta::assert_snapshot!(fields.join("\n"), @r"
         l5d-proxy-error: client 10.0.0.1:999 (zo? 100%) is not allowed on port 8080 by Server bank/ledger
         sheer-verdict: policy

@@ -16,7 +16,9 @@ pub struct KeepAlive {
 impl KeepAlive {
     /// Returns once the peer does not answer; never, where there is nothing to ask with.
     pub(super) async fn peer_lost(self, pings: Option<PingPong>) {
-        let Some(mut pings) = pings else { return std::future::pending().await };
+        let Some(mut pings) = pings else {
+            return std::future::pending().await;
+        };
         loop {
             tokio::time::sleep(self.interval).await;
             match tokio::time::timeout(self.timeout, pings.ping(Ping::opaque())).await {

@@ -69,5 +69,8 @@ fn request_of(request: http::Request<h2::RecvStream>) -> Request {
         headers: parts.headers,
         protocol: parts.extensions.remove(),
     };
-    Request { head, body: Body::new(BodyIn::h2(body)) }
+    Request {
+        head,
+        body: Body::new(BodyIn::h2(body)),
+    }
 }
