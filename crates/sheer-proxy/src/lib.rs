@@ -17,6 +17,7 @@ pub mod identity;
 pub mod life;
 pub mod logs;
 pub mod metrics;
+pub mod outbound;
 pub mod pool;
 pub mod settings;
 pub mod sys;

@@ -119,6 +119,3 @@ impl Pool {
         OnDemand::new(Arc::clone(endpoint), Rc::clone(&self.shared), metrics)
     }
 }
-
-#[cfg(test)]
-mod tests;

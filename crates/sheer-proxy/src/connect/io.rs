@@ -44,6 +44,11 @@ impl Io {
         Self { metrics: Some(metrics), ..self }
     }
 
+    /// Stops counting; the caller counts instead.
+    pub fn unmetered(&mut self) -> Option<TcpOpen> {
+        self.metrics.take()
+    }
+
     /// The socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         match &self.stream {

@@ -120,6 +120,11 @@ impl H2Peer {
         self.watchers.add(watcher);
     }
 
+    /// Whether the peer is a proxy of the mesh.
+    pub(super) fn is_meshed(&self) -> bool {
+        self.endpoint.identity.is_some()
+    }
+
     /// Whether there is a connection.
     pub(super) fn is_up(&self) -> bool {
         !self.connections.borrow().is_empty()

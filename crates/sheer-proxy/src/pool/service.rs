@@ -13,8 +13,6 @@ use std::{
     time::Duration,
 };
 
-use ::h2::client::SendRequest;
-use bytes::Bytes;
 use rand::{SeedableRng as _, rngs::SmallRng};
 use tokio::{
     sync::{Notify, futures::Notified, watch},
@@ -29,6 +27,7 @@ use crate::{
     connect::{Io, Speak},
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
+    exchange::Upstream,
     metrics::{BalancerMetrics, LabelSet, Shard},
 };
 
@@ -94,13 +93,13 @@ enum Known {
     Endpoints,
 }
 
-/// What a request over HTTP/2 is sent on.
+/// What a request is sent on.
 #[derive(Debug)]
 pub struct Lease {
-    /// Ready to open one stream.
-    pub send: SendRequest<Bytes>,
-    /// Counts the stream; to be held until the request is over.
-    pub slot: StreamSlot,
+    /// Ready for one request.
+    pub upstream: Upstream,
+    /// Counts the stream, where it is one; to be held until the request is over.
+    pub slot: Option<StreamSlot>,
     /// Tells the balancer how it went.
     pub request: InFlight<Member>,
 }
@@ -142,18 +141,13 @@ impl Service {
         Self { inner, follow: None }
     }
 
-    /// What carries requests to a service of this kind.
-    pub fn carrier(&self) -> Carrier {
-        self.inner.options.carrier
-    }
-
-    /// The best endpoint that can open a stream, once there is one.
-    pub async fn stream(&self) -> Result<Lease, ProxyError> {
+    /// The best endpoint for a request, once there is one.
+    pub async fn upstream(&self) -> Result<Lease, ProxyError> {
         self.inner
             .acquire(async |node| {
                 let request = node.begin(now());
-                let (send, slot) = node.value.reserve()?;
-                Some(Lease { send, slot, request })
+                let (upstream, slot) = node.value.upstream().await?;
+                Some(Lease { upstream, slot, request })
             })
             .await
     }
@@ -167,11 +161,6 @@ impl Service {
                 Some(TcpLease { io, request })
             })
             .await
-    }
-
-    /// The best endpoint, once one is ready, for a caller that connects in its own way.
-    pub async fn node(&self) -> Result<Rc<Node<Member>>, ProxyError> {
-        self.inner.acquire(async |node| Some(Rc::clone(node))).await
     }
 }
 

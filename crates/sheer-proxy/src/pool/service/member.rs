@@ -2,13 +2,11 @@
 
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
-use ::h2::client::SendRequest;
-use bytes::Bytes;
-
 use crate::{
     connect::{Io, Speak},
-    discovery::Endpoint,
+    discovery::{Endpoint, Hint},
     error::ProxyError,
+    exchange::Upstream,
     metrics::{HttpMetrics, LabelSet, Shard, TcpMetrics},
     pool::{H2Peer, OnDemand, Pool, StreamSlot, watch::Watcher},
 };
@@ -20,7 +18,9 @@ pub enum Carrier {
     Streams,
     /// Streams of connections that this service has for itself.
     OwnStreams,
-    /// A connection for each who asks.
+    /// Streams where the endpoint's proxy takes HTTP/1 in HTTP/2, connections elsewhere.
+    AsHinted,
+    /// Connections.
     Connections,
 }
 
@@ -60,7 +60,8 @@ impl Member {
         let link = match carrier {
             Carrier::Streams => Link::Streams(pool.h2_peer(endpoint, tcp)),
             Carrier::OwnStreams => Link::Streams(pool.private_h2_peer(endpoint, tcp)),
-            Carrier::Connections => Link::Connections(pool.on_demand(endpoint, tcp)),
+            Carrier::AsHinted if takes_h2(endpoint) => Link::Streams(pool.h2_peer(endpoint, tcp)),
+            Carrier::AsHinted | Carrier::Connections => Link::Connections(pool.on_demand(endpoint, tcp)),
         };
         Self { link, metrics: HttpMetrics::new(shard, labels), watcher: OnceCell::new() }
     }
@@ -102,9 +103,13 @@ impl Member {
         }
     }
 
-    pub(super) fn reserve(&self) -> Option<(SendRequest<Bytes>, StreamSlot)> {
+    /// What a request can be sent on; none where the endpoint turns out not to be usable.
+    pub(super) async fn upstream(&self) -> Option<(Upstream, Option<StreamSlot>)> {
         match &self.link {
-            Link::Streams(peer) => peer.reserve(),
+            Link::Streams(peer) => {
+                let (send, slot) = peer.reserve()?;
+                Some((Upstream::H2 { send, mesh: peer.is_meshed() }, Some(slot)))
+            }
             Link::Connections(_) => None,
         }
     }
@@ -116,4 +121,9 @@ impl Member {
             Link::Connections(peer) => peer.connect(speak).await.ok(),
         }
     }
+}
+
+/// Whether HTTP/1 may be carried in HTTP/2, which only a proxy of the mesh can undo.
+fn takes_h2(endpoint: &Endpoint) -> bool {
+    endpoint.hint == Hint::H2 && endpoint.identity.is_some()
 }

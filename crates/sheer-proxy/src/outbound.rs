@@ -1,0 +1,143 @@
+//! What the workload sends: from the redirected connection to the endpoint's proxy. Reads top to bottom.
+//!
+//! ```text
+//! accept ► original destination ► discover ► detect ─┬─ HTTP ► route ► balance ► connect ► exchange ► observe
+//!          (here)                 (targets)  (detect) └─ bytes ►        balance ► connect ► relay    ► observe
+//! ```
+//!
+//! One [`Outbound`] a worker; the accept loop calls [`Outbound::serve`] for each connection. What the mesh does not know is
+//! forwarded as it is: one connection out for each connection in, to the very address that the workload asked for.
+
+mod detect;
+mod http;
+mod observe;
+mod opaque;
+mod targets;
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use tokio::net::TcpStream;
+
+use self::{
+    detect::Detected,
+    http::HttpConnection,
+    observe::Observer,
+    targets::{Target, Targets},
+};
+use crate::{
+    addr::OrigDst,
+    connect::Connector,
+    detect::Rewind,
+    discovery::Discovery,
+    error::ProxyError,
+    http2,
+    identity::Identity,
+    life::Life,
+    metrics::Shard,
+    pool::Pool,
+    settings::Settings,
+    sys,
+};
+
+/// What the outbound path of a worker is made with.
+pub struct Parts {
+    /// Settings of the proxy.
+    pub settings: Arc<Settings>,
+    /// Who is where.
+    pub discovery: Arc<dyn Discovery>,
+    /// Own certificate.
+    pub identity: Identity,
+    /// Series of this worker.
+    pub shard: Shard,
+    /// When to end.
+    pub life: Life,
+}
+
+/// The outbound path of one worker.
+pub struct Outbound {
+    settings: Arc<Settings>,
+    life: Life,
+    observer: Observer,
+    targets: Rc<Targets>,
+    http2: http2::Config,
+}
+
+impl Outbound {
+    /// A path without connections.
+    pub fn new(parts: Parts) -> Rc<Self> {
+        let Parts { settings, discovery, identity, shard, life } = parts;
+        let connector = Connector {
+            identity,
+            mark: settings.mark,
+            tcp: settings.outbound.connect,
+            timeout: settings.outbound.connect_timeout,
+        };
+        let pool = Pool::new(connector, settings.outbound.backoff, settings.http);
+        let observer = Observer::new(&shard, settings.outbound.max_in_flight);
+        let targets = Targets::new(discovery, pool, shard, &settings.outbound);
+        let http2 = settings.outbound.http2.config();
+        Rc::new(Self { settings, life, observer, targets, http2 })
+    }
+
+    /// Serves a connection that redirection brought here, to its end.
+    pub async fn serve(self: Rc<Self>, client: TcpStream) {
+        match self.original_destination(&client) {
+            Ok(dst) => self.serve_to(client, dst).await,
+            Err(error) => self.refuse(&client, &error),
+        }
+    }
+
+    /// Serves a connection whose client wanted to go to `dst`.
+    pub async fn serve_to(self: Rc<Self>, client: TcpStream, dst: OrigDst) {
+        let liveness = self.settings.outbound.accept.into();
+        if let Err(error) = sys::set_up(&client, liveness) {
+            tracing::debug!(%dst, %error, "the client is gone already");
+            return;
+        }
+        let target = self.targets.find(dst);
+        let accepted = target.accepted();
+        target.resolved().await;
+        match detect::protocol(&self, client, &target).await {
+            Ok(Detected::Http1(client)) => self.http1(client, target).await,
+            Ok(Detected::Http2(client)) => self.http2(client, target).await,
+            Ok(Detected::Opaque(client, server)) => opaque::serve(&self, client, server, &target, accepted).await,
+            Err(error) => tracing::debug!(%dst, %error, "the client is gone before it said anything"),
+        }
+    }
+
+    /// Where the client wanted to go. A connection to the proxy itself would be redirected back here for ever.
+    fn original_destination(&self, client: &TcpStream) -> Result<OrigDst, ProxyError> {
+        let unknown = |error: &dyn std::fmt::Display| ProxyError::NoOriginalDst { why: error.to_string() };
+        let local = sys::canonical(client.local_addr().map_err(|error| unknown(&error))?);
+        match sys::original_dst(client).map_err(|error| unknown(&error))? {
+            Some(dst) if self.is_own_listener(dst.0, local) => Err(ProxyError::Loop { addr: dst.0 }),
+            Some(dst) => Ok(dst),
+            None => Err(ProxyError::Loop { addr: local }),
+        }
+    }
+
+    fn is_own_listener(&self, dst: SocketAddr, local: SocketAddr) -> bool {
+        let listens_on = |port: u16| self.settings.outbound.listen.iter().any(|listen| listen.port() == port);
+        dst == local || (listens_on(dst.port()) && (dst.ip().is_loopback() || dst.ip() == local.ip()))
+    }
+
+    /// Ends a connection that the proxy will not serve: a reset, because nothing else can be said before a protocol is known.
+    fn refuse(&self, client: &TcpStream, error: &ProxyError) {
+        tracing::warn!(%error, "connection refused");
+        self.observer.refused(error);
+        // Without it the client sees an orderly end, as if there had been nothing to say.
+        let _ = sys::reset_on_close(client);
+    }
+
+    async fn http2(self: Rc<Self>, client: Rewind<TcpStream>, target: Rc<Target>) {
+        let dst = target.dst();
+        let connection = HttpConnection::new(&self, target);
+        if let Err(error) = http2::serve(client, &self.http2, connection, &self.life).await {
+            tracing::debug!(%dst, %error, "HTTP/2 connection of the application ended");
+        }
+    }
+
+    async fn http1(self: Rc<Self>, client: Rewind<TcpStream>, target: Rc<Target>) {
+        let _ = (client, target);
+    }
+}
