@@ -3,11 +3,22 @@
 //! The control runtime owns the streams to the control plane and publishes into `watch` channels; data-path workers only read
 //! them. No type of the wire (protobuf) leaves this module.
 
+mod cache;
+mod client;
+mod convert;
+mod endpoints;
+mod inbound;
+mod outbound;
+mod routes;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::addr::OrigDst;
+
+pub use client::Client;
+pub(crate) use client::ClientOptions;
 
 /// Labels of a metric, as discovery sent them. Rendered once, when an endpoint or a target is resolved.
 pub type Labels = Arc<BTreeMap<String, String>>;

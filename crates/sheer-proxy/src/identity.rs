@@ -3,8 +3,10 @@
 //! The control runtime has the certificate issued and renewed and publishes [`Credentials`] snapshots; the data path reads the
 //! newest for each new connection. Old connections keep what they began with. No private key leaves this module.
 
+mod certify;
 mod credentials;
 mod crypto;
+mod files;
 mod peer;
 mod verify;
 
@@ -12,7 +14,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub(crate) use certify::{Certifier, roots};
 pub use credentials::{Credentials, CredentialsError, Material, MeshAlpn};
+pub(crate) use crypto::{anonymous_client_config, describe as describe_tls};
 pub use peer::{PeerError, PeerNames, peer_names};
 pub use verify::WrongPeer;
 

@@ -6,6 +6,7 @@
 pub mod addr;
 pub mod balance;
 pub mod connect;
+mod control;
 pub mod detect;
 pub mod discovery;
 pub mod error;

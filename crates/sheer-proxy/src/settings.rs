@@ -266,6 +266,15 @@ pub struct ControlAddr {
     pub name: Option<rustls_pki_types::ServerName<'static>>,
 }
 
+impl std::fmt::Display for ControlAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.host {
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, self.port)),
+        }
+    }
+}
+
 /// A name or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, ConfigBuilder, ServerConfig, WantsVerifier,
+    ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
     client::{WantsClientCert, danger::ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
 };
+
+use super::verify::ServerVerifier;
+use crate::discovery::PeerIdentity;
 
 /// AWS-LC, with suites and key exchanges in order of preference: AES-128 first, since both ends have it in hardware and a stronger
 /// suite protects nothing that the certificates' P-256 does not; the post-quantum hybrid first, against recording now and
@@ -38,6 +41,15 @@ pub(crate) fn client_builder(
         .expect("the provider has suites of TLS 1.3")
         .dangerous()
         .with_custom_certificate_verifier(verifier)
+}
+
+/// For a proxy that has no certificate yet: it can only check the other side.
+pub(crate) fn anonymous_client_config(roots: &Arc<RootCertStore>, peer: &PeerIdentity) -> Arc<ClientConfig> {
+    let provider = provider();
+    let verifier = ServerVerifier::new(&provider, Arc::clone(roots), Arc::clone(&peer.id));
+    let mut config = client_builder(&provider, verifier).with_no_client_auth();
+    config.alpn_protocols = vec![sheer_api::names::H2_ALPN.to_vec()];
+    Arc::new(config)
 }
 
 /// Begins a server's configuration.

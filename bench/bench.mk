@@ -1,0 +1,9 @@
+# `make bench` measures; results are in bench/results/. `make bench BENCH_ARGS=--quick` takes under three minutes.
+
+.PHONY: setup-bench bench
+setup-bench:
+	@tools/setup.sh bench
+
+bench: setup-bench release ## CPU, throughput, latency and memory beside Envoy, nghttpx and a bare forwarder
+	cargo build --release --locked -p sheer-bench
+	$(CARGO_TARGET_DIR)/release/sheer-bench run --envoy $(CACHE)/bench-python/bin/envoy --out bench/results $(BENCH_ARGS)

@@ -1,0 +1,302 @@
+//! The client of the control plane: one stream a subscription, folded and published.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use sheer_api::linkerd::{
+    destination::{GetDestination, destination_client::DestinationClient},
+    inbound::{PortSpec, inbound_server_policies_client::InboundServerPoliciesClient},
+    outbound::{TrafficSpec, outbound_policies_client::OutboundPoliciesClient, traffic_spec},
+};
+use tokio::{runtime::Handle, sync::watch, time::sleep};
+
+use super::{
+    Discovery, EndpointSet, InboundPolicy, Lookup, OutboundTarget,
+    cache::{Cache, Publisher},
+    endpoints::Fold,
+    inbound,
+    outbound::{self, Defaults},
+};
+use crate::{
+    addr::OrigDst,
+    control::{Channel, Event, Streams},
+    settings::Settings,
+};
+
+/// What Linkerd's control plane expects as the scheme of a look-up.
+const SCHEME: &str = "k8s";
+
+/// What a client is made of.
+pub(crate) struct ClientOptions {
+    pub(crate) destination: Channel,
+    pub(crate) policy: Channel,
+    /// Where the streams run.
+    pub(crate) runtime: Handle,
+}
+
+/// The client of the control plane.
+#[derive(Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+    outbound: Cache<OrigDst, OutboundTarget>,
+    endpoints: Cache<Arc<str>, EndpointSet>,
+    inbound: Cache<u16, InboundPolicy>,
+    /// Held for the life of the process, so that the workload's own ports never go idle.
+    own_ports: Mutex<Vec<watch::Receiver<Lookup<InboundPolicy>>>>,
+    unanswered: watch::Sender<BTreeSet<u16>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    destination: Channel,
+    policy: Channel,
+}
+
+impl Client {
+    pub(crate) fn new(settings: &Settings, options: ClientOptions) -> Self {
+        let ClientOptions {
+            destination,
+            policy,
+            runtime,
+        } = options;
+        let client = Self {
+            outbound: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
+            endpoints: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
+            inbound: Cache::new(settings.inbound.discovery_idle, runtime),
+            own_ports: Mutex::default(),
+            unanswered: watch::Sender::new(settings.inbound.ports.clone()),
+            shared: Arc::new(Shared {
+                settings: settings.clone(),
+                destination,
+                policy,
+            }),
+        };
+        let own_ports = settings
+            .inbound
+            .ports
+            .iter()
+            .map(|port| client.inbound(*port))
+            .collect();
+        *client.own_ports.lock() = own_ports;
+        client
+    }
+
+    /// The workload's own ports of whose policy nothing was heard yet: the proxy is not ready before there are none.
+    pub fn unanswered_ports(&self) -> watch::Receiver<BTreeSet<u16>> {
+        self.unanswered.subscribe()
+    }
+}
+
+impl Discovery for Client {
+    fn outbound(&self, dst: OrigDst) -> watch::Receiver<Lookup<OutboundTarget>> {
+        self.outbound
+            .subscribe(&dst, |publish| Arc::clone(&self.shared).follow_outbound(dst, publish))
+    }
+
+    fn endpoints(&self, path: &str) -> watch::Receiver<Lookup<EndpointSet>> {
+        let path: Arc<str> = path.into();
+        self.endpoints.subscribe(&path, |publish| {
+            Arc::clone(&self.shared).follow_endpoints(Arc::clone(&path), publish)
+        })
+    }
+
+    fn inbound(&self, port: u16) -> watch::Receiver<Lookup<InboundPolicy>> {
+        let unanswered = self.unanswered.clone();
+        self.inbound.subscribe(&port, |publish| {
+            Arc::clone(&self.shared).follow_inbound(port, publish, unanswered)
+        })
+    }
+}
+
+/// What one of two sources said.
+#[derive(Clone, Debug)]
+enum Heard<M, T> {
+    /// Nothing yet.
+    Nothing,
+    /// That it does not know.
+    Unknown,
+    /// The message, to see whether another is the same, and what it means.
+    Known(M, T),
+}
+
+impl<M: PartialEq, T> Heard<M, T> {
+    fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(_, meaning) => Some(meaning),
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
+
+    /// Takes in an event. `false` where it says nothing new.
+    fn hear(&mut self, event: Event<M>, convert: impl FnOnce(M) -> T) -> bool
+    where
+        M: Clone,
+    {
+        match event {
+            Event::First(message) | Event::Next(message) => {
+                if matches!(self, Self::Known(before, _) if *before == message) {
+                    return false;
+                }
+                let meaning = convert(message.clone());
+                *self = Self::Known(message, meaning);
+            }
+            Event::Unknown if matches!(self, Self::Unknown) => return false,
+            Event::Unknown => *self = Self::Unknown,
+        }
+        true
+    }
+}
+
+impl Shared {
+    fn streams(&self, channel: &Channel, method: &'static str) -> Streams {
+        Streams::new(channel.clone(), method, self.settings.control_streams)
+    }
+
+    fn destination(&self, path: &str) -> GetDestination {
+        let context_token = self.settings.destination_context.clone();
+        GetDestination {
+            scheme: SCHEME.to_owned(),
+            path: path.to_owned(),
+            context_token,
+        }
+    }
+
+    /// Profile and policy side by side. Both are waited for, but for no longer than the first-answer time: then whoever spoke decides,
+    /// and where nobody did, traffic is forwarded as it is. Later answers still count.
+    async fn follow_outbound(self: Arc<Self>, dst: OrigDst, publish: Publisher<OutboundTarget>) {
+        let defaults = Defaults::from(&self.settings.outbound);
+        let heard = Mutex::new((Heard::Nothing, Heard::Nothing, false));
+        let decide = |force: bool| {
+            let mut heard = heard.lock();
+            heard.2 |= force;
+            let (profile, policy, late) = &*heard;
+            if !late && (matches!(profile, Heard::Nothing) || matches!(policy, Heard::Nothing)) {
+                return;
+            }
+            let target = outbound::target(dst.0, profile.known(), policy.known(), &defaults);
+            publish.send_replace(target.map_or(Lookup::Unknown, |target| Lookup::Known(Arc::new(target))));
+        };
+        let profiles = async {
+            let origin = self.destination.origin();
+            let request = self.destination(&dst.0.to_string());
+            let open = |channel| {
+                let (origin, request) = (origin.clone(), request.clone());
+                async move {
+                    DestinationClient::with_origin(channel, origin)
+                        .get_profile(request)
+                        .await
+                }
+            };
+            let streams = self.streams(&self.destination, "Destination.GetProfile");
+            let tell = |event| {
+                if heard.lock().0.hear(event, outbound::profile) {
+                    decide(false);
+                }
+            };
+            streams.follow(open, tell).await;
+        };
+        let policies = async {
+            let origin = self.policy.origin();
+            let target = Some(traffic_spec::Target::Addr(dst.0.into()));
+            let request = TrafficSpec {
+                source_workload: self.settings.workload.clone(),
+                target,
+            };
+            let open = |channel| {
+                let (origin, request) = (origin.clone(), request.clone());
+                async move {
+                    OutboundPoliciesClient::with_origin(channel, origin)
+                        .watch(request)
+                        .await
+                }
+            };
+            let streams = self.streams(&self.policy, "OutboundPolicies.Watch");
+            let tell = |event| {
+                if heard.lock().1.hear(event, |policy| outbound::policy(policy, &defaults)) {
+                    decide(false);
+                }
+            };
+            streams.follow(open, tell).await;
+        };
+        let deadline = async {
+            sleep(self.settings.outbound.first_answer).await;
+            if matches!(*publish.borrow(), Lookup::Pending) {
+                tracing::debug!(%dst, "no answer about this destination in time");
+                decide(true);
+            }
+        };
+        tokio::join!(profiles, policies, deadline);
+    }
+
+    async fn follow_endpoints(self: Arc<Self>, path: Arc<str>, publish: Publisher<EndpointSet>) {
+        let origin = self.destination.origin();
+        let request = self.destination(&path);
+        let open = |channel| {
+            let (origin, request) = (origin.clone(), request.clone());
+            async move { DestinationClient::with_origin(channel, origin).get(request).await }
+        };
+        let mut fold = Fold::default();
+        let tell = |event| {
+            let changed = match event {
+                Event::First(update) => fold.restart(update),
+                Event::Next(update) => fold.apply(update),
+                Event::Unknown => {
+                    fold = Fold::default();
+                    true
+                }
+            };
+            if changed || matches!(*publish.borrow(), Lookup::Pending) {
+                publish.send_replace(Lookup::Known(Arc::new(fold.set())));
+            }
+        };
+        self.streams(&self.destination, "Destination.Get")
+            .follow(open, tell)
+            .await;
+    }
+
+    /// The control plane's policy; the default where it does not know the port, or does not answer within the first-answer time.
+    async fn follow_inbound(
+        self: Arc<Self>,
+        port: u16,
+        publish: Publisher<InboundPolicy>,
+        unanswered: watch::Sender<BTreeSet<u16>>,
+    ) {
+        let settings = &self.settings.inbound;
+        let default = || Lookup::Known(Arc::new(inbound::default_policy(settings, port)));
+        let origin = self.policy.origin();
+        let request = PortSpec {
+            workload: self.settings.workload.clone(),
+            port: port.into(),
+        };
+        let open = |channel| {
+            let (origin, request) = (origin.clone(), request.clone());
+            async move {
+                InboundServerPoliciesClient::with_origin(channel, origin)
+                    .watch_port(request)
+                    .await
+            }
+        };
+        let mut heard = Heard::Nothing;
+        let tell = |event| {
+            unanswered.send_if_modified(|ports| ports.remove(&port));
+            if heard.hear(event, |server| inbound::policy(server, settings.detect_timeout)) {
+                let policy = heard.known().cloned();
+                publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));
+            }
+        };
+        let streams = self.streams(&self.policy, "InboundServerPolicies.WatchPort");
+        let deadline = async {
+            sleep(first_answer(&self.settings)).await;
+            if matches!(*publish.borrow(), Lookup::Pending) {
+                tracing::debug!(port, "no answer about this port in time: the default policy holds");
+                publish.send_replace(default());
+            }
+        };
+        tokio::join!(streams.follow(open, tell), deadline);
+    }
+}
+
+fn first_answer(settings: &Settings) -> Duration {
+    settings.outbound.first_answer
+}
