@@ -1,13 +1,21 @@
 //! The control plane: what the mesh is told about services, identities and rules.
 //!
-//! Objects come from files ([`manifests`]) or from any other source; [`store`] joins them into one snapshot; [`destination`],
-//! [`policy`] and [`identity`] answer proxies from that snapshot; [`server`] listens. Nothing but the sources knows how an object
+//! Objects come from files ([`manifests`]) or from any other source; `store` joins them into one snapshot; `destination`,
+//! `policy` and [`identity`] answer proxies from that snapshot; `server` listens. Nothing but the sources knows how an object
 //! reached the store.
 
 pub mod identity;
 pub mod manifests;
 pub mod objects;
 
+mod config;
+mod destination;
 mod options;
+mod policy;
+mod ports;
+mod server;
+mod store;
+mod target;
 
-pub use options::{ControlOptions, run};
+pub use options::{ControlOptions, Ports, run};
+pub use server::Bound;

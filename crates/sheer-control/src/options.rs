@@ -4,6 +4,9 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use sheer_api::names;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::server::Bound;
 
 /// What the control plane is started with; `sheer control` fills it in.
 #[derive(Clone, Debug)]
@@ -77,6 +80,13 @@ impl ControlOptions {
 
 /// Runs the control plane until SIGTERM or SIGINT.
 pub async fn run(options: ControlOptions) -> anyhow::Result<()> {
-    drop(options);
-    anyhow::bail!("not yet served")
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let bound = Bound::new(options).await?;
+    let signal = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    bound.serve(signal).await
 }

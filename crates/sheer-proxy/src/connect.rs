@@ -113,8 +113,7 @@ impl Connector {
         let addr = plan.addr;
         let failed = |error: &std_io::Error| ProxyError::Connect { addr, cause: ConnectCause::of(error) };
         let tcp = sys::connect(addr, self.mark).await.map_err(|error| failed(&error))?;
-        let liveness = sys::Liveness { keepalive: self.tcp.keepalive, user_timeout: self.tcp.user_timeout };
-        sys::set_up(&tcp, liveness).map_err(|error| failed(&error))?;
+        sys::set_up(&tcp, liveness(self.tcp)).map_err(|error| failed(&error))?;
         let Some((peer, alpn)) = plan.tls else { return Ok(Io::plain(tcp)) };
         let mut io = self.handshake(tcp, addr, &peer, alpn).await?;
         if let Some(header) = plan.header {
@@ -138,6 +137,11 @@ impl Connector {
             Err(error) => Err(tls_error(addr, &error)),
         }
     }
+}
+
+/// The options of a connection, as the system calls take them.
+pub(crate) fn liveness(options: TcpOptions) -> sys::Liveness {
+    sys::Liveness { keepalive: options.keepalive, user_timeout: options.user_timeout }
 }
 
 /// What a failed handshake means. A connection that broke is the network's doing, not that of certificates.

@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     addr::OrigDst,
-    connect::Connector,
+    connect::{Connector, liveness},
     detect::Rewind,
     discovery::Discovery,
     error::ProxyError,
@@ -35,7 +35,7 @@ use crate::{
     life::Life,
     metrics::Shard,
     pool::Pool,
-    settings::Settings,
+    settings::{self, Settings},
     sys,
 };
 
@@ -75,7 +75,7 @@ impl Outbound {
         let pool = Pool::new(connector, settings.outbound.backoff, settings.http);
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
         let targets = Targets::new(discovery, pool, shard, &settings.outbound);
-        let http2 = settings.outbound.http2.config();
+        let http2 = accepting(&settings.outbound.http2);
         Rc::new(Self { settings, life, observer, targets, http2 })
     }
 
@@ -89,7 +89,7 @@ impl Outbound {
 
     /// Serves a connection whose client wanted to go to `dst`.
     pub async fn serve_to(self: Rc<Self>, client: TcpStream, dst: OrigDst) {
-        let liveness = self.settings.outbound.accept.into();
+        let liveness = liveness(self.settings.outbound.accept);
         if let Err(error) = sys::set_up(&client, liveness) {
             tracing::debug!(%dst, %error, "the client is gone already");
             return;
@@ -139,5 +139,20 @@ impl Outbound {
 
     async fn http1(self: Rc<Self>, client: Rewind<TcpStream>, target: Rc<Target>) {
         let _ = (client, target);
+    }
+}
+
+/// HTTP/2 towards the application.
+fn accepting(settings: &settings::Http2Server) -> http2::Config {
+    http2::Config {
+        stream_window: settings.stream_window,
+        connection_window: settings.connection_window,
+        max_concurrent_streams: settings.max_concurrent_streams,
+        max_frame_size: settings.max_frame_size,
+        max_send_buffer: settings.max_send_buffer,
+        max_pending_accept_resets: settings.max_pending_accept_reset_streams,
+        keep_alive: settings
+            .keep_alive_interval
+            .map(|interval| http2::KeepAlive { interval, timeout: settings.keep_alive_timeout }),
     }
 }

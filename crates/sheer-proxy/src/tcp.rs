@@ -3,17 +3,25 @@
 //! Half-closes pass on both ways, a reset of one side becomes a reset of the other, a slow reader slows its writer. An idle relay
 //! holds no buffer. Called by the paths once a connection is known to be opaque; knows nothing of why.
 
+mod half;
+mod run;
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
 use crate::detect::Rewind;
+
+pub use run::Relay;
 
 /// A connection that can be relayed.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
@@ -26,8 +34,8 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {
     }
 
     /// Bytes that were read already and come first.
-    fn take_prefix(&mut self) -> bytes::Bytes {
-        bytes::Bytes::new()
+    fn take_prefix(&mut self) -> Bytes {
+        Bytes::new()
     }
 }
 
@@ -50,8 +58,34 @@ impl<T: Duplex> Duplex for Rewind<T> {
         self.io().is_plain()
     }
 
-    fn take_prefix(&mut self) -> bytes::Bytes {
+    fn take_prefix(&mut self) -> Bytes {
         Rewind::take_prefix(self)
+    }
+}
+
+impl<T: Duplex> Duplex for tokio_rustls::client::TlsStream<T> {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.get_ref().0.socket()
+    }
+}
+
+impl<T: Duplex> Duplex for tokio_rustls::server::TlsStream<T> {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.get_ref().0.socket()
+    }
+}
+
+impl<T: Duplex + ?Sized> Duplex for Box<T> {
+    fn socket(&self) -> Option<&TcpStream> {
+        (**self).socket()
+    }
+
+    fn is_plain(&self) -> bool {
+        (**self).is_plain()
+    }
+
+    fn take_prefix(&mut self) -> Bytes {
+        (**self).take_prefix()
     }
 }
 
@@ -118,8 +152,9 @@ pub struct Outcome {
     pub first: Side,
 }
 
-/// Relays until both directions have ended or one has failed. Drop it to stop at once: both connections close.
-pub async fn relay<C: Duplex, S: Duplex>(_client: C, _server: S, counters: &Counters) -> Outcome {
-    counters.to_client.fetch_add(0, Ordering::Relaxed);
-    unimplemented!()
+/// Relays until both directions have ended or one side has failed. Drop it to stop at once: both connections close.
+///
+/// Where both connections are plain TCP and bytes flow fast, the kernel moves them (`splice`).
+pub fn relay<C: Duplex, S: Duplex>(client: C, server: S, counters: &Counters) -> Relay<'_, C, S> {
+    Relay::new(client, server, counters)
 }

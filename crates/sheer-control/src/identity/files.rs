@@ -135,3 +135,11 @@ pub(crate) fn now() -> SystemTime {
 pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
+
+/// Writes a file, whole or not at all, over what was there.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+    let temporary = path.with_extension(format!("new.{}", std::process::id()));
+    let _ = fs::remove_file(&temporary);
+    create(&temporary, content, mode)?;
+    fs::rename(&temporary, path).map_err(FileError::io(path))
+}

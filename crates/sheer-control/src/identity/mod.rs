@@ -1,8 +1,17 @@
 //! Who a workload is: tokens that prove it, and certificates that say so on the wire.
 //!
-//! The folder given as `--identity` holds everything: `anchors.pem` (public), `anchor.key`, `issuer.pem`, `issuer.key`,
+//! The folder given as `--identity` holds everything: `anchors.pem` (public) and `anchor.key`, `issuer.pem` and `issuer.key`,
 //! `token.key` and `token.pub`. Keys are readable by their owner only. Nothing here knows pods or services.
 
 pub mod token;
 
+mod authority;
 mod files;
+mod own;
+mod request;
+mod service;
+
+pub use authority::{Authority, AuthorityError};
+pub use files::FileError;
+pub(crate) use own::OwnIdentity;
+pub(crate) use service::IdentityService;

@@ -14,8 +14,7 @@ use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use sheer_api::names::TOKEN_AUDIENCE;
 
-pub use super::files::FileError;
-use super::files::{create, make_folder, now, pem, read, read_private, seconds};
+use super::files::{FileError, create, make_folder, now, pem, read, read_private, seconds};
 
 /// How long a token may be ahead of the checker's clock (`iat`), and behind it (`exp`).
 const CLOCK_SKEW: Duration = Duration::from_secs(20);

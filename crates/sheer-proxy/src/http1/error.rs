@@ -95,6 +95,9 @@ pub enum ParseError {
     /// Chunk data that CRLF does not follow.
     #[error("a chunk does not end in CRLF")]
     ChunkEnd,
+    /// A line of chunked framing or of trailers that ends in LF alone.
+    #[error("a line of the chunked body or its trailers does not end in CRLF")]
+    BareLf,
     /// A trailer section longer than the limit.
     #[error("the trailer section is longer than {limit} bytes")]
     TrailersTooLarge {
@@ -132,7 +135,8 @@ impl ParseError {
             | Self::Host
             | Self::ChunkSize
             | Self::ChunkExtension { .. }
-            | Self::ChunkEnd => StatusCode::BAD_REQUEST,
+            | Self::ChunkEnd
+            | Self::BareLf => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -152,6 +156,9 @@ pub enum ReadError {
     /// A response was due and the peer closed without a byte of it: the server may never have seen the request.
     #[error("the connection was closed before a response")]
     NoResponse,
+    /// The body of the last message was not read to its end, so nobody knows where the next one starts.
+    #[error("the body of the last message was not read to its end")]
+    BodyUnread,
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Io(#[from] io::Error),

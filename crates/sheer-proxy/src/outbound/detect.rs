@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 
 use super::{Outbound, opaque, targets::Target};
 use crate::{
-    connect::Io,
     detect::{self, FirstSpeaker, Http, Rewind, Tls, Wait},
     discovery::ProtocolPlan,
     metrics::DetectResult,
@@ -39,7 +38,7 @@ pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target:
         ProtocolPlan::Detect { timeout } => timeout.min(outbound.settings.outbound.detect_timeout),
     };
     let wait = Wait { silent: outbound.settings.http.detect_wait.min(timeout), partial: timeout };
-    let detected = first_bytes(outbound, client, target, wait).await;
+    let detected = first_bytes(client, target, wait).await;
     outbound.observer.detected(match &detected {
         Ok(Detected::Http1(_)) => DetectResult::Http1,
         Ok(Detected::Http2(_)) => DetectResult::Http2,
@@ -51,7 +50,6 @@ pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target:
 }
 
 async fn first_bytes(
-    outbound: &Rc<Outbound>,
     mut client: TcpStream,
     target: &Rc<Target>,
     wait: Wait,

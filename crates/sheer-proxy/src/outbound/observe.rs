@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::Duration,
 };
 
 use sheer_api::Verdict;
@@ -15,7 +14,6 @@ use crate::{
     exchange::{End, Outcome, Sink},
     metrics::{DetectMetrics, DetectResult, LabelSet, ResponseOutcome, Shard},
     pool::{Member, StreamSlot},
-    tcp,
 };
 
 /// Counts for one worker.

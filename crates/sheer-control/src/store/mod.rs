@@ -1,0 +1,56 @@
+//! Everything the control plane knows, as one snapshot after another.
+//!
+//! One thread writes ([`files`]): it reads what changed on disk and publishes a whole new [`Snapshot`]. Readers hold an `Arc` of one and
+//! wait for the next; a reader that is slow sees the latest and skips those between, so it costs no memory.
+
+mod files;
+mod snapshot;
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+pub(crate) use files::Files;
+pub(crate) use snapshot::Snapshot;
+use tokio::sync::watch;
+
+use crate::manifests::Finding;
+
+/// Receives every snapshot, the latest first.
+pub(crate) type Snapshots = watch::Receiver<Arc<Snapshot>>;
+
+/// Handle to the store. The writer ends when the last handle and the last watch are gone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    snapshots: Snapshots,
+}
+
+impl Store {
+    /// Reads everything once, then watches it from a thread of its own.
+    pub(crate) fn open(manifests: Vec<PathBuf>, status: Option<PathBuf>) -> Self {
+        let mut files = Files::new(manifests, status);
+        files.rescan();
+        let (sender, snapshots) = watch::channel(Arc::new(files.snapshot()));
+        files::spawn_watcher(files, sender);
+        Self { snapshots }
+    }
+
+    /// The latest snapshot.
+    pub(crate) fn latest(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// The latest snapshot and all that follow.
+    pub(crate) fn watch(&self) -> Snapshots {
+        let mut snapshots = self.snapshots.clone();
+        snapshots.mark_changed();
+        snapshots
+    }
+}
+
+/// What the files say beside objects.
+#[derive(Clone, Debug)]
+pub(crate) struct Diagnosis {
+    /// What is wrong, errors first.
+    pub(crate) findings: Vec<Finding>,
+    /// When anything last changed.
+    pub(crate) changed: Instant,
+}

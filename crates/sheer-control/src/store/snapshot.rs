@@ -1,0 +1,235 @@
+//! One state of the mesh, indexed for the questions that proxies ask.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use super::Diagnosis;
+use crate::{
+    manifests::{Finding, Manifest},
+    objects::{
+        AuthorizationPolicy, Deployment, Kind, MeshTlsAuthentication, Namespace, NetworkAuthentication, Object, Pod,
+        Server, Service, StatefulSet,
+    },
+};
+
+/// Objects by namespace, then name.
+type Named<T> = BTreeMap<String, BTreeMap<String, Arc<T>>>;
+
+/// One state of the mesh. Never changes; the next state is another one.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    namespaces: BTreeMap<String, Arc<Namespace>>,
+    services: Named<Service>,
+    service_by_address: HashMap<IpAddr, Arc<Service>>,
+    pods: Named<Pod>,
+    pod_by_address: HashMap<IpAddr, Arc<Pod>>,
+    deployments: Named<Deployment>,
+    stateful_sets: Named<StatefulSet>,
+    servers: Named<Server>,
+    policies: Named<AuthorizationPolicy>,
+    mesh_tls: Named<MeshTlsAuthentication>,
+    networks: Named<NetworkAuthentication>,
+    counts: BTreeMap<Kind, u32>,
+    diagnosis: Diagnosis,
+}
+
+fn put<T>(map: &mut Named<T>, namespace: &str, name: &str, object: Arc<T>) {
+    map.entry(namespace.to_owned())
+        .or_default()
+        .insert(name.to_owned(), object);
+}
+
+fn find<'a, T>(map: &'a Named<T>, namespace: &str, name: &str) -> Option<&'a Arc<T>> {
+    map.get(namespace)?.get(name)
+}
+
+fn all<'a, T>(map: &'a Named<T>, namespace: &str) -> impl Iterator<Item = &'a Arc<T>> {
+    map.get(namespace).into_iter().flat_map(BTreeMap::values)
+}
+
+impl Snapshot {
+    /// Builds a snapshot from what users wrote and what runs. Only pods that run count; addresses of Services are laid over what
+    /// users wrote of them.
+    pub(crate) fn new(written: &[Manifest], running: &[Manifest], findings: Vec<Finding>) -> Self {
+        let mut snapshot = Self {
+            namespaces: BTreeMap::new(),
+            services: Named::new(),
+            service_by_address: HashMap::new(),
+            pods: Named::new(),
+            pod_by_address: HashMap::new(),
+            deployments: Named::new(),
+            stateful_sets: Named::new(),
+            servers: Named::new(),
+            policies: Named::new(),
+            mesh_tls: Named::new(),
+            networks: Named::new(),
+            counts: BTreeMap::new(),
+            diagnosis: Diagnosis {
+                findings,
+                changed: Instant::now(),
+            },
+        };
+        for manifest in written {
+            *snapshot.counts.entry(manifest.object.kind()).or_default() += 1;
+            snapshot.add_written(&manifest.object);
+        }
+        for manifest in running {
+            match &manifest.object {
+                Object::Pod(pod) => {
+                    put(
+                        &mut snapshot.pods,
+                        &pod.metadata.namespace,
+                        &pod.metadata.name,
+                        pod.clone(),
+                    );
+                    *snapshot.counts.entry(Kind::Pod).or_default() += 1;
+                }
+                Object::Service(overlay) => snapshot.lay_over(overlay),
+                _ => {}
+            }
+        }
+        snapshot.index_addresses();
+        snapshot
+    }
+
+    fn add_written(&mut self, object: &Object) {
+        let (namespace, name) = (object.metadata().namespace.as_str(), object.metadata().name.as_str());
+        match object {
+            Object::Namespace(o) => drop(self.namespaces.insert(name.to_owned(), o.clone())),
+            Object::Service(o) => put(&mut self.services, namespace, name, o.clone()),
+            Object::Deployment(o) => put(&mut self.deployments, namespace, name, o.clone()),
+            Object::StatefulSet(o) => put(&mut self.stateful_sets, namespace, name, o.clone()),
+            Object::Server(o) => put(&mut self.servers, namespace, name, o.clone()),
+            Object::AuthorizationPolicy(o) => put(&mut self.policies, namespace, name, o.clone()),
+            Object::MeshTlsAuthentication(o) => put(&mut self.mesh_tls, namespace, name, o.clone()),
+            Object::NetworkAuthentication(o) => put(&mut self.networks, namespace, name, o.clone()),
+            // A service account is an identity whether or not it is declared; a pod counts when it runs.
+            Object::ServiceAccount(_) | Object::Pod(_) => {}
+        }
+    }
+
+    /// Gives a Service the addresses that were assigned to it; without the Service itself they mean nothing.
+    fn lay_over(&mut self, overlay: &Service) {
+        let names = self.services.get_mut(&overlay.metadata.namespace);
+        if let Some(service) = names.and_then(|names| names.get_mut(&overlay.metadata.name))
+            && !service.is_headless()
+        {
+            let service = Arc::make_mut(service);
+            service.spec.cluster_ip.clone_from(&overlay.spec.cluster_ip);
+            service.spec.cluster_ips.clone_from(&overlay.spec.cluster_ips);
+        }
+    }
+
+    fn index_addresses(&mut self) {
+        for service in self.services.values().flat_map(BTreeMap::values) {
+            for address in service.addresses() {
+                self.service_by_address
+                    .entry(address)
+                    .or_insert_with(|| service.clone());
+            }
+        }
+        for pod in self
+            .pods
+            .values()
+            .flat_map(BTreeMap::values)
+            .filter(|pod| !pod.has_ended())
+        {
+            for address in pod.addresses() {
+                self.pod_by_address.insert(address, pod.clone());
+            }
+        }
+    }
+
+    /// A namespace, where one is declared.
+    pub(crate) fn find_namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name).map(|namespace| &**namespace)
+    }
+
+    /// A Service by name.
+    pub(crate) fn find_service(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
+        find(&self.services, namespace, name)
+    }
+
+    /// The Service that has a virtual address.
+    pub(crate) fn find_service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
+        self.service_by_address.get(&address)
+    }
+
+    /// A running pod by name.
+    pub(crate) fn find_pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
+        find(&self.pods, namespace, name)
+    }
+
+    /// The running pod that has an address.
+    pub(crate) fn find_pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
+        self.pod_by_address.get(&address)
+    }
+
+    /// The running pods that a Service's selector matches, ready or not, by name.
+    pub(crate) fn pods_of(&self, service: &Service) -> impl Iterator<Item = &Arc<Pod>> {
+        let selector = &service.spec.selector;
+        let matches = move |pod: &&Arc<Pod>| {
+            let labels = &pod.metadata.labels;
+            // A Service without a selector has no endpoints, rather than all of them.
+            !selector.is_empty()
+                && !pod.has_ended()
+                && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        all(&self.pods, &service.metadata.namespace).filter(matches)
+    }
+
+    /// Kind and name of the workload that made a pod.
+    pub(crate) fn owner_of(&self, pod: &Pod) -> Option<(Kind, &str)> {
+        let (namespace, labels) = (&pod.metadata.namespace, &pod.metadata.labels);
+        let deployment = all(&self.deployments, namespace).find(|o| o.spec.selector.matches(labels));
+        let set = || all(&self.stateful_sets, namespace).find(|o| o.spec.selector.matches(labels));
+        deployment
+            .map(|o| (Kind::Deployment, o.metadata.name.as_str()))
+            .or_else(|| set().map(|o| (Kind::StatefulSet, o.metadata.name.as_str())))
+    }
+
+    /// The Servers of a namespace, by name.
+    pub(crate) fn servers(&self, namespace: &str) -> impl Iterator<Item = &Arc<Server>> {
+        all(&self.servers, namespace)
+    }
+
+    /// The AuthorizationPolicies of a namespace, by name.
+    pub(crate) fn policies(&self, namespace: &str) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        all(&self.policies, namespace)
+    }
+
+    /// A MeshTLSAuthentication by name.
+    pub(crate) fn find_mesh_tls(&self, namespace: &str, name: &str) -> Option<&Arc<MeshTlsAuthentication>> {
+        find(&self.mesh_tls, namespace, name)
+    }
+
+    /// A NetworkAuthentication by name.
+    pub(crate) fn find_network(&self, namespace: &str, name: &str) -> Option<&Arc<NetworkAuthentication>> {
+        find(&self.networks, namespace, name)
+    }
+
+    /// How many objects there are of each kind; of pods, those that run.
+    pub(crate) fn counts(&self) -> &BTreeMap<Kind, u32> {
+        &self.counts
+    }
+
+    /// What is wrong, and since when the state stands.
+    pub(crate) fn diagnosis(&self) -> &Diagnosis {
+        &self.diagnosis
+    }
+
+    /// A snapshot of manifests in YAML, for tests of what is made of it.
+    #[cfg(test)]
+    pub(crate) fn of(written: &str, running: &str) -> Self {
+        let read = |text: &str| {
+            let loaded = crate::manifests::parse(std::path::Path::new("test.yaml"), text);
+            assert!(!loaded.has_errors(), "{:?}", loaded.findings);
+            loaded.manifests
+        };
+        Self::new(&read(written), &read(running), Vec::new())
+    }
+}
