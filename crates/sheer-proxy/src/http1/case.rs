@@ -27,6 +27,14 @@ impl HeaderCase {
     /// Name of the field that carries this over HTTP/2 between two sidecars.
     pub const FIELD: HeaderName = HeaderName::from_static("sheer-h1-case");
 
+    /// All lower case.
+    pub const fn lower() -> Self {
+        Self {
+            title: false,
+            exceptions: Vec::new(),
+        }
+    }
+
     /// What names most programs spell so: `User-Agent`. For heads that the proxy makes up for a client of HTTP/1.
     pub const fn title() -> Self {
         Self {
