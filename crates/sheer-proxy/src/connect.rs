@@ -4,21 +4,17 @@
 //! Called by `pool` and by the outbound path for connections that are relayed. Decides nothing about which endpoint, keeps no
 //! connection, and never falls back to plaintext: an endpoint with an identity proves it or the connection fails.
 
-mod io;
+use std::{io, net::SocketAddr, time::Duration};
 
-use std::{io as std_io, net::SocketAddr, time::Duration};
+use tokio::io::AsyncWriteExt as _;
 
-use rustls_pki_types::ServerName;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
-use tokio_rustls::TlsConnector;
-
-pub use self::io::Io;
 use crate::{
     discovery::{Endpoint, Hint, PeerIdentity},
     error::{ConnectCause, ProxyError},
-    identity::{Identity, MeshAlpn, WrongPeer},
+    identity::{Identity, MeshAlpn},
+    io::Stream,
     settings::TcpOptions,
-    sys,
+    sys, tls,
     transport_header::{SessionProtocol, TransportHeader},
 };
 
@@ -101,7 +97,7 @@ pub struct Connector {
 
 impl Connector {
     /// Connects to an endpoint, ready to be spoken on.
-    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Io, ProxyError> {
+    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Stream, ProxyError> {
         let plan = Plan::new(endpoint, speak);
         let addr = plan.addr;
         let timed_out = |_| ProxyError::Connect { addr, cause: ConnectCause::TimedOut(self.timeout) };
@@ -109,61 +105,25 @@ impl Connector {
         tokio::time::timeout(self.timeout, Box::pin(self.carry_out(plan))).await.map_err(timed_out)?
     }
 
-    async fn carry_out(&self, plan: Plan) -> Result<Io, ProxyError> {
+    async fn carry_out(&self, plan: Plan) -> Result<Stream, ProxyError> {
         let addr = plan.addr;
-        let failed = |error: &std_io::Error| ProxyError::Connect { addr, cause: ConnectCause::of(error) };
+        let failed = |error: &io::Error| ProxyError::Connect { addr, cause: ConnectCause::of(error) };
         let tcp = sys::connect(addr, self.mark).await.map_err(|error| failed(&error))?;
         sys::set_up(&tcp, liveness(self.tcp)).map_err(|error| failed(&error))?;
-        let Some((peer, alpn)) = plan.tls else { return Ok(Io::plain(tcp)) };
-        let mut io = self.handshake(tcp, addr, &peer, alpn).await?;
-        if let Some(header) = plan.header {
-            io.write_all(&header.encode()).await.map_err(|error| failed(&error))?;
-        }
-        Ok(io)
-    }
-
-    async fn handshake(
-        &self,
-        tcp: TcpStream,
-        addr: SocketAddr,
-        peer: &PeerIdentity,
-        alpn: MeshAlpn,
-    ) -> Result<Io, ProxyError> {
+        let Some((peer, alpn)) = plan.tls else { return Ok(Stream::Tcp(tcp)) };
         let credentials = self.identity.current().ok_or(ProxyError::IdentityNotReady)?;
-        let config = credentials.client_config(peer, alpn);
-        let name: ServerName<'static> = peer.server_name.clone();
-        match TlsConnector::from(config).connect(name, tcp).await {
-            Ok(stream) => Ok(Io::tls(stream)),
-            Err(error) => Err(tls_error(addr, &error)),
+        let mut stream = tls::connect(tcp, addr, &credentials, &peer, alpn).await?;
+        if let Some(header) = plan.header {
+            stream.write_all(&header.encode()).await.map_err(|error| failed(&error))?;
+            stream.flush().await.map_err(|error| failed(&error))?;
         }
+        Ok(stream)
     }
 }
 
 /// The options of a connection, as the system calls take them.
 pub(crate) fn liveness(options: TcpOptions) -> sys::Liveness {
     sys::Liveness { keepalive: options.keepalive, user_timeout: options.user_timeout }
-}
-
-/// What a failed handshake means. A connection that broke is the network's doing, not that of certificates.
-fn tls_error(addr: SocketAddr, error: &std_io::Error) -> ProxyError {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        return ProxyError::Connect { addr, cause: ConnectCause::of(error) };
-    };
-    match wrong_peer(tls) {
-        Some(wrong) => ProxyError::IdentityMismatch {
-            addr,
-            expected: wrong.expected.clone(),
-            found: wrong.found.to_string(),
-        },
-        None => ProxyError::TlsConnect { addr, why: tls.to_string() },
-    }
-}
-
-fn wrong_peer(error: &rustls::Error) -> Option<&WrongPeer> {
-    match error {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other.0.downcast_ref(),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -228,18 +188,5 @@ mod tests {
         let header = Plan::new(&gateway, Speak::Http2).header.expect("a header");
         assert_eq!(header.name.as_deref(), Some("web.emojivoto.svc.cluster.local"));
         assert_eq!(header.protocol, Some(SessionProtocol::Http2));
-    }
-
-    #[test]
-    fn who_the_peer_turned_out_to_be_is_told() {
-        let addr = "10.1.0.7:8080".parse().expect("an address");
-        let wrong = WrongPeer { expected: "a.b".into(), found: "c.d".into() };
-        let certificate = rustls::CertificateError::Other(rustls::OtherError(std::sync::Arc::new(wrong)));
-        let tls = rustls::Error::InvalidCertificate(certificate);
-        let error = tls_error(addr, &std_io::Error::new(std_io::ErrorKind::InvalidData, tls));
-        assert_eq!(error.to_string(), "10.1.0.7:8080 should be a.b but its certificate is for c.d");
-
-        let cut = tls_error(addr, &std_io::ErrorKind::ConnectionReset.into());
-        assert_eq!(cut.to_string(), "cannot connect to 10.1.0.7:8080: connection reset");
     }
 }

@@ -27,11 +27,11 @@ use self::{
 use crate::{
     addr::OrigDst,
     connect::{Connector, liveness},
-    detect::Rewind,
     discovery::Discovery,
-    error::ProxyError,
-    http2,
+    error::{Direction, ProxyError},
+    http1_server, http2,
     identity::Identity,
+    io::Io,
     life::Life,
     metrics::Shard,
     pool::Pool,
@@ -72,7 +72,7 @@ impl Outbound {
             tcp: settings.outbound.connect,
             timeout: settings.outbound.connect_timeout,
         };
-        let pool = Pool::new(connector, settings.outbound.backoff, settings.http);
+        let pool = Pool::new(connector, &settings.outbound, settings.http);
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
         let targets = Targets::new(discovery, pool, shard, &settings.outbound);
         let http2 = accepting(&settings.outbound.http2);
@@ -98,9 +98,9 @@ impl Outbound {
         let accepted = target.accepted();
         target.resolved().await;
         match detect::protocol(&self, client, &target).await {
-            Ok(Detected::Http1(client)) => self.http1(client, target).await,
-            Ok(Detected::Http2(client)) => self.http2(client, target).await,
-            Ok(Detected::Opaque(client, server)) => opaque::serve(&self, client, server, &target, accepted).await,
+            Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
+            Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,
+            Ok(Detected::Opaque(client, server)) => Box::pin(opaque::serve(&self, client, server, &target, accepted)).await,
             Err(error) => tracing::debug!(%dst, %error, "the client is gone before it said anything"),
         }
     }
@@ -129,7 +129,7 @@ impl Outbound {
         let _ = sys::reset_on_close(client);
     }
 
-    async fn http2(self: Rc<Self>, client: Rewind<TcpStream>, target: Rc<Target>) {
+    async fn http2(self: Rc<Self>, client: Io, target: Rc<Target>) {
         let dst = target.dst();
         let connection = HttpConnection::new(&self, target);
         if let Err(error) = http2::serve(client, &self.http2, connection, &self.life).await {
@@ -137,8 +137,16 @@ impl Outbound {
         }
     }
 
-    async fn http1(self: Rc<Self>, client: Rewind<TcpStream>, target: Rc<Target>) {
-        let _ = (client, target);
+    async fn http1(self: Rc<Self>, client: Io, target: Rc<Target>) {
+        let dst = target.dst();
+        let connection = HttpConnection::new(&self, target);
+        let config = http1_server::Config {
+            direction: Direction::Outbound,
+            header_limit: self.settings.http.header_list_limit,
+        };
+        if let Err(error) = http1_server::serve(client, config, connection, &self.life).await {
+            tracing::debug!(%dst, %error, "HTTP/1 connection of the application ended");
+        }
     }
 }
 

@@ -28,13 +28,16 @@ pub use self::{
     h2::StreamSlot,
     service::{Carrier, Lease, Member, Queue, Service, ServiceOptions, TcpLease},
 };
-use self::{h2::H2Peer, on_demand::OnDemand};
+use self::{
+    h2::H2Peer,
+    on_demand::{Keep, OnDemand},
+};
 use crate::{
     connect::Connector,
     discovery::{Endpoint, Hint, PeerIdentity},
     http2,
     metrics::TcpMetrics,
-    settings::{Backoff, Http},
+    settings::{Backoff, Http, Outbound},
 };
 
 /// PING towards peers of the mesh, and only those: applications may count PINGs as abuse (gRPC's `too_many_pings`).
@@ -54,6 +57,10 @@ struct Shared {
     connector: Connector,
     backoff: Backoff,
     http: Http,
+    /// Idle connections of HTTP/1 to one endpoint.
+    max_idle: usize,
+    /// How long one is kept.
+    http1_idle_timeout: Duration,
 }
 
 impl Shared {
@@ -91,8 +98,14 @@ impl PeerKey {
 
 impl Pool {
     /// A pool without connections.
-    pub fn new(connector: Connector, backoff: Backoff, http: Http) -> Rc<Self> {
-        let shared = Rc::new(Shared { connector, backoff, http });
+    pub fn new(connector: Connector, settings: &Outbound, http: Http) -> Rc<Self> {
+        let shared = Rc::new(Shared {
+            connector,
+            backoff: settings.backoff,
+            http,
+            max_idle: settings.max_idle_connections,
+            http1_idle_timeout: settings.http1_idle_timeout,
+        });
         Rc::new(Self { shared, peers: RefCell::default() })
     }
 
@@ -115,7 +128,7 @@ impl Pool {
         H2Peer::new(Arc::clone(endpoint), Rc::clone(&self.shared), metrics)
     }
 
-    fn on_demand(&self, endpoint: &Arc<Endpoint>, metrics: TcpMetrics) -> Rc<OnDemand> {
-        OnDemand::new(Arc::clone(endpoint), Rc::clone(&self.shared), metrics)
+    fn on_demand(&self, endpoint: &Arc<Endpoint>, metrics: TcpMetrics, keep: Keep) -> Rc<OnDemand> {
+        OnDemand::new(Arc::clone(endpoint), Rc::clone(&self.shared), metrics, keep)
     }
 }

@@ -12,17 +12,18 @@ use super::{Outbound, opaque, targets::Target};
 use crate::{
     detect::{self, FirstSpeaker, Http, Rewind, Tls, Wait},
     discovery::ProtocolPlan,
+    io::{Io, Stream},
     metrics::DetectResult,
 };
 
 /// What to do with a connection; what was read of it is in front of it again.
 pub(super) enum Detected {
     /// HTTP/1.
-    Http1(Rewind<TcpStream>),
+    Http1(Io),
     /// HTTP/2.
-    Http2(Rewind<TcpStream>),
+    Http2(Io),
     /// Anything else, with the server side where it was opened already.
-    Opaque(Rewind<TcpStream>, Option<opaque::Server>),
+    Opaque(Io, Option<opaque::Server>),
 }
 
 /// Finds out what the client speaks.
@@ -62,7 +63,7 @@ async fn first_bytes(
             return Ok(Detected::Opaque(rewind(client, buf), None));
         };
         let mut answer = BytesMut::new();
-        let first = detect::first_speaker(&mut client, &mut buf, &mut opened.io, &mut answer).await?;
+        let first = detect::first_speaker(&mut client, &mut buf, &mut opened.stream, &mut answer).await?;
         opened.prefix = answer.freeze();
         server = Some(opened);
         match first {
@@ -80,6 +81,6 @@ async fn first_bytes(
     })
 }
 
-fn rewind(client: TcpStream, buf: BytesMut) -> Rewind<TcpStream> {
-    Rewind::new(client, buf.freeze())
+fn rewind(client: TcpStream, buf: BytesMut) -> Io {
+    Rewind::new(Stream::Tcp(client), buf.freeze())
 }

@@ -5,6 +5,7 @@ use std::{
     rc::Rc,
 };
 
+use http::Method;
 use tokio::sync::Notify;
 
 use super::{Outbound, observe::Admitted, targets::Target};
@@ -28,7 +29,8 @@ pub(super) struct HttpConnection {
     own: OnceCell<Rc<Service>>,
     /// The address that the client asked for is gone: it has to connect, and so to resolve its name, again.
     stale: Cell<bool>,
-    became_stale: Notify,
+    /// `stale` or `own` was set.
+    changed: Notify,
 }
 
 impl HttpConnection {
@@ -38,7 +40,7 @@ impl HttpConnection {
             target,
             own: OnceCell::new(),
             stale: Cell::new(false),
-            became_stale: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
@@ -54,9 +56,11 @@ impl HttpConnection {
                 }
                 let own = resolution.own(match origin {
                     Origin::Http2 => Carrier::OwnStreams,
-                    Origin::Http1 { .. } => Carrier::Connections,
+                    Origin::Http1 { .. } => Carrier::OwnConnections,
                 })?;
-                Ok(Rc::clone(self.own.get_or_init(|| own)))
+                let own = Rc::clone(self.own.get_or_init(|| own));
+                self.changed.notify_waiters();
+                Ok(own)
             }
         }
     }
@@ -90,7 +94,10 @@ impl HttpConnection {
     }
 
     async fn lease(&self, head: &Head) -> Result<Lease, ProxyError> {
-        let leased = self.route(head)?.upstream().await;
+        let service = self.route(head)?;
+        let leaves_http = matches!(head.origin, Origin::Http1 { .. })
+            && (head.upgrade.is_some() || head.method == Method::CONNECT);
+        let leased = if leaves_http { service.tunnel().await } else { service.upstream().await };
         if matches!(leased, Err(ProxyError::FailFast { .. })) {
             self.note_unreachable();
         }
@@ -101,7 +108,7 @@ impl HttpConnection {
     /// connection of the client finds another.
     fn note_unreachable(&self) {
         if matches!(self.target.resolution().target.backend, Backend::Forward(_)) && !self.stale.replace(true) {
-            self.became_stale.notify_waiters();
+            self.changed.notify_waiters();
         }
     }
 
@@ -117,6 +124,27 @@ impl HttpConnection {
 }
 
 impl http2::Service for HttpConnection {
+    fn refused(&self, error: &ProxyError) -> Observation {
+        tracing::info!(dst = %self.target.dst(), %error, "request refused");
+        Observation::start(self.outbound.observer.no_endpoint())
+    }
+
+    async fn retired(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.stale.get() {
+                return;
+            }
+            match self.own.get() {
+                Some(own) => tokio::select! {
+                    () = own.closed() => return,
+                    () = changed => {}
+                },
+                None => changed.await,
+            }
+        }
+    }
+
     async fn call(self: Rc<Self>, request: Request, responder: Responder) {
         let observation = Observation::start(self.outbound.observer.no_endpoint());
         let admitted = headers::check_limit(&request.head, &self.context(self.target.dst().0))
@@ -126,6 +154,9 @@ impl http2::Service for HttpConnection {
             Err(error) => Err((responder, error)),
         };
         if let Err((responder, error)) = ended {
+            if self.stale.get() {
+                responder.last();
+            }
             tracing::info!(dst = %self.target.dst(), %error, "request failed");
             responder.fail(&error, &observation).await;
         }

@@ -3,14 +3,14 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
 use super::{Outbound, targets::Target};
 use crate::{
     balance,
-    connect::{Io, Speak},
+    connect::Speak,
     detect::Rewind,
     error::ProxyError,
+    io::{Io, Stream},
     metrics::TcpOpen,
     pool::TcpLease,
     tcp::{self, Counters},
@@ -21,7 +21,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The server side of a connection, opened.
 pub(super) struct Server {
-    pub(super) io: Io,
+    pub(super) stream: Stream,
     /// What the server said already.
     pub(super) prefix: Bytes,
     metrics: Option<TcpOpen>,
@@ -30,17 +30,17 @@ pub(super) struct Server {
 /// Opens the server side.
 pub(super) async fn connect(target: &Rc<Target>) -> Result<Server, ProxyError> {
     let service = target.resolution().connections()?;
-    let TcpLease { mut io, request } = service.connect(Speak::Opaque).await?;
+    let TcpLease { stream, request } = service.connect(Speak::Opaque).await?;
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
-    let metrics = io.unmetered();
-    Ok(Server { io, prefix: Bytes::new(), metrics })
+    let (stream, metrics) = stream.unmetered();
+    Ok(Server { stream, prefix: Bytes::new(), metrics })
 }
 
 /// Relays a connection to its end. `accepted` counts the client side.
 pub(super) async fn serve(
     outbound: &Rc<Outbound>,
-    client: Rewind<TcpStream>,
+    client: Io,
     server: Option<Server>,
     target: &Rc<Target>,
     accepted: TcpOpen,
@@ -49,13 +49,13 @@ pub(super) async fn serve(
         Some(server) => Ok(server),
         None => connect(target).await,
     };
-    let Server { io, prefix, metrics } = match opened {
+    let Server { stream, prefix, metrics } = match opened {
         Ok(server) => server,
-        Err(error) => return outbound.refuse(client.io(), &error),
+        Err(error) => return outbound.refuse(client.io().tcp(), &error),
     };
     let counters = Counters::default();
     let mut counted = Counted { counters: &counters, client: accepted, server: metrics, seen: (0, 0) };
-    let relay = tcp::relay(client, Rewind::new(io, prefix), &counters);
+    let relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
     tokio::select! {
         biased; // the end is worth more than another count
         outcome = relay => tracing::debug!(dst = %target.dst(), ?outcome, "relay ended"),

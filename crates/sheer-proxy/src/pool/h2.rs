@@ -31,9 +31,10 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
-    connect::{Io, Speak},
+    connect::Speak,
     discovery::Endpoint,
     error::ProxyError,
+    exchange::{Http1Connection, Http1Upstream, Upstream},
     http2,
     metrics::TcpMetrics,
 };
@@ -54,6 +55,8 @@ pub(super) struct H2Peer {
     /// Why there is none; the last failure while a new attempt is under way.
     down: RefCell<Option<ProxyError>>,
     widening: Cell<bool>,
+    /// A connection that was there has ended.
+    lost_one: Cell<bool>,
     watchers: Watchers,
     /// Wakes the task that keeps the peer connected.
     wake: Rc<Notify>,
@@ -108,6 +111,7 @@ impl H2Peer {
             connections: RefCell::default(),
             down: RefCell::default(),
             widening: Cell::new(false),
+            lost_one: Cell::new(false),
             watchers: Watchers::default(),
             wake: Rc::clone(&wake),
         });
@@ -130,6 +134,11 @@ impl H2Peer {
         !self.connections.borrow().is_empty()
     }
 
+    /// Whether a connection that was there has ended.
+    pub(super) fn lost_one(&self) -> bool {
+        self.lost_one.get()
+    }
+
     /// Whether a stream can be opened now.
     pub(super) fn has_room(&self) -> bool {
         self.connections.borrow().iter().any(|connection| !connection.is_full())
@@ -143,6 +152,14 @@ impl H2Peer {
     /// Somebody needs the endpoint now: ends a wait between two attempts.
     pub(super) fn hurry(&self) {
         self.wake.notify_one();
+    }
+
+    /// A connection of HTTP/1 for one request that cannot be a stream, as one that leaves HTTP.
+    pub(super) async fn http1(&self) -> Result<Upstream, ProxyError> {
+        let stream = self.shared.connector.connect(&self.endpoint, Speak::Http1).await?;
+        let io = stream.metered(self.metrics.open()).io();
+        let connection = Http1Connection::new(io, self.shared.http.header_list_limit);
+        Ok(Upstream::H1(Http1Upstream { connection, give_back: None }))
     }
 
     /// Takes a stream.
@@ -180,9 +197,9 @@ impl H2Peer {
     /// Opens a connection and has it driven.
     async fn open(self: &Rc<Self>) -> Result<(), ProxyError> {
         let addr = self.endpoint.addr;
-        let io = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
+        let stream = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
-        let io: Io = io.metered(self.metrics.open());
+        let io = stream.metered(self.metrics.open()).io();
         let lost = |error: h2::Error| ProxyError::UpstreamClosed { addr, why: error.to_string(), unprocessed: true };
         let (send, drive) = http2::connect(io, config).await.map_err(lost)?;
         let connection =
@@ -211,6 +228,7 @@ impl H2Peer {
         let (gone, last) = (connections.len() < before, connections.is_empty());
         drop(connections);
         if gone && last {
+            self.lost_one.set(true);
             self.down.replace(why);
             self.wake.notify_one();
             self.watchers.tell();

@@ -24,10 +24,11 @@ pub use self::member::{Carrier, Member};
 use super::{Pool, StreamSlot};
 use crate::{
     balance::{Balancer, Ewma, InFlight, Node},
-    connect::{Io, Speak},
+    connect::Speak,
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
     exchange::Upstream,
+    io::Stream,
     metrics::{BalancerMetrics, LabelSet, Shard},
 };
 
@@ -108,7 +109,7 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct TcpLease {
     /// The connection.
-    pub io: Io,
+    pub stream: Stream,
     /// Tells the balancer how it went.
     pub request: InFlight<Member>,
 }
@@ -146,8 +147,18 @@ impl Service {
         self.inner
             .acquire(async |node| {
                 let request = node.begin(now());
-                let (upstream, slot) = node.value.upstream().await?;
-                Some(Lease { upstream, slot, request })
+                Ok(node.value.upstream().await?.map(|(upstream, slot)| Lease { upstream, slot, request }))
+            })
+            .await
+    }
+
+    /// A connection of HTTP/1 to the best endpoint, for one request that leaves HTTP (Upgrade, CONNECT).
+    pub async fn tunnel(&self) -> Result<Lease, ProxyError> {
+        self.inner
+            .acquire(async |node| {
+                let request = node.begin(now());
+                let upstream = node.value.tunnel().await?;
+                Ok(upstream.map(|upstream| Lease { upstream, slot: None, request }))
             })
             .await
     }
@@ -157,10 +168,21 @@ impl Service {
         self.inner
             .acquire(async |node| {
                 let request = node.begin(now());
-                let io = node.value.connect(speak).await?;
-                Some(TcpLease { io, request })
+                let stream = node.value.connect(speak).await?;
+                Ok(stream.map(|stream| TcpLease { stream, request }))
             })
             .await
+    }
+
+    /// Returns once the server closed a connection that this service keeps for one client.
+    pub async fn closed(&self) {
+        loop {
+            let changed = self.inner.changed.notified();
+            if self.inner.balancer.borrow().nodes().iter().any(|node| node.value.is_closed()) {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -228,10 +250,13 @@ impl Inner {
         self.changed.notify_waiters();
     }
 
-    /// What `take` makes of the best endpoint. `None` of it means that the endpoint was not ready after all.
-    async fn acquire<R>(&self, take: impl AsyncFn(&Rc<Node<Member>>) -> Option<R>) -> Result<R, ProxyError> {
+    /// What `take` makes of the best endpoint. `None` of it means that the endpoint was not ready after all, and another is asked.
+    async fn acquire<R>(
+        &self,
+        take: impl AsyncFn(&Rc<Node<Member>>) -> Result<Option<R>, ProxyError>,
+    ) -> Result<R, ProxyError> {
         if let Some(node) = self.pick()
-            && let Some(taken) = take(&node).await
+            && let Some(taken) = take(&node).await?
         {
             return Ok(taken);
         }
@@ -242,7 +267,7 @@ impl Inner {
             let changed = self.changed.notified();
             match self.pick() {
                 Some(node) => {
-                    if let Some(taken) = take(&node).await {
+                    if let Some(taken) = take(&node).await? {
                         return Ok(taken);
                     }
                 }

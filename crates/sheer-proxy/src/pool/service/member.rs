@@ -3,12 +3,13 @@
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use crate::{
-    connect::{Io, Speak},
+    connect::Speak,
     discovery::{Endpoint, Hint},
     error::ProxyError,
     exchange::Upstream,
+    io::Stream,
     metrics::{HttpMetrics, LabelSet, Shard, TcpMetrics},
-    pool::{H2Peer, OnDemand, Pool, StreamSlot, watch::Watcher},
+    pool::{H2Peer, Keep, OnDemand, Pool, StreamSlot, watch::Watcher},
 };
 
 /// What carries the requests of a service.
@@ -20,8 +21,10 @@ pub enum Carrier {
     OwnStreams,
     /// Streams where the endpoint's proxy takes HTTP/1 in HTTP/2, connections elsewhere.
     AsHinted,
-    /// Connections.
+    /// Connections, lent to whoever comes next.
     Connections,
+    /// Connections that this service has for itself.
+    OwnConnections,
 }
 
 /// What a service keeps for each of its endpoints.
@@ -61,7 +64,8 @@ impl Member {
             Carrier::Streams => Link::Streams(pool.h2_peer(endpoint, tcp)),
             Carrier::OwnStreams => Link::Streams(pool.private_h2_peer(endpoint, tcp)),
             Carrier::AsHinted if takes_h2(endpoint) => Link::Streams(pool.h2_peer(endpoint, tcp)),
-            Carrier::AsHinted | Carrier::Connections => Link::Connections(pool.on_demand(endpoint, tcp)),
+            Carrier::AsHinted | Carrier::Connections => Link::Connections(pool.on_demand(endpoint, tcp, Keep::ForAll)),
+            Carrier::OwnConnections => Link::Connections(pool.on_demand(endpoint, tcp, Keep::ForOne)),
         };
         Self { link, metrics: HttpMetrics::new(shard, labels), watcher: OnceCell::new() }
     }
@@ -103,22 +107,39 @@ impl Member {
         }
     }
 
-    /// What a request can be sent on; none where the endpoint turns out not to be usable.
-    pub(super) async fn upstream(&self) -> Option<(Upstream, Option<StreamSlot>)> {
+    /// Whether the server closed a connection that is kept for one client.
+    pub(super) fn is_closed(&self) -> bool {
         match &self.link {
-            Link::Streams(peer) => {
-                let (send, slot) = peer.reserve()?;
-                Some((Upstream::H2 { send, mesh: peer.is_meshed() }, Some(slot)))
-            }
-            Link::Connections(_) => None,
+            Link::Streams(peer) => peer.lost_one(),
+            Link::Connections(peer) => peer.is_closed(),
         }
     }
 
-    pub(super) async fn connect(&self, speak: Speak) -> Option<Io> {
+    /// What a request can be sent on; none where the endpoint turns out not to be usable, which it knows from now on.
+    pub(super) async fn upstream(&self) -> Result<Option<(Upstream, Option<StreamSlot>)>, ProxyError> {
+        Ok(match &self.link {
+            Link::Streams(peer) => peer.reserve().map(|(send, slot)| {
+                let upstream = Upstream::H2 { send, mesh: peer.is_meshed() };
+                (upstream, Some(slot))
+            }),
+            Link::Connections(peer) => peer.http1().await.ok().map(|upstream| (upstream, None)),
+        })
+    }
+
+    /// A connection of HTTP/1 for one request that leaves HTTP.
+    pub(super) async fn tunnel(&self) -> Result<Option<Upstream>, ProxyError> {
         match &self.link {
-            Link::Streams(_) => None,
-            // The failure is kept as the reason why the endpoint is not ready.
-            Link::Connections(peer) => peer.connect(speak).await.ok(),
+            // Its streams are well: that this connection failed says nothing about whether the next will.
+            Link::Streams(peer) => peer.http1().await.map(Some),
+            Link::Connections(peer) => Ok(peer.http1().await.ok()),
+        }
+    }
+
+    /// A connection of the caller's own; none where the endpoint does not take one, which it knows from now on.
+    pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Stream>, ProxyError> {
+        match &self.link {
+            Link::Streams(_) => Err(ProxyError::Internal { what: "streams were asked for a connection" }),
+            Link::Connections(peer) => Ok(peer.connect(speak).await.ok()),
         }
     }
 }
