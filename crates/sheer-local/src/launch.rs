@@ -15,12 +15,14 @@ mod outer;
 mod stage;
 mod stale;
 
-use std::path::PathBuf;
+use std::{os::unix::process::CommandExt as _, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use init::PRIVATE;
 pub use init::init;
 pub use outer::{Mesh, UpError, start};
+pub(crate) use stage::outer_socket;
 pub use stage::stage;
 pub use stale::{Stale, clean_up};
 
@@ -33,12 +35,12 @@ pub struct Launch {
     pub manifests: Vec<PathBuf>,
     /// Folder in which commands of manifests start, and against which they are relative.
     pub folder: PathBuf,
-    /// Program that runs the control plane and the re-executions: the `sheer` executable.
-    pub program: PathBuf,
     /// The sidecar.
     pub proxy: PathBuf,
-    /// Environment that applications inherit beside their manifest's.
-    pub path: String,
+    /// Whether it runs without root.
+    pub rootless: bool,
+    /// Environment that applications have beside their manifest's.
+    pub environment: std::collections::BTreeMap<String, String>,
 }
 
 /// What the mesh says while it starts and runs.
@@ -105,5 +107,3 @@ impl Role {
         command
     }
 }
-
-use std::os::unix::process::CommandExt as _;

@@ -17,7 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-pub use read::{Entry, Follow, Selection, list, read};
+pub use read::{Entry, Follow, LogFile, Selection, list, read};
 pub use time::timestamp;
 
 /// A file beyond this is rotated: Kubernetes' `containerLogMaxSize`.
@@ -107,6 +107,13 @@ impl Rotated {
 
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// Of the pods' folders below a workload's, keeps the ones that were written last.
+pub(crate) fn prune(workload: &Path, keep: usize) -> io::Result<()> {
+    let mut pods: Vec<_> = fs::read_dir(workload)?.flatten().collect();
+    pods.sort_by_key(|pod| std::cmp::Reverse(pod.metadata().and_then(|meta| meta.modified()).ok()));
+    pods.iter().skip(keep).try_for_each(|pod| fs::remove_dir_all(pod.path()))
 }
 
 /// `app.log` rotated once is `app.log.1`.

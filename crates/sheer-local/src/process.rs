@@ -32,28 +32,38 @@ pub(crate) struct Program {
     pub(crate) uid: Option<u32>,
     /// Where the program is mounted before it starts, so that another user can reach it whatever folder it lies in.
     pub(crate) mounted_at: Option<PathBuf>,
+    /// Whether what it prints is thrown away.
+    pub(crate) quiet: bool,
 }
 
-/// Starts the program on a thread inside the pod. It leads a process group of its own; stdout and stderr are pipes.
+/// Starts the program on a thread inside the pod.
 pub(crate) async fn spawn(namespaces: &Namespaces, program: Program) -> io::Result<Child> {
     let runtime = tokio::runtime::Handle::current();
     namespaces
         .run(move || {
             let _guard = runtime.enter();
-            let path = match &program.mounted_at {
-                Some(target) => mount_program(Path::new(&program.command[0]), target)?,
-                None => resolve(&program)?,
-            };
-            let mut command = Command::new(&path);
-            command.args(&program.command[1..]).env_clear().envs(&program.env).current_dir(&program.dir).process_group(0);
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            if let Some(uid) = program.uid {
+            if program.uid.is_some() {
                 nix::sys::prctl::set_no_new_privs()?;
-                command.uid(uid).gid(uid);
             }
-            command.spawn().map_err(|error| explain(error, &path, &program.dir))
+            spawn_here(&program)
         })
         .await?
+}
+
+/// Starts the program in the namespaces of the calling thread. It leads a process group of its own; stdout and stderr are pipes.
+pub(crate) fn spawn_here(program: &Program) -> io::Result<Child> {
+    let path = match &program.mounted_at {
+        Some(target) => mount_program(Path::new(&program.command[0]), target)?,
+        None => resolve(program)?,
+    };
+    let mut command = Command::new(&path);
+    command.args(&program.command[1..]).env_clear().envs(&program.env).current_dir(&program.dir).process_group(0);
+    let output = || if program.quiet { Stdio::null() } else { Stdio::piped() };
+    command.stdin(Stdio::null()).stdout(output()).stderr(output());
+    if let Some(uid) = program.uid {
+        command.uid(uid).gid(uid);
+    }
+    command.spawn().map_err(|error| explain(error, &path, &program.dir))
 }
 
 /// A command with a slash is relative to the folder; one without is looked up in the program's own `PATH`.
@@ -114,5 +124,22 @@ pub(crate) fn describe_exit(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("killed by {signal}"),
         (None, None) => status.to_string(),
+    }
+}
+
+/// Kills a process group when it goes out of scope: for programs whose run may be abandoned.
+pub(crate) struct KillGroup(Option<u32>);
+
+impl KillGroup {
+    pub(crate) fn new(child: &Child) -> Self {
+        Self(child.id())
+    }
+}
+
+impl Drop for KillGroup {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            signal_group(pid, Signal::SIGKILL);
+        }
     }
 }

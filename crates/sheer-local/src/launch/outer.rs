@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
     net::{TcpListener, UnixStream, unix::OwnedReadHalf},
     task::JoinHandle,
 };
@@ -22,7 +22,7 @@ use super::{
     stage::{ASK_FOR_MAP, MAPPED, NOT_MAPPED},
     stale,
 };
-use crate::{socket, state::State, tools, userns};
+use crate::{dial, state::State, tools, userns};
 
 /// Why a mesh does not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +78,8 @@ impl Mesh {
         let mut line = serde_json::to_vec(launch)?;
         line.push(b'\n');
         // The stage asks for a map only without root; with it, the first byte is the supervisor's first event.
-        self.writer.writable().await?;
-        let first = self.events.fill_buf().await.context("the mesh ended at once")?.first().copied();
+        let first = self.events.fill_buf().await?.first().copied();
+        anyhow::ensure!(first.is_some(), "the mesh ended before it began; the reason stands above");
         if first == Some(ASK_FOR_MAP) {
             self.events.consume(1);
             let mapped = userns::map_subordinate_ids(stage).await;
@@ -162,13 +162,11 @@ async fn forward(listener: TcpListener, port: u16, state: State) {
 }
 
 async fn pass(mut stream: tokio::net::TcpStream, port: u16, state: &State) -> io::Result<()> {
-    let mut mesh = socket::connect(&state.forward_socket()).await?;
-    mesh.write_u16(port).await?;
-    // The answer says whether somebody took the connection; if not, closing resets the client, as a closed port would.
-    if mesh.read_u8().await? != 1 {
+    let Ok(mut mesh) = dial::publication(state, port).await else {
+        // Closing resets the client, as a closed port would.
         socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO))?;
         return Ok(());
-    }
+    };
     stream.set_nodelay(true)?;
     copy_bidirectional(&mut stream, &mut mesh).await?;
     Ok(())

@@ -9,11 +9,6 @@ pub fn timestamp() -> String {
     format_time(now.as_secs(), now.subsec_micros())
 }
 
-/// Seconds since the Unix epoch.
-pub(crate) fn unix_seconds() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "a point in time for other processes to read")]
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
 
 fn format_time(seconds: u64, micros: u32) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
