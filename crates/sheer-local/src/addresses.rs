@@ -35,7 +35,10 @@ pub struct Pair {
 impl Pair {
     fn new(v4: [u8; 2], v6: u16, host: u16) -> Self {
         let [high, low] = host.to_be_bytes();
-        Self { v4: Ipv4Addr::new(v4[0], v4[1], high, low), v6: Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, host) }
+        Self {
+            v4: Ipv4Addr::new(v4[0], v4[1], high, low),
+            v6: Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, host),
+        }
     }
 
     /// Both, IPv4 first.
@@ -61,7 +64,10 @@ pub fn service_networks() -> [IpNet; 2] {
 
 fn networks(v4: [u8; 2], v6: u16) -> [IpNet; 2] {
     let v4 = Ipv4Net::new_assert(Ipv4Addr::new(v4[0], v4[1], 0, 0), 16);
-    [v4.into(), Ipv6Net::new_assert(Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, 0), 64).into()]
+    [
+        v4.into(),
+        Ipv6Net::new_assert(Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, 0), 64).into(),
+    ]
 }
 
 /// Hands out pod addresses.
@@ -73,14 +79,19 @@ pub struct PodAddresses {
 
 impl Default for PodAddresses {
     fn default() -> Self {
-        Self { next: HOSTS.start, taken: BTreeSet::new() }
+        Self {
+            next: HOSTS.start,
+            taken: BTreeSet::new(),
+        }
     }
 }
 
 impl PodAddresses {
     /// The next free address, or `None` where 65,533 pods run.
     pub fn take(&mut self) -> Option<Pair> {
-        let host = (self.next..HOSTS.end).chain(HOSTS.start..self.next).find(|host| !self.taken.contains(host))?;
+        let host = (self.next..HOSTS.end)
+            .chain(HOSTS.start..self.next)
+            .find(|host| !self.taken.contains(host))?;
         self.taken.insert(host);
         self.next = if host + 1 < HOSTS.end { host + 1 } else { HOSTS.start };
         Some(Pair::new(PODS_V4, PODS_V6, host))
@@ -103,7 +114,9 @@ impl ServiceAddresses {
     /// The address that a service's name hashes to, or the next free one after it; `None` where the range is full.
     pub fn take(&mut self, namespace: &str, name: &str) -> Option<Pair> {
         let start = HOSTS.start + (fnv(&format!("{namespace}/{name}")) % u64::from(HOSTS.end - HOSTS.start)) as u16;
-        let host = (start..HOSTS.end).chain(HOSTS.start..start).find(|host| !self.taken.contains(host))?;
+        let host = (start..HOSTS.end)
+            .chain(HOSTS.start..start)
+            .find(|host| !self.taken.contains(host))?;
         self.taken.insert(host);
         Some(Pair::new(SERVICES_V4, SERVICES_V6, host))
     }
@@ -117,7 +130,9 @@ impl ServiceAddresses {
 
 /// FNV-1a: the same on every run and every machine, which std's hasher does not promise.
 pub(crate) fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -141,7 +156,10 @@ mod tests {
         let back = *all.iter().nth(700).expect("many");
         pods.release(back);
         assert_eq!(pods.take(), Some(back));
-        assert!(all.iter().all(|pair| pod_networks()[0].contains(&IpAddr::from(pair.v4)) && *pair != bridge()));
+        assert!(
+            all.iter()
+                .all(|pair| pod_networks()[0].contains(&IpAddr::from(pair.v4)) && *pair != bridge())
+        );
     }
 
     #[test]

@@ -21,7 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// None runs.
-    #[error("no local mesh runs (looked in {0}). Start one with `sheer up -f DIR`, or name its state directory with --state DIR.")]
+    #[error(
+        "no local mesh runs (looked in {0}). Start one with `sheer up -f DIR`, or name its state directory with --state DIR."
+    )]
     NoMesh(String),
     /// It belongs to another user.
     #[error("the mesh in {0} belongs to another user: run this as that user")]
@@ -53,7 +55,9 @@ impl Client {
             _ => ClientError::Io(error),
         })?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// What runs.

@@ -32,6 +32,9 @@ async fn dial(state: &State, line: &str) -> io::Result<UnixStream> {
     stream.write_all(line.as_bytes()).await?;
     match stream.read_u8().await? {
         CONNECTED => Ok(stream),
-        _ => Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("nobody in the mesh answers ({})", line.trim()))),
+        _ => Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            format!("nobody in the mesh answers ({})", line.trim()),
+        )),
     }
 }

@@ -55,7 +55,9 @@ async fn serve_udp(socket: UdpSocket, zone: SharedZone) {
     let mut query = vec![0; UDP_QUERY];
     loop {
         // An error here belongs to one datagram (a client that went away), never to the socket.
-        let Ok((length, client)) = socket.recv_from(&mut query).await else { continue };
+        let Ok((length, client)) = socket.recv_from(&mut query).await else {
+            continue;
+        };
         if let Some(answer) = answer::to_datagram(&zone.current(), client.ip(), &query[..length]) {
             let _ = socket.send_to(&answer, client).await;
         }
@@ -80,8 +82,12 @@ async fn serve_connection(mut stream: TcpStream, client: IpAddr, zone: SharedZon
         let length = tokio::time::timeout(TCP_IDLE, stream.read_u16()).await??;
         let mut query = vec![0; usize::from(length)];
         tokio::time::timeout(TCP_IDLE, stream.read_exact(&mut query)).await??;
-        let Some(answer) = answer::to_stream(&zone.current(), client, &query) else { return Ok(()) };
+        let Some(answer) = answer::to_stream(&zone.current(), client, &query) else {
+            return Ok(());
+        };
         let length = u16::try_from(answer.len()).map_err(|_| io::Error::other("an answer above 64 KiB"))?;
-        stream.write_all(&[&length.to_be_bytes(), answer.as_slice()].concat()).await?;
+        stream
+            .write_all(&[&length.to_be_bytes(), answer.as_slice()].concat())
+            .await?;
     }
 }

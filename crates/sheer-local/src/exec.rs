@@ -59,13 +59,17 @@ fn enter(supervisor: i32, target: &ExecTarget) -> anyhow::Result<()> {
 
 fn explain(errno: Errno) -> anyhow::Error {
     match errno {
-        Errno::EPERM => anyhow::anyhow!("its namespaces may not be entered: run this as the user that started the mesh"),
+        Errno::EPERM => {
+            anyhow::anyhow!("its namespaces may not be entered: run this as the user that started the mesh")
+        }
         _ => io::Error::from(errno).into(),
     }
 }
 
 fn run(target: &ExecTarget, command: &[String]) -> anyhow::Result<u8> {
-    let (program, arguments) = command.split_first().context("no command: write it after --, as `sheer exec deploy/web -- ls`")?;
+    let (program, arguments) = command
+        .split_first()
+        .context("no command: write it after --, as `sheer exec deploy/web -- ls`")?;
     let mut env = target.env.clone();
     if let Ok(term) = std::env::var("TERM") {
         env.entry("TERM".to_owned()).or_insert(term);
@@ -75,12 +79,21 @@ fn run(target: &ExecTarget, command: &[String]) -> anyhow::Result<u8> {
     keys.add(Signal::SIGINT);
     keys.add(Signal::SIGQUIT);
     keys.thread_block()?;
-    let status = Command::new(program).args(arguments).env_clear().envs(&env).current_dir(&target.dir).status();
+    let status = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(&env)
+        .current_dir(&target.dir)
+        .status();
     match status {
         Ok(status) => Ok(exit_code(status.code(), status.signal())),
         Err(error) => {
             eprintln!("sheer: {program} cannot be run in pod {}: {error}", target.pod);
-            Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
+            Ok(if error.kind() == io::ErrorKind::NotFound {
+                NOT_FOUND
+            } else {
+                CANNOT_RUN
+            })
         }
     }
 }
@@ -96,6 +109,13 @@ mod tests {
 
     #[test]
     fn exit_codes_are_a_shells() {
-        assert_eq!([exit_code(Some(3), None), exit_code(None, Some(15)), exit_code(None, None)], [3, 143, 1]);
+        assert_eq!(
+            [
+                exit_code(Some(3), None),
+                exit_code(None, Some(15)),
+                exit_code(None, None)
+            ],
+            [3, 143, 1]
+        );
     }
 }

@@ -24,7 +24,7 @@ pub use init::init;
 pub use outer::{Mesh, UpError, start};
 pub(crate) use stage::outer_socket;
 pub use stage::stage;
-pub use stale::{Stale, clean_up};
+pub use stale::{Stale, clean_up, wait_for_end};
 
 /// What a mesh is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]

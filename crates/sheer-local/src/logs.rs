@@ -46,7 +46,11 @@ impl LogWriter {
         }
         let file = append(path)?;
         let size = file.metadata()?.len();
-        Ok(Self(Arc::new(Mutex::new(Rotated { path: path.to_owned(), file, size }))))
+        Ok(Self(Arc::new(Mutex::new(Rotated {
+            path: path.to_owned(),
+            file,
+            size,
+        }))))
     }
 
     /// Writes one line, or a piece of one.
@@ -113,7 +117,9 @@ fn append(path: &Path) -> io::Result<File> {
 pub(crate) fn prune(workload: &Path, keep: usize) -> io::Result<()> {
     let mut pods: Vec<_> = fs::read_dir(workload)?.flatten().collect();
     pods.sort_by_key(|pod| std::cmp::Reverse(pod.metadata().and_then(|meta| meta.modified()).ok()));
-    pods.iter().skip(keep).try_for_each(|pod| fs::remove_dir_all(pod.path()))
+    pods.iter()
+        .skip(keep)
+        .try_for_each(|pod| fs::remove_dir_all(pod.path()))
 }
 
 /// `app.log` rotated once is `app.log.1`.
@@ -132,11 +138,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("app.log");
         let long = "x".repeat(LONGEST_LINE + 3);
-        LogWriter::open(&path).expect("log").copy("stdout", format!("one\n{long}\n\nlast").as_bytes()).await;
+        LogWriter::open(&path)
+            .expect("log")
+            .copy("stdout", format!("one\n{long}\n\nlast").as_bytes())
+            .await;
         let text = fs::read_to_string(&path).expect("text");
-        let shape: Vec<(String, usize)> =
-            text.lines().map(|line| line.splitn(4, ' ').collect::<Vec<_>>()).map(|f| (f[1..3].join(" "), f[3].len())).collect();
-        let expected = [("stdout F", 3), ("stdout P", LONGEST_LINE), ("stdout F", 3), ("stdout F", 0), ("stdout F", 4)];
+        let shape: Vec<(String, usize)> = text
+            .lines()
+            .map(|line| line.splitn(4, ' ').collect::<Vec<_>>())
+            .map(|f| (f[1..3].join(" "), f[3].len()))
+            .collect();
+        let expected = [
+            ("stdout F", 3),
+            ("stdout P", LONGEST_LINE),
+            ("stdout F", 3),
+            ("stdout F", 0),
+            ("stdout F", 4),
+        ];
         assert_eq!(shape, expected.map(|(tags, length)| (tags.to_owned(), length)));
     }
 
@@ -149,7 +167,11 @@ mod tests {
         for _ in 0..45 {
             log.write("stdout", &line, true);
         }
-        let sizes: Vec<u64> = fs::read_dir(dir.path()).expect("folder").flatten().map(|e| e.metadata().expect("meta").len()).collect();
+        let sizes: Vec<u64> = fs::read_dir(dir.path())
+            .expect("folder")
+            .flatten()
+            .map(|e| e.metadata().expect("meta").len())
+            .collect();
         assert_eq!(sizes.len(), 3);
         assert!(sizes.iter().all(|size| *size <= LARGEST_FILE), "{sizes:?}");
     }

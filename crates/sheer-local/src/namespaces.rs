@@ -58,15 +58,25 @@ impl Namespaces {
             }
             let made = setup()?;
             let open = |name: &str| File::open(format!("/proc/thread-self/ns/{name}")).map(OwnedFd::from);
-            Ok((Self { network: open("net")?, mounts: open("mnt")?, hostname: open("uts")? }, made))
+            Ok((
+                Self {
+                    network: open("net")?,
+                    mounts: open("mnt")?,
+                    hostname: open("uts")?,
+                },
+                made,
+            ))
         })
         .await?
     }
 
     /// Runs `work` on a new thread inside.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let [network, mounts, hostname] =
-            [self.network.try_clone()?, self.mounts.try_clone()?, self.hostname.try_clone()?];
+        let [network, mounts, hostname] = [
+            self.network.try_clone()?,
+            self.mounts.try_clone()?,
+            self.hostname.try_clone()?,
+        ];
         on_thread(move || {
             // A mount namespace can only be entered by a thread with a working directory of its own.
             unshare(CloneFlags::CLONE_FS)?;
@@ -79,7 +89,10 @@ impl Namespaces {
     }
 
     /// Runs `work` on a new thread in the network namespace alone: all that rules and sockets need.
-    pub(crate) async fn run_in_network<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub(crate) async fn run_in_network<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
         let network = self.network.try_clone()?;
         on_thread(move || {
             setns(network, CloneFlags::CLONE_NEWNET)?;
@@ -100,8 +113,12 @@ impl Namespaces {
     /// Processes of the mesh that live in the network namespace, whoever started them.
     pub(crate) fn processes(&self) -> io::Result<Vec<i32>> {
         let own = fs::read_link(format!("/proc/self/fd/{}", self.network.as_raw_fd()))?;
-        let pids = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        Ok(pids.filter(|pid: &i32| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|net| net == own)).collect())
+        let pids = fs::read_dir("/proc")?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Ok(pids
+            .filter(|pid: &i32| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|net| net == own))
+            .collect())
     }
 }
 
@@ -116,5 +133,7 @@ pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send
     std::thread::Builder::new().name("namespace".into()).spawn(move || {
         let _ = sender.send(work());
     })?;
-    receiver.await.map_err(|_| io::Error::other("a thread of the supervisor panicked; its log has the backtrace"))
+    receiver
+        .await
+        .map_err(|_| io::Error::other("a thread of the supervisor panicked; its log has the backtrace"))
 }

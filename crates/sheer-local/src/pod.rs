@@ -103,16 +103,33 @@ pub(crate) struct NewPod {
 
 impl PodHandle {
     pub(crate) fn new(new: NewPod) -> Arc<Self> {
-        let NewPod { name, workload, addresses, rules, ipv6, changed } = new;
+        let NewPod {
+            name,
+            workload,
+            addresses,
+            rules,
+            ipv6,
+            changed,
+        } = new;
         let sidecar = workload.mesh.iter().map(|_| SIDECAR);
-        let containers = workload.spec.containers.iter().filter(|c| !c.command.is_empty()).map(|c| c.name.as_str());
-        let programs = sidecar.chain(containers).map(|name| ProgramCell::new(name, Arc::clone(&changed))).collect();
+        let containers = workload
+            .spec
+            .containers
+            .iter()
+            .filter(|c| !c.command.is_empty())
+            .map(|c| c.name.as_str());
+        let programs = sidecar
+            .chain(containers)
+            .map(|name| ProgramCell::new(name, Arc::clone(&changed)))
+            .collect();
         Arc::new(Self {
             uid: random_uid(),
             programs,
             created: Instant::now(),
             rules: watch::Sender::new(rules),
-            phase: Mutex::new(Phase::Pending { why: "being set up".to_owned() }),
+            phase: Mutex::new(Phase::Pending {
+                why: "being set up".to_owned(),
+            }),
             stop: watch::Sender::new(Stop::No),
             namespaces: OnceLock::new(),
             name,
@@ -130,7 +147,11 @@ impl PodHandle {
 
     /// Addresses, IPv4 first.
     pub(crate) fn ips(&self) -> Vec<IpAddr> {
-        self.addresses.both().into_iter().filter(|ip| self.ipv6 || ip.is_ipv4()).collect()
+        self.addresses
+            .both()
+            .into_iter()
+            .filter(|ip| self.ipv6 || ip.is_ipv4())
+            .collect()
     }
 
     /// Where it is in its life.
@@ -177,7 +198,9 @@ impl PodHandle {
     }
 
     fn grace(&self) -> Duration {
-        Duration::from_secs(u64::from(self.workload.spec.termination_grace_period_seconds.unwrap_or(30)))
+        Duration::from_secs(u64::from(
+            self.workload.spec.termination_grace_period_seconds.unwrap_or(30),
+        ))
     }
 
     /// The pod as the control plane reads it.
@@ -186,18 +209,31 @@ impl PodHandle {
         metadata.labels = self.workload.labels.clone();
         metadata.annotations = self.workload.annotations.clone();
         if self.workload.mesh.is_some() {
-            metadata.annotations.insert("sheer.dev/meshed".to_owned(), "true".to_owned());
+            metadata
+                .annotations
+                .insert("sheer.dev/meshed".to_owned(), "true".to_owned());
         }
         metadata.uid = Some(self.uid.clone());
-        let phase = if matches!(self.phase(), Phase::Pending { .. }) { "Pending" } else { "Running" };
+        let phase = if matches!(self.phase(), Phase::Pending { .. }) {
+            "Pending"
+        } else {
+            "Running"
+        };
         let ready = if self.is_ready() { "True" } else { "False" };
         let status = PodStatus {
             phase: Some(phase.to_owned()),
             pod_ip: self.ips().first().copied(),
             pod_ips: self.ips().into_iter().map(|ip| PodIp { ip }).collect(),
-            conditions: vec![PodCondition { kind: "Ready".to_owned(), status: ready.to_owned() }],
+            conditions: vec![PodCondition {
+                kind: "Ready".to_owned(),
+                status: ready.to_owned(),
+            }],
         };
-        Pod { metadata, spec: self.workload.spec.clone(), status: Some(status) }
+        Pod {
+            metadata,
+            spec: self.workload.spec.clone(),
+            status: Some(status),
+        }
     }
 }
 

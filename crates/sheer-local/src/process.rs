@@ -57,7 +57,15 @@ pub(crate) fn spawn_here(program: &Program) -> io::Result<Child> {
         None => resolve(program)?,
     };
     let mut command = Command::new(&path);
-    command.args(&program.command[1..]).env_clear().envs(&program.env).current_dir(&program.dir).process_group(0);
+    command
+        .args(&program.command[1..])
+        .env_clear()
+        .envs(&program.env)
+        .current_dir(&program.dir)
+        .process_group(0);
+    if path == Path::new("/proc/self/exe") {
+        command.arg0("sheer");
+    }
     let output = || if program.quiet { Stdio::null() } else { Stdio::piped() };
     command.stdin(Stdio::null()).stdout(output()).stderr(output());
     if let Some(uid) = program.uid {
@@ -75,8 +83,17 @@ fn resolve(program: &Program) -> io::Result<PathBuf> {
     let path = program.env.get("PATH").map(String::as_str).unwrap_or_default();
     std::env::split_paths(OsStr::new(path))
         .map(|folder| program.dir.join(folder).join(name))
-        .find(|candidate| candidate.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("`{name}` is in no folder of PATH ({path})")))
+        .find(|candidate| {
+            candidate
+                .metadata()
+                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        })
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("`{name}` is in no folder of PATH ({path})"),
+            )
+        })
 }
 
 /// `execve` says "not found" for a missing folder, a missing program and a missing interpreter alike.
@@ -98,7 +115,11 @@ fn mount_program(file: &Path, target: &Path) -> io::Result<PathBuf> {
     }
     let _ = umount2(target, MntFlags::MNT_DETACH);
     bind(file, target).map_err(|errno| {
-        let why = if errno == Errno::ENOENT { "does not exist".to_owned() } else { io::Error::from(errno).to_string() };
+        let why = if errno == Errno::ENOENT {
+            "does not exist".to_owned()
+        } else {
+            io::Error::from(errno).to_string()
+        };
         io::Error::new(io::ErrorKind::NotFound, format!("{} {why}", file.display()))
     })?;
     Ok(target.to_owned())
@@ -120,7 +141,10 @@ pub(crate) fn kill_all(namespaces: &Namespaces) {
 /// How a program ended, in the operator's words.
 pub(crate) fn describe_exit(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
-    match (status.code(), status.signal().and_then(|signal| Signal::try_from(signal).ok())) {
+    match (
+        status.code(),
+        status.signal().and_then(|signal| Signal::try_from(signal).ok()),
+    ) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("killed by {signal}"),
         (None, None) => status.to_string(),

@@ -77,7 +77,7 @@ pub struct MeshStatus {
     /// Manifests that it runs.
     pub manifests: Vec<PathBuf>,
     /// Published ports of 127.0.0.1, and what they lead to.
-    pub published: BTreeMap<u16, String>,
+    pub published: Vec<Published>,
     /// The control plane.
     pub control: ProgramStatus,
     /// Workloads.
@@ -86,6 +86,15 @@ pub struct MeshStatus {
     pub pods: Vec<PodSummary>,
     /// What is not honoured or not well.
     pub warnings: Vec<String>,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// Port of 127.0.0.1.
+    pub port: u16,
+    /// What it leads to, as `bank deploy/gateway:8080`.
+    pub target: String,
 }
 
 /// A workload.

@@ -58,13 +58,18 @@ pub fn redirection(redirection: &Redirection) -> String {
         Exemption::Mark => format!("meta mark {PROXY_MARK:#x}"),
     };
     let sidecar = [INBOUND_PORT, SIGHT_PORT, ADMIN_PORT].map(|port| port..=port);
-    let mut text = String::from("table inet sheer {\n  chain inbound {\n    type nat hook prerouting priority dstnat; policy accept;\n");
+    let mut text = String::from(
+        "table inet sheer {\n  chain inbound {\n    type nat hook prerouting priority dstnat; policy accept;\n",
+    );
     text += "    meta l4proto != tcp return\n    iif lo return\n";
     skip_ports(&mut text, sidecar.iter().chain(&redirection.skip_inbound).cloned());
     skip_networks(&mut text, "saddr", &redirection.skip_subnets);
     let _ = writeln!(text, "    meta l4proto tcp redirect to :{INBOUND_PORT}\n  }}");
     text += "  chain outbound {\n    type nat hook output priority -100; policy accept;\n";
-    let _ = writeln!(text, "    meta l4proto != tcp return\n    {own} return\n    oif lo return");
+    let _ = writeln!(
+        text,
+        "    meta l4proto != tcp return\n    {own} return\n    oif lo return"
+    );
     // The gateway is the mesh's DNS server and control plane.
     let gateway = addresses::bridge().both().map(IpNet::from);
     skip_networks(&mut text, "daddr", &gateway);
@@ -82,7 +87,11 @@ fn skip_ports(text: &mut String, ports: impl Iterator<Item = RangeInclusive<u16>
 }
 
 fn port_range(range: &RangeInclusive<u16>) -> String {
-    if range.start() == range.end() { range.start().to_string() } else { format!("{}-{}", range.start(), range.end()) }
+    if range.start() == range.end() {
+        range.start().to_string()
+    } else {
+        format!("{}-{}", range.start(), range.end())
+    }
 }
 
 /// nft refuses a set whose intervals overlap.
@@ -109,7 +118,8 @@ fn skip_networks(text: &mut String, side: &str, networks: &[IpNet]) {
 
 /// The rules that turn virtual addresses into endpoints, replacing those that stood before in one step.
 pub fn services(rules: &[ServiceRule]) -> String {
-    let mut text = String::from("table inet sheer_services {}\ndelete table inet sheer_services\ntable inet sheer_services {\n");
+    let mut text =
+        String::from("table inet sheer_services {}\ndelete table inet sheer_services\ntable inet sheer_services {\n");
     text += "  chain translate {\n    type nat hook output priority -90; policy accept;\n";
     for rule in rules.iter().filter(|rule| !rule.endpoints.is_empty()) {
         let _ = writeln!(text, "    {}", translate(rule));
@@ -117,7 +127,13 @@ pub fn services(rules: &[ServiceRule]) -> String {
     text += "  }\n  chain refuse {\n    type filter hook output priority 0; policy accept;\n";
     for rule in rules.iter().filter(|rule| rule.endpoints.is_empty()) {
         // As kube-proxy: a service without endpoints refuses, it does not hang.
-        let _ = writeln!(text, "    {} daddr {} tcp dport {} reject with tcp reset", family(rule), rule.address, rule.port);
+        let _ = writeln!(
+            text,
+            "    {} daddr {} tcp dport {} reject with tcp reset",
+            family(rule),
+            rule.address,
+            rule.port
+        );
     }
     text += "  }\n}\n";
     text
@@ -133,8 +149,12 @@ fn translate(rule: &ServiceRule) -> String {
     if let [only] = rule.endpoints.as_slice() {
         return format!("{from} dnat {family} to {only}");
     }
-    let element = |(number, endpoint): (usize, &SocketAddr)| format!("{number} : {} . {}", endpoint.ip(), endpoint.port());
+    let element =
+        |(number, endpoint): (usize, &SocketAddr)| format!("{number} : {} . {}", endpoint.ip(), endpoint.port());
     let elements: Vec<String> = rule.endpoints.iter().enumerate().map(element).collect();
     let count = rule.endpoints.len();
-    format!("{from} dnat {family} to numgen random mod {count} map {{ {} }}", elements.join(", "))
+    format!(
+        "{from} dnat {family} to numgen random mod {count} map {{ {} }}",
+        elements.join(", ")
+    )
 }

@@ -45,7 +45,10 @@ fn shorten(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
     let folder = File::open(folder)?;
-    Ok((PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name), Some(folder)))
+    Ok((
+        PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name),
+        Some(folder),
+    ))
 }
 
 #[cfg(test)]

@@ -44,7 +44,9 @@ const TOOLS: [(&str, &str); 2] = [("ip", "iproute2"), ("nft", "nftables")];
 /// Names every tool that is missing, at once.
 pub fn check() -> Result<(), Vec<ToolError>> {
     let missing = |(program, package): (&'static str, &'static str)| {
-        find(program).is_none().then_some(ToolError::Missing { program, package })
+        find(program)
+            .is_none()
+            .then_some(ToolError::Missing { program, package })
     };
     let missing: Vec<ToolError> = TOOLS.into_iter().filter_map(missing).collect();
     if missing.is_empty() { Ok(()) } else { Err(missing) }
@@ -54,7 +56,9 @@ pub fn check() -> Result<(), Vec<ToolError>> {
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+    folders
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
 }
 
 /// Runs `ip -batch` with these lines, in the network namespace of the calling thread.
@@ -71,7 +75,11 @@ fn run(program: &'static str, package: &'static str, args: &[&str], input: Strin
     let path = find(program).ok_or(ToolError::Missing { program, package })?;
     let spawn_error = |source| ToolError::Spawn { program, source };
     let mut command = Command::new(path);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(spawn_error)?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
     // A tool that stops reading has something to say on stderr.
@@ -82,5 +90,9 @@ fn run(program: &'static str, package: &'static str, args: &[&str], input: Strin
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(ToolError::Refused { program, message, input })
+    Err(ToolError::Refused {
+        program,
+        message,
+        input,
+    })
 }

@@ -14,14 +14,28 @@ const IDS: u32 = 65_536;
 /// Maps this user to root and its subordinate ids to 1 and up, in the user namespace of another process. `false` where that
 /// cannot be had: the process then maps its own user alone.
 pub(crate) async fn map_subordinate_ids(pid: u32) -> bool {
-    let Ok(Some(user)) = User::from_uid(getuid()) else { return false };
-    let ranges = [("newuidmap", "/etc/subuid", getuid().as_raw()), ("newgidmap", "/etc/subgid", getgid().as_raw())];
+    let Ok(Some(user)) = User::from_uid(getuid()) else {
+        return false;
+    };
+    let ranges = [
+        ("newuidmap", "/etc/subuid", getuid().as_raw()),
+        ("newgidmap", "/etc/subgid", getgid().as_raw()),
+    ];
     for (program, file, own) in ranges {
-        let Ok(text) = fs::read_to_string(file) else { return false };
-        let Some((first, count)) = subordinate_range(&text, &user.name, user.uid.as_raw()) else { return false };
+        let Ok(text) = fs::read_to_string(file) else {
+            return false;
+        };
+        let Some((first, count)) = subordinate_range(&text, &user.name, user.uid.as_raw()) else {
+            return false;
+        };
         let Some(path) = tools::find(program) else { return false };
         let numbers = [pid, 0, own, 1, 1, first, count.min(IDS - 1)].map(|number| number.to_string());
-        let status = Command::new(path).args(numbers).stdin(Stdio::null()).stderr(Stdio::null()).status().await;
+        let status = Command::new(path)
+            .args(numbers)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .await;
         if !status.is_ok_and(|status| status.success()) {
             return false;
         }
@@ -48,7 +62,10 @@ pub(crate) fn has_proxy_uid() -> bool {
 
 fn maps(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
-        let numbers: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|number| number.parse().ok())
+            .collect();
         matches!(numbers[..], [first, _, count] if (first..first + count).contains(&u64::from(id)))
     })
 }
@@ -62,7 +79,11 @@ mod tests {
         let text = "ubuntu:100000:65536\nsmall:1:10\n1001:231072:65536\n";
         assert_eq!(subordinate_range(text, "ubuntu", 1000), Some((100_000, 65_536)));
         assert_eq!(subordinate_range(text, "other", 1001), Some((231_072, 65_536)));
-        assert_eq!(subordinate_range(text, "small", 1002), None, "too small for the sidecar's uid");
+        assert_eq!(
+            subordinate_range(text, "small", 1002),
+            None,
+            "too small for the sidecar's uid"
+        );
         assert_eq!(subordinate_range(text, "nobody", 65_534), None);
     }
 

@@ -3,11 +3,7 @@
 mod names;
 mod options;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sheer_control::{
@@ -137,7 +133,11 @@ pub fn desired(manifests: &[Manifest], overrides: &Overrides) -> Desired {
         .collect();
     for manifest in manifests {
         let metadata = manifest.object.metadata();
-        let id = |kind| WorkloadId { namespace: metadata.namespace.clone(), kind, name: metadata.name.clone() };
+        let id = |kind| WorkloadId {
+            namespace: metadata.namespace.clone(),
+            kind,
+            name: metadata.name.clone(),
+        };
         let (id, replicas, template) = match &manifest.object {
             Object::Deployment(o) => (id(WorkloadKind::Deployment), o.spec.replicas, template(&o.spec)),
             Object::StatefulSet(o) => (id(WorkloadKind::StatefulSet), o.spec.replicas, template(&o.spec)),
@@ -148,7 +148,9 @@ pub fn desired(manifests: &[Manifest], overrides: &Overrides) -> Desired {
             }
             _ => continue,
         };
-        let inherited = namespaces.get(id.namespace.as_str()).map(|namespace| &namespace.metadata.annotations);
+        let inherited = namespaces
+            .get(id.namespace.as_str())
+            .map(|namespace| &namespace.metadata.annotations);
         desired.add_workload(id, replicas, &template, inherited, overrides);
         desired.publish_workload(manifest);
     }
@@ -164,12 +166,20 @@ struct PodTemplateRef<'a> {
 
 fn template(spec: &WorkloadSpec) -> PodTemplateRef<'_> {
     let PodTemplate { metadata, spec } = &spec.template;
-    PodTemplateRef { labels: &metadata.labels, annotations: &metadata.annotations, spec }
+    PodTemplateRef {
+        labels: &metadata.labels,
+        annotations: &metadata.annotations,
+        spec,
+    }
 }
 
 impl<'a> PodTemplateRef<'a> {
     fn of_pod(pod: &'a sheer_control::objects::Pod) -> Self {
-        Self { labels: &pod.metadata.labels, annotations: &pod.metadata.annotations, spec: &pod.spec }
+        Self {
+            labels: &pod.metadata.labels,
+            annotations: &pod.metadata.annotations,
+            spec: &pod.spec,
+        }
     }
 }
 
@@ -193,19 +203,37 @@ impl Desired {
         let mesh = match MeshOptions::parse(&annotations) {
             Ok(options) => is_meshed(&annotations).then_some(options),
             Err(mistakes) => {
-                self.warnings.extend(mistakes.into_iter().map(|mistake| format!("{} {id}: {mistake}", id.namespace)));
+                self.warnings.extend(
+                    mistakes
+                        .into_iter()
+                        .map(|mistake| format!("{} {id}: {mistake}", id.namespace)),
+                );
                 is_meshed(&annotations).then(MeshOptions::default)
             }
         };
         let (labels, spec) = (template.labels.clone(), template.spec.clone());
-        let workload = Workload { id: id.clone(), replicas, declared, labels, annotations, spec, hash, mesh };
+        let workload = Workload {
+            id: id.clone(),
+            replicas,
+            declared,
+            labels,
+            annotations,
+            spec,
+            hash,
+            mesh,
+        };
         self.warn_of_empty_commands(&workload);
         self.workloads.insert(id, Arc::new(workload));
     }
 
     /// No image is pulled, so a container without a command has nothing to run.
     fn warn_of_empty_commands(&mut self, workload: &Workload) {
-        for container in workload.spec.containers.iter().filter(|container| container.command.is_empty()) {
+        for container in workload
+            .spec
+            .containers
+            .iter()
+            .filter(|container| container.command.is_empty())
+        {
             self.warnings.push(format!(
                 "{} {}: container {} has no command, and images are not pulled: it is not started. Give it a command.",
                 workload.id.namespace, workload.id, container.name
@@ -217,7 +245,11 @@ impl Desired {
         let metadata = &service.metadata;
         let key = (metadata.namespace.clone(), metadata.name.clone());
         let default_port = service.spec.ports.first().map(|port| port.port);
-        self.publish(&metadata.annotations, default_port, &PublishTarget::Service(key.0.clone(), key.1.clone()));
+        self.publish(
+            &metadata.annotations,
+            default_port,
+            &PublishTarget::Service(key.0.clone(), key.1.clone()),
+        );
         self.services.insert(key, Arc::clone(service));
     }
 
@@ -226,23 +258,49 @@ impl Desired {
         let metadata = manifest.object.metadata();
         let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::Pod];
         let find = |kind| {
-            let id = WorkloadId { namespace: metadata.namespace.clone(), kind, name: metadata.name.clone() };
-            self.workloads.get(&id).filter(|_| kind_of(&manifest.object) == Some(kind)).cloned()
+            let id = WorkloadId {
+                namespace: metadata.namespace.clone(),
+                kind,
+                name: metadata.name.clone(),
+            };
+            self.workloads
+                .get(&id)
+                .filter(|_| kind_of(&manifest.object) == Some(kind))
+                .cloned()
         };
-        let Some(workload) = kinds.into_iter().find_map(find) else { return };
+        let Some(workload) = kinds.into_iter().find_map(find) else {
+            return;
+        };
         let mut annotations = metadata.annotations.clone();
         annotations.extend(workload.annotations.clone());
-        let default_port =
-            workload.spec.containers.iter().flat_map(|container| &container.ports).map(|port| port.container_port).next();
-        self.publish(&annotations, default_port, &PublishTarget::Workload(workload.id.clone()));
+        let default_port = workload
+            .spec
+            .containers
+            .iter()
+            .flat_map(|container| &container.ports)
+            .map(|port| port.container_port)
+            .next();
+        self.publish(
+            &annotations,
+            default_port,
+            &PublishTarget::Workload(workload.id.clone()),
+        );
     }
 
     fn publish(&mut self, annotations: &Labels, default_port: Option<u16>, target: &PublishTarget) {
-        let Some(text) = annotations.get("sheer.dev/publish") else { return };
+        let Some(text) = annotations.get("sheer.dev/publish") else {
+            return;
+        };
         let mistakes = match parse_publish(text, default_port) {
             Ok(ports) => {
                 let taken = |(host, port)| {
-                    let other = self.published.insert(host, Publication { target: target.clone(), port });
+                    let other = self.published.insert(
+                        host,
+                        Publication {
+                            target: target.clone(),
+                            port,
+                        },
+                    );
                     other.map(|_| format!("port {host} of the host is published twice; the last one counts"))
                 };
                 ports.into_iter().filter_map(taken).collect()
@@ -253,7 +311,11 @@ impl Desired {
             PublishTarget::Workload(id) => format!("{} {id}", id.namespace),
             PublishTarget::Service(namespace, name) => format!("{namespace} svc/{name}"),
         };
-        self.warnings.extend(mistakes.into_iter().map(|mistake| format!("{what}: annotation sheer.dev/publish: {mistake}")));
+        self.warnings.extend(
+            mistakes
+                .into_iter()
+                .map(|mistake| format!("{what}: annotation sheer.dev/publish: {mistake}")),
+        );
     }
 }
 
@@ -270,7 +332,11 @@ fn kind_of(object: &Object) -> Option<WorkloadKind> {
 fn mesh_annotations(annotations: &Labels) -> Labels {
     let domains = ["sheer.dev", "config.sheer.dev", "linkerd.io", "config.linkerd.io"];
     let configures = |key: &str| key.split_once('/').is_some_and(|(domain, _)| domains.contains(&domain));
-    annotations.iter().filter(|(key, _)| configures(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    annotations
+        .iter()
+        .filter(|(key, _)| configures(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn is_meshed(annotations: &Labels) -> bool {

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode},
-    rr::{DNSClass, Name, RData, Record, RecordType, rdata::{SOA, SRV}},
+    rr::{
+        DNSClass, Name, RData, Record, RecordType,
+        rdata::{SOA, SRV},
+    },
 };
 use sheer_api::names::CLUSTER_DOMAIN;
 
@@ -25,7 +28,11 @@ const LARGEST_DATAGRAM: u16 = 1232;
 pub(super) fn to_datagram(zone: &Zone, client: IpAddr, query: &[u8]) -> Option<Vec<u8>> {
     let (message, limit) = respond(zone, client, query)?;
     let whole = message.to_vec().ok()?;
-    if whole.len() <= usize::from(limit) { Some(whole) } else { message.truncate().to_vec().ok() }
+    if whole.len() <= usize::from(limit) {
+        Some(whole)
+    } else {
+        message.truncate().to_vec().ok()
+    }
 }
 
 /// Answers a query that came over TCP.
@@ -64,7 +71,11 @@ fn respond(zone: &Zone, client: IpAddr, bytes: &[u8]) -> Option<(Message, u16)> 
 fn answer(zone: &Zone, client: IpAddr, query: &Query, response: &mut Message) {
     response.metadata.authoritative = true;
     let name = query.name().to_ascii().to_ascii_lowercase();
-    let labels: Vec<&str> = name.trim_end_matches('.').split('.').filter(|label| !label.is_empty()).collect();
+    let labels: Vec<&str> = name
+        .trim_end_matches('.')
+        .split('.')
+        .filter(|label| !label.is_empty())
+        .collect();
     let found = locate(zone, client, &labels);
     match &found {
         Some(found) => {
@@ -73,7 +84,11 @@ fn answer(zone: &Zone, client: IpAddr, query: &Query, response: &mut Message) {
         None => response.metadata.response_code = ResponseCode::NXDomain,
     }
     if response.answers.is_empty() {
-        let owner = if labels.ends_with(&["cluster", "local"]) { cluster_domain() } else { Name::root() };
+        let owner = if labels.ends_with(&["cluster", "local"]) {
+            cluster_domain()
+        } else {
+            Name::root()
+        };
         response.add_authority(Record::from_rdata(owner, TTL, RData::SOA(soa())));
     }
 }
@@ -102,8 +117,18 @@ fn records(found: &Found<'_>, query: &Query) -> Vec<Record> {
 }
 
 fn address_records(name: &Name, addresses: &[IpAddr], kind: RecordType) -> Vec<Record> {
-    let wanted = |ip: &&IpAddr| if kind == RecordType::A { ip.is_ipv4() } else { ip.is_ipv6() };
-    addresses.iter().filter(wanted).map(|ip| Record::from_rdata(name.clone(), TTL, RData::from(*ip))).collect()
+    let wanted = |ip: &&IpAddr| {
+        if kind == RecordType::A {
+            ip.is_ipv4()
+        } else {
+            ip.is_ipv6()
+        }
+    };
+    addresses
+        .iter()
+        .filter(wanted)
+        .map(|ip| Record::from_rdata(name.clone(), TTL, RData::from(*ip)))
+        .collect()
 }
 
 /// One record for the service, or one for each pod of a headless one.
@@ -113,7 +138,11 @@ fn srv_records(name: &Name, service: &ServiceNames, port: u16) -> Vec<Record> {
     let targets: Vec<Name> = if service.hosts.is_empty() {
         vec![base]
     } else {
-        service.hosts.iter().filter_map(|host| base.prepend_label(host.name.as_str()).ok()).collect()
+        service
+            .hosts
+            .iter()
+            .filter_map(|host| base.prepend_label(host.name.as_str()).ok())
+            .collect()
     };
     // Weights share 100, as CoreDNS has them.
     let weight = (100 / targets.len().max(1)) as u16;

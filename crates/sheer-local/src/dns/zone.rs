@@ -50,16 +50,24 @@ pub(super) enum Found<'a> {
 impl Zone {
     /// Looks up the labels left of `svc.cluster.local`, in lower case, in the order in which they are written.
     pub(super) fn find(&self, labels: &[&str]) -> Option<Found<'_>> {
-        let Some((namespace, rest)) = labels.split_last() else { return Some(Found::Parent) };
+        let Some((namespace, rest)) = labels.split_last() else {
+            return Some(Found::Parent);
+        };
         let services = self.services.get(*namespace)?;
-        let Some((service, rest)) = rest.split_last() else { return Some(Found::Parent) };
+        let Some((service, rest)) = rest.split_last() else {
+            return Some(Found::Parent);
+        };
         let service = services.get(*service)?;
         match rest {
             [] => Some(Found::Service(service)),
             ["_tcp"] if !service.ports.is_empty() => Some(Found::Parent),
             [port, "_tcp"] => {
                 let name = port.strip_prefix('_')?;
-                service.ports.iter().find(|(port, _)| port == name).map(|(_, port)| Found::Port(service, *port))
+                service
+                    .ports
+                    .iter()
+                    .find(|(port, _)| port == name)
+                    .map(|(_, port)| Found::Port(service, *port))
             }
             [host] => service.hosts.iter().find(|known| known.name == *host).map(Found::Host),
             _ => None,

@@ -34,7 +34,11 @@ pub fn init() -> anyhow::Result<u8> {
     private_mounts()?;
     sethostname("sheer")?;
     let socket = OwnedFd::from(outer_socket()?);
-    let child = Role::Supervisor.command().stdin(Stdio::from(socket)).spawn().context("the mesh's supervisor cannot be started")?;
+    let child = Role::Supervisor
+        .command()
+        .stdin(Stdio::from(socket))
+        .spawn()
+        .context("the mesh's supervisor cannot be started")?;
     Ok(reap_until(Pid::from_raw(child.id() as i32)))
 }
 
@@ -44,7 +48,9 @@ fn reap_until(supervisor: Pid) -> u8 {
         match wait() {
             Ok(WaitStatus::Exited(pid, code)) if pid == supervisor => return u8::try_from(code).unwrap_or(1),
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == supervisor => {
-                eprintln!("sheer: the mesh's supervisor was ended by {signal}; everything that it ran is gone. Start it again with `sheer up`.");
+                eprintln!(
+                    "sheer: the mesh's supervisor was ended by {signal}; everything that it ran is gone. Start it again with `sheer up`."
+                );
                 return 1;
             }
             Ok(_) | Err(Errno::EINTR) => {}
@@ -68,10 +74,20 @@ fn private_run() -> io::Result<()> {
     let run = Path::new("/run");
     let before = fs::File::open(run)?;
     let entries: Vec<fs::DirEntry> = fs::read_dir(run)?.flatten().collect();
-    mount(Some("sheer"), run, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))?;
+    mount(
+        Some("sheer"),
+        run,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=755"),
+    )?;
     for entry in entries {
         let target = entry.path();
-        let source = format!("/proc/self/fd/{}/{}", before.as_raw_fd(), entry.file_name().to_string_lossy());
+        let source = format!(
+            "/proc/self/fd/{}/{}",
+            before.as_raw_fd(),
+            entry.file_name().to_string_lossy()
+        );
         // What cannot be carried over (a socket of another user) is not missed by the mesh.
         let _ = carry_over(Path::new(&source), &target, &entry);
     }
@@ -88,7 +104,13 @@ fn carry_over(source: &Path, target: &Path, entry: &fs::DirEntry) -> io::Result<
     } else {
         fs::write(target, "")?;
     }
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )?;
     Ok(())
 }
 
@@ -104,7 +126,13 @@ fn complete_etc() -> anyhow::Result<()> {
         fs::create_dir_all(layer.join(part))?;
     }
     let options = format!("lowerdir=/etc,upperdir={0}/upper,workdir={0}/work", layer.display());
-    mount(Some("sheer"), "/etc", Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+    mount(
+        Some("sheer"),
+        "/etc",
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )?;
     for file in files.iter().filter(|file| !Path::new(file).is_file()) {
         let _ = fs::remove_file(file);
         fs::write(file, "")?;

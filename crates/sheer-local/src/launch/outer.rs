@@ -28,7 +28,9 @@ use crate::{dial, state::State, tools, userns};
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
     /// One runs already.
-    #[error("a mesh runs already (its state is in {0}). See it with `sheer ps`, end it with `sheer down`, or start a second one with --state DIR.")]
+    #[error(
+        "a mesh runs already (its state is in {0}). See it with `sheer ps`, end it with `sheer down`, or start a second one with --state DIR."
+    )]
     Running(String),
     /// Tools are missing.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -57,19 +59,33 @@ pub async fn start(launch: &Launch, state: &State) -> Result<Mesh, UpError> {
     let (ours, theirs) = StdUnixStream::pair().context("a pair of sockets")?;
     let mut command = tokio::process::Command::from(Role::Stage.command());
     // A process group of its own: Ctrl-C is for the outer process, which ends the mesh in order.
-    command.stdin(Stdio::from(OwnedFd::from(theirs))).process_group(0).kill_on_drop(true);
+    command
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .process_group(0)
+        .kill_on_drop(true);
     let child = command.spawn().context("the mesh's processes cannot be started")?;
     drop(command);
     let pid = child.id().context("the mesh ended at once")?;
     ours.set_nonblocking(true).context("a socket")?;
     let (reader, writer) = UnixStream::from_std(ours).context("a socket")?.into_split();
-    let mut mesh = Mesh { events: BufReader::new(reader), writer, child, ports: BTreeMap::new(), state: state.clone(), _lock: lock };
+    let mut mesh = Mesh {
+        events: BufReader::new(reader),
+        writer,
+        child,
+        ports: BTreeMap::new(),
+        state: state.clone(),
+        _lock: lock,
+    };
     mesh.hand_over(pid, launch).await?;
     Ok(mesh)
 }
 
 fn lock(state: &State) -> Result<Flock<File>, UpError> {
-    let file = OpenOptions::new().create(true).append(true).open(state.lock()).context("the lock of the state directory")?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(state.lock())
+        .context("the lock of the state directory")?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| UpError::Running(state.root().display().to_string()))
 }
 
@@ -79,11 +95,16 @@ impl Mesh {
         line.push(b'\n');
         // The stage asks for a map only without root; with it, the first byte is the supervisor's first event.
         let first = self.events.fill_buf().await?.first().copied();
-        anyhow::ensure!(first.is_some(), "the mesh ended before it began; the reason stands above");
+        anyhow::ensure!(
+            first.is_some(),
+            "the mesh ended before it began; the reason stands above"
+        );
         if first == Some(ASK_FOR_MAP) {
             self.events.consume(1);
             let mapped = userns::map_subordinate_ids(stage).await;
-            self.writer.write_all(&[if mapped { MAPPED } else { NOT_MAPPED }]).await?;
+            self.writer
+                .write_all(&[if mapped { MAPPED } else { NOT_MAPPED }])
+                .await?;
         }
         self.writer.write_all(&line).await?;
         Ok(())
@@ -112,7 +133,13 @@ impl Mesh {
 
     /// Listens on exactly these ports of 127.0.0.1.
     async fn publish(&mut self, ports: &[u16]) -> Option<Event> {
-        for port in self.ports.keys().copied().filter(|port| !ports.contains(port)).collect::<Vec<_>>() {
+        for port in self
+            .ports
+            .keys()
+            .copied()
+            .filter(|port| !ports.contains(port))
+            .collect::<Vec<_>>()
+        {
             self.ports.remove(&port).expect("just listed").abort();
         }
         let mut refused = Vec::new();
@@ -127,7 +154,9 @@ impl Mesh {
                 Err(error) => refused.push(format!("127.0.0.1:{port} cannot be published: {error}. Free the port, or change its annotation sheer.dev/publish.")),
             }
         }
-        (!refused.is_empty()).then(|| Event::Warning { text: refused.join("\n") })
+        (!refused.is_empty()).then(|| Event::Warning {
+            text: refused.join("\n"),
+        })
     }
 
     /// Asks the mesh to end in order. [`Self::next_event`] returns `None` once it has.

@@ -35,7 +35,10 @@ pub fn stage() -> anyhow::Result<u8> {
     let mut outer = outer_socket()?;
     leave_host(&mut outer)?;
     let mut init = Role::Init.command();
-    let status = init.stdin(Stdio::from(OwnedFd::from(outer))).status().context("the mesh's init process cannot be started")?;
+    let status = init
+        .stdin(Stdio::from(OwnedFd::from(outer)))
+        .status()
+        .context("the mesh's init process cannot be started")?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
@@ -60,17 +63,24 @@ fn leave_host(outer: &mut UnixStream) -> anyhow::Result<()> {
     if answer[0] != MAPPED {
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("this user cannot be mapped into a namespace")?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("this group cannot be mapped into a namespace")?;
+        fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+            .context("this group cannot be mapped into a namespace")?;
     }
     unshare(mesh).map_err(refused)
 }
 
 fn refused(errno: Errno) -> anyhow::Error {
     let hint = match errno {
-        Errno::EPERM => "the system forbids it: run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, \
-                         kernel.apparmor_restrict_unprivileged_userns=0; in a container, run it privileged)",
-        Errno::ENOSPC => "the limit of namespaces is reached: raise user.max_user_namespaces and user.max_net_namespaces",
-        Errno::EINVAL => "the kernel lacks user, network or pid namespaces: use one that has CONFIG_USER_NS, CONFIG_NET_NS and CONFIG_PID_NS",
+        Errno::EPERM => {
+            "the system forbids it: run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, \
+                         kernel.apparmor_restrict_unprivileged_userns=0; in a container, run it privileged)"
+        }
+        Errno::ENOSPC => {
+            "the limit of namespaces is reached: raise user.max_user_namespaces and user.max_net_namespaces"
+        }
+        Errno::EINVAL => {
+            "the kernel lacks user, network or pid namespaces: use one that has CONFIG_USER_NS, CONFIG_NET_NS and CONFIG_PID_NS"
+        }
         _ => "see dmesg",
     };
     anyhow::anyhow!("the mesh cannot have namespaces of its own ({}): {hint}", errno.desc())

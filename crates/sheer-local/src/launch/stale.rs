@@ -1,8 +1,15 @@
 //! What an earlier mesh left on disk. Processes, namespaces, links and rules are never left: the kernel removes them with the init process.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use crate::state::State;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{socket, state::State};
 
 /// What was found and removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +20,43 @@ pub enum Stale {
     Removed,
 }
 
+/// Waits until nothing of a mesh runs any more: neither its first process, which holds the lock, nor its supervisor. `false` where the
+/// patience ends first.
+pub fn wait_for_end(state: &State, patience: Duration) -> io::Result<bool> {
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        if !is_locked(state)? && socket::connect_blocking(&state.supervisor_socket()).is_err() {
+            return Ok(true);
+        }
+        pause();
+    }
+    Ok(false)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "for commands with a single thread, which has nothing else to do"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+fn is_locked(state: &State) -> io::Result<bool> {
+    match OpenOptions::new().append(true).open(state.lock()) {
+        Ok(file) => Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes sockets and status files. Only for whoever holds the lock, or knows that nobody does. Logs and the identity stay.
 pub fn clean_up(state: &State) -> io::Result<Stale> {
     let mut found = Stale::Nothing;
-    for folder in [state.run(), state.status().join("pods"), state.status().join("services")] {
+    for folder in [
+        state.run(),
+        state.status().join("pods"),
+        state.status().join("services"),
+    ] {
         if empty(&folder)? {
             found = Stale::Removed;
         }
@@ -53,7 +93,12 @@ mod tests {
         let state = State::locate(Some(dir.path().join("state"))).expect("state");
         assert_eq!(clean_up(&state).expect("nothing to do"), Stale::Nothing);
         state.create().expect("created");
-        for file in [state.supervisor_socket(), state.status().join("pods/bank.fx.json"), state.identity().join("ca.key"), state.description()] {
+        for file in [
+            state.supervisor_socket(),
+            state.status().join("pods/bank.fx.json"),
+            state.identity().join("ca.key"),
+            state.description(),
+        ] {
             fs::write(file, "x").expect("written");
         }
         assert_eq!(clean_up(&state).expect("removed"), Stale::Removed);

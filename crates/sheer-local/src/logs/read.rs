@@ -49,16 +49,35 @@ pub struct Entry {
 /// The logs that are meant, by pod and program. `sidecar` is the name that is left out unless asked for.
 pub fn list(logs: &Path, selection: &Selection, sidecar: &str) -> Vec<LogFile> {
     let mut files = Vec::new();
-    for namespace in names(logs).into_iter().filter(|name| selection.namespace.as_ref().is_none_or(|wanted| wanted == name)) {
+    for namespace in names(logs)
+        .into_iter()
+        .filter(|name| selection.namespace.as_ref().is_none_or(|wanted| wanted == name))
+    {
         for folder in names(&logs.join(&namespace)) {
-            let Some(id) = workload_of(&namespace, &folder) else { continue };
-            for pod in names(&logs.join(&namespace).join(&folder)).into_iter().filter(|pod| selection.reference.matches(&id, pod)) {
+            let Some(id) = workload_of(&namespace, &folder) else {
+                continue;
+            };
+            for pod in names(&logs.join(&namespace).join(&folder))
+                .into_iter()
+                .filter(|pod| selection.reference.matches(&id, pod))
+            {
                 let place = logs.join(&namespace).join(&folder).join(&pod);
                 for file in names(&place) {
-                    let Some(program) = file.strip_suffix(".log") else { continue };
-                    if selection.container.as_ref().map_or(program != sidecar, |wanted| wanted == program) {
+                    let Some(program) = file.strip_suffix(".log") else {
+                        continue;
+                    };
+                    if selection
+                        .container
+                        .as_ref()
+                        .map_or(program != sidecar, |wanted| wanted == program)
+                    {
                         let (pod, program) = (pod.clone(), program.to_owned());
-                        files.push(LogFile { namespace: namespace.clone(), pod, program, path: place.join(&file) });
+                        files.push(LogFile {
+                            namespace: namespace.clone(),
+                            pod,
+                            program,
+                            path: place.join(&file),
+                        });
                     }
                 }
             }
@@ -70,7 +89,9 @@ pub fn list(logs: &Path, selection: &Selection, sidecar: &str) -> Vec<LogFile> {
 /// Sorted names in a folder; none where it cannot be read.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     names.sort();
     names
 }
@@ -79,13 +100,20 @@ fn workload_of(namespace: &str, folder: &str) -> Option<WorkloadId> {
     let (kind, name) = folder.split_once('.')?;
     let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::Pod];
     let kind = kinds.into_iter().find(|known| known.as_str() == kind)?;
-    Some(WorkloadId { namespace: namespace.to_owned(), kind, name: name.to_owned() })
+    Some(WorkloadId {
+        namespace: namespace.to_owned(),
+        kind,
+        name: name.to_owned(),
+    })
 }
 
 /// The last lines of a log, its rotated files included; all where `tail` is absent.
 pub fn read(path: &Path, tail: Option<usize>) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    let files = (1..=KEPT).rev().map(|number| numbered(path, number)).chain([path.to_owned()]);
+    let files = (1..=KEPT)
+        .rev()
+        .map(|number| numbered(path, number))
+        .chain([path.to_owned()]);
     for file in files {
         match fs::read(&file) {
             Ok(bytes) => entries.extend(parse(&bytes)),
@@ -106,7 +134,12 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let mut fields = line.splitn(4, ' ');
     let (time, stream) = (fields.next()?.to_owned(), fields.next()?.to_owned());
     let whole = fields.next()? == "F";
-    Some(Entry { time, stream, whole, text: fields.next()?.to_owned() })
+    Some(Entry {
+        time,
+        stream,
+        whole,
+        text: fields.next()?.to_owned(),
+    })
 }
 
 /// Reads what is added to a log, across rotations.
@@ -130,7 +163,11 @@ impl Follow {
 
     /// Follows a log from its start.
     pub fn from_start(path: &Path) -> Self {
-        Self { path: path.to_owned(), file: None, rest: Vec::new() }
+        Self {
+            path: path.to_owned(),
+            file: None,
+            rest: Vec::new(),
+        }
     }
 
     /// What was added since the last time.
@@ -149,7 +186,9 @@ impl Follow {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
         }
-        let Some(file) = &mut self.file else { return Ok(Vec::new()) };
+        let Some(file) = &mut self.file else {
+            return Ok(Vec::new());
+        };
         file.read_to_end(&mut self.rest)?;
         // A line that is being written is for the next time.
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -159,7 +198,9 @@ impl Follow {
 
     fn was_rotated(&self) -> io::Result<bool> {
         use std::os::unix::fs::MetadataExt as _;
-        let (Some(file), Ok(current)) = (&self.file, fs::metadata(&self.path)) else { return Ok(false) };
+        let (Some(file), Ok(current)) = (&self.file, fs::metadata(&self.path)) else {
+            return Ok(false);
+        };
         Ok(file.metadata()?.ino() != current.ino())
     }
 }
@@ -175,12 +216,26 @@ mod tests {
     #[test]
     fn logs_are_found_by_workload_pod_and_program() {
         let dir = tempfile::tempdir().expect("a folder");
-        for file in ["bank/deploy.web/web-a-0/app.log", "bank/deploy.web/web-a-0/sheer-proxy.log", "bank/deploy.web-api/web-api-b-0/app.log", "control.log"] {
-            LogWriter::open(&dir.path().join(file)).expect("log").write("stdout", b"x", true);
+        for file in [
+            "bank/deploy.web/web-a-0/app.log",
+            "bank/deploy.web/web-a-0/sheer-proxy.log",
+            "bank/deploy.web-api/web-api-b-0/app.log",
+            "control.log",
+        ] {
+            LogWriter::open(&dir.path().join(file))
+                .expect("log")
+                .write("stdout", b"x", true);
         }
         let find = |reference: &str, container: Option<&str>| -> Vec<String> {
-            let selection = Selection { namespace: None, reference: reference.parse().expect("name"), container: container.map(str::to_owned) };
-            list(dir.path(), &selection, "sheer-proxy").into_iter().map(|file| format!("{} {}", file.pod, file.program)).collect()
+            let selection = Selection {
+                namespace: None,
+                reference: reference.parse().expect("name"),
+                container: container.map(str::to_owned),
+            };
+            list(dir.path(), &selection, "sheer-proxy")
+                .into_iter()
+                .map(|file| format!("{} {}", file.pod, file.program))
+                .collect()
         };
         assert_eq!(find("deploy/web", None), ["web-a-0 app"]);
         assert_eq!(find("web-api-b-0", None), ["web-api-b-0 app"]);
@@ -202,6 +257,9 @@ mod tests {
         LogWriter::open(&path).expect("log").write("stdout", b"three", true);
         assert_eq!(texts(follow.poll().expect("read")), ["two", "three"]);
         assert_eq!(texts(read(&path, Some(2)).expect("read")), ["two", "three"]);
-        assert_eq!(texts(read(&path, None).expect("read")), ["before", "one", "two", "three"]);
+        assert_eq!(
+            texts(read(&path, None).expect("read")),
+            ["before", "one", "two", "three"]
+        );
     }
 }

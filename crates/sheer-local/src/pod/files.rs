@@ -42,7 +42,11 @@ pub(crate) fn resolv_conf(pod: &PodFacts) -> String {
 }
 
 /// The environment of a container: what every pod has, then the manifest's, in which later entries may refer to earlier ones.
-pub(crate) fn environment(container: &Container, pod: &PodFacts, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn environment(
+    container: &Container,
+    pod: &PodFacts,
+    base: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut env = base.clone();
     env.insert("HOSTNAME".to_owned(), pod.name.clone());
     for variable in &container.env {
@@ -130,8 +134,15 @@ mod tests {
             ]
         }))
         .expect("a container");
-        let env = environment(&container, &pod(), &BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]));
+        let env = environment(
+            &container,
+            &pod(),
+            &BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]),
+        );
         assert_eq!(env["URL"], "http://ledger.bank:80/$(NS)/$(MISSING)/$1$");
-        assert_eq!((env["PATH"].as_str(), env["HOSTNAME"].as_str()), ("/opt:/bin", "web-6d9f4-0"));
+        assert_eq!(
+            (env["PATH"].as_str(), env["HOSTNAME"].as_str()),
+            ("/opt:/bin", "web-6d9f4-0")
+        );
     }
 }

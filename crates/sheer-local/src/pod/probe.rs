@@ -81,16 +81,34 @@ impl Check {
         let seconds = |value: Option<u32>, default: u64| Duration::from_secs(value.map_or(default, u64::from));
         let address = |port| SocketAddr::new(ip, port);
         let action = if let Some(http) = &probe.http_get {
-            let (address, path) = (address(spec.find_port(&http.port)?), http.path.clone().unwrap_or_else(|| "/".to_owned()));
+            let (address, path) = (
+                address(spec.find_port(&http.port)?),
+                http.path.clone().unwrap_or_else(|| "/".to_owned()),
+            );
             // No certificate is known that HTTPS could be checked with: that it listens is what can be told.
-            if http.scheme.as_deref() == Some("HTTPS") { Action::Tcp { address } } else { Action::Http { address, path } }
+            if http.scheme.as_deref() == Some("HTTPS") {
+                Action::Tcp { address }
+            } else {
+                Action::Http { address, path }
+            }
         } else if let Some(tcp) = &probe.tcp_socket {
-            Action::Tcp { address: address(spec.find_port(&tcp.port)?) }
+            Action::Tcp {
+                address: address(spec.find_port(&tcp.port)?),
+            }
         } else if let Some(grpc) = &probe.grpc {
-            Action::Grpc { address: address(grpc.port), service: grpc.service.clone().unwrap_or_default() }
+            Action::Grpc {
+                address: address(grpc.port),
+                service: grpc.service.clone().unwrap_or_default(),
+            }
         } else {
             let command = probe.exec.as_ref()?.command.clone();
-            Action::Exec { program: Box::new(Program { command, quiet: true, ..program.clone() }) }
+            Action::Exec {
+                program: Box::new(Program {
+                    command,
+                    quiet: true,
+                    ..program.clone()
+                }),
+            }
         };
         Some(Self {
             action,
@@ -106,7 +124,10 @@ impl Check {
     /// The sidecar's `/ready`.
     pub(crate) fn of_sidecar(address: SocketAddr) -> Self {
         Self {
-            action: Action::Http { address, path: "/ready".to_owned() },
+            action: Action::Http {
+                address,
+                path: "/ready".to_owned(),
+            },
             initial_delay: Duration::ZERO,
             period: Duration::from_secs(2),
             eager: EAGER_SIDECAR,
@@ -118,7 +139,11 @@ impl Check {
 
     /// The time to the next probe.
     pub(crate) fn pause(&self, ready: bool) -> Duration {
-        if ready { self.period } else { self.period.min(self.eager) }
+        if ready {
+            self.period
+        } else {
+            self.period.min(self.eager)
+        }
     }
 }
 
@@ -130,7 +155,9 @@ impl Action {
             Self::Tcp { address } => connect(namespaces, *address).await.map(drop),
             Self::Grpc { address, service } => {
                 let health = grpc_health(connect(namespaces, *address).await?, service);
-                Box::pin(health).await.map_err(|error| format!("gRPC health of {address}: {error}"))
+                Box::pin(health)
+                    .await
+                    .map_err(|error| format!("gRPC health of {address}: {error}"))
             }
             Self::Exec { program } => exec(namespaces, program).await,
         }
@@ -144,12 +171,16 @@ async fn connect(namespaces: &Namespaces, address: SocketAddr) -> Result<TcpStre
         stream.set_nonblocking(true)?;
         Ok::<_, io::Error>(stream)
     });
-    let stream = stream.await.and_then(|connected| connected).and_then(TcpStream::from_std);
+    let stream = stream
+        .await
+        .and_then(|connected| connected)
+        .and_then(TcpStream::from_std);
     stream.map_err(|error| format!("{address}: {error}"))
 }
 
 async fn get(mut stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), String> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: sheer-probe\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: sheer-probe\r\nConnection: close\r\n\r\n");
     let failed = |error: io::Error| format!("GET http://{address}{path}: {error}");
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut answer = Vec::new();
@@ -160,12 +191,18 @@ async fn get(mut stream: TcpStream, address: SocketAddr, path: &str) -> Result<(
         }
     }
     let text = String::from_utf8_lossy(&answer);
-    let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse::<u16>().ok());
+    let status = text
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.get(2..5))
+        .and_then(|status| status.parse::<u16>().ok());
     match status {
         Some(200..=399) => Ok(()),
         Some(status) => {
             let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
-            Err(format!("GET http://{address}{path}: {status} {}", body.lines().next().unwrap_or_default()))
+            Err(format!(
+                "GET http://{address}{path}: {status} {}",
+                body.lines().next().unwrap_or_default()
+            ))
         }
         None => Err(format!("GET http://{address}{path}: not an HTTP/1 answer")),
     }
@@ -189,8 +226,14 @@ async fn grpc_check(sender: h2::client::SendRequest<bytes::Bytes>, service: &str
     body.send_data(health_request(service).freeze(), true)?;
     let response = response.await?;
     let status = |headers: &http::HeaderMap| {
-        let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        text("grpc-status").filter(|code| code != "0").map(|code| (code, text("grpc-message").unwrap_or_default()))
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        text("grpc-status")
+            .filter(|code| code != "0")
+            .map(|code| (code, text("grpc-message").unwrap_or_default()))
     };
     let mut refused = status(response.headers());
     let mut body = response.into_body();
@@ -198,7 +241,10 @@ async fn grpc_check(sender: h2::client::SendRequest<bytes::Bytes>, service: &str
     while let Some(chunk) = body.data().await {
         let chunk = chunk?;
         body.flow_control().release_capacity(chunk.len())?;
-        anyhow::ensure!(message.len() + chunk.len() <= LONGEST_ANSWER, "an answer above {LONGEST_ANSWER} bytes");
+        anyhow::ensure!(
+            message.len() + chunk.len() <= LONGEST_ANSWER,
+            "an answer above {LONGEST_ANSWER} bytes"
+        );
         message.extend_from_slice(&chunk);
     }
     refused = refused.or(body.trailers().await?.as_ref().and_then(status));
@@ -237,7 +283,11 @@ async fn exec(namespaces: &Namespaces, program: &Program) -> Result<(), String> 
     let guard = process::KillGroup::new(&child);
     let status = child.wait().await.map_err(failed)?;
     drop(guard);
-    if status.success() { Ok(()) } else { Err(format!("{}: {}", program.command.join(" "), describe_exit(status))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{}: {}", program.command.join(" "), describe_exit(status)))
+    }
 }
 
 #[cfg(test)]
@@ -261,7 +311,9 @@ mod tests {
             stream.write_all(answer).await.expect("answered");
         };
         let client = async { get(TcpStream::connect(address).await.expect("connected"), address, "/ready").await };
-        tokio::join!(server, client).1.map_err(|error| error.replace(&address.to_string(), "APP"))
+        tokio::join!(server, client)
+            .1
+            .map_err(|error| error.replace(&address.to_string(), "APP"))
     }
 
     #[tokio::test]
@@ -269,6 +321,9 @@ mod tests {
         assert_eq!(answered_with(b"HTTP/1.1 204 No Content\r\n\r\n").await, Ok(()));
         let waiting = answered_with(b"HTTP/1.1 503 Service Unavailable\r\n\r\nwaiting for identity\n").await;
         assert_eq!(waiting, Err("GET http://APP/ready: 503 waiting for identity".into()));
-        assert_eq!(answered_with(b"SSH-2.0\r\n").await, Err("GET http://APP/ready: not an HTTP/1 answer".into()));
+        assert_eq!(
+            answered_with(b"SSH-2.0\r\n").await,
+            Err("GET http://APP/ready: not an HTTP/1 answer".into())
+        );
     }
 }

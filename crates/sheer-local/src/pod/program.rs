@@ -43,8 +43,14 @@ pub(crate) struct ProgramCell {
 
 impl ProgramCell {
     pub(crate) fn new(name: &str, changed: Arc<Notify>) -> Arc<Self> {
-        let state = ProgramState { name: name.to_owned(), ..ProgramState::default() };
-        Arc::new(Self { state: watch::Sender::new(state), changed })
+        let state = ProgramState {
+            name: name.to_owned(),
+            ..ProgramState::default()
+        };
+        Arc::new(Self {
+            state: watch::Sender::new(state),
+            changed,
+        })
     }
 
     /// The state now.
@@ -82,9 +88,15 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// Of applications.
-    pub(crate) const CONTAINER: Self = Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+    pub(crate) const CONTAINER: Self = Self {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(60),
+    };
     /// Of the mesh's own programs: while one is away, its pod is.
-    pub(crate) const OWN: Self = Self { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
+    pub(crate) const OWN: Self = Self {
+        first: Duration::from_millis(200),
+        longest: Duration::from_secs(5),
+    };
 
     fn wait(self, failures: u32) -> Duration {
         match failures {
@@ -135,7 +147,11 @@ impl Runner {
                 },
                 Err(error) => format!("cannot be started: {error:#}"),
             };
-            failures = if started.elapsed() > self.backoff.forget_after() { 1 } else { failures + 1 };
+            failures = if started.elapsed() > self.backoff.forget_after() {
+                1
+            } else {
+                failures + 1
+            };
             self.back_off(&ended, failures).await;
         }
     }
@@ -187,7 +203,11 @@ impl Runner {
         let Some(pid) = child.id() else { return };
         process::signal_group(pid, Signal::SIGTERM);
         if timeout(self.grace, child.wait()).await.is_err() {
-            self.log.write("stderr", format!("sheer: still running {:?} after SIGTERM: killed", self.grace).as_bytes(), true);
+            self.log.write(
+                "stderr",
+                format!("sheer: still running {:?} after SIGTERM: killed", self.grace).as_bytes(),
+                true,
+            );
         }
         // Also for what the program left behind in its group.
         process::signal_group(pid, Signal::SIGKILL);
@@ -196,7 +216,11 @@ impl Runner {
 
     async fn back_off(&mut self, ended: &str, failures: u32) {
         let wait = self.backoff.wait(failures);
-        self.log.write("stderr", format!("sheer: {}: {ended}; started again in {wait:?}", self.cell.state().name).as_bytes(), true);
+        self.log.write(
+            "stderr",
+            format!("sheer: {}: {ended}; started again in {wait:?}", self.cell.state().name).as_bytes(),
+            true,
+        );
         self.cell.update(|state| {
             state.last_exit = Some(ended.to_owned());
             state.waiting = (wait > Duration::ZERO).then(|| "CrashLoopBackOff".to_owned());
@@ -212,7 +236,9 @@ impl Runner {
 
 /// Keeps a program's readiness up to date; never returns.
 async fn probe(check: Option<&Check>, namespaces: Option<&Arc<Namespaces>>, cell: &ProgramCell) {
-    let (Some(check), Some(namespaces)) = (check, namespaces) else { return std::future::pending().await };
+    let (Some(check), Some(namespaces)) = (check, namespaces) else {
+        return std::future::pending().await;
+    };
     sleep(check.initial_delay).await;
     let (mut good, mut bad) = (0, 0);
     loop {

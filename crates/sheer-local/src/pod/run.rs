@@ -65,7 +65,12 @@ pub(crate) struct MeshContext {
 
 /// Runs a pod until it is told to stop; returns once nothing of it is left.
 pub(crate) async fn run(pod: Arc<PodHandle>, mesh: Arc<MeshContext>) {
-    let life = Life { facts: facts(&pod), folder: folder(&pod), pod: Arc::clone(&pod), mesh };
+    let life = Life {
+        facts: facts(&pod),
+        folder: folder(&pod),
+        pod: Arc::clone(&pod),
+        mesh,
+    };
     if let Some(namespaces) = life.set_up_until_stopped().await {
         let rules = tokio::spawn(keep_rules(Arc::clone(&pod), Arc::clone(&namespaces)));
         life.live(&namespaces).await;
@@ -88,7 +93,9 @@ fn facts(pod: &PodHandle) -> PodFacts {
 }
 
 fn folder(pod: &PodHandle) -> PathBuf {
-    Path::new(PRIVATE).join("pods").join(format!("{}.{}", pod.namespace(), pod.name))
+    Path::new(PRIVATE)
+        .join("pods")
+        .join(format!("{}.{}", pod.namespace(), pod.name))
 }
 
 struct Life {
@@ -106,7 +113,10 @@ struct Started {
 
 impl Started {
     fn new() -> Self {
-        Self { stop: watch::Sender::new(false), tasks: Vec::new() }
+        Self {
+            stop: watch::Sender::new(false),
+            tasks: Vec::new(),
+        }
     }
 
     fn start(&mut self, runner: Runner) {
@@ -130,10 +140,15 @@ impl Life {
                 Ok(namespaces) => return Some(self.pod.namespaces.get_or_init(|| Arc::new(namespaces)).clone()),
                 Err(error) => {
                     tracing::error!(pod = self.pod.name, "cannot be set up: {error:#}");
-                    self.pod.enter(Phase::Pending { why: format!("{error:#}") });
+                    self.pod.enter(Phase::Pending {
+                        why: format!("{error:#}"),
+                    });
                 }
             }
-            if timeout(SETUP_RETRY, stop.wait_for(|stop| *stop != Stop::No)).await.is_ok() {
+            if timeout(SETUP_RETRY, stop.wait_for(|stop| *stop != Stop::No))
+                .await
+                .is_ok()
+            {
                 return None;
             }
         }
@@ -147,7 +162,10 @@ impl Life {
         let (pair, ipv6) = (self.pod.addresses, self.mesh.ipv6);
         let redirection = self.pod.workload.mesh.as_ref().map(|options| self.redirection(options));
         let services = self.pod.rules.borrow().to_string();
-        let interior = Interior { hostname: self.pod.name.clone(), folder: self.folder.clone() };
+        let interior = Interior {
+            hostname: self.pod.name.clone(),
+            folder: self.folder.clone(),
+        };
         let (namespaces, ()) = Namespaces::create(interior, move || {
             link::create_pod_link(pair, ipv6)?;
             tools::nft(redirection.unwrap_or_default() + &services)?;
@@ -196,21 +214,39 @@ impl Life {
         let mut programs = self.pod.programs.iter();
         if let Some(options) = &self.pod.workload.mesh {
             let cell = programs.next().expect("a meshed pod has a sidecar");
-            self.pod.enter(Phase::Pending { why: "the control plane starts".to_owned() });
+            self.pod.enter(Phase::Pending {
+                why: "the control plane starts".to_owned(),
+            });
             let anchors = self.wait_for_anchors().await;
             self.retry(|| self.prepare_sidecar()).await;
-            let runner = self.sidecar_runner(namespaces, options, &anchors, sidecar.stop.subscribe(), Arc::clone(cell));
+            let runner = self.sidecar_runner(
+                namespaces,
+                options,
+                &anchors,
+                sidecar.stop.subscribe(),
+                Arc::clone(cell),
+            );
             match runner {
                 Ok(runner) => sidecar.start(runner),
                 Err(error) => {
-                    self.pod.enter(Phase::Pending { why: format!("{error:#}") });
+                    self.pod.enter(Phase::Pending {
+                        why: format!("{error:#}"),
+                    });
                     return std::future::pending().await;
                 }
             }
-            self.pod.enter(Phase::Pending { why: "its sidecar starts".to_owned() });
+            self.pod.enter(Phase::Pending {
+                why: "its sidecar starts".to_owned(),
+            });
             cell.wait_ready().await;
         }
-        let specs = self.pod.workload.spec.containers.iter().filter(|container| !container.command.is_empty());
+        let specs = self
+            .pod
+            .workload
+            .spec
+            .containers
+            .iter()
+            .filter(|container| !container.command.is_empty());
         for (container, cell) in specs.zip(programs) {
             let (namespaces, stop) = (Arc::clone(namespaces), containers.stop.subscribe());
             match self.container_runner(container, namespaces, stop, Arc::clone(cell)) {
@@ -224,7 +260,9 @@ impl Life {
 
     async fn retry(&self, work: impl Fn() -> anyhow::Result<()>) {
         while let Err(error) = work() {
-            self.pod.enter(Phase::Pending { why: format!("{error:#}") });
+            self.pod.enter(Phase::Pending {
+                why: format!("{error:#}"),
+            });
             sleep(SETUP_RETRY).await;
         }
     }
@@ -241,13 +279,21 @@ impl Life {
     }
 
     fn sidecar(&self) -> Sidecar {
-        Sidecar { identity: self.folder.join("identity"), exemption: self.mesh.exemption, ipv6: self.mesh.ipv6 }
+        Sidecar {
+            identity: self.folder.join("identity"),
+            exemption: self.mesh.exemption,
+            ipv6: self.mesh.ipv6,
+        }
     }
 
     fn prepare_sidecar(&self) -> anyhow::Result<()> {
         let sidecar = self.sidecar();
-        sidecar.create_identity(&self.facts).context("the sidecar's key cannot be made")?;
-        sidecar.write_token(&self.mesh.signer, &self.facts).context("the sidecar's token cannot be written")
+        sidecar
+            .create_identity(&self.facts)
+            .context("the sidecar's key cannot be made")?;
+        sidecar
+            .write_token(&self.mesh.signer, &self.facts)
+            .context("the sidecar's token cannot be written")
     }
 
     async fn renew_token(&self) {
@@ -270,7 +316,9 @@ impl Life {
             None => self.mesh.launch.proxy.clone(),
         };
         let own_uid = self.mesh.exemption == Exemption::Uid;
-        let file = proxy.file_name().context("config.sheer.dev/proxy-binary names no file")?;
+        let file = proxy
+            .file_name()
+            .context("config.sheer.dev/proxy-binary names no file")?;
         let program = Program {
             env: self.sidecar().environment(&self.facts, &self.pod.workload, anchors)?,
             dir: "/".into(),
@@ -315,7 +363,11 @@ impl Life {
     }
 
     fn log(&self, program: &str) -> anyhow::Result<LogWriter> {
-        let path = self.mesh.state.pod_logs(&self.pod.workload.id, &self.pod.name).join(format!("{program}.log"));
+        let path = self
+            .mesh
+            .state
+            .pod_logs(&self.pod.workload.id, &self.pod.name)
+            .join(format!("{program}.log"));
         LogWriter::open(&path).with_context(|| format!("the log {} cannot be written", path.display()))
     }
 }
@@ -323,9 +375,24 @@ impl Life {
 /// A container as a program: command and arguments with their variables, environment, folder.
 pub(crate) fn container_program(container: &Container, pod: &PodFacts, mesh: &MeshContext) -> Program {
     let env = files::environment(container, pod, &mesh.environment);
-    let command = container.command.iter().chain(&container.args).map(|part| files::expand(part, &env)).collect();
-    let dir = container.working_dir.as_ref().map_or_else(|| mesh.launch.folder.clone(), |dir| mesh.launch.folder.join(dir));
-    Program { command, env, dir, uid: None, mounted_at: None, quiet: false }
+    let command = container
+        .command
+        .iter()
+        .chain(&container.args)
+        .map(|part| files::expand(part, &env))
+        .collect();
+    let dir = container
+        .working_dir
+        .as_ref()
+        .map_or_else(|| mesh.launch.folder.clone(), |dir| mesh.launch.folder.join(dir));
+    Program {
+        command,
+        env,
+        dir,
+        uid: None,
+        mounted_at: None,
+        quiet: false,
+    }
 }
 
 /// The facts of a pod, for programs that are started in it later.

@@ -13,8 +13,8 @@ use std::{
 use anyhow::Context as _;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use sheer_api::names::{
-    self, ADMIN_PORT, CLUSTER_DOMAIN, CONTROL_NAMESPACE, DEFAULT_OPAQUE_PORTS, DESTINATION_PORT, IDENTITY_PORT, INBOUND_PORT, OUTBOUND_PORT,
-    POLICY_PORT, PROXY_MARK, PROXY_UID, SIGHT_PORT,
+    self, ADMIN_PORT, CLUSTER_DOMAIN, CONTROL_NAMESPACE, DEFAULT_OPAQUE_PORTS, DESTINATION_PORT, IDENTITY_PORT,
+    INBOUND_PORT, OUTBOUND_PORT, POLICY_PORT, PROXY_MARK, PROXY_UID, SIGHT_PORT,
 };
 use sheer_control::{
     identity::token::{Signer, Workload as TokenWorkload},
@@ -85,7 +85,12 @@ impl Sidecar {
 
     fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let (path, new) = (self.identity.join(name), self.identity.join(format!(".{name}.new")));
-        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)?;
         io::Write::write_all(&mut file, content)?;
         self.own(&new)?;
         fs::rename(new, path)
@@ -99,7 +104,12 @@ impl Sidecar {
     }
 
     /// The environment. Names are linkerd2-proxy's wherever it has one.
-    pub(crate) fn environment(&self, pod: &PodFacts, workload: &Workload, anchors: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    pub(crate) fn environment(
+        &self,
+        pod: &PodFacts,
+        workload: &Workload,
+        anchors: &str,
+    ) -> anyhow::Result<BTreeMap<String, String>> {
         let options = workload.mesh.as_ref().context("the workload has no sidecar")?;
         let mut env = BTreeMap::new();
         let mut set = |name: &str, value: String| env.insert(format!("LINKERD2_PROXY_{name}"), value);
@@ -121,7 +131,11 @@ impl Sidecar {
 
     fn listeners(&self, set: &mut impl FnMut(&str, String) -> Option<String>, pod: &PodFacts) {
         let any = if self.ipv6 { "[::]" } else { "0.0.0.0" };
-        let outbound = if self.ipv6 { format!(",[::1]:{OUTBOUND_PORT}") } else { String::new() };
+        let outbound = if self.ipv6 {
+            format!(",[::1]:{OUTBOUND_PORT}")
+        } else {
+            String::new()
+        };
         set("OUTBOUND_LISTEN_ADDRS", format!("127.0.0.1:{OUTBOUND_PORT}{outbound}"));
         set("INBOUND_LISTEN_ADDR", format!("{any}:{INBOUND_PORT}"));
         set("CONTROL_LISTEN_ADDR", format!("{any}:{SIGHT_PORT}"));
@@ -156,14 +170,27 @@ const TIMES: &[(&str, &str)] = &[
 
 fn control_plane(set: &mut impl FnMut(&str, String) -> Option<String>, pod: &PodFacts) {
     let name = names::dns_identity("sheer-control", CONTROL_NAMESPACE, CONTROL_NAMESPACE, CLUSTER_DOMAIN);
-    for (service, port) in [("IDENTITY", IDENTITY_PORT), ("DESTINATION", DESTINATION_PORT), ("POLICY", POLICY_PORT)] {
+    for (service, port) in [
+        ("IDENTITY", IDENTITY_PORT),
+        ("DESTINATION", DESTINATION_PORT),
+        ("POLICY", POLICY_PORT),
+    ] {
         set(&format!("{service}_SVC_ADDR"), format!("{}:{port}", pod.host_ip));
         set(&format!("{service}_SVC_NAME"), name.clone());
     }
-    set("POLICY_WORKLOAD", serde_json::json!({ "ns": pod.namespace, "pod": pod.name }).to_string());
-    set("DESTINATION_CONTEXT", serde_json::json!({ "ns": pod.namespace, "nodeName": "local", "pod": pod.name }).to_string());
+    set(
+        "POLICY_WORKLOAD",
+        serde_json::json!({ "ns": pod.namespace, "pod": pod.name }).to_string(),
+    );
+    set(
+        "DESTINATION_CONTEXT",
+        serde_json::json!({ "ns": pod.namespace, "nodeName": "local", "pod": pod.name }).to_string(),
+    );
     set("DESTINATION_PROFILE_SUFFIXES", format!("svc.{CLUSTER_DOMAIN}."));
-    let networks: Vec<_> = addresses::pod_networks().into_iter().chain(addresses::service_networks()).collect();
+    let networks: Vec<_> = addresses::pod_networks()
+        .into_iter()
+        .chain(addresses::service_networks())
+        .collect();
     set("DESTINATION_PROFILE_NETWORKS", list(&networks));
     set("POLICY_CLUSTER_NETWORKS", list(&networks));
 }
@@ -171,16 +198,25 @@ fn control_plane(set: &mut impl FnMut(&str, String) -> Option<String>, pod: &Pod
 fn inbound(set: &mut impl FnMut(&str, String) -> Option<String>, workload: &Workload) {
     let ports = workload.spec.containers.iter().flat_map(|container| &container.ports);
     let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
-    set("INBOUND_PORTS", list(&tcp.map(|port| port.container_port).collect::<Vec<_>>()));
+    set(
+        "INBOUND_PORTS",
+        list(&tcp.map(|port| port.container_port).collect::<Vec<_>>()),
+    );
     let opaque = annotation(&workload.annotations, "config", "opaque-ports").map(str::to_owned);
-    set("INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", opaque.unwrap_or_else(|| list(DEFAULT_OPAQUE_PORTS)));
+    set(
+        "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+        opaque.unwrap_or_else(|| list(DEFAULT_OPAQUE_PORTS)),
+    );
     let policy = annotation(&workload.annotations, "config", "default-inbound-policy").unwrap_or("all-unauthenticated");
     set("INBOUND_DEFAULT_POLICY", policy.to_owned());
 }
 
 fn optional(set: &mut impl FnMut(&str, String) -> Option<String>, options: &MeshOptions) {
     set("LOG", options.log_level.clone().unwrap_or_else(|| LOG.to_owned()));
-    set("LOG_FORMAT", options.log_format.clone().unwrap_or_else(|| "plain".to_owned()));
+    set(
+        "LOG_FORMAT",
+        options.log_format.clone().unwrap_or_else(|| "plain".to_owned()),
+    );
     set("CORES", options.cores.unwrap_or(1).to_string());
     if let Some(grace) = options.shutdown_grace {
         set("SHUTDOWN_GRACE_PERIOD", format!("{}ms", grace.as_millis()));

@@ -8,7 +8,12 @@ fn ports(ranges: &[(u16, u16)]) -> Vec<RangeInclusive<u16>> {
 
 #[test]
 fn everything_but_the_sidecar_is_redirected() {
-    let plain = Redirection { exemption: Exemption::Uid, skip_inbound: vec![], skip_outbound: vec![], skip_subnets: vec![] };
+    let plain = Redirection {
+        exemption: Exemption::Uid,
+        skip_inbound: vec![],
+        skip_outbound: vec![],
+        skip_subnets: vec![],
+    };
     insta::assert_snapshot!(redirection(&plain), @r"
     table inet sheer {
       chain inbound {
@@ -37,7 +42,10 @@ fn skip_lists_are_honoured_in_both_families() {
         exemption: Exemption::Mark,
         skip_inbound: ports(&[(9000, 9010), (9005, 9020), (22, 22)]),
         skip_outbound: ports(&[(3306, 3306), (65_535, 65_535), (1, 65_535)]),
-        skip_subnets: ["192.168.0.0/24", "192.168.1.0/24", "fd00::/8"].iter().map(|net| net.parse().expect("network")).collect(),
+        skip_subnets: ["192.168.0.0/24", "192.168.1.0/24", "fd00::/8"]
+            .iter()
+            .map(|net| net.parse().expect("network"))
+            .collect(),
     };
     insta::assert_snapshot!(redirection(&skipping), @r"
     table inet sheer {
@@ -71,7 +79,10 @@ fn virtual_addresses_become_endpoints_or_refuse() {
     let rule = |address: &str, endpoints: &[&str]| ServiceRule {
         address: address.parse().expect("address"),
         port: 80,
-        endpoints: endpoints.iter().map(|endpoint| endpoint.parse().expect("endpoint")).collect(),
+        endpoints: endpoints
+            .iter()
+            .map(|endpoint| endpoint.parse().expect("endpoint"))
+            .collect(),
     };
     let rules = [
         rule("10.78.0.5", &["10.77.0.2:8080", "10.77.0.3:8080"]),

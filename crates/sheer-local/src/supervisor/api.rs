@@ -40,7 +40,11 @@ async fn answer(stream: UnixStream, fleet: mpsc::Sender<Asked>) -> io::Result<()
         }
         let response = match serde_json::from_str(&line) {
             Ok(request) => ask(request, &fleet).await,
-            Err(error) => Response::Refused { text: format!("the request is not understood ({error}): command line and mesh are of different versions") },
+            Err(error) => Response::Refused {
+                text: format!(
+                    "the request is not understood ({error}): command line and mesh are of different versions"
+                ),
+            },
         };
         let mut text = serde_json::to_vec(&response).map_err(io::Error::from)?;
         text.push(b'\n');
@@ -50,7 +54,9 @@ async fn answer(stream: UnixStream, fleet: mpsc::Sender<Asked>) -> io::Result<()
 
 async fn ask(request: Request, fleet: &mpsc::Sender<Asked>) -> Response {
     let (sender, receiver) = oneshot::channel();
-    let ending = Response::Refused { text: "the mesh is ending".to_owned() };
+    let ending = Response::Refused {
+        text: "the mesh is ending".to_owned(),
+    };
     if fleet.send((request, sender)).await.is_err() {
         return ending;
     }

@@ -56,7 +56,12 @@ pub fn main() -> anyhow::Result<u8> {
         Ok(()) => Ok(0),
         Err(error) => {
             outer.set_nonblocking(false)?;
-            send(&mut outer, &Event::Failed { text: format!("{error:#}") })?;
+            send(
+                &mut outer,
+                &Event::Failed {
+                    text: format!("{error:#}"),
+                },
+            )?;
             Ok(1)
         }
     }
@@ -97,7 +102,19 @@ async fn run(launch: Launch, outer: UnixStream) -> anyhow::Result<()> {
     tokio::spawn(usage.clone().keep());
     describe(&launch, &state, ipv6)?;
     let cell = Arc::clone(&control.cell);
-    Fleet::new(Parts { mesh, manifests, asked, events, zone, routes, usage, control: cell, changed }).run(end).await;
+    Fleet::new(Parts {
+        mesh,
+        manifests,
+        asked,
+        events,
+        zone,
+        routes,
+        usage,
+        control: cell,
+        changed,
+    })
+    .run(end)
+    .await;
     control.end().await;
     Ok(())
 }
@@ -135,8 +152,14 @@ fn clear_logs(state: &State) -> io::Result<()> {
 
 async fn serve_dns(ipv6: bool) -> anyhow::Result<SharedZone> {
     let zone = SharedZone::default();
-    for address in addresses::bridge().both().into_iter().filter(|address| ipv6 || address.is_ipv4()) {
-        dns::serve(address, zone.clone()).await.with_context(|| format!("the DNS server cannot listen on {address}"))?;
+    for address in addresses::bridge()
+        .both()
+        .into_iter()
+        .filter(|address| ipv6 || address.is_ipv4())
+    {
+        dns::serve(address, zone.clone())
+            .await
+            .with_context(|| format!("the DNS server cannot listen on {address}"))?;
     }
     Ok(zone)
 }
@@ -146,7 +169,11 @@ fn context(launch: &Launch, state: &State, ipv6: bool) -> anyhow::Result<MeshCon
         launch: launch.clone(),
         state: state.clone(),
         ipv6,
-        exemption: if userns::has_proxy_uid() { Exemption::Uid } else { Exemption::Mark },
+        exemption: if userns::has_proxy_uid() {
+            Exemption::Uid
+        } else {
+            Exemption::Mark
+        },
         signer: Signer::load_or_create(&state.identity()).context("workload tokens cannot be signed")?,
         environment: launch.environment.clone(),
     })
@@ -190,15 +217,22 @@ fn start_control(mesh: &MeshContext, changed: &Arc<Notify>) -> anyhow::Result<Co
         make: Box::new(move || Ok(program.clone())),
         check: None,
         backoff: Backoff::OWN,
-        log: LogWriter::open(&mesh.state.logs().join("control.log")).context("the control plane's log cannot be written")?,
+        log: LogWriter::open(&mesh.state.logs().join("control.log"))
+            .context("the control plane's log cannot be written")?,
         stop: stopped,
         grace: CONTROL_GRACE,
     };
-    Ok(Control { cell, stop, task: tokio::spawn(runner.run()) })
+    Ok(Control {
+        cell,
+        stop,
+        task: tokio::spawn(runner.run()),
+    })
 }
 
 fn control_program(mesh: &MeshContext) -> Program {
-    let networks = addresses::pod_networks().into_iter().chain(addresses::service_networks());
+    let networks = addresses::pod_networks()
+        .into_iter()
+        .chain(addresses::service_networks());
     let networks: Vec<String> = networks.map(|network| network.to_string()).collect();
     let mut command = vec!["/proc/self/exe".to_owned(), "control".to_owned()];
     let mut flag = |name: &str, value: String| command.extend([name.to_owned(), value]);
@@ -211,8 +245,19 @@ fn control_program(mesh: &MeshContext) -> Program {
     flag("--socket", mesh.state.control_socket().display().to_string());
     flag("--cluster-networks", networks.join(","));
     let mut env = BTreeMap::from([("RUST_BACKTRACE".to_owned(), "1".to_owned())]);
-    env.extend(std::env::var("SHEER_LOG").ok().map(|filter| ("SHEER_LOG".to_owned(), filter)));
-    Program { command, env, dir: "/".into(), uid: None, mounted_at: None, quiet: false }
+    env.extend(
+        std::env::var("SHEER_LOG")
+            .ok()
+            .map(|filter| ("SHEER_LOG".to_owned(), filter)),
+    );
+    Program {
+        command,
+        env,
+        dir: "/".into(),
+        uid: None,
+        mounted_at: None,
+        quiet: false,
+    }
 }
 
 /// `mesh.json`: what the mesh is, for other programs.

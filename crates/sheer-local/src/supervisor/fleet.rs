@@ -133,9 +133,16 @@ impl Fleet {
     fn read_manifests(&mut self) {
         let manifests = self.parts.manifests.borrow_and_update().clone();
         self.desired = desired(&manifests.objects, &self.overrides);
-        let errors = manifests.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let errors = manifests
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error);
         let errors = errors.map(|finding| format!("{finding} (what it said before stays in force)"));
-        let unhonoured = manifests.findings.iter().filter(|finding| finding.severity == Severity::Warning).map(ToString::to_string);
+        let unhonoured = manifests
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Warning)
+            .map(ToString::to_string);
         let warnings: Vec<String> = errors.chain(unhonoured).chain(self.desired.warnings.clone()).collect();
         for text in warnings.iter().filter(|text| !self.warned.contains(text)) {
             self.tell(Event::Warning { text: text.clone() });
@@ -156,7 +163,12 @@ impl Fleet {
 
     fn forget_gone(&mut self) {
         while self.tasks.try_join_next().is_some() {}
-        let gone: Vec<Key> = self.pods.iter().filter(|(_, pod)| pod.phase() == Phase::Gone).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<Key> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.phase() == Phase::Gone)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in gone {
             let pod = self.pods.remove(&key).expect("just listed");
             self.pod_addresses.release(pod.addresses);
@@ -170,7 +182,12 @@ impl Fleet {
     }
 
     fn assign_services(&mut self) {
-        let gone: Vec<Key> = self.assigned.keys().filter(|key| !self.desired.services.contains_key(*key)).cloned().collect();
+        let gone: Vec<Key> = self
+            .assigned
+            .keys()
+            .filter(|key| !self.desired.services.contains_key(*key))
+            .cloned()
+            .collect();
         for key in gone {
             let pair = self.assigned.remove(&key).expect("just listed");
             self.service_addresses.release(pair);
@@ -198,7 +215,10 @@ impl Fleet {
                 actions.push((Some(Arc::clone(workload)), (id.namespace.clone(), name.clone()), action));
             }
         }
-        let orphans = self.pods.iter().filter(|(_, pod)| !self.desired.workloads.contains_key(&pod.workload.id) && !pod.is_stopping());
+        let orphans = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| !self.desired.workloads.contains_key(&pod.workload.id) && !pod.is_stopping());
         actions.extend(orphans.map(|(key, _)| (None, key.clone(), Action::Stop(key.1.clone()))));
         actions
     }
@@ -221,9 +241,21 @@ impl Fleet {
             tracing::error!(pod = name, "no address is free");
             return;
         };
-        let (ipv6, changed, rules) = (self.parts.mesh.ipv6, Arc::clone(&self.parts.changed), Arc::clone(&self.rules));
-        let pod = PodHandle::new(NewPod { name, workload, addresses, rules, ipv6, changed });
-        self.tasks.spawn(run::run(Arc::clone(&pod), Arc::clone(&self.parts.mesh)));
+        let (ipv6, changed, rules) = (
+            self.parts.mesh.ipv6,
+            Arc::clone(&self.parts.changed),
+            Arc::clone(&self.rules),
+        );
+        let pod = PodHandle::new(NewPod {
+            name,
+            workload,
+            addresses,
+            rules,
+            ipv6,
+            changed,
+        });
+        self.tasks
+            .spawn(run::run(Arc::clone(&pod), Arc::clone(&self.parts.mesh)));
         self.pods.insert(key, pod);
     }
 
@@ -238,10 +270,13 @@ impl Fleet {
             }
         }
         self.parts.zone.replace(view::zone(&services, &pods));
-        let overlays = services.iter().filter(|service| !service.addresses.is_empty()).map(|service| {
-            let metadata = &service.service.metadata;
-            status::service(&metadata.namespace, &metadata.name, &service.addresses)
-        });
+        let overlays = services
+            .iter()
+            .filter(|service| !service.addresses.is_empty())
+            .map(|service| {
+                let metadata = &service.service.metadata;
+                status::service(&metadata.namespace, &metadata.name, &service.addresses)
+            });
         let pods_status = self.pods.values().map(|pod| status::pod(pod.to_object()));
         if let Err(error) = self.status.write(pods_status.chain(overlays)) {
             tracing::error!(%error, "the control plane does not learn what runs: the status directory cannot be written");
@@ -250,10 +285,18 @@ impl Fleet {
     }
 
     fn addressed_services(&self) -> Vec<AddressedService> {
-        let both = |pair: Pair| -> Vec<IpAddr> { pair.both().into_iter().filter(|ip| self.parts.mesh.ipv6 || ip.is_ipv4()).collect() };
+        let both = |pair: Pair| -> Vec<IpAddr> {
+            pair.both()
+                .into_iter()
+                .filter(|ip| self.parts.mesh.ipv6 || ip.is_ipv4())
+                .collect()
+        };
         let addressed = |(key, service): (&Key, &Arc<sheer_control::objects::Service>)| {
             let assigned = self.assigned.get(key).map(|pair| both(*pair));
-            AddressedService { service: Arc::clone(service), addresses: assigned.unwrap_or_else(|| service.addresses()) }
+            AddressedService {
+                service: Arc::clone(service),
+                addresses: assigned.unwrap_or_else(|| service.addresses()),
+            }
         };
         self.desired.services.iter().map(addressed).collect()
     }
@@ -275,10 +318,16 @@ impl Fleet {
         for (host, publication) in &self.desired.published {
             let addresses = match &publication.target {
                 PublishTarget::Workload(id) => {
-                    let pods = self.pods.values().filter(|pod| pod.workload.id == *id && pod.is_ready());
-                    pods.map(|pod| SocketAddr::new(pod.addresses.v4.into(), publication.port)).collect()
+                    let pods = self
+                        .pods
+                        .values()
+                        .filter(|pod| pod.workload.id == *id && pod.is_ready());
+                    pods.map(|pod| SocketAddr::new(pod.addresses.v4.into(), publication.port))
+                        .collect()
                 }
-                PublishTarget::Service(namespace, name) => service_routes(services, pods, (namespace, name), publication.port),
+                PublishTarget::Service(namespace, name) => {
+                    service_routes(services, pods, (namespace, name), publication.port)
+                }
             };
             routes.insert(*host, addresses);
         }
@@ -299,11 +348,18 @@ impl Fleet {
         if waiting.is_empty() {
             self.was_ready = true;
             let pods = self.pods.values().filter(|pod| pod.is_ready()).count();
-            self.tell(Event::Ready { pods, millis: self.started.elapsed().as_millis() as u64 });
+            self.tell(Event::Ready {
+                pods,
+                millis: self.started.elapsed().as_millis() as u64,
+            });
             return;
         }
         let ready = self.desired.workloads.len() - waiting.len();
-        let text = format!("{ready} of {} workloads ready; waiting for {}", self.desired.workloads.len(), waiting.join(", "));
+        let text = format!(
+            "{ready} of {} workloads ready; waiting for {}",
+            self.desired.workloads.len(),
+            waiting.join(", ")
+        );
         if text != self.progress {
             self.progress.clone_from(&text);
             self.tell(Event::Progress { text });
@@ -313,11 +369,22 @@ impl Fleet {
     /// Names of workloads that are not what they shall be.
     fn waiting(&self) -> Vec<String> {
         let complete = |workload: &Workload| {
-            let pods = || self.pods.values().filter(|pod| pod.workload.id == workload.id && !pod.is_stopping());
-            let ready = pods().filter(|pod| pod.workload.hash == workload.hash && pod.is_ready()).count();
+            let pods = || {
+                self.pods
+                    .values()
+                    .filter(|pod| pod.workload.id == workload.id && !pod.is_stopping())
+            };
+            let ready = pods()
+                .filter(|pod| pod.workload.hash == workload.hash && pod.is_ready())
+                .count();
             ready == workload.replicas as usize && pods().count() == ready
         };
-        self.desired.workloads.values().filter(|workload| !complete(workload)).map(|workload| workload.id.name.clone()).collect()
+        self.desired
+            .workloads
+            .values()
+            .filter(|workload| !complete(workload))
+            .map(|workload| workload.id.name.clone())
+            .collect()
     }
 
     async fn end(&mut self) {
@@ -325,7 +392,10 @@ impl Fleet {
             pod.stop(Stop::AtOnce);
         }
         let tasks = &mut self.tasks;
-        if timeout(LONGEST_END, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        if timeout(LONGEST_END, async { while tasks.join_next().await.is_some() {} })
+            .await
+            .is_err()
+        {
             tracing::warn!("some programs did not end in time and are killed");
         }
     }
@@ -337,7 +407,12 @@ impl Fleet {
 }
 
 fn existing(pod: &PodHandle) -> Existing {
-    Existing { name: pod.name.clone(), hash: pod.workload.hash.clone(), ready: pod.is_ready(), stopping: pod.is_stopping() }
+    Existing {
+        name: pod.name.clone(),
+        hash: pod.workload.hash.clone(),
+        ready: pod.is_ready(),
+        stopping: pod.is_stopping(),
+    }
 }
 
 fn service_routes(services: &[AddressedService], pods: &[VisiblePod], key: (&str, &str), port: u16) -> Vec<SocketAddr> {
@@ -345,8 +420,12 @@ fn service_routes(services: &[AddressedService], pods: &[VisiblePod], key: (&str
         let metadata = &service.service.metadata;
         (metadata.namespace.as_str(), metadata.name.as_str()) == key
     };
-    let Some(service) = services.iter().find(find) else { return Vec::new() };
-    let Some(port) = service.service.spec.ports.iter().find(|known| known.port == port) else { return Vec::new() };
+    let Some(service) = services.iter().find(find) else {
+        return Vec::new();
+    };
+    let Some(port) = service.service.spec.ports.iter().find(|known| known.port == port) else {
+        return Vec::new();
+    };
     let endpoint = |pod: &VisiblePod| Some(SocketAddr::new(*pod.ips.first()?, pod.spec.find_port(&port.target())?));
     service.endpoints(pods).filter_map(endpoint).collect()
 }

@@ -1,12 +1,6 @@
 //! The mesh's end of connections from the host (see [`crate::dial`]).
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use rand::seq::IndexedRandom as _;
@@ -57,10 +51,15 @@ async fn relay(mut host: UnixStream, routes: &Routes) -> io::Result<()> {
         _ => None,
     };
     let pod = match address {
-        Some(address) => timeout(PATIENCE, TcpStream::connect(address)).await.ok().and_then(Result::ok),
+        Some(address) => timeout(PATIENCE, TcpStream::connect(address))
+            .await
+            .ok()
+            .and_then(Result::ok),
         None => None,
     };
-    let Some(mut pod) = pod else { return host.write_u8(REFUSED).await };
+    let Some(mut pod) = pod else {
+        return host.write_u8(REFUSED).await;
+    };
     pod.set_nodelay(true)?;
     host.write_u8(CONNECTED).await?;
     copy_bidirectional(&mut host, &mut pod).await?;

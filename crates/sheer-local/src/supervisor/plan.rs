@@ -38,8 +38,10 @@ pub(super) fn plan(workload: &Workload, existing: &[Existing]) -> Vec<Action> {
 
 fn roll(workload: &Workload, existing: &[Existing]) -> Vec<Action> {
     let replicas = workload.replicas as usize;
-    let (mut current, old): (Vec<&Existing>, Vec<&Existing>) =
-        existing.iter().filter(|pod| !pod.stopping).partition(|pod| pod.hash == workload.hash);
+    let (mut current, old): (Vec<&Existing>, Vec<&Existing>) = existing
+        .iter()
+        .filter(|pod| !pod.stopping)
+        .partition(|pod| pod.hash == workload.hash);
     let mut actions = Vec::new();
     // Kubernetes' default: a quarter more, while a new template rolls out.
     let surge = if old.is_empty() { 0 } else { replicas.div_ceil(4).max(1) };
@@ -49,7 +51,12 @@ fn roll(workload: &Workload, existing: &[Existing]) -> Vec<Action> {
     // Too many: those that do not serve go first, then the youngest names.
     current.sort_by(|a, b| (b.ready, &a.name).cmp(&(a.ready, &b.name)));
     actions.extend(current.iter().skip(replicas).map(|pod| Action::Stop(pod.name.clone())));
-    let serving = current.iter().take(replicas).chain(&old).filter(|pod| pod.ready).count();
+    let serving = current
+        .iter()
+        .take(replicas)
+        .chain(&old)
+        .filter(|pod| pod.ready)
+        .count();
     let mut spare = serving.saturating_sub(replicas);
     for pod in old {
         // An old pod that does not serve is of no use to anybody.
@@ -64,7 +71,9 @@ fn roll(workload: &Workload, existing: &[Existing]) -> Vec<Action> {
 /// `NAME-HASH-N` with the smallest numbers that no pod has, not even one that ends.
 fn free_names<'a>(workload: &'a Workload, existing: &'a [Existing]) -> impl Iterator<Item = String> + 'a {
     let name = |number: u32| format!("{}-{}-{number}", workload.id.name, workload.hash);
-    (0..).map(name).filter(|name| existing.iter().all(|pod| pod.name != *name))
+    (0..)
+        .map(name)
+        .filter(|name| existing.iter().all(|pod| pod.name != *name))
 }
 
 fn in_order(workload: &Workload, existing: &[Existing]) -> Vec<Action> {
@@ -72,7 +81,9 @@ fn in_order(workload: &Workload, existing: &[Existing]) -> Vec<Action> {
     let find = |number: u32| existing.iter().find(|pod| pod.name == name(number));
     let wanted = 0..workload.replicas;
     let names: Vec<String> = wanted.clone().map(name).collect();
-    let surplus = existing.iter().filter(|pod| !pod.stopping && !names.contains(&pod.name));
+    let surplus = existing
+        .iter()
+        .filter(|pod| !pod.stopping && !names.contains(&pod.name));
     let mut actions: Vec<Action> = surplus.map(|pod| Action::Stop(pod.name.clone())).collect();
     // Upwards, each after the one before is ready.
     for number in wanted.clone() {
@@ -91,7 +102,10 @@ fn in_order(workload: &Workload, existing: &[Existing]) -> Vec<Action> {
         }
     }
     // All ready: the template rolls out downwards.
-    let outdated = wanted.rev().filter_map(find).find(|pod| pod.hash != workload.hash && !pod.stopping);
+    let outdated = wanted
+        .rev()
+        .filter_map(find)
+        .find(|pod| pod.hash != workload.hash && !pod.stopping);
     actions.extend(outdated.map(|pod| Action::Stop(pod.name.clone())));
     actions
 }
@@ -111,18 +125,40 @@ mod tests {
     use crate::workload::WorkloadId;
 
     fn workload(kind: WorkloadKind, replicas: u32) -> Workload {
-        let id = WorkloadId { namespace: "bank".into(), kind, name: "w".into() };
+        let id = WorkloadId {
+            namespace: "bank".into(),
+            kind,
+            name: "w".into(),
+        };
         let (labels, annotations, spec) = Default::default();
-        Workload { id, replicas, declared: replicas, labels, annotations, spec, hash: "new".into(), mesh: None }
+        Workload {
+            id,
+            replicas,
+            declared: replicas,
+            labels,
+            annotations,
+            spec,
+            hash: "new".into(),
+            mesh: None,
+        }
     }
 
     /// `w-new-0 ready`, `w-old-1 starting`, `w-old-2 stopping`.
     fn pods(text: &[&str]) -> Vec<Existing> {
         let parse = |line: &&str| {
             let (name, state) = line.split_once(' ').expect("name and state");
-            let hash = if name.contains("old") || state.contains("old") { "old" } else { "new" };
+            let hash = if name.contains("old") || state.contains("old") {
+                "old"
+            } else {
+                "new"
+            };
             let name = name.to_owned();
-            Existing { name, hash: hash.into(), ready: state.contains("ready"), stopping: state.contains("stopping") }
+            Existing {
+                name,
+                hash: hash.into(),
+                ready: state.contains("ready"),
+                stopping: state.contains("stopping"),
+            }
         };
         text.iter().map(parse).collect()
     }
@@ -132,15 +168,25 @@ mod tests {
             Action::Start(name) => format!("+{name}"),
             Action::Stop(name) => format!("-{name}"),
         };
-        plan(&workload(kind, replicas), &pods(existing)).into_iter().map(show).collect::<Vec<_>>().join(" ")
+        plan(&workload(kind, replicas), &pods(existing))
+            .into_iter()
+            .map(show)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn a_deployment_grows_and_shrinks() {
         use WorkloadKind::Deployment;
         assert_eq!(planned(Deployment, 3, &[]), "+w-new-0 +w-new-1 +w-new-2");
-        assert_eq!(planned(Deployment, 2, &["w-new-0 stopping", "w-new-1 ready"]), "+w-new-2");
-        assert_eq!(planned(Deployment, 1, &["w-new-0 starting", "w-new-1 ready", "w-new-2 ready"]), "-w-new-2 -w-new-0");
+        assert_eq!(
+            planned(Deployment, 2, &["w-new-0 stopping", "w-new-1 ready"]),
+            "+w-new-2"
+        );
+        assert_eq!(
+            planned(Deployment, 1, &["w-new-0 starting", "w-new-1 ready", "w-new-2 ready"]),
+            "-w-new-2 -w-new-0"
+        );
         assert_eq!(planned(Deployment, 0, &["w-new-0 ready"]), "-w-new-0");
     }
 
@@ -150,11 +196,26 @@ mod tests {
         let old = ["w-old-0 ready", "w-old-1 ready", "w-old-2 ready"];
         assert_eq!(planned(Deployment, 3, &old), "+w-new-0");
         let starting = [&old[..], &["w-new-0 starting"]].concat();
-        assert_eq!(planned(Deployment, 3, &starting), "", "nothing stops before the new one is ready");
+        assert_eq!(
+            planned(Deployment, 3, &starting),
+            "",
+            "nothing stops before the new one is ready"
+        );
         let ready = [&old[..], &["w-new-0 ready"]].concat();
         assert_eq!(planned(Deployment, 3, &ready), "-w-old-0");
-        assert_eq!(planned(Deployment, 3, &["w-old-0 stopping", "w-old-1 ready", "w-old-2 ready", "w-new-0 ready"]), "+w-new-1");
-        assert_eq!(planned(Deployment, 1, &["w-old-0 starting", "w-new-0 starting"]), "-w-old-0", "a broken version is let go of");
+        assert_eq!(
+            planned(
+                Deployment,
+                3,
+                &["w-old-0 stopping", "w-old-1 ready", "w-old-2 ready", "w-new-0 ready"]
+            ),
+            "+w-new-1"
+        );
+        assert_eq!(
+            planned(Deployment, 1, &["w-old-0 starting", "w-new-0 starting"]),
+            "-w-old-0",
+            "a broken version is let go of"
+        );
     }
 
     #[test]

@@ -90,15 +90,25 @@ fn start_watcher(paths: &[PathBuf], changed: &Arc<Notify>) -> Option<notify::Rec
 impl Manifests {
     fn read(paths: &[PathBuf], before: &Self) -> Self {
         let loaded = manifests::load(paths);
-        Self { objects: keep_last_good(loaded.manifests, &loaded.findings, &before.objects), findings: loaded.findings }
+        Self {
+            objects: keep_last_good(loaded.manifests, &loaded.findings, &before.objects),
+            findings: loaded.findings,
+        }
     }
 }
 
 /// Objects of files that have an error are as they were before.
 fn keep_last_good(read: Vec<Manifest>, findings: &[Finding], before: &[Manifest]) -> Vec<Manifest> {
-    let broken = |file: &Path| findings.iter().any(|finding| finding.severity == Severity::Error && *finding.file == *file);
+    let broken = |file: &Path| {
+        findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Error && *finding.file == *file)
+    };
     let mut objects: BTreeMap<_, Manifest> = BTreeMap::new();
-    let kept = before.iter().filter(|manifest| broken(&manifest.file) && manifest.file.exists()).cloned();
+    let kept = before
+        .iter()
+        .filter(|manifest| broken(&manifest.file) && manifest.file.exists())
+        .cloned();
     for manifest in kept.chain(read) {
         objects.entry(manifest.object.id()).or_insert(manifest);
     }
@@ -140,7 +150,9 @@ mod tests {
                 for (file, count) in files {
                     write(file, count);
                 }
-                let seen = manifests.wait_for(|now| replicas(now) == expected && files.iter().all(|(_, c)| *c != "many" || !now.findings.is_empty()));
+                let seen = manifests.wait_for(|now| {
+                    replicas(now) == expected && files.iter().all(|(_, c)| *c != "many" || !now.findings.is_empty())
+                });
                 if timeout(Duration::from_millis(200), seen).await.is_ok() {
                     return;
                 }

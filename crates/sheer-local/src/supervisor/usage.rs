@@ -1,11 +1,6 @@
 //! CPU and memory of programs, from `/proc`. A program is its process group: what it starts counts as its own.
 
-use std::{
-    collections::HashMap,
-    fs,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fs, sync::Arc, time::Duration};
 
 use nix::unistd::{SysconfVar, sysconf};
 use parking_lot::Mutex;
@@ -63,11 +58,18 @@ fn measure() -> HashMap<u32, Used> {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as u64;
     let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
     let mut groups: HashMap<u32, Used> = HashMap::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return groups };
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return groups;
+    };
     for process in processes.flatten() {
         let numeric = process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
         // A process may end between the listing and the reading.
-        let Some(stat) = numeric.then(|| fs::read_to_string(process.path().join("stat")).ok()).flatten() else { continue };
+        let Some(stat) = numeric
+            .then(|| fs::read_to_string(process.path().join("stat")).ok())
+            .flatten()
+        else {
+            continue;
+        };
         if let Some(process) = parse_stat(&stat) {
             let group = groups.entry(process.group).or_default();
             group.cpu_seconds += process.ticks as f64 / ticks;
@@ -90,7 +92,11 @@ fn parse_stat(stat: &str) -> Option<Stat> {
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     // utime 14, stime 15, and of children that ended and were waited for, 16 and 17.
     let ticks = (14..=17).map(number).sum::<Option<u64>>()?;
-    Some(Stat { group: number(5)? as u32, ticks, pages: number(24)? })
+    Some(Stat {
+        group: number(5)? as u32,
+        ticks,
+        pages: number(24)?,
+    })
 }
 
 #[cfg(test)]

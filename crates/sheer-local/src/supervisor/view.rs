@@ -45,7 +45,11 @@ impl AddressedService {
         let Service { metadata, spec } = &*self.service;
         pods.iter().filter(move |pod| {
             // A service without a selector has no endpoints, rather than all.
-            let selected = !spec.selector.is_empty() && spec.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+            let selected = !spec.selector.is_empty()
+                && spec
+                    .selector
+                    .iter()
+                    .all(|(key, value)| pod.labels.get(key) == Some(value));
             selected && pod.namespace == metadata.namespace && (pod.ready || spec.publish_not_ready_addresses)
         })
     }
@@ -57,8 +61,15 @@ pub(super) fn rules(services: &[AddressedService], pods: &[VisiblePod]) -> Vec<S
     for service in services {
         for port in service.service.spec.ports.iter().filter(|port| port.is_tcp()) {
             for address in &service.addresses {
-                let endpoints = service.endpoints(pods).filter_map(|pod| endpoint(pod, port, *address)).collect();
-                rules.push(ServiceRule { address: *address, port: port.port, endpoints });
+                let endpoints = service
+                    .endpoints(pods)
+                    .filter_map(|pod| endpoint(pod, port, *address))
+                    .collect();
+                rules.push(ServiceRule {
+                    address: *address,
+                    port: port.port,
+                    endpoints,
+                });
             }
         }
     }
@@ -79,20 +90,39 @@ pub(super) fn zone(services: &[AddressedService], pods: &[VisiblePod]) -> Zone {
         let names = zone.services.entry(metadata.namespace.clone()).or_default();
         names.insert(metadata.name.clone(), names_of(service, pods));
     }
-    let clients = pods.iter().flat_map(|pod| pod.ips.iter().map(|ip| (*ip, pod.namespace.clone())));
+    let clients = pods
+        .iter()
+        .flat_map(|pod| pod.ips.iter().map(|ip| (*ip, pod.namespace.clone())));
     zone.clients = clients.collect::<BTreeMap<_, _>>();
     zone
 }
 
 fn names_of(service: &AddressedService, pods: &[VisiblePod]) -> ServiceNames {
-    let named_ports = service.service.spec.ports.iter().filter_map(|port| Some((port.name.clone()?, port)));
+    let named_ports = service
+        .service
+        .spec
+        .ports
+        .iter()
+        .filter_map(|port| Some((port.name.clone()?, port)));
     if !service.service.is_headless() {
         let ports = named_ports.map(|(name, port)| (name, port.port)).collect();
-        return ServiceNames { addresses: service.addresses.clone(), hosts: Vec::new(), ports };
+        return ServiceNames {
+            addresses: service.addresses.clone(),
+            hosts: Vec::new(),
+            ports,
+        };
     }
     let endpoints: Vec<&VisiblePod> = service.endpoints(pods).collect();
-    let host = |pod: &&VisiblePod| Host { name: pod.name.clone(), addresses: pod.ips.clone() };
-    let target = |port: &ServicePort| endpoints.first().and_then(|pod| pod.spec.find_port(&port.target())).unwrap_or(port.port);
+    let host = |pod: &&VisiblePod| Host {
+        name: pod.name.clone(),
+        addresses: pod.ips.clone(),
+    };
+    let target = |port: &ServicePort| {
+        endpoints
+            .first()
+            .and_then(|pod| pod.spec.find_port(&port.target()))
+            .unwrap_or(port.port)
+    };
     ServiceNames {
         addresses: endpoints.iter().flat_map(|pod| &pod.ips).copied().collect(),
         hosts: endpoints.iter().map(host).collect(),
@@ -106,7 +136,10 @@ mod tests {
 
     fn service(yaml: &str, addresses: &[&str]) -> AddressedService {
         let service: Service = serde_json::from_str(yaml).expect("a service");
-        AddressedService { service: Arc::new(service), addresses: addresses.iter().map(|ip| ip.parse().expect("ip")).collect() }
+        AddressedService {
+            service: Arc::new(service),
+            addresses: addresses.iter().map(|ip| ip.parse().expect("ip")).collect(),
+        }
     }
 
     fn pod(name: &str, ip: &str, ready: bool) -> VisiblePod {
@@ -128,7 +161,10 @@ mod tests {
     fn only_ready_pods_of_the_family_are_endpoints() {
         let services = [service(LEDGER, &["10.78.0.5", "fd78::5"])];
         let pods = [pod("ledger-0", "10.77.0.2", true), pod("ledger-1", "10.77.0.3", false)];
-        let rules: Vec<String> = rules(&services, &pods).iter().map(|rule| format!("{}:{} {:?}", rule.address, rule.port, rule.endpoints)).collect();
+        let rules: Vec<String> = rules(&services, &pods)
+            .iter()
+            .map(|rule| format!("{}:{} {:?}", rule.address, rule.port, rule.endpoints))
+            .collect();
         assert_eq!(rules, ["10.78.0.5:80 [10.77.0.2:9000]", "fd78::5:80 []"]);
     }
 
@@ -148,7 +184,10 @@ mod tests {
         let pods = [pod("ledger-0", "10.77.0.2", true), pod("ledger-1", "10.77.0.3", false)];
         let zone = zone(&[service(&headless, &[])], &pods);
         let names = &zone.services["bank"]["ledger"];
-        assert_eq!((names.addresses.len(), names.hosts[0].name.as_str(), names.ports[0].1), (1, "ledger-0", 9000));
+        assert_eq!(
+            (names.addresses.len(), names.hosts[0].name.as_str(), names.ports[0].1),
+            (1, "ledger-0", 9000)
+        );
         assert_eq!(zone.clients.len(), 2, "a pod asks before it is ready");
     }
 }

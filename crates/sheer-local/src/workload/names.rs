@@ -51,11 +51,19 @@ impl FromStr for Reference {
             None => (None, text),
             Some((kind, name)) => (Some(parse_kind(kind)?), name),
         };
-        let valid = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        let valid = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
         if !valid {
-            return Err(format!("{text:?} names no workload; write it as deploy/web, pod/web-6d9f4-0 or web"));
+            return Err(format!(
+                "{text:?} names no workload; write it as deploy/web, pod/web-6d9f4-0 or web"
+            ));
         }
-        Ok(Self { kind, name: name.to_owned() })
+        Ok(Self {
+            kind,
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -64,7 +72,9 @@ fn parse_kind(kind: &str) -> Result<WorkloadKind, String> {
         "deploy" | "deployment" | "deployments" | "deployment.apps" => Ok(WorkloadKind::Deployment),
         "sts" | "statefulset" | "statefulsets" | "statefulset.apps" => Ok(WorkloadKind::StatefulSet),
         "po" | "pod" | "pods" => Ok(WorkloadKind::Pod),
-        _ => Err(format!("a local mesh runs deployments, statefulsets and pods, not {kind:?}; write deploy/NAME, sts/NAME or pod/NAME")),
+        _ => Err(format!(
+            "a local mesh runs deployments, statefulsets and pods, not {kind:?}; write deploy/NAME, sts/NAME or pod/NAME"
+        )),
     }
 }
 

@@ -60,13 +60,22 @@ impl MeshOptions {
             cores: cpu.and_then(|text| parse_cores(&text).ok()),
             shutdown_grace: grace.and_then(|text| parse_duration(&text).ok()),
         };
-        if mistakes.is_empty() { Ok(options) } else { Err(mistakes) }
+        if mistakes.is_empty() {
+            Ok(options)
+        } else {
+            Err(mistakes)
+        }
     }
 }
 
 fn parse_networks(text: &str) -> Result<Vec<IpNet>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| part.parse().map_err(|_| format!("{part:?} is not a network, as 10.0.0.0/8"))).collect()
+    parts
+        .map(|part| {
+            part.parse()
+                .map_err(|_| format!("{part:?} is not a network, as 10.0.0.0/8"))
+        })
+        .collect()
 }
 
 /// A CPU quantity of Kubernetes (`1`, `1500m`), rounded up to threads.
@@ -76,7 +85,11 @@ fn parse_cores(text: &str) -> Result<u32, String> {
         Some(millis) => millis.parse::<u32>().map_err(|_| wrong())?,
         None => (text.parse::<f64>().map_err(|_| wrong())? * 1000.0) as u32,
     };
-    if millis == 0 { Err(wrong()) } else { Ok(millis.div_ceil(1000)) }
+    if millis == 0 {
+        Err(wrong())
+    } else {
+        Ok(millis.div_ceil(1000))
+    }
 }
 
 /// `30s`, `500ms`, `2m`.

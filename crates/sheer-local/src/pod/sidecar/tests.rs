@@ -30,12 +30,21 @@ spec:
 "#;
     let loaded = sheer_control::manifests::parse(Path::new("test.yaml"), text);
     let desired = crate::workload::desired(&loaded.manifests, &crate::workload::Overrides::default());
-    desired.workloads.into_values().next().map(|workload| (*workload).clone()).expect("a workload")
+    desired
+        .workloads
+        .into_values()
+        .next()
+        .map(|workload| (*workload).clone())
+        .expect("a workload")
 }
 
 #[test]
 fn the_environment_is_what_linkerd2_proxy_expects() {
-    let sidecar = Sidecar { identity: "/run/sheer/pods/x/identity".into(), exemption: Exemption::Uid, ipv6: true };
+    let sidecar = Sidecar {
+        identity: "/run/sheer/pods/x/identity".into(),
+        exemption: Exemption::Uid,
+        ipv6: true,
+    };
     let env = sidecar.environment(&pod(), &workload(), "PEM").expect("meshed");
     let text: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     insta::assert_snapshot!(text.join("\n"));
@@ -43,7 +52,11 @@ fn the_environment_is_what_linkerd2_proxy_expects() {
 
 #[test]
 fn a_mark_replaces_a_uid_that_cannot_be_had() {
-    let sidecar = Sidecar { identity: "/x".into(), exemption: Exemption::Mark, ipv6: false };
+    let sidecar = Sidecar {
+        identity: "/x".into(),
+        exemption: Exemption::Mark,
+        ipv6: false,
+    };
     let env = sidecar.environment(&pod(), &workload(), "PEM").expect("meshed");
     assert_eq!(env["SHEER_PROXY_MARK"], PROXY_MARK.to_string());
     assert_eq!(env["LINKERD2_PROXY_INBOUND_LISTEN_ADDR"], "0.0.0.0:4143");
@@ -53,7 +66,11 @@ fn a_mark_replaces_a_uid_that_cannot_be_had() {
 #[test]
 fn key_request_and_token_are_for_this_pod_and_private() {
     let dir = tempfile::tempdir().expect("a folder");
-    let sidecar = Sidecar { identity: dir.path().join("identity"), exemption: Exemption::Mark, ipv6: true };
+    let sidecar = Sidecar {
+        identity: dir.path().join("identity"),
+        exemption: Exemption::Mark,
+        ipv6: true,
+    };
     sidecar.create_identity(&pod()).expect("made");
     let signer = Signer::load_or_create(&dir.path().join("ca")).expect("signer");
     sidecar.write_token(&signer, &pod()).expect("written");
@@ -62,10 +79,20 @@ fn key_request_and_token_are_for_this_pod_and_private() {
     let request = fs::read(sidecar.identity.join("csr.der")).expect("request");
     let request = rcgen::CertificateSigningRequestParams::from_der(&request.into()).expect("a request");
     let name = "ledger.bank.serviceaccount.identity.sheer.cluster.local";
-    assert_eq!(request.params.subject_alt_names, [rcgen::SanType::DnsName(name.try_into().expect("name"))]);
+    assert_eq!(
+        request.params.subject_alt_names,
+        [rcgen::SanType::DnsName(name.try_into().expect("name"))]
+    );
     for file in ["key.p8", "csr.der", "token"] {
-        let mode = fs::metadata(sidecar.identity.join(file)).expect("there").permissions().mode();
+        let mode = fs::metadata(sidecar.identity.join(file))
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
-    assert_eq!(fs::read_dir(&sidecar.identity).expect("folder").count(), 3, "nothing half-written is left");
+    assert_eq!(
+        fs::read_dir(&sidecar.identity).expect("folder").count(),
+        3,
+        "nothing half-written is left"
+    );
 }

@@ -3,7 +3,7 @@
 use super::{Fleet, PodHandle};
 use crate::{
     pod::{Phase, program::ProgramState},
-    protocol::{MeshStatus, PodSummary, ProgramStatus, WorkloadStatus},
+    protocol::{MeshStatus, PodSummary, ProgramStatus, Published, WorkloadStatus},
     supervisor::usage::Usage,
     workload::{PublishTarget, Workload},
 };
@@ -16,7 +16,7 @@ impl Fleet {
                 PublishTarget::Workload(id) => format!("{} {id}:{}", id.namespace, publication.port),
                 PublishTarget::Service(namespace, name) => format!("{namespace} svc/{name}:{}", publication.port),
             };
-            (*host, target)
+            Published { port: *host, target }
         });
         MeshStatus {
             age_s: self.started.elapsed().as_secs(),
@@ -24,8 +24,17 @@ impl Fleet {
             manifests: mesh.launch.manifests.clone(),
             published: published.collect(),
             control: program(&self.parts.control.state(), &self.parts.usage),
-            workloads: self.desired.workloads.values().map(|workload| self.workload_status(workload)).collect(),
-            pods: self.pods.values().map(|pod| pod_summary(pod, &self.parts.usage)).collect(),
+            workloads: self
+                .desired
+                .workloads
+                .values()
+                .map(|workload| self.workload_status(workload))
+                .collect(),
+            pods: self
+                .pods
+                .values()
+                .map(|pod| pod_summary(pod, &self.parts.usage))
+                .collect(),
             warnings: self.warned.clone(),
         }
     }
@@ -36,7 +45,11 @@ impl Fleet {
         WorkloadStatus {
             id: workload.id.clone(),
             replicas: workload.replicas,
-            ready: count(pods().filter(|pod| pod.workload.hash == workload.hash && pod.is_ready()).count()),
+            ready: count(
+                pods()
+                    .filter(|pod| pod.workload.hash == workload.hash && pod.is_ready())
+                    .count(),
+            ),
             outdated: count(pods().filter(|pod| pod.workload.hash != workload.hash).count()),
         }
     }
@@ -46,7 +59,11 @@ fn pod_summary(pod: &PodHandle, usage: &Usage) -> PodSummary {
     let states = pod.states();
     let (state, reason) = describe(&pod.phase(), &states);
     let mut programs = states.iter().map(|state| program(state, usage));
-    let sidecar = if pod.workload.mesh.is_some() { programs.next() } else { None };
+    let sidecar = if pod.workload.mesh.is_some() {
+        programs.next()
+    } else {
+        None
+    };
     PodSummary {
         namespace: pod.namespace().to_owned(),
         name: pod.name.clone(),
@@ -79,19 +96,43 @@ fn program(state: &ProgramState, usage: &Usage) -> ProgramStatus {
 
 /// A word as kubectl has it, and why.
 fn describe(phase: &Phase, programs: &[ProgramState]) -> (String, String) {
-    let waiting = programs.iter().find_map(|program| Some((program.waiting.clone()?, program)));
-    let ended = |program: &ProgramState| program.last_exit.as_ref().map(|exit| format!("{}: {exit}", program.name)).unwrap_or_default();
+    let waiting = programs
+        .iter()
+        .find_map(|program| Some((program.waiting.clone()?, program)));
+    let ended = |program: &ProgramState| {
+        program
+            .last_exit
+            .as_ref()
+            .map(|exit| format!("{}: {exit}", program.name))
+            .unwrap_or_default()
+    };
     match phase {
         Phase::Terminating | Phase::Gone => ("Terminating".to_owned(), String::new()),
-        _ if waiting.is_some() => waiting.map(|(word, program)| (word, ended(program))).unwrap_or_default(),
+        _ if waiting.is_some() => waiting
+            .map(|(word, program)| (word, ended(program)))
+            .unwrap_or_default(),
         Phase::Pending { why } => {
             let sidecar = programs.first().and_then(|program| program.unready.clone());
-            ("Pending".to_owned(), sidecar.map_or_else(|| why.clone(), |unready| format!("{why}: {unready}")))
+            (
+                "Pending".to_owned(),
+                sidecar.map_or_else(|| why.clone(), |unready| format!("{why}: {unready}")),
+            )
         }
         Phase::Running => {
             let unready = programs.iter().find(|program| !program.ready);
-            let reason = unready.map(|program| program.unready.clone().map_or_else(|| ended(program), |why| format!("{}: {why}", program.name)));
-            let last = || programs.iter().map(ended).find(|text| !text.is_empty()).map(|text| format!("last end: {text}"));
+            let reason = unready.map(|program| {
+                program
+                    .unready
+                    .clone()
+                    .map_or_else(|| ended(program), |why| format!("{}: {why}", program.name))
+            });
+            let last = || {
+                programs
+                    .iter()
+                    .map(ended)
+                    .find(|text| !text.is_empty())
+                    .map(|text| format!("last end: {text}"))
+            };
             ("Running".to_owned(), reason.or_else(last).unwrap_or_default())
         }
     }
@@ -102,22 +143,50 @@ mod tests {
     use super::*;
 
     fn state(ready: bool) -> ProgramState {
-        ProgramState { name: "app".into(), ready, ..ProgramState::default() }
+        ProgramState {
+            name: "app".into(),
+            ready,
+            ..ProgramState::default()
+        }
     }
 
     #[test]
     fn a_pod_is_described_in_the_operators_words() {
-        let crashed = ProgramState { waiting: Some("CrashLoopBackOff".into()), last_exit: Some("exit code 1".into()), ..state(false) };
-        let unready = ProgramState { unready: Some("10.77.0.2:80: refused".into()), ..state(false) };
-        let restarted = ProgramState { last_exit: Some("killed by SIGKILL".into()), ..state(true) };
+        let crashed = ProgramState {
+            waiting: Some("CrashLoopBackOff".into()),
+            last_exit: Some("exit code 1".into()),
+            ..state(false)
+        };
+        let unready = ProgramState {
+            unready: Some("10.77.0.2:80: refused".into()),
+            ..state(false)
+        };
+        let restarted = ProgramState {
+            last_exit: Some("killed by SIGKILL".into()),
+            ..state(true)
+        };
         let describe = |phase, state| {
             let (word, why) = describe(&phase, &[state]);
             format!("{word}|{why}")
         };
         assert_eq!(describe(Phase::Running, crashed), "CrashLoopBackOff|app: exit code 1");
-        assert_eq!(describe(Phase::Running, unready.clone()), "Running|app: 10.77.0.2:80: refused");
-        assert_eq!(describe(Phase::Running, restarted), "Running|last end: app: killed by SIGKILL");
-        assert_eq!(describe(Phase::Pending { why: "its sidecar starts".into() }, unready), "Pending|its sidecar starts: 10.77.0.2:80: refused");
+        assert_eq!(
+            describe(Phase::Running, unready.clone()),
+            "Running|app: 10.77.0.2:80: refused"
+        );
+        assert_eq!(
+            describe(Phase::Running, restarted),
+            "Running|last end: app: killed by SIGKILL"
+        );
+        assert_eq!(
+            describe(
+                Phase::Pending {
+                    why: "its sidecar starts".into()
+                },
+                unready
+            ),
+            "Pending|its sidecar starts: 10.77.0.2:80: refused"
+        );
         assert_eq!(describe(Phase::Terminating, state(true)), "Terminating|");
     }
 }
