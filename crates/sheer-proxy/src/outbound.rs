@@ -14,7 +14,7 @@ mod observe;
 mod opaque;
 mod targets;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -25,7 +25,8 @@ use self::{
     targets::{Target, Targets},
 };
 use crate::{
-    addr::OrigDst,
+    accept,
+    addr::{ClientAddr, OrigDst},
     connect::{Connector, liveness},
     discovery::Discovery,
     error::{Direction, ProxyError},
@@ -39,20 +40,6 @@ use crate::{
     sys,
 };
 
-/// What the outbound path of a worker is made with.
-pub struct Parts {
-    /// Settings of the proxy.
-    pub settings: Arc<Settings>,
-    /// Who is where.
-    pub discovery: Arc<dyn Discovery>,
-    /// Own certificate.
-    pub identity: Identity,
-    /// Series of this worker.
-    pub shard: Shard,
-    /// When to end.
-    pub life: Life,
-}
-
 /// The outbound path of one worker.
 pub struct Outbound {
     settings: Arc<Settings>,
@@ -64,8 +51,13 @@ pub struct Outbound {
 
 impl Outbound {
     /// A path without connections.
-    pub fn new(parts: Parts) -> Rc<Self> {
-        let Parts { settings, discovery, identity, shard, life } = parts;
+    pub fn new(
+        settings: Arc<Settings>,
+        discovery: Arc<dyn Discovery>,
+        identity: Identity,
+        life: Life,
+        shard: Shard,
+    ) -> Rc<Self> {
         let connector = Connector {
             identity,
             mark: settings.mark,
@@ -80,10 +72,13 @@ impl Outbound {
     }
 
     /// Serves a connection that redirection brought here, to its end.
-    pub async fn serve(self: Rc<Self>, client: TcpStream) {
-        match self.original_destination(&client) {
-            Ok(dst) => self.serve_to(client, dst).await,
-            Err(error) => self.refuse(&client, &error),
+    pub async fn serve(self: Rc<Self>, tcp: TcpStream, client: ClientAddr) {
+        match self.original_destination(&tcp) {
+            Ok(dst) => self.serve_to(tcp, dst).await,
+            Err(error) => {
+                tracing::debug!(%client, "no way to go");
+                self.refuse(&tcp, &error);
+            }
         }
     }
 
@@ -106,19 +101,15 @@ impl Outbound {
     }
 
     /// Where the client wanted to go. A connection to the proxy itself would be redirected back here for ever.
-    fn original_destination(&self, client: &TcpStream) -> Result<OrigDst, ProxyError> {
-        let unknown = |error: &dyn std::fmt::Display| ProxyError::NoOriginalDst { why: error.to_string() };
-        let local = sys::canonical(client.local_addr().map_err(|error| unknown(&error))?);
-        match sys::original_dst(client).map_err(|error| unknown(&error))? {
-            Some(dst) if self.is_own_listener(dst.0, local) => Err(ProxyError::Loop { addr: dst.0 }),
-            Some(dst) => Ok(dst),
-            None => Err(ProxyError::Loop { addr: local }),
+    fn original_destination(&self, tcp: &TcpStream) -> Result<OrigDst, ProxyError> {
+        let own = |error: std::io::Error| ProxyError::NoOriginalDst { why: error.to_string() };
+        let local = sys::canonical(tcp.local_addr().map_err(own)?);
+        let Some(dst) = accept::original_dst(tcp)? else { return Err(ProxyError::Loop { addr: local }) };
+        let mut listens = self.settings.outbound.listen.iter();
+        if listens.any(|&listen| accept::loops(dst, listen, |ip| ip == local.ip())) {
+            return Err(ProxyError::Loop { addr: dst.0 });
         }
-    }
-
-    fn is_own_listener(&self, dst: SocketAddr, local: SocketAddr) -> bool {
-        let listens_on = |port: u16| self.settings.outbound.listen.iter().any(|listen| listen.port() == port);
-        dst == local || (listens_on(dst.port()) && (dst.ip().is_loopback() || dst.ip() == local.ip()))
+        Ok(dst)
     }
 
     /// Ends a connection that the proxy will not serve: a reset, because nothing else can be said before a protocol is known.
@@ -159,6 +150,7 @@ fn accepting(settings: &settings::Http2Server) -> http2::Config {
         max_frame_size: settings.max_frame_size,
         max_send_buffer: settings.max_send_buffer,
         max_pending_accept_resets: settings.max_pending_accept_reset_streams,
+        await_settings: false,
         keep_alive: settings
             .keep_alive_interval
             .map(|interval| http2::KeepAlive { interval, timeout: settings.keep_alive_timeout }),

@@ -68,6 +68,7 @@ impl Shared {
         http2::Config {
             stream_window: self.http.stream_window,
             connection_window: self.http.connection_window,
+            await_settings: true,
             keep_alive: meshed.then_some(KEEP_ALIVE),
             ..http2::Config::default()
         }

@@ -44,15 +44,35 @@ impl Global {
 /// Every command.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Run manifests on this machine, with a sidecar beside each workload.
+    Up(commands::up::Args),
+    /// End the local mesh; nothing is left behind.
+    Down(commands::down::Args),
+    /// Show what runs in the local mesh.
+    Ps(commands::ps::Args),
+    /// Run a command inside a pod of the local mesh.
+    Exec(commands::exec::Args),
+    /// Print what workloads and sidecars wrote.
+    Logs(commands::logs::Args),
+    /// Replace the pods of a workload by new ones, without losing a request.
+    Restart(commands::restart::Args),
+    /// Change the number of replicas of a workload.
+    Scale(commands::scale::Args),
+    /// Run the control plane.
+    Control(commands::control::Args),
     /// Print the version.
     Version(commands::version::Args),
+    /// One of the processes of a local mesh.
+    #[command(hide = true)]
+    MeshProcess(commands::mesh_process::Args),
 }
 
 impl Command {
     /// What the command logs unless `SHEER_LOG` says otherwise.
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
-            Self::Version(_) => "warn",
+            Self::Control(_) => "info",
+            _ => "warn",
         }
     }
 }
@@ -60,8 +80,17 @@ impl Command {
 impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let Self { global: _, command } = self;
+        let Self { global, command } = self;
         match command {
+            Command::Up(args) => commands::up::run(&args, &global),
+            Command::Down(args) => commands::down::run(&args, &global),
+            Command::Ps(args) => commands::ps::run(&args, &global),
+            Command::Exec(args) => commands::exec::run(&args, &global),
+            Command::Logs(args) => commands::logs::run(&args, &global),
+            Command::Restart(args) => commands::restart::run(&args, &global),
+            Command::Scale(args) => commands::scale::run(&args, &global),
+            Command::Control(args) => commands::control::run(args),
+            Command::MeshProcess(args) => commands::mesh_process::run(&args),
             Command::Version(args) => commands::version::run(&args),
         }
     }

@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod mesh;
 mod outcome;
 mod output;
 mod progress;

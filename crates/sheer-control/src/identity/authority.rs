@@ -100,15 +100,7 @@ impl Authority {
         };
         let pem = files::read(&path)?.ok_or_else(missing)?;
         let anchors = certificates(&path, &pem)?;
-        for anchor in &anchors {
-            let (from, to) = validity(&path, anchor)?;
-            check_validity(
-                &path,
-                from,
-                to,
-                "remove the folder to have a new anchor made (every workload then needs a restart), or put a valid one there",
-            )?;
-        }
+        check_anchors(&path, &anchors)?;
         let anchors_pem = String::from_utf8_lossy(&pem).into_owned();
         let issuing = match load_issuer(folder, &anchors) {
             Ok(Some(issuing)) => issuing,
@@ -183,6 +175,20 @@ impl Authority {
             not_after,
         })
     }
+}
+
+/// One anchor that is valid is enough: while anchors are being replaced, the old one may run out.
+fn check_anchors(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), AuthorityError> {
+    let mut first_error = None;
+    for anchor in anchors {
+        let (from, to) = validity(path, anchor)?;
+        let what_to_do = "remove the folder to have a new anchor made (every workload then needs a restart), or put a valid one there";
+        match check_validity(path, from, to, what_to_do) {
+            Ok(()) => return Ok(()),
+            Err(error) => drop(first_error.get_or_insert(error)),
+        }
+    }
+    first_error.map_or(Ok(()), Err)
 }
 
 fn roots(anchors: &[CertificateDer<'static>]) -> RootCertStore {
@@ -275,7 +281,16 @@ fn make_issuer(
         why: "without it no issuer can be signed",
     };
     let anchor_key = read_key(&key_path, &files::read_private(&key_path)?.ok_or_else(missing)?)?;
-    let anchor = anchors.first().ok_or_else(missing)?;
+    let stray = || {
+        FileError::content(
+            &key_path,
+            "not the key of any certificate of anchors.pem: put the pair there that belongs together",
+        )
+    };
+    let anchor = anchors
+        .iter()
+        .find(|anchor| is_key_of(&anchor_key, anchor))
+        .ok_or_else(stray)?;
     let (_, anchor_end) = validity(&folder.join("anchors.pem"), anchor)?;
     let lifetime = ISSUER_LIFETIME.min(anchor_end.duration_since(files::now()).unwrap_or_default());
     let anchor = Issuer::from_ca_cert_der(anchor, anchor_key)?;
@@ -319,6 +334,10 @@ fn load_issuer(folder: &Path, anchors: &[CertificateDer<'static>]) -> Result<Opt
         not_after,
         "put a new issuer there (issuer.pem, issuer.key), signed by one of anchors.pem",
     )?;
+    if !is_key_of(&key, &certificate) {
+        let why = "issuer.key is not the key of issuer.pem: put the pair there that belongs together".to_owned();
+        return Err(AuthorityError::Mismatch { path, why });
+    }
     let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
     let issuing = Issuing {
         certificate,
@@ -350,15 +369,17 @@ fn check_chain(path: &Path, anchors: &[CertificateDer<'static>], issuing: &Issui
     verified.map(drop).map_err(|error| {
         use rustls::{CertificateError, Error};
         mismatch(match error {
-            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                "the issuer was not signed by any certificate of anchors.pem: put the pair there that belongs together".to_owned()
-            }
-            Error::InvalidCertificate(CertificateError::BadSignature) => {
-                "issuer.key is not the key of issuer.pem: put the pair there that belongs together".to_owned()
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                "the issuer was not signed by any certificate of anchors.pem: put the ones there that belong together".to_owned()
             }
             other => format!("what the issuer signs does not verify: {other}; it must be a certificate authority (CA:TRUE, keyCertSign)"),
         })
     })
+}
+
+fn is_key_of(key: &KeyPair, certificate: &CertificateDer<'_>) -> bool {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    parsed.is_ok_and(|(_, certificate)| certificate.public_key().raw == key.subject_public_key_info())
 }
 
 fn read_key(path: &Path, pem: &[u8]) -> Result<KeyPair, AuthorityError> {
@@ -406,8 +427,18 @@ fn check_validity(
             "is valid only in {} h (or this machine's clock is wrong)",
             ahead.as_secs() / 3600
         )),
-        (_, Ok(ago)) => wrong(format!("expired {} h ago", ago.as_secs() / 3600)),
+        (_, Ok(ago)) => wrong(format!("expired {} ago", rough(ago))),
         _ => Ok(()),
+    }
+}
+
+/// A time in the unit in which people think of it.
+fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -1,6 +1,11 @@
 //! Protocol level: the whole control plane on ephemeral ports, asked by the API's own clients.
 
-use std::{net::Ipv4Addr, time::Instant};
+mod identity;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
 use sheer_api::linkerd::{
     destination::{GetDestination, Update, destination_client::DestinationClient, update},
@@ -15,6 +20,12 @@ use crate::Ports;
 
 /// How long an edit may take to reach a proxy.
 const SOON: Duration = Duration::from_secs(1);
+
+const FREE: Ports = Ports {
+    identity: 0,
+    destination: 0,
+    policy: 0,
+};
 
 const SERVICE: &str = "\
 apiVersion: v1
@@ -50,20 +61,12 @@ impl Mesh {
         for name in ["manifests", "status/pods", "status/services"] {
             std::fs::create_dir_all(folder.path().join(name)).unwrap();
         }
-        Self::start_in(
-            folder,
-            Ports {
-                identity: 0,
-                destination: 0,
-                policy: 0,
-            },
-        )
-        .await
+        Self::start_in(folder, FREE, Ipv4Addr::LOCALHOST.into()).await
     }
 
-    async fn start_in(folder: tempfile::TempDir, ports: Ports) -> Self {
+    async fn start_in(folder: tempfile::TempDir, ports: Ports, listen: IpAddr) -> Self {
         let path = |name: &str| folder.path().join(name);
-        let mut options = ControlOptions::new(path("identity"), Ipv4Addr::LOCALHOST.into());
+        let mut options = ControlOptions::new(path("identity"), listen);
         options.ports = ports;
         options.manifests = vec![path("manifests")];
         options.status = Some(path("status"));
@@ -139,7 +142,7 @@ async fn next(stream: &mut Streaming<Update>) -> String {
         .unwrap()
         .unwrap();
     let address = |addr: &Option<sheer_api::linkerd::net::TcpAddress>| {
-        let addr = addr.clone().unwrap();
+        let addr = addr.unwrap();
         format!(
             "{}:{}",
             std::net::IpAddr::try_from(addr.ip.unwrap()).unwrap(),
@@ -206,10 +209,15 @@ async fn a_broken_file_is_reported_and_its_last_good_state_stays() {
     while next(&mut stream).await != "add 10.77.0.5:8080" {}
 
     mesh.write("manifests/ledger.yaml", &SERVICE.replace("port: 80", "port: eighty"));
-    let report = eventually(|| mesh.report(), |report| !report.findings.is_empty()).await;
-    let [finding] = &report.findings[..] else {
-        panic!("{report:?}")
+    let errors = |report: &ReportResponse| {
+        report
+            .findings
+            .iter()
+            .filter(|finding| finding.severity() == Severity::Error)
+            .count()
     };
+    let report = eventually(|| mesh.report(), |report| errors(report) == 1).await;
+    let finding = &report.findings[0];
     assert_eq!(
         (finding.severity(), finding.line, finding.field.as_str()),
         (Severity::Error, 6, "spec.ports[0].port")
@@ -221,7 +229,7 @@ async fn a_broken_file_is_reported_and_its_last_good_state_stays() {
     // Nothing was sent meanwhile: the next update is that of the corrected file.
     mesh.write("manifests/ledger.yaml", &SERVICE.replace("8080", "9090"));
     assert_eq!(next(&mut stream).await, "add 10.77.0.5:9090");
-    eventually(|| mesh.report(), |report| report.findings.is_empty()).await;
+    eventually(|| mesh.report(), |report| errors(report) == 0).await;
     mesh.stop().await;
 }
 
@@ -247,6 +255,7 @@ async fn a_restart_loses_nothing() {
             destination,
             policy,
         },
+        Ipv4Addr::LOCALHOST.into(),
     )
     .await;
     let mut stream = mesh.endpoints("ledger.bank.svc.cluster.local:80").await;

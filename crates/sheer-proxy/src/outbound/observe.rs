@@ -77,7 +77,7 @@ impl Observer {
             node,
             request: RefCell::new(Some(request)),
             admitted: RefCell::new(Some(Rc::clone(admitted))),
-            _slot: slot,
+            slot,
         })
     }
 }
@@ -109,7 +109,7 @@ pub(super) struct AtEndpoint {
     /// Until the response's head.
     admitted: RefCell<Option<Rc<Admitted>>>,
     /// The stream is open until the request is over.
-    _slot: Option<StreamSlot>,
+    slot: Option<StreamSlot>,
 }
 
 impl AtEndpoint {
@@ -128,6 +128,9 @@ impl AtEndpoint {
 impl Sink for AtEndpoint {
     fn response(&self, outcome: &Outcome) {
         self.admitted.take();
+        if let (Some(slot), End::Dropped) = (&self.slot, outcome.end) {
+            slot.answered();
+        }
         if is_failure(outcome) {
             self.finish(balance::Outcome::Failure);
         } else if let Some(request) = &mut *self.request.borrow_mut() {

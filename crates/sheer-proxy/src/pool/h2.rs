@@ -1,14 +1,15 @@
 //! The HTTP/2 connections to one endpoint: one as a rule, more while the peer's limit of streams is reached.
 //!
 //! ```text
-//!   Connecting ──handshake──► Up ──last connection ends or says GOAWAY──► Connecting
+//!   Connecting ──SETTINGS──► Up ──last connection ends or says GOAWAY──► Connecting
 //!       │  ▲
 //!  fails│  │wait is over, or somebody needs it now
 //!       ▼  │
 //!     Waiting
 //! ```
 //!
-//! A peer that exists keeps itself connected: whoever holds it wants to send to it. GOAWAY takes a connection out at once, in the same
+//! A connection counts once the peer's SETTINGS are there: whoever accepts TCP but does not speak HTTP/2 never does, and no stream is
+//! opened that the peer would have to refuse. A peer that exists keeps itself connected: whoever holds it wants to send to it. GOAWAY takes a connection out at once, in the same
 //! turn in which the frame was read; its streams finish on it while new requests go to a new one. A stream is reserved
 //! without waiting: where none is free the caller asks another endpoint, or queues.
 
@@ -24,7 +25,10 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use super::{
     Shared, backoff,
@@ -41,7 +45,10 @@ use crate::{
 
 /// Most connections to one endpoint: enough for a peer that allows the customary 100 streams, and no flood for one that allows 1.
 const MAX_CONNECTIONS: usize = 8;
-/// A connection that lived this long was a good one: the next attempt is made at once, as if there had been no failure before.
+/// A further connection that carried nothing for this long is closed.
+const SPARE_IDLE: Duration = Duration::from_secs(10);
+/// A connection that lived this long, or carried an answer, was a good one: the next attempt is made at once, as if there had
+/// been no failure before.
 const GOOD_LIFE: Duration = Duration::from_secs(1);
 
 /// One endpoint and its connections.
@@ -50,7 +57,7 @@ pub(super) struct H2Peer {
     endpoint: Arc<Endpoint>,
     shared: Rc<Shared>,
     metrics: TcpMetrics,
-    /// Connections that take new streams, the fullest first.
+    /// Connections that take new streams; the first that has room is used.
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Why there is none; the last failure while a new attempt is under way.
     down: RefCell<Option<ProxyError>>,
@@ -67,12 +74,35 @@ pub(super) struct H2Peer {
 struct Connection {
     send: RefCell<SendRequest<Bytes>>,
     streams: Cell<usize>,
+    /// Streams that the peer takes, as it said last.
+    limit: Cell<usize>,
+    /// Since spare connections were looked at.
+    used: Cell<bool>,
+    life: Rc<ConnectionLife>,
+}
+
+/// How a connection does, for who has to decide when to open the next.
+#[derive(Debug)]
+struct ConnectionLife {
     opened: Instant,
+    answered: Cell<bool>,
+}
+
+impl ConnectionLife {
+    fn was_good(&self) -> bool {
+        self.answered.get() || self.opened.elapsed() >= GOOD_LIFE
+    }
 }
 
 impl Connection {
     fn is_full(&self) -> bool {
-        self.streams.get() >= self.send.borrow().current_max_send_streams()
+        self.streams.get() >= self.limit.get()
+    }
+
+    /// Asks the codec what the peer takes now. Whether it takes more than before.
+    fn update_limit(&self) -> bool {
+        let limit = self.send.borrow().current_max_send_streams();
+        limit > self.limit.replace(limit)
     }
 
     /// Whether streams may still be opened; not after a GOAWAY or once the connection failed.
@@ -90,12 +120,19 @@ pub struct StreamSlot {
     peer: Weak<H2Peer>,
 }
 
+impl StreamSlot {
+    /// The peer answered on this stream.
+    pub fn answered(&self) {
+        self.connection.life.answered.set(true);
+    }
+}
+
 impl Drop for StreamSlot {
     fn drop(&mut self) {
         let was_full = self.connection.is_full();
         self.connection.streams.set(self.connection.streams.get() - 1);
-        if let Some(peer) = self.peer.upgrade() {
-            peer.stream_ended(&self.connection, was_full);
+        if let Some(peer) = self.peer.upgrade().filter(|_| was_full) {
+            peer.watchers.tell();
         }
     }
 }
@@ -171,6 +208,7 @@ impl H2Peer {
                 continue;
             }
             free.streams.set(free.streams.get() + 1);
+            free.used.set(true);
             let send = free.send.borrow().clone();
             self.widen();
             return Some((send, StreamSlot { connection: free, peer: Rc::downgrade(self) }));
@@ -186,39 +224,47 @@ impl H2Peer {
         }
         let peer = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            // A failure needs no attention: the connections that are there go on, and the next request tries again.
-            if let Err(error) = peer.open().await {
-                tracing::debug!(endpoint = %peer.endpoint.addr, %error, "no further connection");
-            }
+            let opened = peer.open().await;
             peer.widening.set(false);
+            match opened {
+                Ok(_) => close_spare(Rc::downgrade(&peer)).await,
+                // It needs no attention: the connections that are there go on, and the next request tries again.
+                Err(error) => tracing::debug!(endpoint = %peer.endpoint.addr, %error, "no further connection"),
+            }
         });
     }
 
     /// Opens a connection and has it driven.
-    async fn open(self: &Rc<Self>) -> Result<(), ProxyError> {
+    async fn open(self: &Rc<Self>) -> Result<Rc<ConnectionLife>, ProxyError> {
         let addr = self.endpoint.addr;
         let stream = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
         let io = stream.metered(self.metrics.open()).io();
-        let lost = |error: h2::Error| ProxyError::UpstreamClosed { addr, why: error.to_string(), unprocessed: true };
-        let (send, drive) = http2::connect(io, config).await.map_err(lost)?;
-        let connection =
-            Rc::new(Connection { send: RefCell::new(send), streams: Cell::new(0), opened: Instant::now() });
-        tokio::task::spawn_local(run(Rc::downgrade(self), Rc::downgrade(&connection), drive));
+        let lost = |why: String| ProxyError::UpstreamClosed { addr, why, unprocessed: true };
+        let (send, drive) = http2::connect(io, config).await.map_err(|error| lost(error.to_string()))?;
+        let life = Rc::new(ConnectionLife { opened: Instant::now(), answered: Cell::new(false) });
+        let connection = Rc::new(Connection {
+            send: RefCell::new(send),
+            streams: Cell::new(0),
+            limit: Cell::new(0),
+            used: Cell::new(true),
+            life: Rc::clone(&life),
+        });
+        let (settled, settings) = oneshot::channel();
+        let running = run(Rc::downgrade(self), Rc::downgrade(&connection), settled, drive);
+        tokio::task::spawn_local(running);
+        match tokio::time::timeout(self.shared.connector.timeout, settings).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(why))) => return Err(lost(why)),
+            Ok(Err(_)) => return Err(lost("connection closed".to_owned())),
+            Err(_) => return Err(lost(format!("no HTTP/2 SETTINGS within {:?}", self.shared.connector.timeout))),
+        }
         self.connections.borrow_mut().push(connection);
         self.down.replace(None);
         self.watchers.tell();
-        Ok(())
+        Ok(life)
     }
 
-    fn stream_ended(&self, connection: &Rc<Connection>, was_full: bool) {
-        let spare = connection.streams.get() == 0 && self.connections.borrow().len() > 1;
-        if spare {
-            self.connections.borrow_mut().retain(|other| !Rc::ptr_eq(other, connection));
-        } else if was_full {
-            self.watchers.tell();
-        }
-    }
 
     /// A connection takes no more streams.
     fn take_out(&self, connection: &Rc<Connection>, why: Option<ProxyError>) {
@@ -242,33 +288,63 @@ impl Drop for H2Peer {
     }
 }
 
-/// Drives a connection to its end, and takes it out of its peer as soon as it takes no more streams.
+/// Drives a connection to its end. Tells `settled` once the peer's SETTINGS are there, and the peer as soon as the connection takes
+/// more streams, or no more.
 async fn run(
     peer: Weak<H2Peer>,
     connection: Weak<Connection>,
+    settled: oneshot::Sender<Result<(), String>>,
     drive: impl Future<Output = Result<(), http2::ServeError>>,
 ) {
     let mut drive = pin!(drive);
-    let take_out = |why: Option<ProxyError>| {
-        if let (Some(peer), Some(connection)) = (peer.upgrade(), connection.upgrade()) {
-            peer.take_out(&connection, why);
-        }
-    };
+    let mut settled = Some(settled);
     let mut open = true;
     let ended = poll_fn(|cx| {
         let ended = drive.as_mut().poll(cx);
-        // What was read in this turn may have been a GOAWAY.
-        if open && ended.is_pending() && connection.upgrade().is_some_and(|connection| !connection.is_open()) {
-            open = false;
-            take_out(None);
+        if let (true, true, Some(connection)) = (open, ended.is_pending(), connection.upgrade()) {
+            // What was read in this turn may have been SETTINGS, or a GOAWAY.
+            let more = connection.update_limit();
+            match settled.take_if(|_| more) {
+                Some(settled) => drop(settled.send(Ok(()))),
+                None if more => peer.upgrade().into_iter().for_each(|peer| peer.watchers.tell()),
+                None => {}
+            }
+            if !connection.is_open() {
+                open = false;
+                peer.upgrade().into_iter().for_each(|peer| peer.take_out(&connection, None));
+            }
         }
         ended
     })
     .await;
-    let Some(addr) = peer.upgrade().map(|peer| peer.endpoint.addr) else { return };
     let why = ended.err().map_or_else(|| "connection closed".to_owned(), |error| error.to_string());
+    if let Some(settled) = settled {
+        // Nobody listens where the wait was over already.
+        drop(settled.send(Err(why)));
+        return;
+    }
+    let (Some(peer), Some(connection)) = (peer.upgrade(), connection.upgrade()) else { return };
+    let addr = peer.endpoint.addr;
     tracing::debug!(endpoint = %addr, %why, "connection ended");
-    take_out(Some(ProxyError::UpstreamClosed { addr, why, unprocessed: true }));
+    peer.take_out(&connection, Some(ProxyError::UpstreamClosed { addr, why, unprocessed: true }));
+}
+
+/// Closes a connection beyond the first that was not needed for a while; ends where there is none to close later. Streams are
+/// taken on the first connection that has room, so that the last ones fall idle.
+async fn close_spare(peer: Weak<H2Peer>) {
+    loop {
+        tokio::time::sleep(SPARE_IDLE).await;
+        let Some(peer) = peer.upgrade() else { return };
+        let mut connections = peer.connections.borrow_mut();
+        if connections.len() < 2 {
+            return;
+        }
+        let idle = |connection: &Rc<Connection>| connection.streams.get() == 0 && !connection.used.replace(false);
+        if connections.last().is_some_and(idle) {
+            connections.pop();
+            return;
+        }
+    }
 }
 
 /// Connects, waits until the peer has no connection, connects again; ends with the peer.
@@ -276,11 +352,10 @@ async fn keep_connected(peer: Weak<H2Peer>, wake: Rc<Notify>) {
     let mut failures = 0;
     loop {
         let Some(strong) = peer.upgrade() else { return };
-        let attempt = strong.open().await;
-        let opened = strong.connections.borrow().last().map(|connection| connection.opened);
-        if let Err(error) = attempt {
+        let opened = strong.open().await;
+        if let Err(error) = &opened {
             tracing::debug!(endpoint = %strong.endpoint.addr, %error, "cannot connect");
-            strong.down.replace(Some(error));
+            strong.down.replace(Some(error.clone()));
             strong.watchers.tell();
         }
         let backoff = strong.shared.backoff;
@@ -288,13 +363,11 @@ async fn keep_connected(peer: Weak<H2Peer>, wake: Rc<Notify>) {
         while peer.upgrade().is_some_and(|peer| peer.is_up()) {
             wake.notified().await;
         }
-        match opened {
-            Some(opened) if opened.elapsed() >= GOOD_LIFE => {
-                failures = 0;
-                continue;
-            }
-            _ => failures += 1,
+        if opened.is_ok_and(|life| life.was_good()) {
+            failures = 0;
+            continue;
         }
+        failures += 1;
         let wait = backoff::wait_after(failures, &backoff, &mut rand::rng());
         // Woken early by `hurry`, or because nobody needs the peer any more.
         let _ = tokio::time::timeout(wait, wake.notified()).await;

@@ -22,7 +22,7 @@ use sheer_proxy::{
     identity,
     life::LifeControl,
     metrics::Registry,
-    outbound::{Outbound, Parts},
+    outbound::Outbound,
     settings::{self, Settings},
 };
 use tokio::{
@@ -147,13 +147,8 @@ impl Proxy {
         discovery.target(SERVICE.parse().unwrap(), Lookup::Known(Arc::new(service())));
         let registry = Registry::new(Duration::from_secs(600));
         let life = LifeControl::default();
-        let outbound = Outbound::new(Parts {
-            settings: Arc::new(settings()),
-            discovery: Arc::clone(&discovery) as _,
-            identity,
-            shard: registry.shard(),
-            life: life.life(),
-        });
+        let path = Arc::clone(&discovery) as _;
+        let outbound = Outbound::new(Arc::new(settings()), path, identity, life.life(), registry.shard());
         Self { discovery, registry, outbound, _life: life }
     }
 
