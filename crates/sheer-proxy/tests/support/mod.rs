@@ -1,6 +1,6 @@
 //! A forwarder made of the proxy's own parts, between an HTTP/2 client and an HTTP/2 server of the test.
 
-use std::{cell::RefCell, collections::VecDeque, future::Future, pin::Pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, future::Future, pin::Pin, rc::Rc};
 
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest, server::SendResponse};
@@ -11,24 +11,7 @@ use sheer_proxy::{
     headers, http2,
     life::LifeControl,
 };
-use tokio::{
-    io::DuplexStream,
-    sync::mpsc,
-    task::{JoinHandle, LocalSet},
-};
-
-/// Runs a test on a worker like the proxy's, and not for ever.
-pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(20), test)
-            .await
-            .expect("the test hangs");
-    });
-}
+use tokio::{io::DuplexStream, sync::mpsc, task::JoinHandle};
 
 type Handler = Rc<dyn Fn(HttpRequest<RecvStream>, SendResponse<Bytes>) -> Pin<Box<dyn Future<Output = ()>>>>;
 
