@@ -40,7 +40,11 @@ struct Plan {
 impl Plan {
     fn new(endpoint: &Endpoint, speak: Speak) -> Self {
         let Some(identity) = endpoint.identity.clone() else {
-            return Self { addr: endpoint.addr, tls: None, header: None };
+            return Self {
+                addr: endpoint.addr,
+                tls: None,
+                header: None,
+            };
         };
         match transport_header(endpoint, speak) {
             Some((port, header)) => Self {
@@ -54,7 +58,11 @@ impl Plan {
                     Speak::Http1 => MeshAlpn::Http1,
                     Speak::Opaque => MeshAlpn::None,
                 };
-                Self { addr: endpoint.addr, tls: Some((identity, alpn)), header: None }
+                Self {
+                    addr: endpoint.addr,
+                    tls: Some((identity, alpn)),
+                    header: None,
+                }
             }
         }
     }
@@ -100,21 +108,34 @@ impl Connector {
     pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Stream, ProxyError> {
         let plan = Plan::new(endpoint, speak);
         let addr = plan.addr;
-        let timed_out = |_| ProxyError::Connect { addr, cause: ConnectCause::TimedOut(self.timeout) };
+        let timed_out = |_| ProxyError::Connect {
+            addr,
+            cause: ConnectCause::TimedOut(self.timeout),
+        };
         // Boxed: the state of a handshake is large, and every request that may have to connect would carry it.
-        tokio::time::timeout(self.timeout, Box::pin(self.carry_out(plan))).await.map_err(timed_out)?
+        tokio::time::timeout(self.timeout, Box::pin(self.carry_out(plan)))
+            .await
+            .map_err(timed_out)?
     }
 
     async fn carry_out(&self, plan: Plan) -> Result<Stream, ProxyError> {
         let addr = plan.addr;
-        let failed = |error: &io::Error| ProxyError::Connect { addr, cause: ConnectCause::of(error) };
+        let failed = |error: &io::Error| ProxyError::Connect {
+            addr,
+            cause: ConnectCause::of(error),
+        };
         let tcp = sys::connect(addr, self.mark).await.map_err(|error| failed(&error))?;
         sys::set_up(&tcp, liveness(self.tcp)).map_err(|error| failed(&error))?;
-        let Some((peer, alpn)) = plan.tls else { return Ok(Stream::Tcp(tcp)) };
+        let Some((peer, alpn)) = plan.tls else {
+            return Ok(Stream::Tcp(tcp));
+        };
         let credentials = self.identity.current().ok_or(ProxyError::IdentityNotReady)?;
         let mut stream = tls::connect(tcp, addr, &credentials, &peer, alpn).await?;
         if let Some(header) = plan.header {
-            stream.write_all(&header.encode()).await.map_err(|error| failed(&error))?;
+            stream
+                .write_all(&header.encode())
+                .await
+                .map_err(|error| failed(&error))?;
             stream.flush().await.map_err(|error| failed(&error))?;
         }
         Ok(stream)
@@ -123,7 +144,10 @@ impl Connector {
 
 /// The options of a connection, as the system calls take them.
 pub(crate) fn liveness(options: TcpOptions) -> sys::Liveness {
-    sys::Liveness { keepalive: options.keepalive, user_timeout: options.user_timeout }
+    sys::Liveness {
+        keepalive: options.keepalive,
+        user_timeout: options.user_timeout,
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +156,10 @@ mod tests {
     use crate::discovery::Labels;
 
     fn endpoint(meshed: bool, hint: Hint, transport_port: Option<u16>) -> Endpoint {
-        let identity = PeerIdentity { id: "a.b".into(), server_name: "a.b".try_into().expect("a DNS name") };
+        let identity = PeerIdentity {
+            id: "a.b".into(),
+            server_name: "a.b".try_into().expect("a DNS name"),
+        };
         Endpoint {
             addr: "10.1.0.7:8080".parse().expect("an address"),
             weight: 1.0,
@@ -152,7 +179,14 @@ mod tests {
     fn an_unmeshed_endpoint_gets_plaintext_whatever_is_spoken() {
         for speak in [Speak::Http2, Speak::Http1, Speak::Opaque] {
             let endpoint = endpoint(false, Hint::Opaque, Some(4143));
-            assert_eq!(Plan::new(&endpoint, speak), Plan { addr: endpoint.addr, tls: None, header: None });
+            assert_eq!(
+                Plan::new(&endpoint, speak),
+                Plan {
+                    addr: endpoint.addr,
+                    tls: None,
+                    header: None
+                }
+            );
         }
     }
 
@@ -160,7 +194,10 @@ mod tests {
     fn a_meshed_endpoint_gets_http_at_its_own_port() {
         let endpoint = endpoint(true, Hint::H2, Some(4143));
         let plan = Plan::new(&endpoint, Speak::Http2);
-        assert_eq!((plan.addr, alpn(&plan), plan.header.clone()), (endpoint.addr, Some(MeshAlpn::H2), None));
+        assert_eq!(
+            (plan.addr, alpn(&plan), plan.header.clone()),
+            (endpoint.addr, Some(MeshAlpn::H2), None)
+        );
         assert_eq!(alpn(&Plan::new(&endpoint, Speak::Http1)), Some(MeshAlpn::Http1));
     }
 
@@ -169,16 +206,33 @@ mod tests {
         let plan = Plan::new(&endpoint(true, Hint::Unknown, Some(4143)), Speak::Opaque);
         assert_eq!(plan.addr.to_string(), "10.1.0.7:4143");
         assert_eq!(alpn(&plan), Some(MeshAlpn::TransportHeader));
-        assert_eq!(plan.header, Some(TransportHeader { port: 8080, name: None, protocol: None }));
+        assert_eq!(
+            plan.header,
+            Some(TransportHeader {
+                port: 8080,
+                name: None,
+                protocol: None
+            })
+        );
 
         let without = Plan::new(&endpoint(true, Hint::Unknown, None), Speak::Opaque);
-        assert_eq!((without.addr.port(), alpn(&without), without.header), (8080, Some(MeshAlpn::None), None));
+        assert_eq!(
+            (without.addr.port(), alpn(&without), without.header),
+            (8080, Some(MeshAlpn::None), None)
+        );
     }
 
     #[test]
     fn http_to_an_opaque_port_is_relayed_by_the_peer() {
         let plan = Plan::new(&endpoint(true, Hint::Opaque, Some(4143)), Speak::Http1);
-        assert_eq!(plan.header, Some(TransportHeader { port: 8080, name: None, protocol: None }));
+        assert_eq!(
+            plan.header,
+            Some(TransportHeader {
+                port: 8080,
+                name: None,
+                protocol: None
+            })
+        );
     }
 
     #[test]

@@ -68,7 +68,13 @@ impl Outbound {
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
         let targets = Targets::new(discovery, pool, shard, &settings.outbound);
         let http2 = accepting(&settings.outbound.http2);
-        Rc::new(Self { settings, life, observer, targets, http2 })
+        Rc::new(Self {
+            settings,
+            life,
+            observer,
+            targets,
+            http2,
+        })
     }
 
     /// Serves a connection that redirection brought here, to its end.
@@ -95,7 +101,9 @@ impl Outbound {
         match detect::protocol(&self, client, &target).await {
             Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
             Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,
-            Ok(Detected::Opaque(client, server)) => Box::pin(opaque::serve(&self, client, server, &target, accepted)).await,
+            Ok(Detected::Opaque(client, server)) => {
+                Box::pin(opaque::serve(&self, client, server, &target, accepted)).await
+            }
             Err(error) => tracing::debug!(%dst, %error, "the client is gone before it said anything"),
         }
     }
@@ -104,7 +112,9 @@ impl Outbound {
     fn original_destination(&self, tcp: &TcpStream) -> Result<OrigDst, ProxyError> {
         let own = |error: std::io::Error| ProxyError::NoOriginalDst { why: error.to_string() };
         let local = sys::canonical(tcp.local_addr().map_err(own)?);
-        let Some(dst) = accept::original_dst(tcp)? else { return Err(ProxyError::Loop { addr: local }) };
+        let Some(dst) = accept::original_dst(tcp)? else {
+            return Err(ProxyError::Loop { addr: local });
+        };
         let mut listens = self.settings.outbound.listen.iter();
         if listens.any(|&listen| accept::loops(dst, listen, |ip| ip == local.ip())) {
             return Err(ProxyError::Loop { addr: dst.0 });
@@ -151,8 +161,9 @@ fn accepting(settings: &settings::Http2Server) -> http2::Config {
         max_send_buffer: settings.max_send_buffer,
         max_pending_accept_resets: settings.max_pending_accept_reset_streams,
         await_settings: false,
-        keep_alive: settings
-            .keep_alive_interval
-            .map(|interval| http2::KeepAlive { interval, timeout: settings.keep_alive_timeout }),
+        keep_alive: settings.keep_alive_interval.map(|interval| http2::KeepAlive {
+            interval,
+            timeout: settings.keep_alive_timeout,
+        }),
     }
 }

@@ -24,13 +24,13 @@ use std::{
 use ahash::AHashMap;
 use http::uri::Authority;
 
-pub use self::{
-    h2::StreamSlot,
-    service::{Carrier, Lease, Member, Queue, Service, ServiceOptions, TcpLease},
-};
 use self::{
     h2::H2Peer,
     on_demand::{Keep, OnDemand},
+};
+pub use self::{
+    h2::StreamSlot,
+    service::{Carrier, Lease, Member, Queue, Service, ServiceOptions, TcpLease},
 };
 use crate::{
     connect::Connector,
@@ -41,8 +41,10 @@ use crate::{
 };
 
 /// PING towards peers of the mesh, and only those: applications may count PINGs as abuse (gRPC's `too_many_pings`).
-const KEEP_ALIVE: http2::KeepAlive =
-    http2::KeepAlive { interval: Duration::from_secs(10), timeout: Duration::from_secs(5) };
+const KEEP_ALIVE: http2::KeepAlive = http2::KeepAlive {
+    interval: Duration::from_secs(10),
+    timeout: Duration::from_secs(5),
+};
 
 /// The connections of one worker.
 #[derive(Debug)]
@@ -107,7 +109,10 @@ impl Pool {
             max_idle: settings.max_idle_connections,
             http1_idle_timeout: settings.http1_idle_timeout,
         });
-        Rc::new(Self { shared, peers: RefCell::default() })
+        Rc::new(Self {
+            shared,
+            peers: RefCell::default(),
+        })
     }
 
     /// The HTTP/2 peer of an endpoint, shared by all who need it.

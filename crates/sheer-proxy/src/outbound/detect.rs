@@ -38,7 +38,10 @@ pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target:
         }
         ProtocolPlan::Detect { timeout } => timeout.min(outbound.settings.outbound.detect_timeout),
     };
-    let wait = Wait { silent: outbound.settings.http.detect_wait.min(timeout), partial: timeout };
+    let wait = Wait {
+        silent: outbound.settings.http.detect_wait.min(timeout),
+        partial: timeout,
+    };
     let detected = first_bytes(client, target, wait).await;
     outbound.observer.detected(match &detected {
         Ok(Detected::Http1(_)) => DetectResult::Http1,
@@ -50,14 +53,13 @@ pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target:
     detected
 }
 
-async fn first_bytes(
-    mut client: TcpStream,
-    target: &Rc<Target>,
-    wait: Wait,
-) -> io::Result<Detected> {
+async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> io::Result<Detected> {
     let mut buf = BytesMut::new();
     let mut server = None;
-    if matches!(detect::tls(&mut client, &mut buf, wait).await?, Tls::Silent | Tls::Closed) {
+    if matches!(
+        detect::tls(&mut client, &mut buf, wait).await?,
+        Tls::Silent | Tls::Closed
+    ) {
         let Ok(mut opened) = opaque::connect(target).await else {
             // Who has nothing to say and nobody to talk to is told so by `opaque::serve`, which tries again.
             return Ok(Detected::Opaque(rewind(client, buf), None));

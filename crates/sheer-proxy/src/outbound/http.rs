@@ -79,11 +79,21 @@ impl HttpConnection {
                 Err(error) => return Err((responder, error)),
             };
             let cx = self.context(lease.request.node().endpoint.addr);
-            let Lease { upstream, slot, request: in_flight } = lease;
+            let Lease {
+                upstream,
+                slot,
+                request: in_flight,
+            } = lease;
             let endpoint = self.outbound.observer.endpoint(in_flight, slot, admitted);
             observation.redirect(Rc::clone(&endpoint) as _);
-            let Err(failed) = exchange(request, upstream, responder, &cx, observation).await else { return Ok(()) };
-            let Failed { request: again, responder: back, error } = *failed;
+            let Err(failed) = exchange(request, upstream, responder, &cx, observation).await else {
+                return Ok(());
+            };
+            let Failed {
+                request: again,
+                responder: back,
+                error,
+            } = *failed;
             endpoint.lost(&error);
             match again {
                 Some(again) if attempt < MAX_ATTEMPTS => (request, responder) = (again, back),
@@ -95,9 +105,13 @@ impl HttpConnection {
 
     async fn lease(&self, head: &Head) -> Result<Lease, ProxyError> {
         let service = self.route(head)?;
-        let leaves_http = matches!(head.origin, Origin::Http1 { .. })
-            && (head.upgrade.is_some() || head.method == Method::CONNECT);
-        let leased = if leaves_http { service.tunnel().await } else { service.upstream().await };
+        let leaves_http =
+            matches!(head.origin, Origin::Http1 { .. }) && (head.upgrade.is_some() || head.method == Method::CONNECT);
+        let leased = if leaves_http {
+            service.tunnel().await
+        } else {
+            service.upstream().await
+        };
         if matches!(leased, Err(ProxyError::FailFast { .. })) {
             self.note_unreachable();
         }
@@ -150,7 +164,10 @@ impl http2::Service for HttpConnection {
         let admitted = headers::check_limit(&request.head, &self.context(self.target.dst().0))
             .and_then(|()| self.outbound.observer.admit());
         let ended = match admitted {
-            Ok(admitted) => self.dispatch(request, responder, &Rc::new(admitted), &observation).await,
+            Ok(admitted) => {
+                self.dispatch(request, responder, &Rc::new(admitted), &observation)
+                    .await
+            }
             Err(error) => Err((responder, error)),
         };
         if let Err((responder, error)) = ended {

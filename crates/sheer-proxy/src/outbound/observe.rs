@@ -34,7 +34,10 @@ impl Observer {
         Self {
             shard: shard.clone(),
             detect: DetectMetrics::new(shard, Direction::Outbound, &LabelSet::default()),
-            waiting: Rc::new(Waiting { count: Cell::new(0), limit: max_in_flight }),
+            waiting: Rc::new(Waiting {
+                count: Cell::new(0),
+                limit: max_in_flight,
+            }),
         }
     }
 
@@ -45,14 +48,18 @@ impl Observer {
 
     /// A connection that was not served.
     pub(super) fn refused(&self, error: &ProxyError) {
-        self.shard.tcp_error(Direction::Outbound, error.verdict(), error.reason());
+        self.shard
+            .tcp_error(Direction::Outbound, error.verdict(), error.reason());
     }
 
     /// Admits a request, unless too many wait for their response.
     pub(super) fn admit(&self) -> Result<Admitted, ProxyError> {
         let waiting = &self.waiting;
         if waiting.count.get() >= waiting.limit {
-            return Err(ProxyError::TooMany { what: "requests", limit: waiting.limit });
+            return Err(ProxyError::TooMany {
+                what: "requests",
+                limit: waiting.limit,
+            });
         }
         waiting.count.set(waiting.count.get() + 1);
         Ok(Admitted(Rc::clone(waiting)))

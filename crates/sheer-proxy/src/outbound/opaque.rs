@@ -34,7 +34,11 @@ pub(super) async fn connect(target: &Rc<Target>) -> Result<Server, ProxyError> {
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let (stream, metrics) = stream.unmetered();
-    Ok(Server { stream, prefix: Bytes::new(), metrics })
+    Ok(Server {
+        stream,
+        prefix: Bytes::new(),
+        metrics,
+    })
 }
 
 /// Relays a connection to its end. `accepted` counts the client side.
@@ -49,17 +53,26 @@ pub(super) async fn serve(
         Some(server) => Ok(server),
         None => connect(target).await,
     };
-    let Server { stream, prefix, metrics } = match opened {
+    let Server {
+        stream,
+        prefix,
+        metrics,
+    } = match opened {
         Ok(server) => server,
         Err(error) => return outbound.refuse(client.io().tcp(), &error),
     };
     let counters = Counters::default();
-    let mut counted = Counted { counters: &counters, client: accepted, server: metrics, seen: (0, 0) };
+    let mut counted = Counted {
+        counters: &counters,
+        client: accepted,
+        server: metrics,
+        seen: (0, 0),
+    };
     let relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
     tokio::select! {
         biased; // the end is worth more than another count
         outcome = relay => tracing::debug!(dst = %target.dst(), ?outcome, "relay ended"),
-        () = counted.from_time_to_time() => {}
+        () = counted.count_regularly() => {}
     }
 }
 
@@ -73,7 +86,7 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    async fn from_time_to_time(&mut self) {
+    async fn count_regularly(&mut self) {
         loop {
             tokio::time::sleep(COUNT_INTERVAL).await;
             self.count();

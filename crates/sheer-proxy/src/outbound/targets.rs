@@ -22,7 +22,10 @@ use crate::{
 };
 
 /// Estimates for a single endpoint, where they decide nothing.
-const EWMA: Ewma = Ewma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
+const EWMA: Ewma = Ewma {
+    default_rtt: Duration::from_millis(30),
+    decay: Duration::from_secs(10),
+};
 
 /// The destinations of one worker.
 pub(super) struct Targets {
@@ -68,8 +71,16 @@ impl Targets {
         shard: Shard,
         settings: &settings::Outbound,
     ) -> Rc<Self> {
-        let context = Rc::new(Context { discovery, pool, shard, settings: settings.clone() });
-        let targets = Rc::new(Self { context, targets: RefCell::default() });
+        let context = Rc::new(Context {
+            discovery,
+            pool,
+            shard,
+            settings: settings.clone(),
+        });
+        let targets = Rc::new(Self {
+            context,
+            targets: RefCell::default(),
+        });
         let (weak, idle) = (Rc::downgrade(&targets), settings.discovery_idle);
         tokio::task::spawn_local(async move {
             loop {
@@ -133,7 +144,9 @@ impl Target {
     /// Counts a connection that the workload opened, until dropped.
     pub(super) fn accepted(&self) -> TcpOpen {
         let context = &self.context;
-        self.accepted.get_or_init(|| TcpMetrics::new(&context.shard, &accepted_labels(self.dst))).open()
+        self.accepted
+            .get_or_init(|| TcpMetrics::new(&context.shard, &accepted_labels(self.dst)))
+            .open()
     }
 
     /// What is known now.
@@ -154,7 +167,9 @@ impl Target {
                 let lookup = lookup.clone();
                 self.update(&lookup);
             }
-            Ok(Err(_)) | Err(_) => tracing::info!(dst = %self.dst, "no answer of the control plane yet: forwarded as it is"),
+            Ok(Err(_)) | Err(_) => {
+                tracing::info!(dst = %self.dst, "no answer of the control plane yet: forwarded as it is")
+            }
         }
     }
 
@@ -237,7 +252,12 @@ impl Resolution {
     }
 
     fn service(&self, carrier: Carrier) -> Result<Rc<Service>, ProxyError> {
-        let Context { discovery, pool, shard, settings } = &*self.context;
+        let Context {
+            discovery,
+            pool,
+            shard,
+            settings,
+        } = &*self.context;
         let options = |ewma, queue, backend: Option<&ObjectRef>| ServiceOptions {
             name: Arc::clone(&self.target.name),
             carrier,
@@ -248,18 +268,40 @@ impl Resolution {
             metrics: self.balancer_metrics(carrier, backend),
         };
         let queue = match carrier {
-            Carrier::Connections => Queue { capacity: settings.tcp_queue, failfast: settings.tcp_failfast },
-            _ => Queue { capacity: settings.http_queue, failfast: settings.http_failfast },
+            Carrier::Connections => Queue {
+                capacity: settings.tcp_queue,
+                failfast: settings.tcp_failfast,
+            },
+            _ => Queue {
+                capacity: settings.http_queue,
+                failfast: settings.http_failfast,
+            },
         };
         Ok(Rc::new(match &self.target.backend {
             Backend::Forward(endpoint) => Service::fixed(options(EWMA, queue, None), pool, endpoint),
-            Backend::Balance { path, backend, default_rtt, decay, queue_capacity, failfast_timeout } => {
-                let queue = Queue { capacity: *queue_capacity, failfast: *failfast_timeout };
-                let ewma = Ewma { default_rtt: *default_rtt, decay: *decay };
+            Backend::Balance {
+                path,
+                backend,
+                default_rtt,
+                decay,
+                queue_capacity,
+                failfast_timeout,
+            } => {
+                let queue = Queue {
+                    capacity: *queue_capacity,
+                    failfast: *failfast_timeout,
+                };
+                let ewma = Ewma {
+                    default_rtt: *default_rtt,
+                    decay: *decay,
+                };
                 Service::balanced(options(ewma, queue, Some(backend)), pool, discovery.endpoints(path))
             }
             Backend::None { why } => {
-                return Err(ProxyError::NoBackend { service: self.target.name.to_string(), why: Arc::clone(why) });
+                return Err(ProxyError::NoBackend {
+                    service: self.target.name.to_string(),
+                    why: Arc::clone(why),
+                });
             }
         }))
     }
@@ -313,7 +355,11 @@ fn as_it_is(dst: OrigDst, timeout: Duration) -> OutboundTarget {
     };
     OutboundTarget {
         name: dst.to_string().into(),
-        parent: ObjectRef { kind: "default".to_owned(), name: "unknown".to_owned(), ..ObjectRef::default() },
+        parent: ObjectRef {
+            kind: "default".to_owned(),
+            name: "unknown".to_owned(),
+            ..ObjectRef::default()
+        },
         protocol: ProtocolPlan::Detect { timeout },
         backend: Backend::Forward(Arc::new(endpoint)),
     }

@@ -196,13 +196,21 @@ impl H2Peer {
         let stream = self.shared.connector.connect(&self.endpoint, Speak::Http1).await?;
         let io = stream.metered(self.metrics.open()).io();
         let connection = Http1Connection::new(io, self.shared.http.header_list_limit);
-        Ok(Upstream::H1(Http1Upstream { connection, give_back: None }))
+        Ok(Upstream::H1(Http1Upstream {
+            connection,
+            give_back: None,
+        }))
     }
 
     /// Takes a stream.
     pub(super) fn reserve(self: &Rc<Self>) -> Option<(SendRequest<Bytes>, StreamSlot)> {
         loop {
-            let free = self.connections.borrow().iter().find(|connection| !connection.is_full()).cloned()?;
+            let free = self
+                .connections
+                .borrow()
+                .iter()
+                .find(|connection| !connection.is_full())
+                .cloned()?;
             if !free.is_open() {
                 self.take_out(&free, None);
                 continue;
@@ -211,7 +219,13 @@ impl H2Peer {
             free.used.set(true);
             let send = free.send.borrow().clone();
             self.widen();
-            return Some((send, StreamSlot { connection: free, peer: Rc::downgrade(self) }));
+            return Some((
+                send,
+                StreamSlot {
+                    connection: free,
+                    peer: Rc::downgrade(self),
+                },
+            ));
         }
     }
 
@@ -240,9 +254,18 @@ impl H2Peer {
         let stream = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
         let io = stream.metered(self.metrics.open()).io();
-        let lost = |why: String| ProxyError::UpstreamClosed { addr, why, unprocessed: true };
-        let (send, drive) = http2::connect(io, config).await.map_err(|error| lost(error.to_string()))?;
-        let life = Rc::new(ConnectionLife { opened: Instant::now(), answered: Cell::new(false) });
+        let lost = |why: String| ProxyError::UpstreamClosed {
+            addr,
+            why,
+            unprocessed: true,
+        };
+        let (send, drive) = http2::connect(io, config)
+            .await
+            .map_err(|error| lost(error.to_string()))?;
+        let life = Rc::new(ConnectionLife {
+            opened: Instant::now(),
+            answered: Cell::new(false),
+        });
         let connection = Rc::new(Connection {
             send: RefCell::new(send),
             streams: Cell::new(0),
@@ -257,14 +280,18 @@ impl H2Peer {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(why))) => return Err(lost(why)),
             Ok(Err(_)) => return Err(lost("connection closed".to_owned())),
-            Err(_) => return Err(lost(format!("no HTTP/2 SETTINGS within {:?}", self.shared.connector.timeout))),
+            Err(_) => {
+                return Err(lost(format!(
+                    "no HTTP/2 SETTINGS within {:?}",
+                    self.shared.connector.timeout
+                )));
+            }
         }
         self.connections.borrow_mut().push(connection);
         self.down.replace(None);
         self.watchers.tell();
         Ok(life)
     }
-
 
     /// A connection takes no more streams.
     fn take_out(&self, connection: &Rc<Connection>, why: Option<ProxyError>) {
@@ -311,22 +338,35 @@ async fn run(
             }
             if !connection.is_open() {
                 open = false;
-                peer.upgrade().into_iter().for_each(|peer| peer.take_out(&connection, None));
+                peer.upgrade()
+                    .into_iter()
+                    .for_each(|peer| peer.take_out(&connection, None));
             }
         }
         ended
     })
     .await;
-    let why = ended.err().map_or_else(|| "connection closed".to_owned(), |error| error.to_string());
+    let why = ended
+        .err()
+        .map_or_else(|| "connection closed".to_owned(), |error| error.to_string());
     if let Some(settled) = settled {
         // Nobody listens where the wait was over already.
         drop(settled.send(Err(why)));
         return;
     }
-    let (Some(peer), Some(connection)) = (peer.upgrade(), connection.upgrade()) else { return };
+    let (Some(peer), Some(connection)) = (peer.upgrade(), connection.upgrade()) else {
+        return;
+    };
     let addr = peer.endpoint.addr;
     tracing::debug!(endpoint = %addr, %why, "connection ended");
-    peer.take_out(&connection, Some(ProxyError::UpstreamClosed { addr, why, unprocessed: true }));
+    peer.take_out(
+        &connection,
+        Some(ProxyError::UpstreamClosed {
+            addr,
+            why,
+            unprocessed: true,
+        }),
+    );
 }
 
 /// Closes a connection beyond the first that was not needed for a while; ends where there is none to close later. Streams are

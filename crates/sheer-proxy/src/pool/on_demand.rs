@@ -130,9 +130,15 @@ impl OnDemand {
     pub(super) async fn http1(self: &Rc<Self>) -> Result<Upstream, ProxyError> {
         let connection = match self.idle_connection() {
             Some(connection) => connection,
-            None => Http1Connection::new(self.connect(Speak::Http1).await?.io(), self.shared.http.header_list_limit),
+            None => Http1Connection::new(
+                self.connect(Speak::Http1).await?.io(),
+                self.shared.http.header_list_limit,
+            ),
         };
-        Ok(Upstream::H1(Http1Upstream { connection, give_back: Some(Rc::clone(self) as Rc<dyn GiveBack>) }))
+        Ok(Upstream::H1(Http1Upstream {
+            connection,
+            give_back: Some(Rc::clone(self) as Rc<dyn GiveBack>),
+        }))
     }
 
     fn idle_connection(&self) -> Option<Http1Connection> {
@@ -186,7 +192,10 @@ impl GiveBack for OnDemand {
         if idle.len() >= self.shared.max_idle {
             return;
         }
-        idle.push(Idle { connection, since: Instant::now() });
+        idle.push(Idle {
+            connection,
+            since: Instant::now(),
+        });
         if idle.len() > 1 {
             return;
         }

@@ -131,14 +131,20 @@ impl Service {
                 inner.apply(&lookup);
             }
         });
-        Self { inner, follow: Some(follow.abort_handle()) }
+        Self {
+            inner,
+            follow: Some(follow.abort_handle()),
+        }
     }
 
     /// A service of one endpoint.
     pub fn fixed(options: ServiceOptions, pool: &Rc<Pool>, endpoint: &Arc<Endpoint>) -> Self {
         let inner = Inner::new(options, pool);
         let endpoints = vec![Arc::clone(endpoint)];
-        inner.apply(&Lookup::Known(Arc::new(EndpointSet { endpoints, exists: true })));
+        inner.apply(&Lookup::Known(Arc::new(EndpointSet {
+            endpoints,
+            exists: true,
+        })));
         Self { inner, follow: None }
     }
 
@@ -147,7 +153,11 @@ impl Service {
         self.inner
             .acquire(async |node| {
                 let request = node.begin(now());
-                Ok(node.value.upstream().await?.map(|(upstream, slot)| Lease { upstream, slot, request }))
+                Ok(node.value.upstream().await?.map(|(upstream, slot)| Lease {
+                    upstream,
+                    slot,
+                    request,
+                }))
             })
             .await
     }
@@ -158,7 +168,11 @@ impl Service {
             .acquire(async |node| {
                 let request = node.begin(now());
                 let upstream = node.value.tunnel().await?;
-                Ok(upstream.map(|upstream| Lease { upstream, slot: None, request }))
+                Ok(upstream.map(|upstream| Lease {
+                    upstream,
+                    slot: None,
+                    request,
+                }))
             })
             .await
     }
@@ -178,7 +192,14 @@ impl Service {
     pub async fn closed(&self) {
         loop {
             let changed = self.inner.changed.notified();
-            if self.inner.balancer.borrow().nodes().iter().any(|node| node.value.is_closed()) {
+            if self
+                .inner
+                .balancer
+                .borrow()
+                .nodes()
+                .iter()
+                .any(|node| node.value.is_closed())
+            {
                 return;
             }
             changed.await;
@@ -217,10 +238,20 @@ impl Inner {
             Lookup::Unknown => &nothing,
             Lookup::Known(set) => set,
         };
-        self.known.set(if set.exists { Known::Endpoints } else { Known::NoSuchService });
+        self.known.set(if set.exists {
+            Known::Endpoints
+        } else {
+            Known::NoSuchService
+        });
         let options = &self.options;
         let change = self.balancer.borrow_mut().update(set, now(), |endpoint| {
-            Member::new(endpoint, options.carrier, &self.pool, &options.shard, &(options.labels)(endpoint))
+            Member::new(
+                endpoint,
+                options.carrier,
+                &self.pool,
+                &options.shard,
+                &(options.labels)(endpoint),
+            )
         });
         if !change.added.is_empty() && self.unready_since.get().is_some() {
             // New ones need time to connect before anybody is told that none is ready.
@@ -246,7 +277,11 @@ impl Inner {
         self.options.metrics.ready.add(shown.0 - before.0);
         self.options.metrics.pending.add(shown.1 - before.1);
         let since = self.unready_since.get();
-        self.unready_since.set(if ready > 0 { None } else { since.or_else(|| Some(Instant::now())) });
+        self.unready_since.set(if ready > 0 {
+            None
+        } else {
+            since.or_else(|| Some(Instant::now()))
+        });
         self.changed.notify_waiters();
     }
 
@@ -283,7 +318,10 @@ impl Inner {
     fn queue(&self) -> Result<Turn<'_>, ProxyError> {
         let waiting = self.waiting.get();
         if waiting >= self.options.queue.capacity {
-            return Err(ProxyError::QueueFull { service: self.options.name.to_string(), waiting });
+            return Err(ProxyError::QueueFull {
+                service: self.options.name.to_string(),
+                waiting,
+            });
         }
         self.waiting.set(waiting + 1);
         Ok(Turn(&self.waiting))
@@ -294,7 +332,10 @@ impl Inner {
     async fn wait(&self, changed: Notified<'_>, began: Instant) -> Result<(), ProxyError> {
         if self.known.get() == Known::NoSuchService {
             let why = "the control plane says that it does not exist".into();
-            return Err(ProxyError::NoBackend { service: self.options.name.to_string(), why });
+            return Err(ProxyError::NoBackend {
+                service: self.options.name.to_string(),
+                why,
+            });
         }
         let deadline = self.unready_since.get().unwrap_or(began) + self.options.queue.failfast;
         if Instant::now() < deadline && tokio::time::timeout_at(deadline, changed).await.is_ok() {
@@ -328,7 +369,11 @@ impl Inner {
         if nodes.len() > REASONS_TOLD {
             why.push_str(&format!("; and {} more", nodes.len() - REASONS_TOLD));
         }
-        ProxyError::FailFast { service: self.options.name.to_string(), endpoints: nodes.len(), why }
+        ProxyError::FailFast {
+            service: self.options.name.to_string(),
+            endpoints: nodes.len(),
+            why,
+        }
     }
 }
 
@@ -351,7 +396,9 @@ impl Drop for Turn<'_> {
 
 /// An endpoint's connection came or went.
 fn refresh(service: &Weak<Inner>, node: &Weak<Node<Member>>) {
-    let (Some(service), Some(node)) = (service.upgrade(), node.upgrade()) else { return };
+    let (Some(service), Some(node)) = (service.upgrade(), node.upgrade()) else {
+        return;
+    };
     let mut balancer = service.balancer.borrow_mut();
     if node.value.is_up() {
         balancer.set_ready(&node);

@@ -21,7 +21,9 @@ impl Watchers {
     /// Tells everybody. A watcher may add others, and may drop the endpoint.
     pub(super) fn tell(&self) {
         let mut live = Vec::new();
-        self.0.borrow_mut().retain(|watcher| watcher.upgrade().map(|watcher| live.push(watcher)).is_some());
+        self.0
+            .borrow_mut()
+            .retain(|watcher| watcher.upgrade().map(|watcher| live.push(watcher)).is_some());
         for watcher in live {
             watcher();
         }

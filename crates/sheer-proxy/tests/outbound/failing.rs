@@ -39,15 +39,27 @@ fn who_waits_in_vain_is_told_which_service_and_why() {
             answer.header("l5d-proxy-error"),
             format!("service web.shop:80 has 1 endpoints and none is ready: {dead}: connection refused")
         );
-        assert_eq!((answer.header("sheer-verdict"), answer.header("sheer-reason")), ("capacity", "failfast"));
+        assert_eq!(
+            (answer.header("sheer-verdict"), answer.header("sheer-reason")),
+            ("capacity", "failfast")
+        );
 
         let began = Instant::now();
-        assert_eq!(client.call().await.expect("answered").header("sheer-reason"), "failfast");
-        assert!(began.elapsed() < Duration::from_millis(100), "the second is told at once");
+        assert_eq!(
+            client.call().await.expect("answered").header("sheer-reason"),
+            "failfast"
+        );
+        assert!(
+            began.elapsed() < Duration::from_millis(100),
+            "the second is told at once"
+        );
 
         let _back = Server::start_at("back", dead).await;
         eventually_answered_by(&client, "back").await;
-        assert!(!client.ended(), "a service stays what it is: its clients keep their connection");
+        assert!(
+            !client.ended(),
+            "a service stays what it is: its clients keep their connection"
+        );
     });
 }
 
@@ -82,7 +94,9 @@ fn requests_wait_for_endpoints_that_are_not_known_yet() {
 fn a_killed_endpoint_takes_only_what_it_was_serving() {
     run(async {
         let (proxy, servers) = (Proxy::start(), [Server::start("a").await, Server::start("b").await]);
-        servers.iter().for_each(|server| server.switches.delay.set(Duration::from_millis(5)));
+        servers
+            .iter()
+            .for_each(|server| server.switches.delay.set(Duration::from_millis(5)));
         proxy.discovery.endpoints(servers.iter().map(Server::endpoint));
         let client = proxy.h2().await;
         let mut lost = 0;
@@ -91,8 +105,14 @@ fn a_killed_endpoint_takes_only_what_it_was_serving() {
                 servers[0].kill();
             }
             let calls = futures::future::join_all((0..4).map(|_| client.call())).await;
-            let failed = calls.iter().filter(|call| !call.as_ref().is_ok_and(|answer| answer.status == 200)).count();
-            assert!(failed == 0 || (30..=31).contains(&round), "{failed} failed in round {round}: {calls:?}");
+            let failed = calls
+                .iter()
+                .filter(|call| !call.as_ref().is_ok_and(|answer| answer.status == 200))
+                .count();
+            assert!(
+                failed == 0 || (30..=31).contains(&round),
+                "{failed} failed in round {round}: {calls:?}"
+            );
             lost += failed;
         }
         assert!(lost <= 4, "{lost} lost, more than were under way");
@@ -112,7 +132,11 @@ fn goaway_loses_no_request() {
                 assert_eq!(answer.expect("answered").server(), "a");
             }
         }
-        assert!(server.switches.connections.get() > 5, "{} connections", server.switches.connections.get());
+        assert!(
+            server.switches.connections.get() > 5,
+            "{} connections",
+            server.switches.connections.get()
+        );
     });
 }
 
@@ -120,7 +144,9 @@ fn goaway_loses_no_request() {
 fn endpoints_that_come_and_go_lose_no_request() {
     run(async {
         let (proxy, servers) = (Proxy::start(), [Server::start("a").await, Server::start("b").await]);
-        servers.iter().for_each(|server| server.switches.delay.set(Duration::from_millis(3)));
+        servers
+            .iter()
+            .for_each(|server| server.switches.delay.set(Duration::from_millis(3)));
         proxy.discovery.endpoints([servers[0].endpoint()]);
         let client = proxy.h2().await;
         for round in 0..60 {
@@ -142,7 +168,9 @@ fn an_edit_of_the_target_loses_no_request_and_keeps_connections() {
         for round in 0..40 {
             let mut target = service();
             target.name = format!("web.shop:{round}").into();
-            proxy.discovery.target(crate::support::SERVICE.parse().unwrap(), Lookup::Known(target.into()));
+            proxy
+                .discovery
+                .target(crate::support::SERVICE.parse().unwrap(), Lookup::Known(target.into()));
             for answer in futures::future::join_all((0..5).map(|_| client.call())).await {
                 assert_eq!(answer.expect("answered").server(), "a");
             }
@@ -156,11 +184,19 @@ fn no_backend_is_said() {
     run(async {
         let proxy = Proxy::start();
         let why = "no route of web.shop matches".into();
-        let target = OutboundTarget { backend: Backend::None { why }, ..service() };
-        proxy.discovery.target(crate::support::SERVICE.parse().unwrap(), Lookup::Known(target.into()));
+        let target = OutboundTarget {
+            backend: Backend::None { why },
+            ..service()
+        };
+        proxy
+            .discovery
+            .target(crate::support::SERVICE.parse().unwrap(), Lookup::Known(target.into()));
         let answer = proxy.h2().await.call().await.expect("answered");
         assert_eq!(answer.status, StatusCode::NOT_FOUND);
-        assert_eq!(answer.header("l5d-proxy-error"), "web.shop:80 has no backend: no route of web.shop matches");
+        assert_eq!(
+            answer.header("l5d-proxy-error"),
+            "web.shop:80 has no backend: no route of web.shop matches"
+        );
     });
 }
 
@@ -168,7 +204,10 @@ fn no_backend_is_said() {
 fn a_client_of_an_address_that_is_gone_has_to_connect_anew() {
     run(async {
         let (proxy, server) = (Proxy::start(), Server::start("pod").await);
-        let target = OutboundTarget { backend: Backend::Forward(server.endpoint().into()), ..service() };
+        let target = OutboundTarget {
+            backend: Backend::Forward(server.endpoint().into()),
+            ..service()
+        };
         proxy.discovery.target(server.addr, Lookup::Known(target.into()));
         let client = proxy.h2_to(server.addr).await;
         assert_eq!(client.call().await.expect("answered").server(), "pod");

@@ -33,9 +33,14 @@ use tokio::{
 
 /// Runs a test on a worker like the proxy's, and not for ever.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
+        tokio::time::timeout(Duration::from_secs(60), test)
+            .await
+            .expect("the test hangs");
     });
 }
 
@@ -63,12 +68,20 @@ pub(crate) struct Play {
 
 impl Discovery for Play {
     fn outbound(&self, dst: OrigDst) -> watch::Receiver<Lookup<OutboundTarget>> {
-        self.targets.lock().unwrap().entry(dst).or_insert_with(|| watch::channel(Lookup::Unknown).0).subscribe()
+        self.targets
+            .lock()
+            .unwrap()
+            .entry(dst)
+            .or_insert_with(|| watch::channel(Lookup::Unknown).0)
+            .subscribe()
     }
 
     fn endpoints(&self, path: &str) -> watch::Receiver<Lookup<EndpointSet>> {
         let mut endpoints = self.endpoints.lock().unwrap();
-        endpoints.entry(path.to_owned()).or_insert_with(|| watch::channel(Lookup::Pending).0).subscribe()
+        endpoints
+            .entry(path.to_owned())
+            .or_insert_with(|| watch::channel(Lookup::Pending).0)
+            .subscribe()
     }
 
     fn inbound(&self, _port: u16) -> watch::Receiver<Lookup<InboundPolicy>> {
@@ -80,16 +93,24 @@ impl Play {
     /// What is said of an original destination from now on.
     pub(crate) fn target(&self, dst: SocketAddr, lookup: Lookup<OutboundTarget>) {
         let mut targets = self.targets.lock().unwrap();
-        targets.entry(OrigDst(dst)).or_insert_with(|| watch::channel(Lookup::Pending).0).send_replace(lookup);
+        targets
+            .entry(OrigDst(dst))
+            .or_insert_with(|| watch::channel(Lookup::Pending).0)
+            .send_replace(lookup);
     }
 
     /// The endpoints of the service from now on.
     pub(crate) fn endpoints(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
         let mut endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
         endpoints.sort_by_key(|endpoint| endpoint.addr);
-        let set = Lookup::Known(Arc::new(EndpointSet { endpoints, exists: true }));
+        let set = Lookup::Known(Arc::new(EndpointSet {
+            endpoints,
+            exists: true,
+        }));
         let mut all = self.endpoints.lock().unwrap();
-        all.entry(PATH.to_owned()).or_insert_with(|| watch::channel(Lookup::Pending).0).send_replace(set);
+        all.entry(PATH.to_owned())
+            .or_insert_with(|| watch::channel(Lookup::Pending).0)
+            .send_replace(set);
     }
 }
 
@@ -98,7 +119,9 @@ pub(crate) fn service() -> OutboundTarget {
     OutboundTarget {
         name: "web.shop:80".into(),
         parent: object("Service", "web"),
-        protocol: ProtocolPlan::Detect { timeout: Duration::from_secs(10) },
+        protocol: ProtocolPlan::Detect {
+            timeout: Duration::from_secs(10),
+        },
         backend: Backend::Balance {
             path: PATH.into(),
             backend: object("Service", "web"),
@@ -111,7 +134,13 @@ pub(crate) fn service() -> OutboundTarget {
 }
 
 fn object(kind: &str, name: &str) -> ObjectRef {
-    ObjectRef { group: "core".into(), kind: kind.into(), namespace: "shop".into(), name: name.into(), ..ObjectRef::default() }
+    ObjectRef {
+        group: "core".into(),
+        kind: kind.into(),
+        namespace: "shop".into(),
+        name: name.into(),
+        ..ObjectRef::default()
+    }
 }
 
 /// An endpoint without a mesh.
@@ -149,7 +178,12 @@ impl Proxy {
         let life = LifeControl::default();
         let path = Arc::clone(&discovery) as _;
         let outbound = Outbound::new(Arc::new(settings()), path, identity, life.life(), registry.shard());
-        Self { discovery, registry, outbound, _life: life }
+        Self {
+            discovery,
+            registry,
+            outbound,
+            _life: life,
+        }
     }
 
     /// A connection of an application to `dst`.
@@ -186,7 +220,10 @@ fn settings() -> Settings {
         ("SHEER_PROXY_POLICY_SVC_ADDR", "localhost:8090"),
         ("SHEER_PROXY_POLICY_WORKLOAD", "{}"),
         ("SHEER_PROXY_IDENTITY_SVC_ADDR", "localhost:8080"),
-        ("SHEER_PROXY_IDENTITY_LOCAL_NAME", "client.shop.serviceaccount.identity.sheer.cluster.local"),
+        (
+            "SHEER_PROXY_IDENTITY_LOCAL_NAME",
+            "client.shop.serviceaccount.identity.sheer.cluster.local",
+        ),
         ("SHEER_PROXY_IDENTITY_DIR", "/nowhere"),
         ("SHEER_PROXY_IDENTITY_TOKEN_FILE", "/nowhere"),
         ("SHEER_PROXY_IDENTITY_TRUST_ANCHORS", &anchors.cert.pem()),
@@ -194,7 +231,10 @@ fn settings() -> Settings {
         ("SHEER_PROXY_OUTBOUND_TCP_FAILFAST_TIMEOUT", "300ms"),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    settings::read(environment).map_err(|mistakes| format!("{mistakes:?}")).unwrap().0
+    settings::read(environment)
+        .map_err(|mistakes| format!("{mistakes:?}"))
+        .unwrap()
+        .0
 }
 
 /// An HTTP/2 client.
@@ -236,7 +276,11 @@ impl Client {
         while let Some(chunk) = body.data().await {
             bytes.extend_from_slice(&chunk?);
         }
-        Ok(Answer { status: head.status, headers: head.headers, body: bytes })
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: bytes,
+        })
     }
 
     /// Whether the proxy ended the connection.
@@ -294,7 +338,11 @@ impl Server {
                 shared.alive.borrow_mut().push(connection.abort_handle());
             }
         });
-        Self { addr, switches, accept: RefCell::new(Some(accept.abort_handle())) }
+        Self {
+            addr,
+            switches,
+            accept: RefCell::new(Some(accept.abort_handle())),
+        }
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -313,7 +361,9 @@ async fn serve(tcp: TcpStream, switches: Rc<Switches>) {
     if let Some(max) = switches.max_streams.get() {
         builder.max_concurrent_streams(max);
     }
-    let Ok(mut connection) = builder.handshake::<_, Bytes>(tcp).await else { return };
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(tcp).await else {
+        return;
+    };
     let mut served = 0;
     while let Some(Ok((request, respond))) = connection.accept().await {
         served += 1;
@@ -337,7 +387,13 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     if !switches.delay.get().is_zero() {
         tokio::time::sleep(switches.delay.get()).await;
     }
-    let head = Response::builder().status(switches.status.get()).header("server", &switches.name).body(()).unwrap();
-    let Ok(mut stream) = respond.send_response(head, false) else { return };
+    let head = Response::builder()
+        .status(switches.status.get())
+        .header("server", &switches.name)
+        .body(())
+        .unwrap();
+    let Ok(mut stream) = respond.send_response(head, false) else {
+        return;
+    };
     let _ = stream.send_data(question.into(), true);
 }

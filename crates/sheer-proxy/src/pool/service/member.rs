@@ -67,7 +67,11 @@ impl Member {
             Carrier::AsHinted | Carrier::Connections => Link::Connections(pool.on_demand(endpoint, tcp, Keep::ForAll)),
             Carrier::OwnConnections => Link::Connections(pool.on_demand(endpoint, tcp, Keep::ForOne)),
         };
-        Self { link, metrics: HttpMetrics::new(shard, labels), watcher: OnceCell::new() }
+        Self {
+            link,
+            metrics: HttpMetrics::new(shard, labels),
+            watcher: OnceCell::new(),
+        }
     }
 
     /// From now on calls `watcher` when the endpoint becomes usable or unusable.
@@ -119,7 +123,10 @@ impl Member {
     pub(super) async fn upstream(&self) -> Result<Option<(Upstream, Option<StreamSlot>)>, ProxyError> {
         Ok(match &self.link {
             Link::Streams(peer) => peer.reserve().map(|(send, slot)| {
-                let upstream = Upstream::H2 { send, mesh: peer.is_meshed() };
+                let upstream = Upstream::H2 {
+                    send,
+                    mesh: peer.is_meshed(),
+                };
                 (upstream, Some(slot))
             }),
             Link::Connections(peer) => peer.http1().await.ok().map(|upstream| (upstream, None)),
@@ -138,7 +145,9 @@ impl Member {
     /// A connection of the caller's own; none where the endpoint does not take one, which it knows from now on.
     pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Stream>, ProxyError> {
         match &self.link {
-            Link::Streams(_) => Err(ProxyError::Internal { what: "streams were asked for a connection" }),
+            Link::Streams(_) => Err(ProxyError::Internal {
+                what: "streams were asked for a connection",
+            }),
             Link::Connections(peer) => Ok(peer.connect(speak).await.ok()),
         }
     }
