@@ -3,13 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[path = "support/run.rs"]
+mod run;
 #[path = "support/wire.rs"]
 mod wire;
 
 use bytes::Bytes;
+use run::run;
 use sheer_testkit::h2peer::{Block, Event, Frame, Message, Peer, chunk_headers, code, setting, split_headers};
 use tokio::{io::DuplexStream, sync::mpsc};
-use wire::{Knobs, Wire, run};
+use wire::{Knobs, Wire};
 
 /// A client and a server with one proxy between them, settings of both given.
 struct Edge {

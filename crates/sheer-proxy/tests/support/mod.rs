@@ -10,7 +10,6 @@ use http::Request as HttpRequest;
 use sheer_proxy::{exchange::Outcome, life::LifeControl};
 use tokio::{io::DuplexStream, sync::mpsc, task::JoinHandle};
 
-pub(crate) use wire::run;
 use wire::{Knobs, Wire};
 
 type Handler = Rc<dyn Fn(HttpRequest<RecvStream>, SendResponse<Bytes>) -> Pin<Box<dyn Future<Output = ()>>>>;

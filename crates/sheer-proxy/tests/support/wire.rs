@@ -1,6 +1,6 @@
 //! One proxy made of the product's own parts, with both its pipes in the test's hands.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -10,21 +10,7 @@ use sheer_proxy::{
     headers, http2,
     life::LifeControl,
 };
-use std::future::Future;
-use tokio::{io::DuplexStream, sync::mpsc, task::LocalSet};
-
-/// Runs a test on a worker like the proxy's, and not for ever.
-pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(20), test)
-            .await
-            .expect("the test hangs");
-    });
-}
+use tokio::{io::DuplexStream, sync::mpsc};
 
 /// What a test may change.
 pub(crate) struct Knobs {
