@@ -105,7 +105,7 @@ mod tests {
         let response = reply(&denied(), false);
         assert_eq!(response.status, StatusCode::FORBIDDEN);
         let fields: Vec<_> = response
-            .headers()
+            .headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
             .collect();
