@@ -44,7 +44,17 @@ impl Global {
 /// Every command.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Print the version.
+    /// Run the bank sample on a mesh on this machine, with a live table of its services
+    Demo(commands::demo::Args),
+    /// Look at the mesh point by point
+    Check(commands::check::Args),
+    /// Show the certificates that sidecars serve
+    Identity(commands::identity::Args),
+    /// Show where traffic for a service may go
+    Endpoints(commands::endpoints::Args),
+    /// Print a script that completes commands in a shell
+    Completion(commands::completion::Args),
+    /// Print the versions of this command, the control plane and the proxies
     Version(commands::version::Args),
 }
 
@@ -52,7 +62,12 @@ impl Command {
     /// What the command logs unless `SHEER_LOG` says otherwise.
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
-            Self::Version(_) => "warn",
+            Self::Demo(_)
+            | Self::Check(_)
+            | Self::Identity(_)
+            | Self::Endpoints(_)
+            | Self::Completion(_)
+            | Self::Version(_) => "warn",
         }
     }
 }
@@ -60,9 +75,14 @@ impl Command {
 impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let Self { global: _, command } = self;
+        let Self { global, command } = self;
         match command {
-            Command::Version(args) => commands::version::run(&args),
+            Command::Demo(args) => commands::demo::run(&args, &global),
+            Command::Check(args) => commands::check::run(&args, &global),
+            Command::Identity(args) => commands::identity::run(&args, &global),
+            Command::Endpoints(args) => commands::endpoints::run(&args, &global),
+            Command::Completion(args) => commands::completion::run(&args),
+            Command::Version(args) => commands::version::run(&args, &global),
         }
     }
 }
