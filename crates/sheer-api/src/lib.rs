@@ -11,8 +11,9 @@ pub use verdict::Verdict;
 pub mod v1 {
     #![expect(
         missing_docs,
-        unreachable_pub,
         clippy::all,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
         reason = "generated from proto/sheer/v1, where the comments are"
     )]
     tonic::include_proto!("sheer.v1");

@@ -124,6 +124,8 @@ pub enum ProxyError {
     BadRequest {
         /// What is wrong with it, in the words of the specification.
         why: String,
+        /// The answer: 400, or what the specification has for this very mistake.
+        status: StatusCode,
     },
     /// The server's response is malformed or ambiguous.
     #[error("malformed response from {addr}: {why}")]
@@ -447,10 +449,8 @@ impl ProxyError {
             Self::NoBackend { .. } => StatusCode::NOT_FOUND,
             Self::Loop { .. } => StatusCode::LOOP_DETECTED,
             Self::HeaderListTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::BadRequest { .. }
-            | Self::TlsAccept { .. }
-            | Self::ClientGone { .. }
-            | Self::TransportHeader { .. } => StatusCode::BAD_REQUEST,
+            Self::BadRequest { status, .. } => *status,
+            Self::TlsAccept { .. } | Self::ClientGone { .. } | Self::TransportHeader { .. } => StatusCode::BAD_REQUEST,
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::NoOriginalDst { .. } | Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }

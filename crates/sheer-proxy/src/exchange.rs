@@ -11,19 +11,31 @@
 
 mod body;
 mod gone;
+mod http1_reply;
+mod http1_upstream;
+mod loan;
 mod outcome;
 mod pump;
 mod relay;
+mod reply;
 mod request;
 mod respond;
 mod sink;
 mod synthesize;
+mod tunnel;
+mod upstream;
 
 pub use body::{Body, BodyIn};
+pub use http1_upstream::{GiveBack, Http1Connection, Http1Upstream};
 pub use outcome::{End, Observation, Outcome, Sink};
 pub use relay::exchange;
 pub use request::{Head, Origin, Request};
 pub use respond::Responder;
+
+pub(crate) use http1_reply::{Fate, Http1Reply};
+pub(crate) use http1_upstream::limits as http1_limits;
+pub(crate) use loan::{Home, Loan, Reader, Writer, whole};
+pub(crate) use reply::{Http1Line, Reply};
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -41,6 +53,8 @@ pub enum Upstream {
         /// `true` if the peer is a proxy of the mesh: HTTP/1 is then carried with `l5d-orig-proto`.
         mesh: bool,
     },
+    /// A connection of HTTP/1 that carries no request now.
+    H1(Http1Upstream),
 }
 
 /// What an exchange has to know besides the request.

@@ -4,16 +4,26 @@
 //! services comes from [`discovery`], who it is from [`identity`].
 
 pub mod addr;
+mod admin;
 pub mod balance;
 mod control;
+pub mod detect;
 pub mod discovery;
 pub mod error;
 pub mod exchange;
 pub mod headers;
+pub mod http1;
+pub mod http1_server;
 pub mod http2;
 pub mod identity;
+pub mod io;
 pub mod life;
 pub mod logs;
 pub mod metrics;
+pub mod process;
 pub mod settings;
+pub mod sys;
+pub mod tcp;
+pub mod tls;
+pub mod transport_header;
 pub mod worker;

@@ -83,6 +83,29 @@ impl Life {
     }
 }
 
+/// Asks for the end: signals and `POST /shutdown`. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(watch::Sender<Option<&'static str>>);
+
+impl Shutdown {
+    /// Asks. The first reason stays.
+    pub fn ask(&self, why: &'static str) {
+        self.0.send_if_modified(|asked| {
+            let first = asked.is_none();
+            asked.get_or_insert(why);
+            first
+        });
+    }
+
+    /// Returns once somebody asked, with the reason.
+    pub async fn asked(&self) -> &'static str {
+        let mut asked = self.0.subscribe();
+        // The sender lives as long as self.
+        let why = asked.wait_for(Option::is_some).await.ok().and_then(|why| *why);
+        why.unwrap_or_default()
+    }
+}
+
 /// Moves the process on. One a process.
 #[derive(Debug)]
 pub struct LifeControl {

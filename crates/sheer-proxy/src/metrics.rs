@@ -20,5 +20,6 @@ pub use labels::{LabelBuilder, LabelSet, Tls, inbound_labels, outbound_labels};
 pub use path::{
     AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, ResponseOutcome, TcpMetrics, TcpOpen,
 };
+pub(crate) use process::describe_build;
 pub use registry::{Registry, Shard};
 pub use render::Format;

@@ -319,6 +319,10 @@ fn load_issuer(folder: &Path, anchors: &[CertificateDer<'static>]) -> Result<Opt
         not_after,
         "put a new issuer there (issuer.pem, issuer.key), signed by one of anchors.pem",
     )?;
+    if !is_key_of(&key, &certificate) {
+        let why = "issuer.key is not the key of issuer.pem: put the pair there that belongs together".to_owned();
+        return Err(AuthorityError::Mismatch { path, why });
+    }
     let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
     let issuing = Issuing {
         certificate,
@@ -350,15 +354,17 @@ fn check_chain(path: &Path, anchors: &[CertificateDer<'static>], issuing: &Issui
     verified.map(drop).map_err(|error| {
         use rustls::{CertificateError, Error};
         mismatch(match error {
-            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                "the issuer was not signed by any certificate of anchors.pem: put the pair there that belongs together".to_owned()
-            }
-            Error::InvalidCertificate(CertificateError::BadSignature) => {
-                "issuer.key is not the key of issuer.pem: put the pair there that belongs together".to_owned()
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                "the issuer was not signed by any certificate of anchors.pem: put the ones there that belong together".to_owned()
             }
             other => format!("what the issuer signs does not verify: {other}; it must be a certificate authority (CA:TRUE, keyCertSign)"),
         })
     })
+}
+
+fn is_key_of(key: &KeyPair, certificate: &CertificateDer<'_>) -> bool {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    parsed.is_ok_and(|(_, certificate)| certificate.public_key().raw == key.subject_public_key_info())
 }
 
 fn read_key(path: &Path, pem: &[u8]) -> Result<KeyPair, AuthorityError> {
@@ -406,8 +412,18 @@ fn check_validity(
             "is valid only in {} h (or this machine's clock is wrong)",
             ahead.as_secs() / 3600
         )),
-        (_, Ok(ago)) => wrong(format!("expired {} h ago", ago.as_secs() / 3600)),
+        (_, Ok(ago)) => wrong(format!("expired {} ago", rough(ago))),
         _ => Ok(()),
+    }
+}
+
+/// A time in the unit in which people think of it.
+fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
     }
 }
 

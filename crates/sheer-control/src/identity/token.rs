@@ -138,7 +138,7 @@ impl Signer {
         self.sign_at(workload, now(), lifetime)
     }
 
-    fn sign_at(&self, workload: &Workload, at: SystemTime, lifetime: Duration) -> String {
+    pub(crate) fn sign_at(&self, workload: &Workload, at: SystemTime, lifetime: Duration) -> String {
         let iat = seconds(at);
         self.sign_claims(&Claims {
             iss: "sheer".to_owned(),

@@ -96,7 +96,7 @@ impl Bound {
             identity: Routes::new(identity),
             destination: Routes::new(destination),
             policy,
-            all: Routes::from(all),
+            all,
         };
         let bind = |port| bind(SocketAddr::new(options.listen, port));
         let ports = options.ports;

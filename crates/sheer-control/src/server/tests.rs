@@ -1,6 +1,11 @@
 //! Protocol level: the whole control plane on ephemeral ports, asked by the API's own clients.
 
-use std::{net::Ipv4Addr, time::Instant};
+mod identity;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
 use sheer_api::linkerd::{
     destination::{GetDestination, Update, destination_client::DestinationClient, update},
@@ -15,6 +20,12 @@ use crate::Ports;
 
 /// How long an edit may take to reach a proxy.
 const SOON: Duration = Duration::from_secs(1);
+
+const FREE: Ports = Ports {
+    identity: 0,
+    destination: 0,
+    policy: 0,
+};
 
 const SERVICE: &str = "\
 apiVersion: v1
@@ -50,20 +61,12 @@ impl Mesh {
         for name in ["manifests", "status/pods", "status/services"] {
             std::fs::create_dir_all(folder.path().join(name)).unwrap();
         }
-        Self::start_in(
-            folder,
-            Ports {
-                identity: 0,
-                destination: 0,
-                policy: 0,
-            },
-        )
-        .await
+        Self::start_in(folder, FREE, Ipv4Addr::LOCALHOST.into()).await
     }
 
-    async fn start_in(folder: tempfile::TempDir, ports: Ports) -> Self {
+    async fn start_in(folder: tempfile::TempDir, ports: Ports, listen: IpAddr) -> Self {
         let path = |name: &str| folder.path().join(name);
-        let mut options = ControlOptions::new(path("identity"), Ipv4Addr::LOCALHOST.into());
+        let mut options = ControlOptions::new(path("identity"), listen);
         options.ports = ports;
         options.manifests = vec![path("manifests")];
         options.status = Some(path("status"));
@@ -139,7 +142,7 @@ async fn next(stream: &mut Streaming<Update>) -> String {
         .unwrap()
         .unwrap();
     let address = |addr: &Option<sheer_api::linkerd::net::TcpAddress>| {
-        let addr = addr.clone().unwrap();
+        let addr = addr.unwrap();
         format!(
             "{}:{}",
             std::net::IpAddr::try_from(addr.ip.unwrap()).unwrap(),
@@ -247,6 +250,7 @@ async fn a_restart_loses_nothing() {
             destination,
             policy,
         },
+        Ipv4Addr::LOCALHOST.into(),
     )
     .await;
     let mut stream = mesh.endpoints("ledger.bank.svc.cluster.local:80").await;

@@ -5,7 +5,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::gone::Gone;
+use super::{
+    gone::Gone,
+    loan::{Loan, Reader},
+};
+use crate::http1::{self, HeaderCase};
 
 /// Most of a body that is kept for sending it again: one stream window of HTTP/2's default. Most calls fit whole.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -17,15 +21,21 @@ pub enum BodyIn {
     Empty,
     /// A stream of HTTP/2.
     H2(h2::RecvStream),
+    /// A connection of HTTP/1.
+    H1(Http1Body),
 }
+
+/// The reading half of an HTTP/1 connection, after a head.
+#[derive(Debug)]
+pub struct Http1Body(pub(crate) Loan<Reader>);
 
 /// A piece of a body.
 #[derive(Clone, Debug)]
 pub(crate) enum Frame {
     /// Data; `last` if the same frame ended the stream.
     Data { data: Bytes, last: bool },
-    /// Trailers, which end the stream.
-    Trailers(HeaderMap),
+    /// Trailers, which end the stream, and the case of their names.
+    Trailers(HeaderMap, HeaderCase),
     /// The stream ended after the last data.
     End,
 }
@@ -40,6 +50,20 @@ impl BodyIn {
         }
     }
 
+    /// What follows a head of HTTP/1.
+    pub(crate) fn h1(reader: Loan<Reader>) -> Self {
+        Self::H1(Http1Body(reader))
+    }
+
+    /// Whether there is nothing (more) to read.
+    pub(crate) fn is_done(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::H2(stream) => stream.is_end_stream(),
+            Self::H1(Http1Body(reader)) => reader.is_body_done(),
+        }
+    }
+
     /// The next piece. After [`Frame::End`], [`Frame::Trailers`] or `last` there is none: do not ask.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
         match self {
@@ -51,18 +75,25 @@ impl BodyIn {
                 })),
                 Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
                 None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
-                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers)),
+                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers, HeaderCase::default())),
                     Ok(None) => Ok(Frame::End),
                     Err(error) => Err(Gone::of(error)),
                 }),
             },
+            Self::H1(Http1Body(reader)) => Poll::Ready(match ready!(reader.poll_body_frame(cx)) {
+                Ok(Some(http1::Frame::Data(data))) => Ok(Frame::Data { data, last: reader.is_body_done() }),
+                Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, case)),
+                Ok(None) => Ok(Frame::End),
+                Err(error) => Err(Gone::of_read(&error)),
+            }),
         }
     }
 
     /// The other side took this many bytes: let as many come.
     pub(crate) fn release(&mut self, bytes: usize) {
         match self {
-            Self::Empty => {}
+            // HTTP/1 reads when it is asked to.
+            Self::Empty | Self::H1(_) => {}
             // Fails only for a stream that is gone, and then its window does not matter.
             Self::H2(stream) => drop(stream.flow_control().release_capacity(bytes)),
         }
@@ -73,6 +104,8 @@ impl BodyIn {
 #[derive(Debug)]
 pub struct Body {
     source: BodyIn,
+    /// The head ended the stream.
+    empty: bool,
     /// What was given so far, while that is all of it.
     kept: Vec<Frame>,
     kept_bytes: usize,
@@ -98,6 +131,7 @@ impl Body {
     /// A body from its source.
     pub fn new(source: BodyIn) -> Self {
         Self {
+            empty: source.is_done(),
             source,
             kept: Vec::new(),
             kept_bytes: 0,
@@ -117,7 +151,23 @@ impl Body {
 
     /// Whether the head ended the stream, so that there is nothing to read.
     pub fn is_empty(&self) -> bool {
-        matches!(self.source, BodyIn::Empty)
+        self.empty
+    }
+
+    /// The source, to take its connection.
+    pub(crate) fn into_source(self) -> BodyIn {
+        self.source
+    }
+
+    /// Waits, once the body has been read, until its sender is gone. HTTP/2 tells of that on the way back.
+    pub(crate) async fn sender_gone(&mut self) -> Gone {
+        match &mut self.source {
+            BodyIn::H1(Http1Body(reader)) => {
+                let error = reader.broken().await;
+                Gone::of_read(&http1::ReadError::Io(error))
+            }
+            BodyIn::Empty | BodyIn::H2(_) => std::future::pending().await,
+        }
     }
 
     /// From here on, keeps what it gives, up to a limit.

@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr};
 
 use h2::Reason;
 
-use crate::error::{ProxyError, ResetCode};
+use crate::{
+    error::{ProxyError, ResetCode},
+    http1::{ReadError, WriteError},
+};
 
 /// How a peer left before its stream was complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,17 @@ impl Gone {
         }
     }
 
+    /// What an error of the HTTP/1 codec means, where a message was read.
+    pub(crate) fn of_read(error: &ReadError) -> Self {
+        match error {
+            ReadError::Parse(why) => Self::Broke { code: Reason::PROTOCOL_ERROR, why: why.to_string() },
+            ReadError::Io(error) => Self::Closed { why: closed_text(error).to_owned() },
+            ReadError::HeadTruncated | ReadError::BodyTruncated | ReadError::NoResponse | ReadError::BodyUnread => {
+                Self::Closed { why: "end of stream".to_owned() }
+            }
+        }
+    }
+
     /// The code for RST_STREAM towards the other side: the peer's own where it gave one.
     pub(crate) fn code(&self) -> ResetCode {
         ResetCode(match self {
@@ -66,6 +80,18 @@ impl Gone {
                 why,
                 unprocessed: false,
             },
+        }
+    }
+}
+
+impl From<WriteError> for Gone {
+    /// What an error of the HTTP/1 codec means, where a message was written.
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Io(error) => Self::Closed { why: closed_text(&error).to_owned() },
+            WriteError::BodyTooLong | WriteError::BodyTooShort { .. } | WriteError::Target => {
+                Self::Broke { code: Reason::PROTOCOL_ERROR, why: error.to_string() }
+            }
         }
     }
 }

@@ -30,14 +30,18 @@ pub(super) async fn pump(
     observation: &Observation,
 ) -> Result<(), Stop> {
     loop {
-        let frame = poll_fn(|cx| {
-            // What the source has comes first: a reset of the sink may follow on it.
-            match body.poll_frame(cx) {
-                Poll::Ready(frame) => Poll::Ready(frame.map_err(Stop::Source)),
-                Poll::Pending => out.poll_gone(cx).map(|gone| Err(Stop::Sink(gone))),
+        let frame = if out.holds_back() {
+            // A head waits for its body, to leave in one packet with it; but not if there is none yet.
+            match poll_fn(|cx| Poll::Ready(body.poll_frame(cx))).await {
+                Poll::Ready(frame) => frame.map_err(Stop::Source)?,
+                Poll::Pending => {
+                    out.flush().await.map_err(Stop::Sink)?;
+                    continue;
+                }
             }
-        })
-        .await?;
+        } else {
+            next(body, out).await?
+        };
         match frame {
             Frame::Data { data, last } => {
                 let took = |bytes| {
@@ -49,7 +53,7 @@ pub(super) async fn pump(
                     return Ok(());
                 }
             }
-            Frame::Trailers(trailers) => {
+            Frame::Trailers(trailers, case) => {
                 let size = headers::list_size(&trailers);
                 if size > trailer_limit {
                     return Err(Stop::Trailers(size));
@@ -57,9 +61,21 @@ pub(super) async fn pump(
                 if way == Way::Response {
                     observation.trailers(&trailers);
                 }
-                return out.trailers(trailers).await.map_err(Stop::Sink);
+                return out.trailers(trailers, case).await.map_err(Stop::Sink);
             }
             Frame::End => return out.end().await.map_err(Stop::Sink),
         }
     }
+}
+
+/// Waits for the next frame, or until the sink is gone.
+async fn next(body: &mut Body, out: &mut BodyOut) -> Result<Frame, Stop> {
+    poll_fn(|cx| {
+        // What the source has comes first: a reset of the sink may follow on it.
+        match body.poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map_err(Stop::Source)),
+            Poll::Pending => out.poll_gone(cx).map(|gone| Err(Stop::Sink(gone))),
+        }
+    })
+    .await
 }

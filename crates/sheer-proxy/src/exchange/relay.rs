@@ -1,12 +1,11 @@
 //! Runs one exchange: opens the stream, carries both directions at once, and settles how it ended.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     task::Poll,
 };
-
-use http::Response;
 
 use super::{
     Context, Failed, Upstream,
@@ -14,9 +13,12 @@ use super::{
     gone::Gone,
     outcome::{End, Observation, Way},
     pump::{Stop, pump},
-    request::{Head, Request},
+    reply::Reply,
+    request::Request,
     respond::Responder,
     sink::BodyOut,
+    tunnel,
+    upstream::{Event, Opened, ResponseIn},
 };
 use crate::{
     error::{Part, ProxyError},
@@ -37,15 +39,24 @@ pub async fn exchange(
     if cx.replay {
         body.keep();
     }
-    let ended = match open(head, body.is_empty(), upstream, cx) {
-        Ok((mut response, mut out)) => {
-            let upload = upload(&mut body, &mut out, cx, observation);
-            let download = download(&mut response, &mut responder, cx, observation);
-            let ended = both(upload, download, cx).await;
-            if let Err(Break::Client(gone)) = &ended {
-                out.reset(gone.code());
+    let mut repeatable = false;
+    let ended = match upstream.open(head, body.is_empty(), cx.addr) {
+        Ok(mut opened) => {
+            repeatable = opened.repeatable;
+            match carry(&mut body, &mut opened, &mut responder, cx, observation).await {
+                Ok(Carried { switched: Some(server), .. }) => {
+                    tunnel::run((body, responder), (server, opened.out), observation).await;
+                    observation.end(End::Complete);
+                    return Ok(());
+                }
+                Ok(Carried { switched: None, uploaded }) => {
+                    if uploaded {
+                        opened.settle();
+                    }
+                    Ok(())
+                }
+                Err(ended) => Err(ended),
             }
-            ended
         }
         Err(error) => Err(Break::Proxy(error)),
     };
@@ -65,14 +76,9 @@ pub async fn exchange(
         responder.fail_in_place(&error, observation).await;
         return Ok(());
     }
-    let request = kept
-        .filter(|_| error.retryable() && body.rewind())
-        .map(|head| Request { head, body });
-    Err(Box::new(Failed {
-        request,
-        responder,
-        error,
-    }))
+    let again = error.retryable() || (repeatable && matches!(error, ProxyError::UpstreamClosed { .. }));
+    let request = kept.filter(|_| again && body.rewind()).map(|head| Request { head, body });
+    Err(Box::new(Failed { request, responder, error }))
 }
 
 /// Why an exchange did not come to its end.
@@ -85,50 +91,59 @@ enum Break {
     Proxy(ProxyError),
 }
 
-/// Where the response comes from.
-enum ResponseIn {
-    H2(h2::client::ResponseFuture),
-}
-
-/// What comes of a response.
-enum Event {
-    /// An interim response (1xx).
-    Interim(Response<()>),
-    /// The head, and where its body comes from.
-    Final(Response<()>, BodyIn),
-}
-
-/// Sends the head. `end` if no body follows.
-fn open(head: Head, end: bool, upstream: Upstream, cx: &Context) -> Result<(ResponseIn, BodyOut), ProxyError> {
-    match upstream {
-        Upstream::H2 { mut send, mesh } => {
-            let request = headers::h2_request(head, mesh)?;
-            let (response, stream) = send
-                .send_request(request, end)
-                .map_err(|error| Gone::of(error).server_error(cx.addr))?;
-            Ok((ResponseIn::H2(response), BodyOut::H2(stream)))
-        }
+/// Carries both directions. Gives the server's side where the two now want a tunnel.
+async fn carry(
+    body: &mut Body,
+    opened: &mut Opened,
+    responder: &mut Responder,
+    cx: &Context,
+    observation: &Observation,
+) -> Result<Carried, Break> {
+    let uploaded = Cell::new(false);
+    let Opened { response, out, .. } = opened;
+    let ended = {
+        let upload = upload(body, out, cx, observation, &uploaded);
+        let download = download(response, responder, cx, observation);
+        both(upload, &uploaded, download, cx).await
+    };
+    if let Err(Break::Client(gone)) = &ended {
+        out.reset(gone.code());
     }
+    Ok(Carried { switched: ended?, uploaded: uploaded.get() })
 }
 
-/// Carries the request's body.
-async fn upload(body: &mut Body, out: &mut BodyOut, cx: &Context, observation: &Observation) -> Result<(), Stop> {
+/// Both directions came to their end.
+struct Carried {
+    /// The reading half of the server, where both sides have left HTTP.
+    switched: Option<BodyIn>,
+    /// The server took all of the request.
+    uploaded: bool,
+}
+
+/// Carries the request's body; then watches for the end of a client that cannot say so on the way back.
+async fn upload(
+    body: &mut Body,
+    out: &mut BodyOut,
+    cx: &Context,
+    observation: &Observation,
+    uploaded: &Cell<bool>,
+) -> Result<(), Stop> {
     if body.is_empty() {
-        return Ok(());
+        out.no_body().await.map_err(Stop::Sink)?;
+    } else {
+        pump(Way::Request, body, out, cx.header_limit, observation).await?;
     }
-    pump(Way::Request, body, out, cx.header_limit, observation).await?;
+    uploaded.set(true);
     // What is kept for another attempt goes as soon as there will be none. No waker: the download shares this task and is polled
     // first, so whoever made it see the head polls this as well.
-    poll_fn(|_| {
-        if observation.has_response() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
+    let has_response = poll_fn(|_| if observation.has_response() { Poll::Ready(()) } else { Poll::Pending });
+    tokio::select! {
+        biased; // a response makes the rest of the connection unimportant
+        () = has_response => {}
+        gone = body.sender_gone() => return Err(Stop::Source(gone)),
+    }
     body.forget();
-    Ok(())
+    Err(Stop::Source(body.sender_gone().await))
 }
 
 /// Carries the response.
@@ -137,33 +152,33 @@ async fn download(
     responder: &mut Responder,
     cx: &Context,
     observation: &Observation,
-) -> Result<(), Break> {
-    let (head, body) = match cx.response_timeout {
+) -> Result<Option<BodyIn>, Break> {
+    let (reply, body) = match cx.response_timeout {
         None => final_head(response, responder, cx).await?,
         Some(after) => match tokio::time::timeout(after, final_head(response, responder, cx)).await {
             Ok(head) => head?,
-            Err(_) => {
-                return Err(Break::Proxy(ProxyError::Timeout {
-                    what: "response headers",
-                    after,
-                }));
-            }
+            Err(_) => return Err(Break::Proxy(ProxyError::Timeout { what: "response headers", after })),
         },
     };
-    observation.response_head(head.status(), head.headers());
-    let end = matches!(body, BodyIn::Empty);
-    let out = responder.head(head, end).await.map_err(Break::Client)?;
+    observation.response_head(reply.status, &reply.headers);
+    let switching = responder.switches_with(&reply);
+    let end = body.is_done() && !reply.is_chunked();
+    let out = responder.head(reply, end).map_err(Break::Client)?;
+    if switching {
+        out.no_body().await.map_err(Break::Client)?;
+        return Ok(Some(body));
+    }
     if end {
-        return Ok(());
+        out.no_body().await.map_err(Break::Client)?;
+        return Ok(None);
     }
     let mut body = Body::once(body);
-    pump(Way::Response, &mut body, out, cx.header_limit, observation)
-        .await
-        .map_err(|stop| match stop {
-            Stop::Source(gone) => Break::Server(gone),
-            Stop::Sink(gone) => Break::Client(gone),
-            Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, size)),
-        })
+    let carried = pump(Way::Response, &mut body, out, cx.header_limit, observation).await;
+    carried.map(|()| None).map_err(|stop| match stop {
+        Stop::Source(gone) => Break::Server(gone),
+        Stop::Sink(gone) => Break::Client(gone),
+        Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, size)),
+    })
 }
 
 /// Relays interim responses until the final head.
@@ -171,21 +186,21 @@ async fn final_head(
     response: &mut ResponseIn,
     responder: &mut Responder,
     cx: &Context,
-) -> Result<(Response<()>, BodyIn), Break> {
+) -> Result<(Reply, BodyIn), Break> {
     loop {
         let event = tokio::select! {
             biased; // what the server said is worth more than that the client left meanwhile
             event = response.next() => event.map_err(Break::Server)?,
             gone = poll_fn(|task| responder.poll_gone(task)) => return Err(Break::Client(gone)),
         };
-        let (Event::Interim(head) | Event::Final(head, _)) = &event;
-        let size = headers::list_size(head.headers());
+        let (Event::Interim(reply) | Event::Final(reply, _)) = &event;
+        let size = headers::list_size(&reply.headers);
         if size > cx.header_limit {
             return Err(Break::Proxy(cx.too_large(Part::ResponseHeaders, size)));
         }
         match event {
-            Event::Interim(head) => responder.interim(head).await.map_err(Break::Client)?,
-            Event::Final(head, body) => return Ok((head, body)),
+            Event::Interim(reply) => responder.interim(reply).await.map_err(Break::Client)?,
+            Event::Final(reply, body) => return Ok((reply, body)),
         }
     }
 }
@@ -193,54 +208,38 @@ async fn final_head(
 /// Polls both directions until each is done, or one broke.
 async fn both(
     upload: impl Future<Output = Result<(), Stop>>,
-    download: impl Future<Output = Result<(), Break>>,
+    uploaded: &Cell<bool>,
+    download: impl Future<Output = Result<Option<BodyIn>, Break>>,
     cx: &Context,
-) -> Result<(), Break> {
+) -> Result<Option<BodyIn>, Break> {
     let (mut upload, mut download) = (pin!(upload), pin!(download));
-    let (mut sent, mut received) = (false, false);
+    let mut stopped = false;
+    let mut received = None;
     poll_fn(|task| {
-        if !received && let Poll::Ready(result) = download.as_mut().poll(task) {
-            result?;
-            received = true;
+        if received.is_none()
+            && let Poll::Ready(result) = download.as_mut().poll(task)
+        {
+            received = Some(result?);
         }
+        let sent = stopped || (uploaded.get() && received.is_some());
         if !sent && let Poll::Ready(result) = upload.as_mut().poll(task) {
             match result {
                 // A server may answer without reading all of the request (RFC 9113 8.1). If it left for another reason, the
                 // download says so.
-                Ok(()) | Err(Stop::Sink(_)) => sent = true,
+                Ok(()) | Err(Stop::Sink(_)) => stopped = true,
                 Err(Stop::Source(gone)) => return Poll::Ready(Err(Break::Client(gone))),
                 Err(Stop::Trailers(size)) => {
                     return Poll::Ready(Err(Break::Proxy(cx.too_large(Part::RequestTrailers, size))));
                 }
             }
         }
-        if sent && received {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        match received.take() {
+            Some(switched) if stopped || uploaded.get() => Poll::Ready(Ok(switched)),
+            pending => {
+                received = pending;
+                Poll::Pending
+            }
         }
     })
     .await
-}
-
-impl ResponseIn {
-    /// What comes next. Cancel-safe.
-    async fn next(&mut self) -> Result<Event, Gone> {
-        match self {
-            Self::H2(response) => {
-                poll_fn(|task| {
-                    match response.poll_informational(task) {
-                        Poll::Ready(Some(Ok(interim))) => return Poll::Ready(Ok(Event::Interim(interim))),
-                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Gone::of(error))),
-                        Poll::Ready(None) | Poll::Pending => {}
-                    }
-                    Pin::new(&mut *response).poll(task).map(|result| {
-                        let (head, body) = result.map_err(Gone::of)?.into_parts();
-                        Ok(Event::Final(Response::from_parts(head, ()), BodyIn::h2(body)))
-                    })
-                })
-                .await
-            }
-        }
-    }
 }

@@ -1,8 +1,10 @@
 //! A request as both HTTP versions can say it.
 
-use http::{HeaderMap, Method, Uri};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::body::Body;
+use crate::http1::{HeaderCase, RequestHead, Target, TargetForm, strip_hop_by_hop};
 
 /// A request on its way.
 #[derive(Debug)]
@@ -18,14 +20,20 @@ pub struct Request {
 pub struct Head {
     /// The method.
     pub method: Method,
-    /// The target: `:scheme`, `:authority` and `:path` of HTTP/2, the request target of HTTP/1 in the form that it came in.
+    /// `:scheme`, `:authority` and `:path` of HTTP/2, or the request target of HTTP/1 as far as a URI can say it.
     pub uri: Uri,
     /// How the client speaks, which the far end must see again.
     pub origin: Origin,
-    /// The fields, repeated ones apart and in order.
+    /// The fields, repeated ones apart and in order; of HTTP/1 without those of its connection.
     pub headers: HeaderMap,
     /// `:protocol` of extended CONNECT (RFC 8441).
     pub protocol: Option<h2::ext::Protocol>,
+    /// The request target of HTTP/1 byte for byte, where this proxy read it.
+    pub target: Option<Target>,
+    /// The case of the names of HTTP/1.
+    pub case: HeaderCase,
+    /// The protocol that a client of HTTP/1 wants to switch to.
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// The protocol in which a request was first said.
@@ -43,6 +51,36 @@ pub enum Origin {
 }
 
 impl Head {
+    pub(crate) fn of_h2(mut parts: http::request::Parts) -> Self {
+        Self {
+            method: parts.method,
+            uri: parts.uri,
+            origin: Origin::Http2,
+            headers: parts.headers,
+            protocol: parts.extensions.remove(),
+            target: None,
+            case: HeaderCase::default(),
+            upgrade: None,
+        }
+    }
+
+    pub(crate) fn of_http1(mut head: RequestHead) -> Self {
+        let hop = strip_hop_by_hop(&mut head.headers);
+        Self {
+            uri: head.target.uri().unwrap_or_default(),
+            origin: Origin::Http1 {
+                http10: head.version == Version::HTTP_10,
+                absolute_form: head.target.form() == TargetForm::Absolute,
+            },
+            method: head.method,
+            headers: head.headers,
+            protocol: None,
+            target: Some(head.target),
+            case: head.case,
+            upgrade: hop.upgrade,
+        }
+    }
+
     /// The authority that the client asked for: `:authority`, the target's, or `Host`.
     pub fn authority(&self) -> Option<&str> {
         match self.uri.authority() {
@@ -56,5 +94,23 @@ impl Head {
         self.headers
             .get(http::header::CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    }
+
+    /// Whether HTTP/1 wants the connection for itself (`Upgrade`, CONNECT): it then needs one of HTTP/1 all the way.
+    pub fn wants_tunnel(&self) -> bool {
+        matches!(self.origin, Origin::Http1 { .. }) && (self.upgrade.is_some() || self.method == Method::CONNECT)
+    }
+
+    /// The request target for a server of HTTP/1.
+    pub(crate) fn http1_target(&self) -> Bytes {
+        if let Some(target) = &self.target {
+            return Bytes::copy_from_slice(target.as_bytes());
+        }
+        let absolute = matches!(self.origin, Origin::Http1 { absolute_form: true, .. });
+        match self.uri.path_and_query() {
+            Some(path) if !absolute => Bytes::copy_from_slice(path.as_str().as_bytes()),
+            _ if absolute => Bytes::from(self.uri.to_string()),
+            _ => Bytes::from_static(b"/"),
+        }
     }
 }

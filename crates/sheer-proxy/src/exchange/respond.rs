@@ -3,15 +3,21 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Method, StatusCode};
 
 use super::{
     gone::Gone,
+    http1_reply::Http1Reply,
     outcome::{End, Observation},
+    reply::Reply,
     sink::{self, BodyOut},
     synthesize,
 };
-use crate::error::{ProxyError, ResetCode};
+use crate::{
+    error::{ProxyError, ResetCode},
+    headers,
+    http1::{HeaderCase, strip_hop_by_hop},
+};
 
 /// The way back to the client: used once.
 #[derive(Debug)]
@@ -24,51 +30,99 @@ pub struct Responder {
 #[derive(Debug)]
 enum Wire {
     /// HTTP/2, no final head yet.
-    H2(h2::server::SendResponse<Bytes>),
+    H2 {
+        send: h2::server::SendResponse<Bytes>,
+        /// The request was HTTP/1, carried by another sidecar.
+        mesh_http1: bool,
+    },
+    /// HTTP/1, no final head yet.
+    H1(Http1Reply),
     /// The head is out.
     Body(BodyOut),
+    /// Between two states; never seen.
+    Moving,
 }
 
 impl Responder {
     /// For a stream of HTTP/2.
     pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool) -> Self {
-        Self {
-            wire: Wire::H2(send),
-            grpc,
+        Self { wire: Wire::H2 { send, mesh_http1: false }, grpc }
+    }
+
+    /// For a connection of HTTP/1.
+    pub(crate) fn http1(reply: Http1Reply, grpc: bool) -> Self {
+        Self { wire: Wire::H1(reply), grpc }
+    }
+
+    /// The request turned out to be HTTP/1 that another sidecar carries: its response is carried back likewise.
+    pub(crate) fn carry_http1(&mut self) {
+        if let Wire::H2 { mesh_http1, .. } = &mut self.wire {
+            *mesh_http1 = true;
         }
     }
 
     /// Ready once the client reset the stream or its connection ended.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         match &mut self.wire {
-            Wire::H2(send) => send.poll_reset(cx).map(sink::gone),
+            Wire::H2 { send, .. } => send.poll_reset(cx).map(sink::gone),
             Wire::Body(out) => out.poll_gone(cx),
+            // HTTP/1 learns that where it reads the request.
+            Wire::H1(_) | Wire::Moving => Poll::Pending,
         }
     }
 
     /// Sends an interim response (1xx).
-    pub(super) async fn interim(&mut self, response: Response<()>) -> Result<(), Gone> {
+    pub(super) async fn interim(&mut self, mut reply: Reply) -> Result<(), Gone> {
         match &mut self.wire {
-            Wire::H2(send) => send.send_informational(response).map_err(Gone::of),
-            Wire::Body(_) => Ok(()),
+            Wire::H2 { send, mesh_http1 } => {
+                prepare_h2(&mut reply, *mesh_http1);
+                send.send_informational(reply.into_h2()).map_err(Gone::of)
+            }
+            Wire::H1(http1) => http1.interim(reply).await,
+            Wire::Body(_) | Wire::Moving => Ok(()),
         }
     }
 
     /// Sends the final head; `end` if nothing follows. Gives where the body goes.
-    pub(super) async fn head(&mut self, response: Response<()>, end: bool) -> Result<&mut BodyOut, Gone> {
-        if let Wire::H2(send) = &mut self.wire {
-            let stream = send.send_response(response, end).map_err(Gone::of)?;
-            self.wire = Wire::Body(BodyOut::H2(stream));
-        }
+    pub(super) fn head(&mut self, mut reply: Reply, end: bool) -> Result<&mut BodyOut, Gone> {
+        self.wire = Wire::Body(match std::mem::replace(&mut self.wire, Wire::Moving) {
+            Wire::H2 { mut send, mesh_http1 } => {
+                prepare_h2(&mut reply, mesh_http1);
+                let stream = send.send_response(reply.into_h2(), end).map_err(Gone::of)?;
+                BodyOut::H2 { stream, mesh: mesh_http1 }
+            }
+            Wire::H1(http1) => http1.head(reply, end),
+            Wire::Body(out) => out,
+            Wire::Moving => unreachable!("only within this function"),
+        });
         match &mut self.wire {
             Wire::Body(out) => Ok(out),
-            Wire::H2(_) => unreachable!("the head was just sent"),
+            Wire::H2 { .. } | Wire::H1(_) | Wire::Moving => unreachable!("the head was just sent"),
+        }
+    }
+
+    /// Whether both sides leave HTTP with this reply.
+    pub(super) fn switches_with(&self, reply: &Reply) -> bool {
+        match &self.wire {
+            Wire::H1(http1) => {
+                let connected = http1.method == Method::CONNECT && reply.status.is_success();
+                reply.status == StatusCode::SWITCHING_PROTOCOLS || connected
+            }
+            Wire::H2 { .. } | Wire::Body(_) | Wire::Moving => false,
         }
     }
 
     /// Whether the client has seen a final head.
     pub(super) fn has_begun(&self) -> bool {
         matches!(self.wire, Wire::Body(_))
+    }
+
+    /// Where the body goes, to take its connection.
+    pub(super) fn into_body_out(self) -> Option<BodyOut> {
+        match self.wire {
+            Wire::Body(out) => Some(out),
+            Wire::H2 { .. } | Wire::H1(_) | Wire::Moving => None,
+        }
     }
 
     /// Ends the exchange with an error of the proxy, in the client's protocol: as a response where none has begun, in the trailers
@@ -78,35 +132,52 @@ impl Responder {
     }
 
     pub(super) async fn fail_in_place(&mut self, error: &ProxyError, observation: &Observation) {
-        match (&mut self.wire, error) {
+        let reset = match error {
+            ProxyError::UpstreamReset { code, .. } => Some(*code),
+            _ => None,
+        };
+        match (&mut self.wire, reset) {
             // A reset of the server stays a reset, with its code: the client's library knows what it means.
-            (Wire::H2(send), ProxyError::UpstreamReset { code, .. }) => {
-                observation.end(End::ServerReset(*code));
+            (Wire::H2 { send, .. }, Some(code)) => {
+                observation.end(End::ServerReset(code));
                 send.send_reset(code.0);
             }
-            (Wire::H2(send), _) => {
-                observation.error(error);
-                let response = synthesize::response(error, self.grpc);
-                observation.response_head(response.status(), response.headers());
-                // Fails only if the client is gone, and then nobody wants to know.
-                drop(send.send_response(response, true));
-            }
-            (Wire::Body(out), ProxyError::UpstreamReset { code, .. }) => {
-                observation.end(End::ServerReset(*code));
+            (Wire::Body(out), Some(code)) => {
+                observation.end(End::ServerReset(code));
                 // A reset discards what the codec has not written yet. What the server sent before it reset goes first.
                 tokio::task::yield_now().await;
-                out.reset(*code);
+                out.reset(code);
             }
-            (Wire::Body(out), _) => {
+            (Wire::H2 { .. } | Wire::H1(_), _) => {
+                observation.error(error);
+                let reply = synthesize::reply(error, self.grpc);
+                observation.response_head(reply.status, &reply.headers);
+                if let Ok(out) = self.head(reply, true) {
+                    // Fails only if the client is gone, and then nobody wants to know.
+                    drop(out.no_body().await);
+                }
+            }
+            (Wire::Body(out), None) => {
                 observation.error(error);
                 match synthesize::trailers(error, self.grpc) {
                     Some(trailers) => {
                         observation.trailers(&trailers);
-                        drop(out.trailers(trailers).await);
+                        drop(out.trailers(trailers, HeaderCase::title()).await);
                     }
                     None => out.reset(ResetCode(h2::Reason::INTERNAL_ERROR)),
                 }
             }
+            (Wire::Moving, _) => {}
+        }
+    }
+}
+
+/// Makes a head fit for HTTP/2.
+fn prepare_h2(reply: &mut Reply, mesh_http1: bool) {
+    if reply.http1.is_some() {
+        strip_hop_by_hop(&mut reply.headers);
+        if mesh_http1 {
+            headers::carry_reply(reply);
         }
     }
 }

@@ -2,41 +2,53 @@
 
 use std::{
     future::poll_fn,
+    rc::Rc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::gone::Gone;
-use crate::error::ResetCode;
+use super::{
+    gone::Gone,
+    http1_reply::Fate,
+    loan::{Loan, Writer},
+};
+use crate::{error::ResetCode, headers, http1::HeaderCase};
 
 /// Where a body goes.
 #[derive(Debug)]
 pub(crate) enum BodyOut {
     /// A stream of HTTP/2. Kept also where its head ended it: resets come and go here.
-    H2(h2::SendStream<Bytes>),
+    H2 {
+        stream: h2::SendStream<Bytes>,
+        /// Trailers of HTTP/1 keep the case of their names on the way to another sidecar.
+        mesh: bool,
+    },
+    /// A connection of HTTP/1.
+    H1 {
+        writer: Loan<Writer>,
+        /// Of the client's connection; a server's is closed by whoever opened it.
+        fate: Option<Rc<Fate>>,
+    },
 }
 
 impl BodyOut {
-    /// Ready once the peer reset the stream or its connection ended.
+    /// Ready once the peer reset the stream or its connection ended. HTTP/1 learns that by reading.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         match self {
-            Self::H2(stream) => stream.poll_reset(cx).map(gone),
+            Self::H2 { stream, .. } => stream.poll_reset(cx).map(gone),
+            Self::H1 { .. } => Poll::Pending,
         }
     }
 
     /// Sends data, as the peer has room for it; `took` is told of every part that the codec accepted.
     pub(crate) async fn data(&mut self, mut data: Bytes, last: bool, mut took: impl FnMut(usize)) -> Result<(), Gone> {
         match self {
-            Self::H2(stream) => {
+            Self::H2 { stream, .. } => {
                 if data.is_empty() {
                     // Only the END_STREAM flag matters, and it needs no window.
-                    return if last {
-                        stream.send_data(data, true).map_err(Gone::of)
-                    } else {
-                        Ok(())
-                    };
+                    return if last { stream.send_data(data, true).map_err(Gone::of) } else { Ok(()) };
                 }
                 while !data.is_empty() {
                     let room = capacity(stream, data.len()).await?.min(data.len());
@@ -46,27 +58,76 @@ impl BodyOut {
                 }
                 Ok(())
             }
+            Self::H1 { writer, .. } => {
+                let bytes = data.len();
+                if last {
+                    writer.finish_with(data, None).await?;
+                } else if bytes > 0 {
+                    writer.data(data).await?;
+                }
+                took(bytes);
+                Ok(())
+            }
         }
     }
 
     /// Ends the body with trailers.
-    pub(crate) async fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
+    pub(crate) async fn trailers(&mut self, mut trailers: HeaderMap, mut case: HeaderCase) -> Result<(), Gone> {
         match self {
-            Self::H2(stream) => stream.send_trailers(trailers).map_err(Gone::of),
+            Self::H2 { stream, mesh } => {
+                if *mesh {
+                    headers::carry_case(&mut trailers, &case);
+                }
+                stream.send_trailers(trailers).map_err(Gone::of)
+            }
+            Self::H1 { writer, .. } => {
+                if let Some(carried) = headers::carried_case(&mut trailers) {
+                    case = carried;
+                }
+                Ok(writer.finish(Some((&trailers, &case))).await?)
+            }
         }
     }
 
     /// Ends the body.
     pub(crate) async fn end(&mut self) -> Result<(), Gone> {
         match self {
-            Self::H2(stream) => stream.send_data(Bytes::new(), true).map_err(Gone::of),
+            Self::H2 { stream, .. } => stream.send_data(Bytes::new(), true).map_err(Gone::of),
+            Self::H1 { writer, .. } => Ok(writer.finish(None).await?),
+        }
+    }
+
+    /// Ends a message that has no body.
+    pub(crate) async fn no_body(&mut self) -> Result<(), Gone> {
+        match self {
+            // Its head has said so.
+            Self::H2 { .. } => Ok(()),
+            Self::H1 { writer, .. } => Ok(writer.finish(None).await?),
+        }
+    }
+
+    /// Whether something waits for [`Self::flush`].
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Self::H2 { .. } => false,
+            Self::H1 { writer, .. } => writer.has_pending(),
+        }
+    }
+
+    /// Sends what is held back, as nothing more comes for now.
+    pub(crate) async fn flush(&mut self) -> Result<(), Gone> {
+        match self {
+            Self::H2 { .. } => Ok(()),
+            Self::H1 { writer, .. } => Ok(writer.flush().await?),
         }
     }
 
     /// Breaks the body off.
     pub(crate) fn reset(&mut self, code: ResetCode) {
         match self {
-            Self::H2(stream) => stream.send_reset(code.0),
+            Self::H2 { stream, .. } => stream.send_reset(code.0),
+            Self::H1 { fate: Some(fate), .. } => fate.abort.set(true),
+            Self::H1 { fate: None, .. } => {}
         }
     }
 }

@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use sheer_api::names;
 
-use crate::error::{Part, ProxyError};
+use super::reply::{Http1Line, Reply};
+use crate::{
+    error::{Part, ProxyError},
+    http1::HeaderCase,
+};
 
 const PROXY_ERROR: HeaderName = HeaderName::from_static(names::PROXY_ERROR);
 const VERDICT: HeaderName = HeaderName::from_static(names::VERDICT);
@@ -14,18 +18,17 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The whole response: for gRPC a trailers-only one (status 200), else the error's status with an empty body.
-pub(super) fn response(error: &ProxyError, grpc: bool) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    *headers = fields(error, grpc);
-    if grpc {
+pub(super) fn reply(error: &ProxyError, grpc: bool) -> Reply {
+    let mut headers = fields(error, grpc);
+    let status = if grpc {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        StatusCode::OK
     } else {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        *response.status_mut() = error.http_status();
-    }
-    debug_assert!(!response.status().is_informational());
-    response
+        error.http_status()
+    };
+    let line = Http1Line { version: Version::HTTP_11, reason: None, case: HeaderCase::title(), body: None };
+    Reply { status, headers, http1: Some(Box::new(line)) }
 }
 
 /// The trailers that end a response that has begun, where trailers can say it: always for gRPC; else only where the body
@@ -76,8 +79,6 @@ fn percent_encoded(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
     use crate::error::GrpcCode;
 
@@ -92,8 +93,8 @@ mod tests {
 
     #[test]
     fn http_gets_status_and_reason() {
-        let response = response(&denied(), false);
-        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let response = reply(&denied(), false);
+        assert_eq!(response.status, StatusCode::FORBIDDEN);
         let fields: Vec<_> = response
             .headers()
             .iter()
@@ -109,9 +110,9 @@ mod tests {
 
     #[test]
     fn grpc_gets_trailers_only() {
-        let response = response(&denied(), true);
-        assert_eq!(response.status(), StatusCode::OK);
-        let headers = response.headers();
+        let response = reply(&denied(), true);
+        assert_eq!(response.status, StatusCode::OK);
+        let headers = response.headers;
         assert_eq!(headers["grpc-status"], (GrpcCode::PermissionDenied as u16).to_string());
         assert_eq!(headers["content-type"], "application/grpc");
         assert_eq!(

@@ -7,7 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Config, keep_alive::peer_lost};
 use crate::{
-    exchange::{Body, BodyIn, Head, Origin, Request, Responder},
+    error::ProxyError,
+    exchange::{Body, BodyIn, Head, Observation, Request, Responder},
     life::Life,
     worker,
 };
@@ -16,6 +17,9 @@ use crate::{
 pub trait Service: 'static {
     /// Serves one request. Dropped when the process is stopped, or if it panics; the stream is then reset.
     fn call(self: Rc<Self>, request: Request, responder: Responder) -> impl Future<Output = ()> + 'static;
+
+    /// Observes something that came instead of a request and is answered with this error.
+    fn refused(&self, error: &ProxyError) -> Observation;
 }
 
 /// How a connection ended.
@@ -61,16 +65,6 @@ where
 }
 
 fn request_of(request: http::Request<h2::RecvStream>) -> Request {
-    let (mut parts, body) = request.into_parts();
-    let head = Head {
-        method: parts.method,
-        uri: parts.uri,
-        origin: Origin::Http2,
-        headers: parts.headers,
-        protocol: parts.extensions.remove(),
-    };
-    Request {
-        head,
-        body: Body::new(BodyIn::h2(body)),
-    }
+    let (parts, body) = request.into_parts();
+    Request { head: Head::of_h2(parts), body: Body::new(BodyIn::h2(body)) }
 }

@@ -97,14 +97,6 @@ families! {
         "Attempts to have a certificate issued, by result.";
     SHEER_ERRORS_TOTAL = "sheer_errors_total", Kind::Counter,
         "Requests and connections that the proxy itself ended, by verdict and reason.";
-    SHEER_PANICS_TOTAL = "sheer_panics_total", Kind::Counter, "Panics that the proxy survived.";
     PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";
     RUSTLS_INFO = "rustls_info", Kind::Gauge, "The TLS library and what it may negotiate.";
-    PROCESS_START_TIME_SECONDS = "process_start_time_seconds", Kind::Gauge,
-        "When the process started, seconds since the Unix epoch.";
-    PROCESS_OPEN_FDS = "process_open_fds", Kind::Gauge, "Open file descriptors.";
-    PROCESS_MAX_FDS = "process_max_fds", Kind::Gauge, "Limit of open file descriptors.";
-    PROCESS_VIRTUAL_MEMORY_BYTES = "process_virtual_memory_bytes", Kind::Gauge, "Virtual memory.";
-    PROCESS_RESIDENT_MEMORY_BYTES = "process_resident_memory_bytes", Kind::Gauge, "Resident memory.";
-    PROCESS_THREADS = "process_threads", Kind::Gauge, "Threads.";
 }

@@ -62,6 +62,10 @@ impl Sink for Tell {
 }
 
 impl http2::Service for Proxy {
+    fn refused(&self, _error: &ProxyError) -> Observation {
+        Observation::start(Rc::new(Tell(self.outcomes.clone())))
+    }
+
     async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
         let observation = Observation::start(Rc::new(Tell(self.outcomes.clone())));
         let cx = Context {

@@ -1,0 +1,139 @@
+//! The two kinds of server connections, opened for one exchange.
+
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+};
+
+use http::{Method, Response};
+
+use super::{
+    Upstream,
+    body::BodyIn,
+    gone::Gone,
+    http1_upstream::{self, GiveBack, Http1Connection, Http1Upstream},
+    loan::{Home, Loan, Reader},
+    reply::Reply,
+    request::Head,
+    sink::BodyOut,
+};
+use crate::{error::ProxyError, headers};
+
+/// What comes of a response.
+pub(super) enum Event {
+    /// An interim response (1xx).
+    Interim(Reply),
+    /// The head, and where its body comes from.
+    Final(Reply, BodyIn),
+}
+
+/// Where the response comes from.
+pub(super) enum ResponseIn {
+    H2(h2::client::ResponseFuture),
+    H1 {
+        /// Until the final head.
+        reader: Option<Loan<Reader>>,
+        method: Method,
+        /// The server will answer another request, as its head says.
+        keep_alive: bool,
+    },
+}
+
+/// A stream that carries the request now.
+pub(super) struct Opened {
+    pub(super) response: ResponseIn,
+    pub(super) out: BodyOut,
+    /// A failure before the response may be the innocent end of an idle connection, and the method says that trying again does
+    /// no harm (RFC 9110 9.2.2).
+    pub(super) repeatable: bool,
+    lent: Option<Lent>,
+}
+
+/// An HTTP/1 connection in use.
+struct Lent {
+    home: Rc<Home>,
+    served: usize,
+    give_back: Option<Rc<dyn GiveBack>>,
+}
+
+impl Upstream {
+    /// Sends the head. `end` if no body follows.
+    pub(super) fn open(self, mut head: Head, end: bool, addr: SocketAddr) -> Result<Opened, ProxyError> {
+        match self {
+            Self::H2 { mut send, mesh } => {
+                let request = headers::h2_request(head, mesh)?;
+                let (response, stream) =
+                    send.send_request(request, end).map_err(|error| Gone::of(error).server_error(addr))?;
+                let (response, out) = (ResponseIn::H2(response), BodyOut::H2 { stream, mesh });
+                Ok(Opened { response, out, repeatable: false, lent: None })
+            }
+            Self::H1(Http1Upstream { connection: Http1Connection { home, served }, give_back }) => {
+                let (Some(reader), Some(mut writer)) = (home.lend(), home.lend()) else {
+                    return Err(ProxyError::Internal { what: "an HTTP/1 connection was used twice" });
+                };
+                http1_upstream::write_head(&mut head, end, &mut writer).map_err(|gone| gone.server_error(addr))?;
+                let repeatable = served > 0 && head.method.is_idempotent();
+                Ok(Opened {
+                    response: ResponseIn::H1 { reader: Some(reader), method: head.method, keep_alive: false },
+                    out: BodyOut::H1 { writer, fate: None },
+                    repeatable,
+                    lent: Some(Lent { home, served, give_back }),
+                })
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// After an exchange that came to its end: gives an HTTP/1 connection back where it may carry another request.
+    pub(super) fn settle(self) {
+        let keep_alive = matches!(self.response, ResponseIn::H1 { keep_alive: true, .. });
+        // Both halves go home.
+        drop((self.response, self.out));
+        if let Some(Lent { home, served, give_back: Some(pool) }) = self.lent
+            && keep_alive
+            && home.lend::<Reader>().is_some_and(|reader| reader.is_body_done())
+        {
+            pool.give_back(Http1Connection { home, served: served + 1 });
+        }
+    }
+}
+
+impl ResponseIn {
+    /// What comes next. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Event, Gone> {
+        match self {
+            Self::H2(response) => next_h2(response).await,
+            Self::H1 { reader: lent, method, keep_alive } => {
+                let Some(reader) = lent else {
+                    return Err(Gone::Closed { why: "the response was read already".to_owned() });
+                };
+                let head = reader.response_head(method).await.map_err(|error| Gone::of_read(&error))?;
+                if head.is_interim() {
+                    return Ok(Event::Interim(Reply::of_http1(head)));
+                }
+                *keep_alive = head.keep_alive;
+                let body = lent.take().map_or(BodyIn::Empty, BodyIn::h1);
+                Ok(Event::Final(Reply::of_http1(head), body))
+            }
+        }
+    }
+}
+
+async fn next_h2(response: &mut h2::client::ResponseFuture) -> Result<Event, Gone> {
+    poll_fn(|task| {
+        match response.poll_informational(task) {
+            Poll::Ready(Some(Ok(interim))) => return Poll::Ready(Ok(Event::Interim(Reply::of_h2(interim)))),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Gone::of(error))),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        Pin::new(&mut *response).poll(task).map(|result| {
+            let (head, body) = result.map_err(Gone::of)?.into_parts();
+            Ok(Event::Final(Reply::of_h2(Response::from_parts(head, ())), BodyIn::h2(body)))
+        })
+    })
+    .await
+}

@@ -1,0 +1,226 @@
+//! The process, from checked settings to its end: a list of steps, each a function.
+//!
+//! ```text
+//! main ─► run ─► control runtime: channels ─ identity ─ discovery ─ admin
+//!             ─► wait until identity and policy are there
+//!             ─► workers (data path)
+//!             ─► a signal or /shutdown ─► drain ─► end
+//! ```
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{Instant, interval},
+};
+
+use crate::{
+    admin::{self, Admin, Readiness},
+    control::{Channel, ChannelOptions},
+    discovery::{Client, ClientOptions, Discovery},
+    identity::{self, Certifier, Identity},
+    life::{Drained, Life, LifeControl, Shutdown},
+    logs::LogLevel,
+    metrics::{self, Registry},
+    settings::{ControlAddr, Settings},
+};
+
+/// How often the log says that the proxy is still not ready.
+const NOT_READY_REMINDER: Duration = Duration::from_secs(15);
+/// How often idle metrics are forgotten where nobody scrapes.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Exit code for wrong settings (`EX_USAGE`), as linkerd2-proxy's.
+pub const EXIT_USAGE: u8 = 64;
+
+/// What the data path is given. Cheap to clone, one for each worker.
+#[derive(Clone)]
+pub struct Parts {
+    /// Everything an operator can set.
+    pub settings: Arc<Settings>,
+    /// Makes each worker's shard of metrics.
+    pub registry: Registry,
+    /// The newest credentials; there are some before workers start.
+    pub identity: Identity,
+    /// What the control plane says.
+    pub discovery: Arc<dyn Discovery>,
+    /// Drain and stop.
+    pub life: Life,
+}
+
+/// Why the process cannot go on. Words for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A port is taken, or not allowed.
+    #[error("cannot listen on {addr} ({what}): {error}")]
+    Listen {
+        /// Which listener.
+        what: &'static str,
+        /// Its address.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Signals or workers.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// The part beside the data path, running.
+pub struct Control {
+    /// What the data path is given.
+    pub parts: Parts,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// Asks for the end.
+    pub shutdown: Shutdown,
+    readiness: Readiness,
+    listening: watch::Sender<bool>,
+    life: LifeControl,
+}
+
+/// Runs the proxy to its end. `workers` starts the data path; it returns once the listeners are bound.
+pub async fn run(
+    settings: Settings,
+    log_level: Option<LogLevel>,
+    workers: impl FnOnce(Parts) -> io::Result<()>,
+) -> Result<(), ProcessError> {
+    let control = Control::start(settings, log_level).await?;
+    ask_on_signals(&control.shutdown)?;
+    let shutdown = control.shutdown.clone();
+    tokio::select! {
+        biased; // who asks for the end need not wait for the control plane
+        why = shutdown.asked() => {
+            tracing::info!("{why} before the proxy was ready: ending");
+            return Ok(());
+        }
+        () = control.ready() => {}
+    }
+    workers(control.parts.clone())?;
+    control.listening();
+    let why = shutdown.asked().await;
+    control.drain(why).await;
+    Ok(())
+}
+
+impl Control {
+    /// Starts everything beside the data path, on the runtime of the caller.
+    pub async fn start(settings: Settings, log_level: Option<LogLevel>) -> Result<Self, ProcessError> {
+        let settings = Arc::new(settings);
+        let registry = Registry::new(settings.metrics_retain_idle);
+        metrics::describe_build(registry.control());
+        let life = LifeControl::default();
+        let (identity, discovery) = control_plane(&settings, &registry);
+        let (listening, is_listening) = watch::channel(false);
+        let readiness = Readiness::new(identity.clone(), discovery.unanswered_ports(), is_listening);
+        let shutdown = Shutdown::default();
+        let admin = Admin {
+            registry: registry.clone(),
+            readiness: readiness.clone(),
+            log_level,
+            life: life.life(),
+            shutdown: settings.admin.shutdown_endpoint.then(|| shutdown.clone()),
+        };
+        let admin = serve_admin(settings.admin.listen, admin).await?;
+        tokio::spawn(sweep(registry.clone()));
+        let parts = Parts { settings, registry, identity, discovery: Arc::new(discovery), life: life.life() };
+        Ok(Self { parts, admin, shutdown, readiness, listening, life })
+    }
+
+    /// Returns once the control plane has given all that traffic needs. Says every while what is missing.
+    pub async fn ready(&self) {
+        let mut reminder = interval(NOT_READY_REMINDER);
+        reminder.reset();
+        loop {
+            tokio::select! {
+                biased; // no reminder of what is there
+                () = self.readiness.control() => return,
+                _ = reminder.tick() => {
+                    tracing::warn!("not ready, so no traffic passes yet: {}", self.readiness.missing_control().join("; "));
+                }
+            }
+        }
+    }
+
+    /// The data path listens: the proxy is ready.
+    pub fn listening(&self) {
+        self.listening.send_replace(true);
+        let Settings { inbound, outbound, .. } = &*self.parts.settings;
+        tracing::info!(
+            identity = %self.parts.settings.identity.name,
+            inbound = %inbound.listen,
+            outbound = ?outbound.listen,
+            admin = %self.admin,
+            "ready"
+        );
+    }
+
+    /// Ends everything, in-flight requests last.
+    pub async fn drain(&self, why: &str) -> Drained {
+        let grace = self.parts.settings.shutdown_grace;
+        let began = Instant::now();
+        tracing::info!(grace_s = grace.as_secs(), "{why}: draining");
+        let drained = self.life.drain(grace).await;
+        match drained {
+            Drained::Clean => tracing::info!(took_ms = began.elapsed().as_millis(), "drained"),
+            Drained::Cut(left) => tracing::warn!(left, "the grace period is over: what was still in flight is cut"),
+        }
+        drained
+    }
+}
+
+fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Client) {
+    let roots = Arc::new(identity::roots(&settings.identity.trust_anchors));
+    let (publish, identity) = identity::channel();
+    let channel = |service, addr: &ControlAddr, wait_for_identity: bool| {
+        let options = ChannelOptions {
+            service,
+            addr: addr.clone(),
+            mark: settings.mark,
+            roots: Arc::clone(&roots),
+            identity: identity.clone(),
+            wait_for_identity: wait_for_identity && addr.name.is_some(),
+        };
+        Channel::new(options, registry.control())
+    };
+    let issuer = channel("identity", &settings.identity.service, false);
+    tokio::spawn(Certifier::new(settings.identity.clone(), issuer, Arc::clone(&roots), publish).run());
+    let options = ClientOptions {
+        destination: channel("destination", &settings.destination, true),
+        policy: channel("policy", &settings.policy, true),
+        runtime: Handle::current(),
+    };
+    let discovery = Client::new(settings, options);
+    (identity, discovery)
+}
+
+async fn serve_admin(addr: SocketAddr, admin: Admin) -> Result<SocketAddr, ProcessError> {
+    let listen = |error| ProcessError::Listen { what: "admin", addr, error };
+    let listener = TcpListener::bind(addr).await.map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    tokio::spawn(admin::serve(listener, Arc::new(admin)));
+    Ok(bound)
+}
+
+async fn sweep(registry: Registry) {
+    let mut every = interval(SWEEP);
+    loop {
+        every.tick().await;
+        registry.sweep(std::time::Instant::now());
+    }
+}
+
+fn ask_on_signals(shutdown: &Shutdown) -> io::Result<()> {
+    for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
+        let (mut signals, shutdown) = (signal(kind)?, shutdown.clone());
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                shutdown.ask(name);
+            }
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Both directions of a relay, and what the end of one means for the other.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{
+    Counters, Direction, Duplex, End, Outcome, Side,
+    half::{Ends, Failure, Half},
+};
+use crate::sys;
+
+/// A running relay; see [`super::relay`]. Closes both connections when it ends or is dropped.
+#[derive(Debug)]
+#[must_use = "a relay moves bytes only while it is polled"]
+pub struct Relay<'a, C, S> {
+    client: C,
+    server: S,
+    counters: &'a Counters,
+    to_server: Half,
+    to_client: Half,
+    ends: Ended,
+}
+
+/// How the directions ended so far.
+#[derive(Debug, Default)]
+struct Ended {
+    to_server: Option<End>,
+    to_client: Option<End>,
+    first: Option<Side>,
+}
+
+impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
+    pub(super) fn new(mut client: C, mut server: S, counters: &'a Counters) -> Self {
+        let splice = client.is_plain() && server.is_plain();
+        let to_server = Half::new(client.take_prefix(), splice);
+        let to_client = Half::new(server.take_prefix(), splice);
+        Self {
+            client,
+            server,
+            counters,
+            to_server,
+            to_client,
+            ends: Ended::default(),
+        }
+    }
+
+    fn poll_to_server(&mut self, cx: &mut Context<'_>) {
+        if self.ends.to_server.is_some() {
+            return;
+        }
+        let counter = &self.counters.to_server;
+        let mut ends = Ends {
+            from: &mut self.client,
+            to: &mut self.server,
+            counter,
+        };
+        let Poll::Ready(result) = self.to_server.poll(&mut ends, cx) else {
+            return;
+        };
+        let end = end(result, Side::Client, Side::Server, &mut self.ends.first);
+        // The kernel tells of a reset once. Whoever asks again is told of an orderly end.
+        self.to_client.cut_off = matches!(end, End::ReceiverReset);
+        self.ends.to_server = Some(end);
+    }
+
+    fn poll_to_client(&mut self, cx: &mut Context<'_>) {
+        if self.ends.to_client.is_some() {
+            return;
+        }
+        let counter = &self.counters.to_client;
+        let mut ends = Ends {
+            from: &mut self.server,
+            to: &mut self.client,
+            counter,
+        };
+        let Poll::Ready(result) = self.to_client.poll(&mut ends, cx) else {
+            return;
+        };
+        let end = end(result, Side::Server, Side::Client, &mut self.ends.first);
+        self.to_server.cut_off = matches!(end, End::ReceiverReset);
+        self.ends.to_client = Some(end);
+    }
+
+    /// Whether nothing more can come of this relay. A side that failed as a sender fails both directions; one that failed as a
+    /// receiver may have sent something before that which the other side should still get.
+    fn is_over(&self) -> bool {
+        match (&self.ends.to_server, &self.ends.to_client) {
+            (Some(_), Some(_)) => true,
+            (Some(end), None) | (None, Some(end)) => matches!(end, End::SenderReset | End::Failed(_)),
+            (None, None) => false,
+        }
+    }
+
+    /// Passes a failure on: a side that is still well must not take the other's reset for an orderly end.
+    fn outcome(&mut self) -> Outcome {
+        let ends = std::mem::take(&mut self.ends);
+        let to_server = ends.to_server.unwrap_or(End::Abandoned);
+        let to_client = ends.to_client.unwrap_or(End::Abandoned);
+        if !matches!((&to_server, &to_client), (End::Closed, End::Closed)) {
+            for socket in [self.client.socket(), self.server.socket()].into_iter().flatten() {
+                // Fails only on a socket that is gone already.
+                let _ = sys::reset_on_close(socket);
+            }
+        }
+        Outcome {
+            to_server: Direction {
+                bytes: self.to_server.moved,
+                end: to_server,
+            },
+            to_client: Direction {
+                bytes: self.to_client.moved,
+                end: to_client,
+            },
+            first: ends.first.unwrap_or(Side::Client),
+        }
+    }
+}
+
+/// What a direction's result means, and which side ended first.
+fn end(result: Result<(), Failure>, sender: Side, receiver: Side, first: &mut Option<Side>) -> End {
+    let (end, side) = match result {
+        Ok(()) => (End::Closed, sender),
+        Err(Failure::Sender(error)) if is_reset(&error) => (End::SenderReset, sender),
+        Err(Failure::Sender(error)) => (End::Failed(error), sender),
+        Err(Failure::Receiver(error)) if is_reset(&error) => (End::ReceiverReset, receiver),
+        Err(Failure::Receiver(error)) => (End::Failed(error), receiver),
+    };
+    first.get_or_insert(side);
+    end
+}
+
+/// Whether the peer cut the connection off. TLS that ends without its close_notify was cut off too (`UnexpectedEof`).
+fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof, WriteZero};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof | WriteZero
+    )
+}
+
+impl<C: Duplex, S: Duplex> Future for Relay<'_, C, S> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.get_mut();
+        this.poll_to_server(cx);
+        this.poll_to_client(cx);
+        if this.to_server.cut_off {
+            this.poll_to_server(cx); // it may have looked before it knew
+        }
+        if this.is_over() {
+            Poll::Ready(this.outcome())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+#[cfg(test)]
+impl<C, S> Relay<'_, C, S> {
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.to_server.holds_nothing() && self.to_client.holds_nothing()
+    }
+}
