@@ -3,6 +3,7 @@
 //! Read [`outbound`] and [`inbound`] top to bottom to follow a request. Nothing here knows Kubernetes: what the proxy knows of
 //! services comes from [`discovery`], who it is from [`identity`].
 
+pub mod accept;
 pub mod addr;
 mod admin;
 pub mod balance;
@@ -16,6 +17,7 @@ pub mod http1;
 pub mod http1_server;
 pub mod http2;
 pub mod identity;
+pub mod inbound;
 pub mod io;
 pub mod life;
 pub mod logs;

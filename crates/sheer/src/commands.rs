@@ -3,7 +3,16 @@
 
 pub(crate) mod check;
 pub(crate) mod completion;
+pub(crate) mod control;
 pub(crate) mod demo;
+pub(crate) mod down;
 pub(crate) mod endpoints;
+pub(crate) mod exec;
 pub(crate) mod identity;
+pub(crate) mod logs;
+pub(crate) mod mesh_process;
+pub(crate) mod ps;
+pub(crate) mod restart;
+pub(crate) mod scale;
+pub(crate) mod up;
 pub(crate) mod version;

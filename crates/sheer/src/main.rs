@@ -5,6 +5,7 @@
 mod certificate;
 mod cli;
 mod commands;
+mod mesh;
 mod outcome;
 mod output;
 mod progress;

@@ -5,6 +5,7 @@
 
 mod annotations;
 mod check;
+mod crosscheck;
 mod decode;
 mod finding;
 mod kinds;
@@ -18,6 +19,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use crosscheck::crosscheck;
 pub use finding::{Finding, Severity};
 
 use crate::objects::{Object, ObjectId};
@@ -68,6 +70,7 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
     }
     let mut loaded = join(parsed, |_| None);
     loaded.findings.extend(findings);
+    loaded.findings.extend(crosscheck(&loaded.manifests));
     loaded.sort_findings();
     loaded
 }

@@ -109,6 +109,7 @@ impl Files {
             .map(|manifest| (manifest.object.id(), manifest.file.clone()))
             .collect();
         let running = manifests::join(self.running.manifests(), |_| None);
+        findings.extend(manifests::crosscheck(&written));
         findings.extend(running.findings);
         findings.extend(self.written.findings().chain(self.running.findings()).cloned());
         findings.sort_by(|a, b| (a.severity, &a.file, a.line).cmp(&(b.severity, &b.file, b.line)));
