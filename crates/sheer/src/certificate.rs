@@ -115,12 +115,15 @@ where
     }
 }
 
+/// A leaf in DER, and what the real verifier says of it.
+type Seen = (Vec<u8>, Result<(), String>);
+
 /// Lets every handshake through and remembers what was shown and whether the real verifier likes it.
 #[derive(Debug)]
 struct Witness {
     provider: Arc<CryptoProvider>,
     judge: Arc<WebPkiServerVerifier>,
-    seen: Mutex<Option<(Vec<u8>, Result<(), String>)>>,
+    seen: Mutex<Option<Seen>>,
 }
 
 impl Witness {

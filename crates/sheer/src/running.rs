@@ -309,13 +309,25 @@ mod tests {
             "spec": {"serviceAccountName": "ledger", "containers": [{"name": "ledger", "ports": [{"containerPort": 9000}]}]}}"#;
         std::fs::write(state.status().join("pods/bank.ledger-0.json"), json).unwrap();
         std::fs::write(state.status().join("pods/.bank.ledger-1.json"), "{").unwrap();
-        let status = r#"{"age_s": 1, "rootless": false, "manifests": [], "published": {}, "workloads": [], "warnings": [],
-            "control": {"name": "control", "ready": true, "pid": 2, "restarts": 0, "last_exit": null, "cpu_millicores": 0,
-                "cpu_seconds": 0.0, "rss_bytes": 0},
-            "pods": [{"namespace": "bank", "name": "ledger-0", "workload": "deploy/ledger", "ready": false, "state": "Running",
-                "reason": "probe fails", "restarts": 1, "age_s": 1, "ips": ["10.77.0.2"], "meshed": true, "containers": [],
-                "sidecar": null}]}"#;
-        let pods = Mesh::of(state).pods_of(serde_json::from_str(status).unwrap()).unwrap();
+        let summary = PodSummary {
+            namespace: "bank".to_owned(),
+            name: "ledger-0".to_owned(),
+            workload: "deploy/ledger".to_owned(),
+            ready: false,
+            state: "Running".to_owned(),
+            reason: "probe fails".to_owned(),
+            restarts: 1,
+            age_s: 1,
+            ips: vec!["10.77.0.2".parse().unwrap()],
+            meshed: true,
+            containers: Vec::new(),
+            sidecar: None,
+        };
+        let status = MeshStatus {
+            pods: vec![summary],
+            ..MeshStatus::default()
+        };
+        let pods = Mesh::of(state).pods_of(status).unwrap();
         let expected = Pod {
             workload: "deploy/ledger".to_owned(),
             service_account: "ledger".to_owned(),
