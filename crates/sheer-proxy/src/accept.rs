@@ -42,15 +42,15 @@ where
 /// Whether `accept(2)` failed for one connection only.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    matches!(error.kind(), Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted)
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted
+    )
 }
 
 /// Where the client wanted to go. `None` where it came straight to the proxy's own port.
 pub fn original_dst(tcp: &TcpStream) -> Result<Option<OrigDst>, ProxyError> {
-    let failed = |error: io::Error| ProxyError::NoOriginalDst { why: error.to_string() };
-    let Some(dst) = sys::original_dst(tcp).map_err(failed)? else { return Ok(None) };
-    let own = sys::canonical(tcp.local_addr().map_err(failed)?);
-    Ok((dst.0 != own).then_some(dst))
+    sys::original_dst(tcp).map_err(|error| ProxyError::NoOriginalDst { why: error.to_string() })
 }
 
 /// Whether connecting to `dst` would come back to this listener for ever.

@@ -90,26 +90,54 @@ impl Inbound {
 
     /// Serves one accepted connection to its end.
     pub async fn serve(self: Rc<Self>, tcp: TcpStream, client: ClientAddr) {
-        let ended = Rc::clone(&self).connection(tcp, client).await;
-        if let Err(error) = ended {
-            tracing::info!(%client, verdict = %error.verdict(), reason = error.reason(), "inbound connection ended: {error}");
-            self.shard.tcp_error(Direction::Inbound, error.verdict(), error.reason());
+        match self.destination(&tcp) {
+            Ok(dst) => self.serve_to(tcp, client, dst).await,
+            Err(error) => self.failed(client, &error),
         }
     }
 
-    async fn connection(self: Rc<Self>, tcp: TcpStream, client: ClientAddr) -> Result<(), ProxyError> {
+    /// As [`Self::serve`], for a connection that was going to `dst`; `None` for the proxy's own port.
+    pub async fn serve_to(self: Rc<Self>, tcp: TcpStream, client: ClientAddr, dst: Option<SocketAddr>) {
+        let ended = Rc::clone(&self).connection(tcp, client, dst).await;
+        if let Err(error) = ended {
+            self.failed(client, &error);
+        }
+    }
+
+    fn failed(&self, client: ClientAddr, error: &ProxyError) {
+        let (verdict, reason) = (error.verdict(), error.reason());
+        tracing::info!(%client, %verdict, reason, "inbound connection ended: {error}");
+        self.shard.tcp_error(Direction::Inbound, verdict, reason);
+    }
+
+    async fn connection(
+        self: Rc<Self>,
+        tcp: TcpStream,
+        client: ClientAddr,
+        dst: Option<SocketAddr>,
+    ) -> Result<(), ProxyError> {
         let options = self.settings.inbound.accept;
-        let liveness = sys::Liveness { keepalive: options.keepalive, user_timeout: options.user_timeout };
+        let liveness = sys::Liveness {
+            keepalive: options.keepalive,
+            user_timeout: options.user_timeout,
+        };
         // Fails only for a socket that is gone, which the first read says better.
         drop(sys::set_up(&tcp, liveness));
 
-        let dst = self.destination(&tcp)?;
         let redirected = match dst {
             Some(dst) => Some(self.port(dst).await?),
             None => None,
         };
-        let client = Client { addr: client.0, tls: ClientTls::None };
-        let mut talk = Conversation { stream: Stream::Tcp(tcp), buf: BytesMut::new(), client, app: None };
+        let client = Client {
+            addr: client.0,
+            tls: ClientTls::None,
+        };
+        let mut talk = Conversation {
+            stream: Stream::Tcp(tcp),
+            buf: BytesMut::new(),
+            client,
+            app: None,
+        };
 
         let alpn = match self.first_bytes(&mut talk, redirected.as_ref()).await? {
             Speech::OwnTls => {
@@ -146,25 +174,44 @@ impl Inbound {
 
     /// Where the connection was going; `None` where it was going to the proxy's own port.
     fn destination(&self, tcp: &TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
-        let Some(dst) = accept::original_dst(tcp)? else { return Ok(None) };
+        let Some(dst) = accept::original_dst(tcp)? else {
+            return Ok(None);
+        };
         let ips = &self.settings.inbound.ips;
-        if accept::loops(dst, self.settings.inbound.listen, |ip| ips.is_empty() || ips.contains(&ip)) {
+        if accept::loops(dst, self.settings.inbound.listen, |ip| {
+            ips.is_empty() || ips.contains(&ip)
+        }) {
             return Ok(None);
         }
         Ok(Some(dst.0))
     }
 
     fn loops(&self) -> ProxyError {
-        ProxyError::Loop { addr: self.settings.inbound.listen }
+        ProxyError::Loop {
+            addr: self.settings.inbound.listen,
+        }
     }
 
     /// Ends the mutual TLS of a peer.
     async fn end_tls(&self, talk: Conversation) -> Result<(Conversation, Option<MeshAlpn>), ProxyError> {
         let credentials = self.identity.current().ok_or(ProxyError::IdentityNotReady)?;
-        let Stream::Tcp(tcp) = talk.stream else { return Err(ProxyError::Internal { what: "TLS within TLS" }) };
+        let Stream::Tcp(tcp) = talk.stream else {
+            return Err(ProxyError::Internal { what: "TLS within TLS" });
+        };
         let accepted = tls::accept(Rewind::new(tcp, talk.buf), talk.client.addr, &credentials).await?;
-        let client = Client { tls: ClientTls::Mutual(accepted.peer), ..talk.client };
-        Ok((Conversation { stream: accepted.stream, buf: BytesMut::new(), client, app: talk.app }, accepted.alpn))
+        let client = Client {
+            tls: ClientTls::Mutual(accepted.peer),
+            ..talk.client
+        };
+        Ok((
+            Conversation {
+                stream: accepted.stream,
+                buf: BytesMut::new(),
+                client,
+                app: talk.app,
+            },
+            accepted.alpn,
+        ))
     }
 
     /// Reads which port the peer means, and what it will speak.
@@ -182,8 +229,14 @@ impl Inbound {
         if header.port == self.settings.inbound.listen.port() {
             return Err(self.loops());
         }
-        let local = talk.stream.tcp().local_addr().map_err(|error| failed(error.to_string()))?;
-        let port = self.port(sys::canonical(SocketAddr::new(local.ip(), header.port))).await?;
+        let local = talk
+            .stream
+            .tcp()
+            .local_addr()
+            .map_err(|error| failed(error.to_string()))?;
+        let port = self
+            .port(sys::canonical(SocketAddr::new(local.ip(), header.port)))
+            .await?;
         let protocol = match header.protocol {
             Some(SessionProtocol::Http1) => Protocol::Http1,
             Some(SessionProtocol::Http2) => Protocol::Http2,
@@ -222,7 +275,10 @@ impl Inbound {
         let keep_alive = server
             .keep_alive_interval
             .filter(|_| talk.client.is_meshed())
-            .map(|interval| http2::KeepAlive { interval, timeout: server.keep_alive_timeout });
+            .map(|interval| http2::KeepAlive {
+                interval,
+                timeout: server.keep_alive_timeout,
+            });
         let config = http2::Config {
             stream_window: server.stream_window,
             connection_window: server.connection_window,
@@ -239,7 +295,11 @@ impl Inbound {
         Ok(())
     }
 
-    fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>) -> (Rc<Requests>, crate::io::Io, crate::metrics::TcpOpen) {
+    fn requests(
+        self: &Rc<Self>,
+        talk: Conversation,
+        port: Rc<Port>,
+    ) -> (Rc<Requests>, crate::io::Io, crate::metrics::TcpOpen) {
         let io = Rewind::new(talk.stream, talk.buf);
         let open = port.observers(&talk.client).tcp.open();
         (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), io, open)

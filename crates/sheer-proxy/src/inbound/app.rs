@@ -61,7 +61,14 @@ impl App {
             sweeping: Cell::new(false),
         });
         let returns = Rc::new(Returns(Rc::clone(&http1)));
-        Self { addr, settings, h2: RefCell::default(), connecting: tokio::sync::Mutex::default(), http1, returns }
+        Self {
+            addr,
+            settings,
+            h2: RefCell::default(),
+            connecting: tokio::sync::Mutex::default(),
+            http1,
+            returns,
+        }
     }
 
     /// The application's address.
@@ -80,7 +87,10 @@ impl App {
             Err(_) => return Err(failed(ConnectCause::TimedOut(inbound.connect_timeout))),
         };
         let options = inbound.connect;
-        let liveness = sys::Liveness { keepalive: options.keepalive, user_timeout: options.user_timeout };
+        let liveness = sys::Liveness {
+            keepalive: options.keepalive,
+            user_timeout: options.user_timeout,
+        };
         sys::set_up(&tcp, liveness).map_err(|error| failed(ConnectCause::of(&error)))?;
         Ok(tcp)
     }
@@ -107,7 +117,10 @@ impl App {
                 tracing::debug!(%addr, %error, "the connection to the application ended");
             }
         });
-        let connection = H2 { send, active: Rc::default() };
+        let connection = H2 {
+            send,
+            active: Rc::default(),
+        };
         self.h2.borrow_mut().push(connection.clone());
         connection.reserve().await.map_err(|error| self.broke(&error))
     }
@@ -120,12 +133,18 @@ impl App {
             if let Ok(found) = connection.reserve().await {
                 return Some(found);
             }
-            self.h2.borrow_mut().retain(|other| !Rc::ptr_eq(&other.active, &connection.active));
+            self.h2
+                .borrow_mut()
+                .retain(|other| !Rc::ptr_eq(&other.active, &connection.active));
         }
     }
 
     fn broke(&self, error: &h2::Error) -> ProxyError {
-        ProxyError::UpstreamClosed { addr: self.addr, why: error.to_string(), unprocessed: true }
+        ProxyError::UpstreamClosed {
+            addr: self.addr,
+            why: error.to_string(),
+            unprocessed: true,
+        }
     }
 
     /// A connection for one request of HTTP/1: an idle one, or a new one.
@@ -138,7 +157,10 @@ impl App {
             }
         };
         let give_back: Rc<dyn GiveBack> = self.returns.clone();
-        Ok(Http1Upstream { connection, give_back: Some(give_back) })
+        Ok(Http1Upstream {
+            connection,
+            give_back: Some(give_back),
+        })
     }
 }
 
@@ -178,9 +200,13 @@ impl Idle {
     /// Closes what has been idle for too long, until nothing is left.
     async fn sweep(self: Rc<Self>) {
         loop {
-            let Some(oldest) = self.connections.borrow().first().map(|(_, since)| *since) else { break };
+            let Some(oldest) = self.connections.borrow().first().map(|(_, since)| *since) else {
+                break;
+            };
             tokio::time::sleep_until((oldest + self.timeout).into()).await;
-            self.connections.borrow_mut().retain(|(_, since)| since.elapsed() < self.timeout);
+            self.connections
+                .borrow_mut()
+                .retain(|(_, since)| since.elapsed() < self.timeout);
         }
         self.sweeping.set(false);
     }

@@ -51,7 +51,14 @@ impl Requests {
             replay: true,
         };
         let admission = RefCell::new(Rc::new(Admission::of(&port, &client)));
-        Self { inbound, port, client, cx, policy: RefCell::new(policy), admission }
+        Self {
+            inbound,
+            port,
+            client,
+            cx,
+            policy: RefCell::new(policy),
+            admission,
+        }
     }
 
     /// What the policy says now.
@@ -68,7 +75,11 @@ impl Requests {
         headers::check_limit(&request.head, &self.cx)?;
         if !admission.allowed {
             admission.authz.http_deny.inc();
-            return Err(policy::denied(admission.observers.policy(), &self.client, self.cx.addr.port()));
+            return Err(policy::denied(
+                admission.observers.policy(),
+                &self.client,
+                self.cx.addr.port(),
+            ));
         }
         admission.authz.http_allow.inc();
         InFlight::begin(&self.inbound)
@@ -90,7 +101,11 @@ impl Admission {
         let observers = port.observers(client);
         let rule = policy::authorize(observers.policy(), client);
         let authz = observers.authz(rule);
-        Self { allowed: rule.is_some(), authz, observers: Rc::clone(&observers) }
+        Self {
+            allowed: rule.is_some(),
+            authz,
+            observers: Rc::clone(&observers),
+        }
     }
 }
 
@@ -110,18 +125,24 @@ impl http2::Service for Requests {
             Ok(in_flight) => in_flight,
             Err(error) => return responder.fail(&error, &observation).await,
         };
-        headers::set_client_id(&mut request.head.headers, self.client.identity().map(|identity| &**identity));
+        headers::set_client_id(
+            &mut request.head.headers,
+            self.client.identity().map(|identity| &**identity),
+        );
 
         for attempt in 1.. {
             let (upstream, _slot) = match self.upstream(request.head.origin).await {
                 Ok(upstream) => upstream,
                 Err(error) => return responder.fail(&error, &observation).await,
             };
-            let Failed { request: again, responder: back, error } =
-                match exchange(request, upstream, responder, &self.cx, &observation).await {
-                    Ok(()) => return,
-                    Err(failed) => *failed,
-                };
+            let Failed {
+                request: again,
+                responder: back,
+                error,
+            } = match exchange(request, upstream, responder, &self.cx, &observation).await {
+                Ok(()) => return,
+                Err(failed) => *failed,
+            };
             match again {
                 Some(again) if attempt < ATTEMPTS => (request, responder) = (again, back),
                 _ => return back.fail(&error, &observation).await,
@@ -145,7 +166,10 @@ impl InFlight {
         let limit = inbound.settings.inbound.max_in_flight;
         let now = inbound.in_flight.get();
         if now >= limit {
-            return Err(ProxyError::TooMany { what: "requests", limit });
+            return Err(ProxyError::TooMany {
+                what: "requests",
+                limit,
+            });
         }
         inbound.in_flight.set(now + 1);
         Ok(Self(Rc::clone(inbound)))

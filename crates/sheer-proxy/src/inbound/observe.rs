@@ -28,7 +28,10 @@ impl Observers {
     pub(super) fn new(shard: &Shard, addr: SocketAddr, policy: Arc<InboundPolicy>, client: &Client) -> Self {
         let labels = inbound_labels(addr, &policy.server, client.tls_label());
         Self {
-            http: Rc::new(HttpSink { metrics: HttpMetrics::new(shard, &labels), shard: shard.clone() }),
+            http: Rc::new(HttpSink {
+                metrics: HttpMetrics::new(shard, &labels),
+                shard: shard.clone(),
+            }),
             tcp: TcpMetrics::new(shard, &labels),
             shard: shard.clone(),
             labels,

@@ -8,12 +8,7 @@ use super::{
     port::Port,
     speech::Conversation,
 };
-use crate::{
-    detect::Rewind,
-    error::ProxyError,
-    metrics::TcpOpen,
-    sys, tcp,
-};
+use crate::{detect::Rewind, error::ProxyError, metrics::TcpOpen, sys, tcp};
 
 impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.

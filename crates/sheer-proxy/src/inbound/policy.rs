@@ -95,8 +95,14 @@ pub(super) fn denied(policy: &InboundPolicy, client: &Client, port: u16) -> Prox
 }
 
 fn display(server: &ObjectRef) -> String {
-    let ObjectRef { kind, namespace, name, .. } = server;
-    if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") }
+    let ObjectRef {
+        kind, namespace, name, ..
+    } = server;
+    if namespace.is_empty() {
+        format!("{kind} {name}")
+    } else {
+        format!("{kind} {namespace}/{name}")
+    }
 }
 
 #[cfg(test)]
@@ -106,21 +112,43 @@ mod tests {
 
     fn rule(network: &str, except: &[&str], authentication: Authentication) -> Authorization {
         let except = except.iter().map(|except| except.parse().unwrap()).collect();
-        let policy = ObjectRef { name: network.to_owned(), ..ObjectRef::default() };
-        Authorization { networks: vec![(network.parse().unwrap(), except)], authentication, policy }
+        let policy = ObjectRef {
+            name: network.to_owned(),
+            ..ObjectRef::default()
+        };
+        Authorization {
+            networks: vec![(network.parse().unwrap(), except)],
+            authentication,
+            policy,
+        }
     }
 
     fn policy(authorizations: Vec<Authorization>) -> InboundPolicy {
-        let server = ObjectRef { kind: "Server".into(), namespace: "bank".into(), name: "grpc".into(), ..ObjectRef::default() };
-        InboundPolicy { protocol: ProtocolPlan::Opaque, authorizations, server }
+        let server = ObjectRef {
+            kind: "Server".into(),
+            namespace: "bank".into(),
+            name: "grpc".into(),
+            ..ObjectRef::default()
+        };
+        InboundPolicy {
+            protocol: ProtocolPlan::Opaque,
+            authorizations,
+            server,
+        }
     }
 
     fn client(addr: &str, tls: ClientTls) -> Client {
-        Client { addr: addr.parse().unwrap(), tls }
+        Client {
+            addr: addr.parse().unwrap(),
+            tls,
+        }
     }
 
     fn meshed(name: &str) -> ClientTls {
-        ClientTls::Mutual(Some(PeerNames { dns: vec![name.into()], uris: vec![format!("spiffe://{name}").into()] }))
+        ClientTls::Mutual(Some(PeerNames {
+            dns: vec![name.into()],
+            uris: vec![format!("spiffe://{name}").into()],
+        }))
     }
 
     fn allowed(policy: &InboundPolicy, client: &Client) -> Option<String> {
@@ -144,9 +172,16 @@ mod tests {
     fn identities_and_suffixes() {
         let of = |identities: &[&str], suffixes: &[&[&str]]| Authentication::MeshTls {
             identities: identities.iter().map(ToString::to_string).collect(),
-            suffixes: suffixes.iter().map(|suffix| suffix.iter().map(ToString::to_string).collect()).collect(),
+            suffixes: suffixes
+                .iter()
+                .map(|suffix| suffix.iter().map(ToString::to_string).collect())
+                .collect(),
         };
-        let named = policy(vec![rule("0.0.0.0/0", &[], of(&["web.bank", "spiffe://fx.bank"], &[&["ops", "mesh"]]))]);
+        let named = policy(vec![rule(
+            "0.0.0.0/0",
+            &[],
+            of(&["web.bank", "spiffe://fx.bank"], &[&["ops", "mesh"]]),
+        )]);
         let check = |tls| allowed(&named, &client("10.0.0.1:1", tls)).is_some();
         assert!(check(meshed("web.bank")));
         assert!(check(meshed("fx.bank")), "by its URI");
@@ -163,8 +198,14 @@ mod tests {
     #[test]
     fn denial_names_client_port_and_policy() {
         let error = denied(&policy(vec![]), &client("10.0.0.1:1", meshed("web.bank")), 8080);
-        assert_eq!(error.to_string(), "client 10.0.0.1:1 (web.bank) is not allowed on port 8080 by Server bank/grpc");
+        assert_eq!(
+            error.to_string(),
+            "client 10.0.0.1:1 (web.bank) is not allowed on port 8080 by Server bank/grpc"
+        );
         let error = denied(&policy(vec![]), &client("10.0.0.1:1", ClientTls::None), 8080);
-        assert_eq!(error.to_string(), "client 10.0.0.1:1 (no identity) is not allowed on port 8080 by Server bank/grpc");
+        assert_eq!(
+            error.to_string(),
+            "client 10.0.0.1:1 (no identity) is not allowed on port 8080 by Server bank/grpc"
+        );
     }
 }

@@ -49,7 +49,10 @@ impl Inbound {
             policy,
             last: RefCell::new(Arc::clone(&first)),
             shard: self.shard.clone(),
-            observers: RefCell::new(Known { policy: first, by_client: AHashMap::new() }),
+            observers: RefCell::new(Known {
+                policy: first,
+                by_client: AHashMap::new(),
+            }),
         });
         let mut ports = self.ports.borrow_mut();
         // Ports that nobody uses any more go when another one comes.
@@ -81,7 +84,10 @@ impl Port {
         let policy = self.policy();
         let mut known = self.observers.borrow_mut();
         if !Arc::ptr_eq(&known.policy, &policy) {
-            *known = Known { policy: Arc::clone(&policy), by_client: AHashMap::new() };
+            *known = Known {
+                policy: Arc::clone(&policy),
+                by_client: AHashMap::new(),
+            };
         }
         let key = (client.identity().cloned(), client.tls.kind());
         let made = known

@@ -58,7 +58,9 @@ impl Inbound {
         };
         let mut wait = Wait { silent, partial };
         loop {
-            let found = detect::tls(&mut talk.stream, &mut talk.buf, wait).await.map_err(|error| gone(&error))?;
+            let found = detect::tls(&mut talk.stream, &mut talk.buf, wait)
+                .await
+                .map_err(|error| gone(&error))?;
             return Ok(match &found {
                 detect::Tls::ClientHello { sni, .. } if self.is_own_name(sni.as_deref()) => Speech::OwnTls,
                 detect::Tls::ClientHello { .. } => Speech::OtherTls,
@@ -68,7 +70,9 @@ impl Inbound {
                     Some(port) => match self.who_speaks(talk, port).await? {
                         Some(Speech::Server) => Speech::Server,
                         // It may still show who it is, if it does so in time.
-                        None if found == detect::Tls::Closed || wait.silent == partial => return Err(denied(talk, port)),
+                        None if found == detect::Tls::Closed || wait.silent == partial => {
+                            return Err(denied(talk, port));
+                        }
                         Some(_) | None => {
                             wait.silent = partial;
                             continue;
@@ -86,7 +90,10 @@ impl Inbound {
         port: &Rc<Port>,
         timeout: Duration,
     ) -> Result<Protocol, ProxyError> {
-        let wait = Wait { silent: self.settings.http.detect_wait.min(timeout), partial: timeout };
+        let wait = Wait {
+            silent: self.settings.http.detect_wait.min(timeout),
+            partial: timeout,
+        };
         loop {
             let found = match detect::http(&mut talk.stream, &mut talk.buf, wait).await {
                 Ok(found) => found,
