@@ -71,7 +71,10 @@ impl Publisher {
 /// An identity without credentials yet, and what publishes to it.
 pub fn channel() -> (Publisher, Identity) {
     let (credentials, problem) = (watch::Sender::new(None), watch::Sender::new(None));
-    let identity = Identity { credentials: credentials.subscribe(), problem: problem.subscribe() };
+    let identity = Identity {
+        credentials: credentials.subscribe(),
+        problem: problem.subscribe(),
+    };
     (Publisher { credentials, problem }, identity)
 }
 

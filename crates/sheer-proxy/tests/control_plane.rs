@@ -31,7 +31,11 @@ impl Proxy {
     async fn start(plane: &ControlPlane, changes: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut environment = plane.environment(NAME, dir.path());
-        environment.extend(changes.iter().map(|(name, value)| (format!("SHEER_PROXY_{name}"), (*value).to_owned())));
+        environment.extend(
+            changes
+                .iter()
+                .map(|(name, value)| (format!("SHEER_PROXY_{name}"), (*value).to_owned())),
+        );
         let control = Control::start(read(environment), None).await.expect("starts");
         Self { control, dir }
     }
@@ -116,7 +120,10 @@ async fn certificate_is_issued_and_renewed() {
     let other = |now: &Option<Arc<_>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, &first));
     within(credentials.wait_for(other)).await.expect("renewed");
     let page = page(proxy.control.admin, "/metrics").await;
-    assert!(page.contains(r#"control_identity_cert_refreshes_total{result="ok"} "#), "{page}");
+    assert!(
+        page.contains(r#"control_identity_cert_refreshes_total{result="ok"} "#),
+        "{page}"
+    );
 }
 
 #[tokio::test]
@@ -128,7 +135,7 @@ async fn wrong_certificates_are_refused_and_said() {
     for (issue, said) in [
         (Issue::Garbage, "cannot be read"),
         (Issue::OtherName(name.to_owned()), "the token is another workload's"),
-        (Issue::OtherKey, "trust anchor"),
+        (Issue::OtherKey, "for another key"),
         (Issue::Untrusted, "trust anchor"),
         (Issue::Expired, "the certificate ended 3600 s ago: the clock"),
         (Issue::NotYetValid, "the clock of this machine"),
@@ -162,7 +169,9 @@ async fn failed_renewal_keeps_the_certificate() {
     proxy.ready().await;
     plane.issue(Issue::Refused);
     let count = *plane.certified().borrow();
-    within(plane.certified().wait_for(|now| *now > count + 1)).await.expect("tried again");
+    within(plane.certified().wait_for(|now| *now > count + 1))
+        .await
+        .expect("tried again");
     assert!(proxy.control.parts.identity.current().is_some());
 }
 
@@ -193,14 +202,23 @@ async fn services_are_resolved_and_followed() {
     };
     plane.set_profile(dst, Some(profile));
     plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
-    plane.set_endpoints(PATH, Some(vec![control::endpoint(addr(1)), control::meshed_endpoint(addr(2), NAME, 4143)]));
+    plane.set_endpoints(
+        PATH,
+        Some(vec![
+            control::endpoint(addr(1)),
+            control::meshed_endpoint(addr(2), NAME, 4143),
+        ]),
+    );
     let proxy = Proxy::start(&plane, &[]).await;
     let target = known(&mut proxy.outbound(dst), |_| true).await;
     assert_eq!(&*target.name, PATH);
     assert!(matches!(&target.backend, Backend::Balance { path, .. } if &**path == PATH));
     let mut endpoints = proxy.control.parts.discovery.endpoints(PATH);
     let set = known(&mut endpoints, |set| ports(set) == [1, 2]).await;
-    assert_eq!(set.endpoints[1].identity.as_ref().map(|identity| &*identity.id), Some(NAME));
+    assert_eq!(
+        set.endpoints[1].identity.as_ref().map(|identity| &*identity.id),
+        Some(NAME)
+    );
     plane.set_endpoints(PATH, Some(vec![control::endpoint(addr(2)), control::endpoint(addr(3))]));
     known(&mut endpoints, |set| ports(set) == [2, 3]).await;
     plane.set_endpoints(PATH, None);
@@ -231,9 +249,17 @@ async fn lost_streams_are_resumed_without_flapping() {
     .await;
     plane.set_endpoints(PATH, Some(vec![control::endpoint(addr(2)), control::endpoint(addr(3))]));
     within(endpoints.changed()).await.expect("subscribed");
-    let Lookup::Known(after) = endpoints.borrow().clone() else { panic!("what is known stays known") };
-    assert!(ports(&after).contains(&3), "the resumed stream with the same set was no change: {after:?}");
-    assert!(Arc::ptr_eq(&before.endpoints[1], &after.endpoints[0]) || Arc::ptr_eq(&before.endpoints[1], &after.endpoints[1]));
+    let Lookup::Known(after) = endpoints.borrow().clone() else {
+        panic!("what is known stays known")
+    };
+    assert!(
+        ports(&after).contains(&3),
+        "the resumed stream with the same set was no change: {after:?}"
+    );
+    assert!(
+        Arc::ptr_eq(&before.endpoints[1], &after.endpoints[0])
+            || Arc::ptr_eq(&before.endpoints[1], &after.endpoints[1])
+    );
     assert!(matches!(&*target.borrow(), Lookup::Known(_)));
     known(&mut endpoints, |set| ports(set) == [2, 3]).await;
 }
@@ -249,7 +275,9 @@ async fn silence_makes_a_destination_unknown_until_the_answer() {
     plane.set_silent(true);
     let mut target = proxy.outbound(dst);
     assert!(matches!(&*target.borrow(), Lookup::Pending));
-    within(target.wait_for(|lookup| matches!(lookup, Lookup::Unknown))).await.expect("subscribed");
+    within(target.wait_for(|lookup| matches!(lookup, Lookup::Unknown)))
+        .await
+        .expect("subscribed");
     plane.set_silent(false);
     known(&mut target, |target| matches!(target.backend, Backend::Balance { .. })).await;
 }
@@ -259,5 +287,7 @@ async fn what_nobody_knows_is_unknown_at_once() {
     let plane = ControlPlane::start();
     let proxy = Proxy::start(&plane, &[("DESTINATION_PROFILE_INITIAL_TIMEOUT", "1h")]).await;
     let mut target = proxy.outbound(addr(9));
-    within(target.wait_for(|lookup| matches!(lookup, Lookup::Unknown))).await.expect("subscribed");
+    within(target.wait_for(|lookup| matches!(lookup, Lookup::Unknown)))
+        .await
+        .expect("subscribed");
 }

@@ -28,12 +28,21 @@ async fn logged(child: &mut Child, text: &'static str) -> String {
         std::thread::spawn(move || lines.for_each(drop));
         line
     });
-    timeout(PATIENCE, read).await.expect("in time").expect("read").unwrap_or_else(|| panic!("{text:?} was not logged"))
+    timeout(PATIENCE, read)
+        .await
+        .expect("in time")
+        .expect("read")
+        .unwrap_or_else(|| panic!("{text:?} was not logged"))
 }
 
 async fn ended(mut child: Child) -> Option<i32> {
     let wait = tokio::task::spawn_blocking(move || child.wait());
-    timeout(PATIENCE, wait).await.expect("in time").expect("waited").expect("waited").code()
+    timeout(PATIENCE, wait)
+        .await
+        .expect("in time")
+        .expect("waited")
+        .expect("waited")
+        .code()
 }
 
 #[test]
@@ -59,7 +68,10 @@ async fn sigterm_drains_and_exits_with_0() {
         .expect("runs");
     let line = logged(&mut child, r#""message":"ready""#).await;
     assert!(line.contains(NAME), "{line}");
-    let terminated = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    let terminated = Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .expect("kill runs");
     assert!(terminated.success());
     assert_eq!(ended(child).await, Some(0));
 }
@@ -72,7 +84,10 @@ async fn sigterm_ends_a_proxy_that_is_not_ready() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut child = proxy().envs(plane.environment(NAME, dir.path())).spawn().expect("runs");
     logged(&mut child, "connected to the control plane").await;
-    let terminated = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    let terminated = Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .expect("kill runs");
     assert!(terminated.success());
     assert_eq!(ended(child).await, Some(0));
 }

@@ -17,9 +17,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sheer_api::linkerd::{
-    destination::{
-        DestinationProfile, WeightedAddr, destination_server::DestinationServer,
-    },
+    destination::{DestinationProfile, WeightedAddr, destination_server::DestinationServer},
     identity::identity_server::IdentityServer,
     inbound::{Server, inbound_server_policies_server::InboundServerPoliciesServer},
     outbound::{OutboundPolicy, outbound_policies_server::OutboundPoliciesServer},
@@ -90,7 +88,10 @@ impl<T> Default for Answers<T> {
 impl<T> Answers<T> {
     pub(crate) fn of(&self, key: &str) -> Answer<T> {
         let mut answers = self.0.lock();
-        answers.entry(key.to_owned()).or_insert_with(|| watch::Sender::new(None)).clone()
+        answers
+            .entry(key.to_owned())
+            .or_insert_with(|| watch::Sender::new(None))
+            .clone()
     }
 }
 
@@ -217,9 +218,14 @@ impl Drop for ControlPlane {
 }
 
 fn serve(listener: TcpListener, script: Arc<Script>) -> Runtime {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
     let runtime = runtime.expect("threads are to be had");
-    listener.set_nonblocking(true).expect("a socket can be made non-blocking");
+    listener
+        .set_nonblocking(true)
+        .expect("a socket can be made non-blocking");
     runtime.spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener).expect("within a runtime");
         let router = tonic::transport::Server::builder()

@@ -15,7 +15,10 @@ fn credentials(pki: &Pki, names: &[&str]) -> Result<Credentials, CredentialsErro
     let leaf = pki.leaf(names);
     Credentials::new(Material {
         name: names[0].into(),
-        server_name: names.iter().find_map(|name| (*name).to_owned().try_into().ok()).expect("a DNS name"),
+        server_name: names
+            .iter()
+            .find_map(|name| (*name).to_owned().try_into().ok())
+            .expect("a DNS name"),
         key: rustls::crypto::aws_lc_rs::sign::any_supported_type(&leaf.key).expect("a key"),
         chain: leaf.chain,
         roots: Arc::new(roots(pki.anchors_pem())),
@@ -23,10 +26,16 @@ fn credentials(pki: &Pki, names: &[&str]) -> Result<Credentials, CredentialsErro
 }
 
 fn peer(id: &str, server_name: &str) -> PeerIdentity {
-    PeerIdentity { id: id.into(), server_name: server_name.to_owned().try_into().expect("a DNS name") }
+    PeerIdentity {
+        id: id.into(),
+        server_name: server_name.to_owned().try_into().expect("a DNS name"),
+    }
 }
 
-type Ends = (tokio_rustls::client::TlsStream<tokio::io::DuplexStream>, tokio_rustls::server::TlsStream<tokio::io::DuplexStream>);
+type Ends = (
+    tokio_rustls::client::TlsStream<tokio::io::DuplexStream>,
+    tokio_rustls::server::TlsStream<tokio::io::DuplexStream>,
+);
 
 /// Both ends of a connection after the handshake and one byte each way, so that tickets have arrived.
 async fn handshake(client: &Credentials, server: &Credentials, peer: &PeerIdentity) -> io::Result<Ends> {
@@ -48,7 +57,9 @@ async fn both_sides_prove_who_they_are() {
     let client = credentials(&pki, &[GATEWAY]).expect("valid");
     let server = credentials(&pki, &[LEDGER, LEDGER_URI]).expect("valid");
     for id in [LEDGER, LEDGER_URI] {
-        let (near, far) = handshake(&client, &server, &peer(id, LEDGER)).await.expect("a handshake");
+        let (near, far) = handshake(&client, &server, &peer(id, LEDGER))
+            .await
+            .expect("a handshake");
         let (_, far) = far.get_ref();
         assert_eq!(far.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         assert_eq!(far.alpn_protocol(), Some(&b"h2"[..]));
@@ -66,9 +77,13 @@ async fn wrong_peer_is_refused_and_named() {
     let pki = Pki::new();
     let client = credentials(&pki, &[GATEWAY]).expect("valid");
     let server = credentials(&pki, &[LEDGER]).expect("valid");
-    let error = handshake(&client, &server, &peer(GATEWAY, LEDGER)).await.expect_err("the wrong peer");
+    let error = handshake(&client, &server, &peer(GATEWAY, LEDGER))
+        .await
+        .expect_err("the wrong peer");
     let error = error.downcast::<rustls::Error>().expect("an error of TLS");
-    let rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) = &error else { panic!("{error}") };
+    let rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) = &error else {
+        panic!("{error}")
+    };
     let wrong = other.0.downcast_ref::<WrongPeer>().expect("our error");
     assert_eq!((&*wrong.expected, &*wrong.found), (GATEWAY, LEDGER));
 }
@@ -93,7 +108,11 @@ async fn sessions_are_resumed_only_for_the_same_identity() {
     assert_eq!(second.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
     let names = peer_names(far.get_ref().1.peer_certificates().unwrap_or_default()).expect("names");
     assert!(names.contains(GATEWAY), "a resumed session keeps who the client is");
-    assert!(handshake(&client, &server, &peer("other.bank.id", LEDGER)).await.is_err());
+    assert!(
+        handshake(&client, &server, &peer("other.bank.id", LEDGER))
+            .await
+            .is_err()
+    );
     // A renewal begins anew on both sides.
     let renewed = credentials(&pki, &[LEDGER]).expect("valid");
     let (third, _) = handshake(&client, &renewed, &ledger).await.expect("a handshake");
@@ -120,7 +139,10 @@ async fn clients_without_a_certificate_pass_tls() {
 
 #[test]
 fn suffixes_match_whole_labels() {
-    let names = PeerNames { dns: vec![LEDGER.into()], uris: vec![] };
+    let names = PeerNames {
+        dns: vec![LEDGER.into()],
+        uris: vec![],
+    };
     let suffix = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
     assert!(names.ends_in(&[]) && names.ends_in(&suffix("sheer.cluster.local")) && names.ends_in(&suffix(LEDGER)));
     assert!(!names.ends_in(&suffix("eer.cluster.local")));

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, string::Ia5String,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -56,12 +56,19 @@ impl Pki {
         let mut params = workload_params(Duration::from_secs(86_400));
         params.subject_alt_names = names.iter().map(|name| alternative(name)).collect();
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Leaf { chain: vec![cert.der().clone()], key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
+        Leaf {
+            chain: vec![cert.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        }
     }
 
     /// Issues for a signing request, as told. DER.
     pub(super) fn issue(&self, request: &[u8], issue: &Issue) -> Option<Vec<u8>> {
-        let life = if let Issue::Valid(life) = issue { *life } else { Duration::from_secs(86_400) };
+        let life = if let Issue::Valid(life) = issue {
+            *life
+        } else {
+            Duration::from_secs(86_400)
+        };
         let mut request = CertificateSigningRequestParams::from_der(&request.into()).ok()?;
         let names = std::mem::take(&mut request.params.subject_alt_names);
         request.params = workload_params(life);
@@ -99,7 +106,11 @@ fn workload_params(life: Duration) -> CertificateParams {
 
 fn alternative(name: &str) -> SanType {
     let text = Ia5String::try_from(name).expect("names of tests are ASCII");
-    if name.contains("://") { SanType::URI(text) } else { SanType::DnsName(text) }
+    if name.contains("://") {
+        SanType::URI(text)
+    } else {
+        SanType::DnsName(text)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates are of wall-clock time")]

@@ -37,7 +37,9 @@ impl Script {
             return Err(Status::not_found("nothing is known of it"));
         }
         let changes = WatchStream::new(answer.subscribe());
-        Ok(Response::new(Box::pin(changes.map(|now| now.ok_or_else(|| Status::not_found("no longer known"))))))
+        Ok(Response::new(Box::pin(
+            changes.map(|now| now.ok_or_else(|| Status::not_found("no longer known"))),
+        )))
     }
 }
 
@@ -45,13 +47,24 @@ impl Script {
 impl Identity for Script {
     async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
         self.opened("Certify").await;
-        let CertifyRequest { token, certificate_signing_request, .. } = request.into_inner();
+        let CertifyRequest {
+            token,
+            certificate_signing_request,
+            ..
+        } = request.into_inner();
         let wrong_token = self.token.lock().as_ref().is_some_and(|right| *right != token);
-        let issue = if wrong_token { Issue::Refused } else { self.issue.lock().clone() };
+        let issue = if wrong_token {
+            Issue::Refused
+        } else {
+            self.issue.lock().clone()
+        };
         let leaf = self.pki.issue(&certificate_signing_request, &issue);
         self.certified.send_modify(|count| *count += 1);
         let leaf_certificate = leaf.ok_or_else(|| Status::failed_precondition("the token has expired"))?;
-        Ok(Response::new(CertifyResponse { leaf_certificate, ..CertifyResponse::default() }))
+        Ok(Response::new(CertifyResponse {
+            leaf_certificate,
+            ..CertifyResponse::default()
+        }))
     }
 }
 
@@ -81,7 +94,8 @@ impl OutboundPolicies for Script {
     async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
         let answer = self.policies.of(&target(request.into_inner())?);
         let now = answer.borrow().clone();
-        now.map(Response::new).ok_or_else(|| Status::not_found("nothing is known of it"))
+        now.map(Response::new)
+            .ok_or_else(|| Status::not_found("nothing is known of it"))
     }
 
     async fn watch(&self, request: Request<TrafficSpec>) -> Result<Response<Self::WatchStream>, Status> {
@@ -96,7 +110,8 @@ impl InboundServerPolicies for Script {
 
     async fn get_port(&self, request: Request<PortSpec>) -> Result<Response<Server>, Status> {
         let now = self.servers.of(&request.into_inner().port.to_string()).borrow().clone();
-        now.map(Response::new).ok_or_else(|| Status::not_found("nothing is known of it"))
+        now.map(Response::new)
+            .ok_or_else(|| Status::not_found("nothing is known of it"))
     }
 
     async fn watch_port(&self, request: Request<PortSpec>) -> Result<Response<Self::WatchPortStream>, Status> {
@@ -117,7 +132,11 @@ fn target(spec: TrafficSpec) -> Result<String, Status> {
 
 /// What has to be said to get from what was told to a set.
 fn updates(told: &mut BTreeMap<String, WeightedAddr>, set: Option<Vec<WeightedAddr>>) -> Vec<Update> {
-    let none = |exists| vec![Update { update: Some(update::Update::NoEndpoints(NoEndpoints { exists })) }];
+    let none = |exists| {
+        vec![Update {
+            update: Some(update::Update::NoEndpoints(NoEndpoints { exists })),
+        }]
+    };
     let Some(set) = set else {
         told.clear();
         return none(false);
@@ -127,18 +146,31 @@ fn updates(told: &mut BTreeMap<String, WeightedAddr>, set: Option<Vec<WeightedAd
         return none(true);
     }
     let now: BTreeMap<_, _> = set.into_iter().map(|addr| (format!("{:?}", addr.addr), addr)).collect();
-    let added: Vec<_> =
-        now.iter().filter(|(key, addr)| told.get(*key) != Some(*addr)).map(|(_, addr)| addr.clone()).collect();
-    let removed: Vec<_> =
-        told.iter().filter(|(key, _)| !now.contains_key(*key)).filter_map(|(_, addr)| addr.addr).collect();
+    let added: Vec<_> = now
+        .iter()
+        .filter(|(key, addr)| told.get(*key) != Some(*addr))
+        .map(|(_, addr)| addr.clone())
+        .collect();
+    let removed: Vec<_> = told
+        .iter()
+        .filter(|(key, _)| !now.contains_key(*key))
+        .filter_map(|(_, addr)| addr.addr)
+        .collect();
     *told = now;
     let mut updates = Vec::new();
     if !added.is_empty() {
-        let set = WeightedAddrSet { addrs: added, ..WeightedAddrSet::default() };
-        updates.push(Update { update: Some(update::Update::Add(set)) });
+        let set = WeightedAddrSet {
+            addrs: added,
+            ..WeightedAddrSet::default()
+        };
+        updates.push(Update {
+            update: Some(update::Update::Add(set)),
+        });
     }
     if !removed.is_empty() {
-        updates.push(Update { update: Some(update::Update::Remove(AddrSet { addrs: removed })) });
+        updates.push(Update {
+            update: Some(update::Update::Remove(AddrSet { addrs: removed })),
+        });
     }
     updates
 }
