@@ -53,7 +53,7 @@ impl Loaded {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    fn sort_findings(&mut self) {
+    pub(crate) fn sort_findings(&mut self) {
         self.findings
             .sort_by(|a, b| (a.severity, &a.file, a.line, &a.field).cmp(&(b.severity, &b.file, b.line, &b.field)));
     }

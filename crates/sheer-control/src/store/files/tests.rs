@@ -1,5 +1,17 @@
+use std::{
+    fs,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
 use super::*;
-use crate::manifests::parse;
+use crate::{
+    manifests::parse,
+    store::watcher::{RESCAN, Watched, Writer},
+};
 
 fn service(name: &str, port: u16) -> String {
     format!(
@@ -28,7 +40,7 @@ impl Folder {
     /// Services and their ports, and findings, after a scan.
     fn scan(&mut self) -> (String, Vec<String>) {
         self.files.rescan();
-        let snapshot = self.files.snapshot();
+        let snapshot = self.files.state();
         let services = ["a", "b", "c"].into_iter().filter_map(|name| {
             let service = snapshot.find_service("bank", name)?;
             Some(format!("{name}:{}", service.spec.ports[0].port))
@@ -131,17 +143,13 @@ fn changes_are_seen_without_notifications_and_the_writer_ends_with_its_readers()
     let path = folder.folder.path().join("a.yaml");
     let mut files = folder.files;
     files.rescan();
-    let (sender, receiver) = watch::channel(Arc::new(files.snapshot()));
+    let (sender, receiver) = watch::channel(Arc::new(files.state()));
     let (_kept, events) = mpsc::channel();
-    let deaf = Watched {
-        watcher: None,
-        folders: BTreeMap::new(),
-    };
     let writer = thread::spawn(move || {
         Writer {
-            files,
-            snapshots: sender,
-            watched: deaf,
+            scan: files,
+            states: sender,
+            watched: Watched::default(),
         }
         .run(&events)
     });
