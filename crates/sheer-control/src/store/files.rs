@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Snapshot, source::Source, watcher::Scan};
+use super::{Snapshot, memory::Memory, source::Source, watcher::Scan};
 use crate::{
     manifests::{self, Loaded},
     objects::ObjectId,
@@ -20,9 +20,9 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
+    pub(super) fn new(paths: Vec<PathBuf>, memory: Option<Memory>) -> Self {
         Self {
-            source: Source::new(paths),
+            source: Source::new(paths, memory),
             owners: HashMap::new(),
         }
     }
@@ -60,10 +60,10 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(manifests: Vec<PathBuf>, status: Option<PathBuf>) -> Self {
+    pub(super) fn new(manifests: Vec<PathBuf>, status: Option<PathBuf>, memory: Option<Memory>) -> Self {
         Self {
-            written: Written::new(manifests),
-            running: Source::new(status.into_iter().collect()),
+            written: Written::new(manifests, memory),
+            running: Source::new(status.into_iter().collect(), None),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! wait for the next; a reader that is slow sees the latest and skips those between, so it costs no memory.
 
 mod files;
+mod memory;
 mod snapshot;
 mod source;
 mod watcher;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::manifests::{Finding, Loaded};
 use files::{Files, Written};
+use memory::Memory;
 
 /// Receives every snapshot, the latest first.
 pub(crate) type Snapshots = watch::Receiver<Arc<Snapshot>>;
@@ -23,7 +25,7 @@ pub(crate) type Snapshots = watch::Receiver<Arc<Snapshot>>;
 /// now. The first value is there when this returns (it reads files: not for an async thread that is in a hurry). For whatever starts
 /// workloads: it then sees exactly what the control plane sees.
 pub fn watch_manifests(paths: Vec<PathBuf>) -> watch::Receiver<Arc<Loaded>> {
-    watcher::follow(Written::new(paths))
+    watcher::follow(Written::new(paths, None))
 }
 
 /// Handle to the store. The writer ends when the last handle and the last watch are gone.
@@ -33,10 +35,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Reads everything once, then watches it from a thread of its own.
-    pub(crate) fn open(manifests: Vec<PathBuf>, status: Option<PathBuf>) -> Self {
+    /// Reads everything once, then watches it from a thread of its own. `memory` is the folder of last good states.
+    pub(crate) fn open(manifests: Vec<PathBuf>, status: Option<PathBuf>, memory: PathBuf) -> Self {
         Self {
-            snapshots: watcher::follow(Files::new(manifests, status)),
+            snapshots: watcher::follow(Files::new(manifests, status, Some(Memory::new(memory)))),
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::memory::Memory;
 use crate::manifests::{self, Finding, Loaded, Manifest, Severity};
 
 /// How long a file that became empty is believed to be about to be written.
@@ -47,14 +48,17 @@ pub(super) struct Source {
     pub(super) roots: Vec<PathBuf>,
     files: BTreeMap<PathBuf, FileState>,
     unreadable: Vec<Finding>,
+    /// Keeps last good states over a restart.
+    memory: Option<Memory>,
 }
 
 impl Source {
-    pub(super) fn new(roots: Vec<PathBuf>) -> Self {
+    pub(super) fn new(roots: Vec<PathBuf>, memory: Option<Memory>) -> Self {
         Self {
             roots,
             files: BTreeMap::new(),
             unreadable: Vec::new(),
+            memory,
         }
     }
 
@@ -65,7 +69,16 @@ impl Source {
         self.unreadable = unreadable;
         let paths: BTreeSet<PathBuf> = paths.into_iter().collect();
         let before = self.files.len();
-        self.files.retain(|path, _| paths.contains(path));
+        // Of a folder that cannot be read nobody knows what was removed: its last good state stays.
+        let gone =
+            |path: &PathBuf| !paths.contains(path) && !self.unreadable.iter().any(|root| path.starts_with(&root.file));
+        self.files.retain(|path, _| {
+            let gone = gone(path);
+            if gone && let Some(memory) = &self.memory {
+                memory.forget(path);
+            }
+            !gone
+        });
         changed |= self.files.len() != before;
         for path in paths {
             // The stamp is taken before the content: a write in between is then read again, never missed.
@@ -78,17 +91,31 @@ impl Source {
     }
 
     fn reload(&mut self, path: PathBuf, stamp: Option<Stamp>) -> bool {
-        let (stamp, loaded) = settle(&path, stamp, self.files.get(&path));
-        let failed = loaded.has_errors();
+        let held = self.files.get(&path);
+        let (stamp, text) = settle(&path, stamp, held.is_some_and(|state| !state.good.is_empty()));
+        let loaded = match &text {
+            Ok(text) => manifests::parse(&path, text),
+            Err(finding) => Loaded {
+                manifests: Vec::new(),
+                findings: vec![finding.clone()],
+            },
+        };
         for finding in &loaded.findings {
             match finding.severity {
                 Severity::Error => tracing::error!("{finding}"),
                 Severity::Warning => tracing::warn!("{finding}"),
             }
         }
+        let failed = loaded.has_errors();
+        let mut remembered = Vec::new();
+        match (&self.memory, &text) {
+            (Some(memory), Ok(text)) if !failed => memory.keep(&path, text),
+            (Some(memory), _) if failed && held.is_none() => remembered = memory.recall(&path),
+            _ => {}
+        }
         let state = self.files.entry(path).or_insert_with(|| FileState {
             stamp: None,
-            good: Vec::new(),
+            good: remembered,
             findings: Vec::new(),
         });
         if failed && !state.good.is_empty() {
@@ -124,17 +151,12 @@ impl Source {
 
 /// Reads a file, and once more where it turned empty: programs that do not write by rename truncate first, and for that moment
 /// every object of the file would be gone.
-fn settle(path: &Path, stamp: Option<Stamp>, held: Option<&FileState>) -> (Option<Stamp>, Loaded) {
-    let had_objects = held.is_some_and(|state| !state.good.is_empty());
-    if !had_objects || stamp.is_some_and(|stamp| stamp.size > 0) {
-        return (stamp, manifests::load_file(path));
-    }
+fn settle(path: &Path, stamp: Option<Stamp>, had_objects: bool) -> (Option<Stamp>, Result<String, Finding>) {
     let deadline = Instant::now() + EMPTY_GRACE;
-    loop {
-        let stamp = Stamp::of(path);
-        if stamp.is_some_and(|stamp| stamp.size > 0) || Instant::now() >= deadline {
-            return (stamp, manifests::load_file(path));
-        }
+    let mut stamp = stamp;
+    while had_objects && stamp.is_none_or(|stamp| stamp.size == 0) && Instant::now() < deadline {
         thread::park_timeout(EMPTY_GRACE / 10);
+        stamp = Stamp::of(path);
     }
+    (stamp, manifests::read_text(path))
 }
