@@ -1,6 +1,8 @@
 //! The contract with proxies that others wrote: every service of the proxy API over the wire, and in each answer what a
 //! linkerd2-proxy insists on (an answer that it cannot convert is as bad as none).
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the message")]
+
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use rcgen::{CertificateParams, DnType, KeyPair};
