@@ -77,7 +77,7 @@ pub(crate) fn is_service_opaque(snapshot: &Snapshot, service: &Service, port: &S
         &service.metadata.namespace,
         &service.metadata.annotations,
         port.port,
-    ) || snapshot.pods_of(service).any(|pod| {
+    ) || snapshot.pods_of(service).iter().any(|pod| {
         pod.spec
             .find_port(&target)
             .is_some_and(|target| says_opaque(snapshot, pod, target))
@@ -113,8 +113,11 @@ pub(crate) fn is_meshed(snapshot: &Snapshot, pod: &Pod, port: u16, control_names
     (own || linkerd) && !skipped
 }
 
-/// The paths that a pod's probes ask for on a port.
+/// The paths on a port that are let in whatever the policy: those of the pod's probes, and the sidecar's own on its admin port.
 pub(crate) fn probe_paths(pod: &Pod, port: u16) -> BTreeSet<String> {
+    if port == names::ADMIN_PORT {
+        return ["/live", "/ready", "/metrics"].map(str::to_owned).into();
+    }
     let probes = pod.spec.containers.iter().flat_map(|container| {
         [
             &container.readiness_probe,

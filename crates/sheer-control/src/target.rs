@@ -38,8 +38,12 @@ pub(crate) enum Found<'a> {
 impl Target {
     /// Reads `NAME.NAMESPACE.svc.DOMAIN[:PORT]` or `ADDRESS:PORT`; a name without a port means 80, as everywhere on the web.
     pub(crate) fn parse(authority: &str, cluster_domain: &str) -> Result<Self, Status> {
-        if let Ok(address) = authority.parse() {
-            return Ok(Self::Address(address));
+        if let Ok(address) = authority.parse::<SocketAddr>() {
+            // An IPv4 address that came in over an IPv6 socket is still an IPv4 address.
+            return Ok(Self::Address(SocketAddr::new(
+                address.ip().to_canonical(),
+                address.port(),
+            )));
         }
         let wrong = || {
             Status::invalid_argument(format!(

@@ -56,7 +56,9 @@ struct NotTls;
 fn message(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
     let mut message = Vec::new();
     loop {
-        let Some((payload, rest)) = record(bytes)? else { return Ok(None) };
+        let Some(Record { payload, rest }) = record(bytes)? else {
+            return Ok(None);
+        };
         message.extend_from_slice(payload);
         if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
             return Err(NotTls);
@@ -79,14 +81,23 @@ fn message(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
     }
 }
 
-/// The payload of the record at the front, as far as it is there, and what follows; `None` where not even one byte of payload is there.
-fn record(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, NotTls> {
+/// A record, as far as it is there.
+struct Record<'a> {
+    payload: &'a [u8],
+    /// What follows it.
+    rest: &'a [u8],
+}
+
+/// The record at the front; `None` where not even one byte of its payload is there.
+fn record(bytes: &[u8]) -> Result<Option<Record<'_>>, NotTls> {
     let wrong_type = bytes.first().is_some_and(|kind| *kind != HANDSHAKE);
     let wrong_version = bytes.get(1).is_some_and(|major| *major != 3) || bytes.get(2).is_some_and(|minor| *minor > 4);
     if wrong_type || wrong_version {
         return Err(NotTls);
     }
-    let Some(header) = bytes.get(3..RECORD_HEADER) else { return Ok(None) };
+    let Some(header) = bytes.get(3..RECORD_HEADER) else {
+        return Ok(None);
+    };
     let length = usize::from(header[0]) << 8 | usize::from(header[1]);
     // A handshake record is never empty (RFC 8446 5.1).
     if length == 0 || length > MAX_RECORD {
@@ -95,7 +106,10 @@ fn record(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, NotTls> {
     let payload = &bytes[RECORD_HEADER..];
     Ok(match payload.len() {
         0 => None,
-        available => Some(payload.split_at(length.min(available))),
+        available => {
+            let (payload, rest) = payload.split_at(length.min(available));
+            Some(Record { payload, rest })
+        }
     })
 }
 
@@ -146,7 +160,9 @@ fn server_name(data: &[u8]) -> Option<Option<String>> {
 /// A host name, lower case; `None` where it has bytes that no host name has.
 fn dns_name(name: &[u8]) -> Option<String> {
     let valid = (1..=253).contains(&name.len())
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     valid.then(|| name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect())
 }
 

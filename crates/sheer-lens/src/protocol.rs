@@ -28,7 +28,11 @@ pub enum Protocol {
 pub fn protocol(bytes: &[u8]) -> Protocol {
     let common = bytes.len().min(HTTP2_PREFACE.len());
     if bytes[..common] == HTTP2_PREFACE[..common] {
-        return if common == HTTP2_PREFACE.len() { Protocol::Http2 } else { Protocol::Incomplete };
+        return if common == HTTP2_PREFACE.len() {
+            Protocol::Http2
+        } else {
+            Protocol::Incomplete
+        };
     }
     request_line(bytes)
 }
@@ -40,13 +44,19 @@ fn request_line(bytes: &[u8]) -> Protocol {
         return Protocol::Opaque;
     }
     let (method, rest) = bytes.split_at(length);
-    let Some((separator, target)) = rest.split_first() else { return Protocol::Incomplete };
+    let Some((separator, target)) = rest.split_first() else {
+        return Protocol::Incomplete;
+    };
     if method.is_empty() || *separator != b' ' {
         return Protocol::Opaque;
     }
     let length = target.iter().take_while(|byte| is_target(**byte)).count();
     let (target, rest) = target.split_at(length);
-    let form = if method == b"CONNECT" { authority(target) } else { target_start(target) };
+    let form = if method == b"CONNECT" {
+        authority(target)
+    } else {
+        target_start(target)
+    };
     match (form, rest.split_first()) {
         (Form::Wrong, _) => Protocol::Opaque,
         (_, None) if target.len() > LONG_TARGET => Protocol::Http1,
@@ -73,7 +83,10 @@ fn target_start(target: &[u8]) -> Form {
         [b'/', ..] | b"*" => Form::Whole,
         [b'*', ..] => Form::Wrong,
         _ => {
-            let scheme = target.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)).count();
+            let scheme = target
+                .iter()
+                .take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
+                .count();
             let rest = &target[scheme..];
             let separator = b"://";
             let common = rest.len().min(separator.len());
@@ -93,7 +106,11 @@ fn authority(target: &[u8]) -> Form {
     let host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~[]:%".contains(byte);
     if !target.iter().all(host) || target.len() > 300 {
         Form::Wrong
-    } else if target.iter().rposition(|byte| *byte == b':').is_some_and(|colon| colon > 0 && colon + 1 < target.len()) {
+    } else if target
+        .iter()
+        .rposition(|byte| *byte == b':')
+        .is_some_and(|colon| colon > 0 && colon + 1 < target.len())
+    {
         Form::Whole
     } else {
         Form::Begun

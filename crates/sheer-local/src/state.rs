@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::workload::WorkloadId;
+
 /// Why there is no state directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -89,6 +91,12 @@ impl State {
         self.root.join("logs")
     }
 
+    /// Logs of one pod.
+    pub fn pod_logs(&self, workload: &WorkloadId, pod: &str) -> PathBuf {
+        let folder = format!("{}.{}", workload.kind.as_str(), workload.name);
+        self.logs().join(&workload.namespace).join(folder).join(pod)
+    }
+
     /// What the mesh is: where its manifests lie, its addresses.
     pub fn description(&self) -> PathBuf {
         self.root.join("mesh.json")
@@ -102,6 +110,11 @@ impl State {
     /// Socket of the control plane (gRPC, plaintext, all services), for the command line.
     pub fn control_socket(&self) -> PathBuf {
         self.run().join("control.sock")
+    }
+
+    /// Socket over which the host's published ports lead into the mesh.
+    pub fn forward_socket(&self) -> PathBuf {
+        self.run().join("forward.sock")
     }
 
     /// Locked while a supervisor lives: the kernel frees it whatever ends that process.

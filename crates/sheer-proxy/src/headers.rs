@@ -18,13 +18,20 @@ const CLIENT_ID: HeaderName = HeaderName::from_static(names::CLIENT_ID);
 
 /// Size of a header list as HTTP/2 counts it (RFC 9113 6.5.2): name + value + 32 bytes a field, pseudo fields left out.
 pub fn list_size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
 }
 
 /// Refuses a request whose headers are past the limit. Every path does this first.
 pub fn check_limit(head: &Head, cx: &Context) -> Result<(), ProxyError> {
     let size = list_size(&head.headers);
-    if size > cx.header_limit { Err(cx.too_large(Part::RequestHeaders, size)) } else { Ok(()) }
+    if size > cx.header_limit {
+        Err(cx.too_large(Part::RequestHeaders, size))
+    } else {
+        Ok(())
+    }
 }
 
 /// Tells the application who its client is: the verified identity, or nothing. What a client says of itself is dropped.
@@ -44,7 +51,9 @@ pub(crate) fn carry_case(headers: &mut HeaderMap, case: &HeaderCase) {
 
 /// Takes out what [`carry_case`] put in.
 pub(crate) fn carried_case(headers: &mut HeaderMap) -> Option<HeaderCase> {
-    headers.remove(HeaderCase::FIELD).map(|value| HeaderCase::decode(&value))
+    headers
+        .remove(HeaderCase::FIELD)
+        .map(|value| HeaderCase::decode(&value))
 }
 
 /// The head for a stream of HTTP/2.
@@ -52,13 +61,21 @@ pub(crate) fn h2_request(mut head: Head, mesh: bool) -> Result<Request<()>, Prox
     match head.origin {
         Origin::Http2 => {}
         Origin::Http1 { .. } if mesh => mesh::carry_request(&mut head)?,
-        Origin::Http1 { .. } => return Err(ProxyError::Internal { what: "HTTP/1 for a server of HTTP/2 only" }),
+        Origin::Http1 { .. } => {
+            return Err(ProxyError::Internal {
+                what: "HTTP/1 for a server of HTTP/2 only",
+            });
+        }
     }
     let mut request = Request::new(());
     *request.method_mut() = head.method;
     // The codec refuses HTTP/2 without scheme and authority, but clients may leave the authority out, and HTTP/1.0 has none: told
     // HTTP/1.1, it sends `:scheme: http` and no `:authority`.
-    *request.version_mut() = if head.uri.scheme().is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.version_mut() = if head.uri.scheme().is_some() {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
     *request.uri_mut() = head.uri;
     *request.headers_mut() = head.headers;
     if let Some(protocol) = head.protocol {

@@ -38,11 +38,14 @@ pub struct Config {
 pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Life) -> Result<(), ReadError> {
     let home = Home::of(io, http1_limits(config.header_limit));
     loop {
-        let Some(mut reader) = home.lend::<Reader>() else { return Ok(()) };
+        let Some(mut reader) = home.lend::<Reader>() else {
+            return Ok(());
+        };
         let head = tokio::select! {
             biased; // a request that is here is served, also in a drain
             head = reader.request_head() => head,
             () = life.draining() => return Ok(()),
+            () = service.retired() => return Ok(()),
         };
         let head = match head {
             Ok(Some(head)) => head,
@@ -54,13 +57,16 @@ pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Li
         };
         let fate = Rc::new(Fate::default());
         fate.close.set(!head.keep_alive || life.is_draining());
-        fate.unanswered_expect.set(head.expects_continue() && head.body != BodyLength::None);
+        fate.unanswered_expect
+            .set(head.expects_continue() && head.body != BodyLength::None);
         let Some(writer) = home.lend() else { return Ok(()) };
         let (request, responder) = begin(head, reader, writer, &fate);
         // Boxed: the future of a request is large, and most connections are idle.
         Box::pin(Rc::clone(&service).call(request, responder)).await;
         // Not home again: the connection has become a tunnel, and ended as such.
-        let (Some(reader), Some(writer)) = (home.lend::<Reader>(), home.lend::<Writer>()) else { return Ok(()) };
+        let (Some(reader), Some(writer)) = (home.lend::<Reader>(), home.lend::<Writer>()) else {
+            return Ok(());
+        };
         if fate.abort.get() {
             let io = whole(reader, writer);
             // Fails only for a socket that is gone.
@@ -77,19 +83,39 @@ pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Li
 fn begin(head: RequestHead, reader: Loan<Reader>, writer: Loan<Writer>, fate: &Rc<Fate>) -> (Request, Responder) {
     let http10 = head.version == Version::HTTP_10;
     let head = Head::of_http1(head);
-    let reply = Http1Reply { writer, method: head.method.clone(), http10, fate: Rc::clone(fate) };
+    let reply = Http1Reply {
+        writer,
+        method: head.method.clone(),
+        http10,
+        fate: Rc::clone(fate),
+    };
     let responder = Responder::http1(reply, head.is_grpc());
-    (Request { head, body: Body::new(BodyIn::h1(reader)) }, responder)
+    (
+        Request {
+            head,
+            body: Body::new(BodyIn::h1(reader)),
+        },
+        responder,
+    )
 }
 
 /// Answers what is no request, and closes.
 async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, service: &S) -> Result<(), ReadError> {
-    let ReadError::Parse(why) = error else { return Err(error) };
+    let ReadError::Parse(why) = error else {
+        return Err(error);
+    };
     let refused = refusal(why, config);
-    let (Some(reader), Some(writer)) = (home.lend(), home.lend()) else { return Ok(()) };
+    let (Some(reader), Some(writer)) = (home.lend(), home.lend()) else {
+        return Ok(());
+    };
     let fate = Rc::new(Fate::default());
     fate.close.set(true);
-    let reply = Http1Reply { writer, method: http::Method::GET, http10: false, fate };
+    let reply = Http1Reply {
+        writer,
+        method: http::Method::GET,
+        http10: false,
+        fate,
+    };
     let observation = service.refused(&refused);
     Responder::http1(reply, false).fail(&refused, &observation).await;
     if let Some(writer) = home.lend() {
@@ -101,10 +127,20 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
 fn refusal(why: ParseError, config: Config) -> ProxyError {
     match why {
         ParseError::HeadTooLarge { limit } | ParseError::TargetTooLong { limit } => {
-            let leg = Leg { direction: config.direction, part: Part::RequestHeaders };
-            ProxyError::HeaderListTooLarge { leg, size: limit, limit: config.header_limit }
+            let leg = Leg {
+                direction: config.direction,
+                part: Part::RequestHeaders,
+            };
+            ProxyError::HeaderListTooLarge {
+                leg,
+                size: limit,
+                limit: config.header_limit,
+            }
         }
-        _ => ProxyError::BadRequest { status: why.status(), why: why.to_string() },
+        _ => ProxyError::BadRequest {
+            status: why.status(),
+            why: why.to_string(),
+        },
     }
 }
 

@@ -3,9 +3,11 @@
 //! Read [`outbound`] and [`inbound`] top to bottom to follow a request. Nothing here knows Kubernetes: what the proxy knows of
 //! services comes from [`discovery`], who it is from [`identity`].
 
+pub mod accept;
 pub mod addr;
 mod admin;
 pub mod balance;
+pub mod connect;
 mod control;
 pub mod detect;
 pub mod discovery;
@@ -16,10 +18,13 @@ pub mod http1;
 pub mod http1_server;
 pub mod http2;
 pub mod identity;
+pub mod inbound;
 pub mod io;
 pub mod life;
 pub mod logs;
 pub mod metrics;
+pub mod outbound;
+pub mod pool;
 pub mod process;
 pub mod settings;
 pub mod sys;

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(process::run(settings, Some(log_level), |_parts| Ok(()))) {
+    match runtime.block_on(process::run(settings, Some(log_level), worker::start)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

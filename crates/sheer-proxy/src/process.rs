@@ -126,8 +126,21 @@ impl Control {
         };
         let admin = serve_admin(settings.admin.listen, admin).await?;
         tokio::spawn(sweep(registry.clone()));
-        let parts = Parts { settings, registry, identity, discovery: Arc::new(discovery), life: life.life() };
-        Ok(Self { parts, admin, shutdown, readiness, listening, life })
+        let parts = Parts {
+            settings,
+            registry,
+            identity,
+            discovery: Arc::new(discovery),
+            life: life.life(),
+        };
+        Ok(Self {
+            parts,
+            admin,
+            shutdown,
+            readiness,
+            listening,
+            life,
+        })
     }
 
     /// Returns once the control plane has given all that traffic needs. Says every while what is missing.
@@ -198,7 +211,11 @@ fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Cl
 }
 
 async fn serve_admin(addr: SocketAddr, admin: Admin) -> Result<SocketAddr, ProcessError> {
-    let listen = |error| ProcessError::Listen { what: "admin", addr, error };
+    let listen = |error| ProcessError::Listen {
+        what: "admin",
+        addr,
+        error,
+    };
     let listener = TcpListener::bind(addr).await.map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
@@ -214,7 +231,10 @@ async fn sweep(registry: Registry) {
 }
 
 fn ask_on_signals(shutdown: &Shutdown) -> io::Result<()> {
-    for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
+    for (kind, name) in [
+        (SignalKind::terminate(), "SIGTERM"),
+        (SignalKind::interrupt(), "SIGINT"),
+    ] {
         let (mut signals, shutdown) = (signal(kind)?, shutdown.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {

@@ -59,7 +59,13 @@ impl<T: Duplex> Duplex for Rewind<T> {
     }
 
     fn take_prefix(&mut self) -> Bytes {
-        Rewind::take_prefix(self)
+        // A rewound connection may have been rewound before.
+        let (first, then) = (Rewind::take_prefix(self), self.io_mut().take_prefix());
+        if then.is_empty() {
+            first
+        } else {
+            [first, then].concat().into()
+        }
     }
 }
 

@@ -48,7 +48,11 @@ pub async fn accept(
         None => None,
     };
     let alpn = session.alpn_protocol().and_then(alpn_of);
-    Ok(Accepted { stream: Stream::TlsAccepted(Box::new(stream)), peer, alpn })
+    Ok(Accepted {
+        stream: Stream::TlsAccepted(Box::new(stream)),
+        peer,
+        alpn,
+    })
 }
 
 /// Opens TLS to a peer that must prove to be `peer`.
@@ -64,22 +68,35 @@ pub async fn connect(
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => Ok(Stream::TlsOpened(Box::new(stream))),
         Ok(Err(error)) => Err(connect_error(addr, &error)),
-        Err(_) => Err(ProxyError::Connect { addr, cause: ConnectCause::TimedOut(HANDSHAKE_TIMEOUT) }),
+        Err(_) => Err(ProxyError::Connect {
+            addr,
+            cause: ConnectCause::TimedOut(HANDSHAKE_TIMEOUT),
+        }),
     }
 }
 
 fn connect_error(addr: SocketAddr, error: &std::io::Error) -> ProxyError {
     use rustls::{CertificateError, Error};
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return ProxyError::Connect { addr, cause: ConnectCause::of(error) };
+        return ProxyError::Connect {
+            addr,
+            cause: ConnectCause::of(error),
+        };
     };
     if let Error::InvalidCertificate(CertificateError::Other(other)) = tls
         && let Some(wrong) = other.0.downcast_ref::<WrongPeer>()
     {
         let expected = Arc::clone(&wrong.expected);
-        return ProxyError::IdentityMismatch { addr, expected, found: wrong.found.to_string() };
+        return ProxyError::IdentityMismatch {
+            addr,
+            expected,
+            found: wrong.found.to_string(),
+        };
     }
-    ProxyError::TlsConnect { addr, why: tls.to_string() }
+    ProxyError::TlsConnect {
+        addr,
+        why: tls.to_string(),
+    }
 }
 
 fn alpn_of(protocol: &[u8]) -> Option<MeshAlpn> {

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_refused() {
-        let mut with = |bytes: &[u8]| TransportHeader::decode(&mut BytesMut::from(bytes));
+        let with = |bytes: &[u8]| TransportHeader::decode(&mut BytesMut::from(bytes));
         let framed = |length: u32, message: &[u8]| [PREFACE, &length.to_be_bytes()[..], message].concat();
         assert!(matches!(with(b"GET / HTTP/1.1"), Err(TransportHeaderError::Missing)));
         assert!(matches!(
@@ -242,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(port in 1_u16.., name in "[a-z.:0-9]{0,60}", protocol in 0..3) {
+        fn what_is_written_is_read(port in 1_u16.., name in "[a-z.:0-9]{0,60}", protocol in 0_usize..3) {
             let protocol = [None, Some(SessionProtocol::Http1), Some(SessionProtocol::Http2)][protocol];
             let header = TransportHeader { port, name: Some(name).filter(|name| !name.is_empty()), protocol };
             let wire = header.encode();

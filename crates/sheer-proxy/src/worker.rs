@@ -1,16 +1,99 @@
-//! Tasks of a data-path worker: each ends with the process, and a panic ends only its own connection or stream.
+//! Data-path workers: threads that share nothing, and the tasks on them. Each task ends with the process, and a panic ends only its
+//! own connection or stream.
 
 use std::{
     any::Any,
     backtrace::Backtrace,
     future::Future,
+    io,
+    net::SocketAddr,
     panic::{AssertUnwindSafe, PanicHookInfo},
-    sync::atomic::{AtomicU64, Ordering},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
 };
 
 use futures::FutureExt;
+use tokio::{net::TcpListener, runtime, task::LocalSet};
 
-use crate::life::Life;
+use crate::{
+    accept,
+    inbound::Inbound,
+    life::Life,
+    outbound::Outbound,
+    process::Parts,
+    sys::{self, ListenOptions},
+};
+
+/// Starts the workers. Returns once all of them listen, or with the first mistake of one.
+pub fn start(parts: Parts) -> io::Result<()> {
+    let (report, started) = mpsc::channel();
+    let workers = parts.settings.workers;
+    for index in 0..workers {
+        let (parts, report) = (parts.clone(), report.clone());
+        std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || run(parts, &report))?;
+    }
+    for _ in 0..workers {
+        started
+            .recv()
+            .map_err(|_| io::Error::other("a worker ended before it listened"))??;
+    }
+    Ok(())
+}
+
+/// One worker, to the end of the process.
+fn run(parts: Parts, report: &mpsc::Sender<io::Result<()>>) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(report.send(Err(error))),
+    };
+    LocalSet::new().block_on(&runtime, async move {
+        let life = parts.life.clone();
+        let told = listen(parts);
+        let up = told.is_ok();
+        // Whoever started the workers waits for this word.
+        drop(report.send(told));
+        if up {
+            life.stopped().await;
+        }
+    });
+}
+
+/// Binds the listeners and has them served.
+fn listen(parts: Parts) -> io::Result<()> {
+    let Parts {
+        settings,
+        registry,
+        identity,
+        discovery,
+        life,
+    } = parts;
+    let shard = registry.shard();
+    let listener = bind("inbound", settings.inbound.listen)?;
+    let inbound =
+        Inbound::new(Arc::clone(&settings), Arc::clone(&discovery), identity.clone(), life.clone(), shard.clone());
+    tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {
+        Rc::clone(&inbound).serve(tcp, client)
+    }));
+    let outbound = Outbound::new(Arc::clone(&settings), discovery, identity, life.clone(), shard);
+    for &addr in &settings.outbound.listen {
+        let (listener, outbound) = (bind("outbound", addr)?, Rc::clone(&outbound));
+        tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {
+            Rc::clone(&outbound).serve(tcp, client)
+        }));
+    }
+    Ok(())
+}
+
+fn bind(what: &str, addr: SocketAddr) -> io::Result<TcpListener> {
+    let listener = sys::listen(addr, ListenOptions::default());
+    listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {addr} ({what}): {error}")))
+}
 
 /// Panics of the data path since the start.
 static PANICS: AtomicU64 = AtomicU64::new(0);

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[path = "support/run.rs"]
+mod run;
 mod support;
 
 use std::time::Duration;
@@ -10,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use run::run;
 use sheer_proxy::exchange::End;
-use support::{Forwarder, run};
+use support::Forwarder;
 
 fn post(path: &str) -> Request<()> {
     Request::builder()

@@ -10,6 +10,7 @@ use crate::{commands, outcome::Outcome};
 /// What to try first, below `sheer --help`.
 const EXAMPLES: &str = "\
 Examples:
+  sheer demo                       the bank sample: the first thing to run
   sheer up -f manifests/           run manifests on this machine, with a sidecar beside each workload
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
@@ -44,15 +45,45 @@ impl Global {
 /// Every command.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Print the version.
+    /// Run the bank sample on a mesh on this machine, with a live table of its services.
+    Demo(commands::demo::Args),
+    /// Run manifests on this machine, with a sidecar beside each workload.
+    Up(commands::up::Args),
+    /// End the local mesh; nothing is left behind.
+    Down(commands::down::Args),
+    /// Show what runs in the local mesh.
+    Ps(commands::ps::Args),
+    /// Run a command inside a pod of the local mesh.
+    Exec(commands::exec::Args),
+    /// Print what workloads and sidecars wrote.
+    Logs(commands::logs::Args),
+    /// Replace the pods of a workload by new ones, without losing a request.
+    Restart(commands::restart::Args),
+    /// Change the number of replicas of a workload.
+    Scale(commands::scale::Args),
+    /// Look at the mesh point by point.
+    Check(commands::check::Args),
+    /// Show the certificates that sidecars serve.
+    Identity(commands::identity::Args),
+    /// Show where traffic for a service may go.
+    Endpoints(commands::endpoints::Args),
+    /// Run the control plane.
+    Control(commands::control::Args),
+    /// Print a script that completes commands in a shell.
+    Completion(commands::completion::Args),
+    /// Print the versions of this command, the control plane and the proxies.
     Version(commands::version::Args),
+    /// One of the processes of a local mesh.
+    #[command(hide = true)]
+    MeshProcess(commands::mesh_process::Args),
 }
 
 impl Command {
     /// What the command logs unless `SHEER_LOG` says otherwise.
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
-            Self::Version(_) => "warn",
+            Self::Control(_) => "info",
+            _ => "warn",
         }
     }
 }
@@ -60,9 +91,23 @@ impl Command {
 impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let Self { global: _, command } = self;
+        let Self { global, command } = self;
         match command {
-            Command::Version(args) => commands::version::run(&args),
+            Command::Up(args) => commands::up::run(&args, &global),
+            Command::Down(args) => commands::down::run(&args, &global),
+            Command::Ps(args) => commands::ps::run(&args, &global),
+            Command::Exec(args) => commands::exec::run(&args, &global),
+            Command::Logs(args) => commands::logs::run(&args, &global),
+            Command::Restart(args) => commands::restart::run(&args, &global),
+            Command::Scale(args) => commands::scale::run(&args, &global),
+            Command::Control(args) => commands::control::run(args),
+            Command::MeshProcess(args) => commands::mesh_process::run(&args),
+            Command::Demo(args) => commands::demo::run(&args, &global),
+            Command::Check(args) => commands::check::run(&args, &global),
+            Command::Identity(args) => commands::identity::run(&args, &global),
+            Command::Endpoints(args) => commands::endpoints::run(&args, &global),
+            Command::Completion(args) => commands::completion::run(&args),
+            Command::Version(args) => commands::version::run(&args, &global),
         }
     }
 }

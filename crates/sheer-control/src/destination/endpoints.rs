@@ -64,7 +64,7 @@ pub(super) fn of_service(snapshot: &Snapshot, config: &MeshConfig, service: &Ser
     let family = service.addresses().first().map(IpAddr::is_ipv6);
     let takes_traffic = |pod: &&std::sync::Arc<Pod>| pod.is_ready() || service.spec.publish_not_ready_addresses;
     let mut endpoints = BTreeMap::new();
-    for pod in snapshot.pods_of(service).filter(takes_traffic) {
+    for pod in snapshot.pods_of(service).iter().filter(takes_traffic) {
         if let (Some(ip), Some(port)) = (address(pod, family), pod.spec.find_port(&port.target())) {
             let address = SocketAddr::new(ip, port);
             endpoints.insert(address, of_pod(snapshot, config, pod, address));
@@ -148,7 +148,7 @@ fn pod_labels(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, meshed: bool)
     put("zone", "");
     if let Some((kind, name)) = snapshot.owner_of(pod) {
         put(
-            if kind == Kind::StatefulSet {
+            if *kind == Kind::StatefulSet {
                 "statefulset"
             } else {
                 "deployment"

@@ -100,15 +100,7 @@ impl Authority {
         };
         let pem = files::read(&path)?.ok_or_else(missing)?;
         let anchors = certificates(&path, &pem)?;
-        for anchor in &anchors {
-            let (from, to) = validity(&path, anchor)?;
-            check_validity(
-                &path,
-                from,
-                to,
-                "remove the folder to have a new anchor made (every workload then needs a restart), or put a valid one there",
-            )?;
-        }
+        check_anchors(&path, &anchors)?;
         let anchors_pem = String::from_utf8_lossy(&pem).into_owned();
         let issuing = match load_issuer(folder, &anchors) {
             Ok(Some(issuing)) => issuing,
@@ -183,6 +175,20 @@ impl Authority {
             not_after,
         })
     }
+}
+
+/// One anchor that is valid is enough: while anchors are being replaced, the old one may run out.
+fn check_anchors(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), AuthorityError> {
+    let mut first_error = None;
+    for anchor in anchors {
+        let (from, to) = validity(path, anchor)?;
+        let what_to_do = "remove the folder to have a new anchor made (every workload then needs a restart), or put a valid one there";
+        match check_validity(path, from, to, what_to_do) {
+            Ok(()) => return Ok(()),
+            Err(error) => drop(first_error.get_or_insert(error)),
+        }
+    }
+    first_error.map_or(Ok(()), Err)
 }
 
 fn roots(anchors: &[CertificateDer<'static>]) -> RootCertStore {
@@ -275,7 +281,16 @@ fn make_issuer(
         why: "without it no issuer can be signed",
     };
     let anchor_key = read_key(&key_path, &files::read_private(&key_path)?.ok_or_else(missing)?)?;
-    let anchor = anchors.first().ok_or_else(missing)?;
+    let stray = || {
+        FileError::content(
+            &key_path,
+            "not the key of any certificate of anchors.pem: put the pair there that belongs together",
+        )
+    };
+    let anchor = anchors
+        .iter()
+        .find(|anchor| is_key_of(&anchor_key, anchor))
+        .ok_or_else(stray)?;
     let (_, anchor_end) = validity(&folder.join("anchors.pem"), anchor)?;
     let lifetime = ISSUER_LIFETIME.min(anchor_end.duration_since(files::now()).unwrap_or_default());
     let anchor = Issuer::from_ca_cert_der(anchor, anchor_key)?;

@@ -12,6 +12,7 @@ const HONOURED: &[(&str, &str, Check)] = &[
     ("config", "opaque-ports", ports),
     ("config", "skip-inbound-ports", ports),
     ("config", "skip-outbound-ports", ports),
+    ("config", "skip-subnets", networks),
     ("config", "default-inbound-policy", inbound_policy),
     ("config", "proxy-log-level", any),
     ("config", "proxy-log-format", any),
@@ -69,6 +70,19 @@ fn any(_: &str) -> Result<(), String> {
 
 fn ports(value: &str) -> Result<(), String> {
     parse_ports(value).map(drop)
+}
+
+fn networks(value: &str) -> Result<(), String> {
+    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let wrong: Vec<_> = parts
+        .filter(|part| part.parse::<ipnet::IpNet>().is_err())
+        .map(|part| format!("{part:?}"))
+        .collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} must be networks, as 10.0.0.0/8", wrong.join(", ")))
+    }
 }
 
 fn inject(value: &str) -> Result<(), String> {

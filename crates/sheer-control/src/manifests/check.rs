@@ -4,8 +4,8 @@ use std::{collections::HashSet, net::IpAddr};
 
 use super::{Severity, annotations, tree::Step};
 use crate::objects::{
-    AuthorizationPolicy, Container, FieldRef, Labels, MeshTlsAuthentication, Object, PodSpec, Probe, Server, Service,
-    WorkloadSpec,
+    AppProtocol, AuthorizationPolicy, Container, FieldRef, Labels, MeshTlsAuthentication, Object, PodSpec, Probe,
+    Server, Service, WorkloadSpec,
 };
 
 type Wrong = (Severity, Vec<Step>, String);
@@ -121,6 +121,18 @@ impl Checker {
                 c.error("port", format!("{} twice in one Service", port.port));
             }
             c.protocol(port.protocol.as_deref());
+            if let Some(name) = port
+                .app_protocol
+                .as_deref()
+                .filter(|name| AppProtocol::parse(name).is_none())
+            {
+                c.warning(
+                    "appProtocol",
+                    format!(
+                        "{name:?} is not known: the port is never inspected (known are http, h2c, grpc, tcp, https)"
+                    ),
+                );
+            }
         });
     }
 

@@ -205,3 +205,55 @@ fn an_object_in_two_files_is_an_error_that_names_both() {
         ]
     );
 }
+
+#[test]
+fn references_that_lead_nowhere_are_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = LEDGER.to_owned()
+        + "---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: bank}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other, namespace: bank}
+spec: {selector: {app: ledger}, clusterIP: 10.0.0.1, ports: [{port: 80, targetPort: http, appProtocol: quic}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: twin, namespace: bank}
+spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}
+---
+apiVersion: policy.sheer.dev/v1beta3
+kind: Server
+metadata: {name: web, namespace: bank}
+spec: {podSelector: {matchLabels: {app: web}}, port: 80}
+---
+apiVersion: policy.sheer.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: callers, namespace: bank}
+spec:
+  targetRef: {kind: Server, name: ledger}
+  requiredAuthenticationRefs: [{kind: MeshTLSAuthentication, name: callers}, {kind: ServiceAccount, name: payments}]
+";
+    fs::write(folder.path().join("bank.yaml"), text).unwrap();
+    let loaded = load(&[folder.path().to_owned()]);
+    assert_eq!(loaded.manifests.len(), 7, "all in force");
+    let findings: Vec<String> = loaded
+        .findings
+        .iter()
+        .map(|f| f.to_string().replace(&*folder.path().to_string_lossy(), ""))
+        .collect();
+    insta::assert_snapshot!(findings.join("\n"), @r#"
+    warning: /bank.yaml:40: Service bank/web: spec.selector: matches no workload of namespace bank: the Service has no endpoints
+    warning: /bank.yaml:45: Service bank/other: spec.ports[0].targetPort: no container that the Service selects has a port named http: this port has no endpoints
+    warning: /bank.yaml:48: Service bank/other: spec.ports[0].appProtocol: "quic" is not known: the port is never inspected (known are http, h2c, grpc, tcp, https)
+    warning: /bank.yaml:50: Service bank/twin: spec.clusterIP: 10.0.0.1 is the address of Service bank/other too (/bank.yaml:45): only one of them is reached
+    warning: /bank.yaml:55: Server bank/web: spec.podSelector: matches no workload of namespace bank: the Server guards nothing
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs: at most one NetworkAuthentication and one of MeshTLSAuthentication and ServiceAccount: with more the policy lets nobody in
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs[0]: there is no MeshTLSAuthentication bank/callers: the policy lets nobody in
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.targetRef: there is no Server bank/ledger: the policy has no effect
+    "#);
+}

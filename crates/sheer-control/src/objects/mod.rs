@@ -4,6 +4,7 @@
 //! field that does not is named to the user by [`crate::manifests`], so do not add one "for later".
 
 mod annotations;
+mod app_protocol;
 mod meta;
 mod policy;
 mod service;
@@ -12,6 +13,7 @@ mod workload;
 use std::{fmt, sync::Arc};
 
 pub use annotations::{PortRange, annotation, parse_ports};
+pub use app_protocol::AppProtocol;
 pub use meta::{IntOrString, LabelSelector, Labels, ObjectMeta, Requirement, SelectorOperator};
 pub use policy::{
     AuthenticationRef, AuthorizationPolicy, AuthorizationPolicySpec, MeshTlsAuthentication, MeshTlsAuthenticationSpec,

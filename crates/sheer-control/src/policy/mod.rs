@@ -2,13 +2,11 @@
 //!
 //! Both are plain functions from a snapshot to a message; the services here only look targets up and stream the messages.
 
-mod app_protocol;
 mod inbound;
 mod outbound;
 
 use std::{net::IpAddr, net::SocketAddr, sync::Arc};
 
-pub(crate) use app_protocol::AppProtocol;
 use futures::stream::BoxStream;
 use sheer_api::linkerd::{
     inbound::{

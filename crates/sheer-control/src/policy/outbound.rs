@@ -17,10 +17,9 @@ use sheer_api::linkerd::{
     },
 };
 
-use super::AppProtocol;
 use crate::{
     config::MeshConfig,
-    objects::{Service, ServicePort},
+    objects::{AppProtocol, Service, ServicePort},
     ports,
     store::Snapshot,
 };

@@ -82,7 +82,7 @@ fn inbound_policy(written: &str, port: u16) -> Server {
 
 /// Who comes in, a line an authorization: where from, as whom, by which rule.
 fn who(server: &Server) -> Vec<String> {
-    let net = |net: &sheer_api::linkerd::net::IpNetwork| ipnet::IpNet::try_from(net.clone()).unwrap().to_string();
+    let net = |net: &sheer_api::linkerd::net::IpNetwork| ipnet::IpNet::try_from(*net).unwrap().to_string();
     let one = |authz: &sheer_api::linkerd::inbound::Authz| {
         let networks: Vec<_> = authz
             .networks

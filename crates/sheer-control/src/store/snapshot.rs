@@ -27,6 +27,10 @@ pub(crate) struct Snapshot {
     service_by_address: HashMap<IpAddr, Arc<Service>>,
     pods: Named<Pod>,
     pod_by_address: HashMap<IpAddr, Arc<Pod>>,
+    /// Pods of each Service, by namespace and name: every stream of a Service reads the same list.
+    pods_by_service: HashMap<(String, String), Vec<Arc<Pod>>>,
+    /// Kind and name of the workload that made a pod, by the pod's namespace and name.
+    owners: HashMap<(String, String), (Kind, String)>,
     deployments: Named<Deployment>,
     stateful_sets: Named<StatefulSet>,
     servers: Named<Server>,
@@ -61,6 +65,8 @@ impl Snapshot {
             service_by_address: HashMap::new(),
             pods: Named::new(),
             pod_by_address: HashMap::new(),
+            pods_by_service: HashMap::new(),
+            owners: HashMap::new(),
             deployments: Named::new(),
             stateful_sets: Named::new(),
             servers: Named::new(),
@@ -93,6 +99,7 @@ impl Snapshot {
             }
         }
         snapshot.index_addresses();
+        snapshot.index_pods();
         snapshot
     }
 
@@ -144,6 +151,37 @@ impl Snapshot {
         }
     }
 
+    fn index_pods(&mut self) {
+        for service in self.services.values().flat_map(BTreeMap::values) {
+            let selector = &service.spec.selector;
+            let matches = |pod: &&Arc<Pod>| {
+                let labels = &pod.metadata.labels;
+                // A Service without a selector has no endpoints, rather than all of them.
+                !selector.is_empty()
+                    && !pod.has_ended()
+                    && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+            };
+            let key = (service.metadata.namespace.clone(), service.metadata.name.clone());
+            let pods = all(&self.pods, &service.metadata.namespace)
+                .filter(matches)
+                .cloned()
+                .collect();
+            self.pods_by_service.insert(key, pods);
+        }
+        for pod in self.pods.values().flat_map(BTreeMap::values) {
+            let (namespace, labels) = (&pod.metadata.namespace, &pod.metadata.labels);
+            let deployment = all(&self.deployments, namespace).find(|o| o.spec.selector.matches(labels));
+            let set = || all(&self.stateful_sets, namespace).find(|o| o.spec.selector.matches(labels));
+            let owner = deployment
+                .map(|o| (Kind::Deployment, o.metadata.name.clone()))
+                .or_else(|| set().map(|o| (Kind::StatefulSet, o.metadata.name.clone())));
+            if let Some(owner) = owner {
+                self.owners
+                    .insert((namespace.clone(), pod.metadata.name.clone()), owner);
+            }
+        }
+    }
+
     /// A namespace, where one is declared.
     pub(crate) fn find_namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name).map(|namespace| &**namespace)
@@ -170,26 +208,15 @@ impl Snapshot {
     }
 
     /// The running pods that a Service's selector matches, ready or not, by name.
-    pub(crate) fn pods_of(&self, service: &Service) -> impl Iterator<Item = &Arc<Pod>> {
-        let selector = &service.spec.selector;
-        let matches = move |pod: &&Arc<Pod>| {
-            let labels = &pod.metadata.labels;
-            // A Service without a selector has no endpoints, rather than all of them.
-            !selector.is_empty()
-                && !pod.has_ended()
-                && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-        };
-        all(&self.pods, &service.metadata.namespace).filter(matches)
+    pub(crate) fn pods_of(&self, service: &Service) -> &[Arc<Pod>] {
+        let key = (service.metadata.namespace.clone(), service.metadata.name.clone());
+        self.pods_by_service.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// Kind and name of the workload that made a pod.
-    pub(crate) fn owner_of(&self, pod: &Pod) -> Option<(Kind, &str)> {
-        let (namespace, labels) = (&pod.metadata.namespace, &pod.metadata.labels);
-        let deployment = all(&self.deployments, namespace).find(|o| o.spec.selector.matches(labels));
-        let set = || all(&self.stateful_sets, namespace).find(|o| o.spec.selector.matches(labels));
-        deployment
-            .map(|o| (Kind::Deployment, o.metadata.name.as_str()))
-            .or_else(|| set().map(|o| (Kind::StatefulSet, o.metadata.name.as_str())))
+    pub(crate) fn owner_of(&self, pod: &Pod) -> Option<&(Kind, String)> {
+        self.owners
+            .get(&(pod.metadata.namespace.clone(), pod.metadata.name.clone()))
     }
 
     /// The Servers of a namespace, by name.

@@ -5,8 +5,11 @@ use std::time::Duration;
 use crate::settings::Backoff;
 
 /// Waits for the control plane. It may be away for long, and a mesh has many proxies.
-pub(crate) const CONTROL: Backoff =
-    Backoff { min: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.5 };
+pub(crate) const CONTROL: Backoff = Backoff {
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(10),
+    jitter: 0.5,
+};
 
 /// The waits of one series of attempts.
 #[derive(Clone, Debug)]
@@ -27,7 +30,11 @@ impl Waits {
 
     /// The next wait.
     pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.backoff.min.saturating_mul(1 << self.attempts.min(16)).min(self.backoff.max);
+        let wait = self
+            .backoff
+            .min
+            .saturating_mul(1 << self.attempts.min(16))
+            .min(self.backoff.max);
         self.attempts = self.attempts.saturating_add(1);
         wait.mul_f64(1.0 + rand::random::<f64>() * self.backoff.jitter)
     }

@@ -60,8 +60,17 @@ impl Channel {
     pub(crate) fn new(options: ChannelOptions, shard: &Shard) -> Self {
         let labels = LabelSet::builder().label("service", options.service).build();
         let connected = shard.gauge(&family::CONTROL_CONNECTED, &labels);
-        let state = Mutex::new(State { send: None, waits: Waits::control(), failure: None });
-        Self(Arc::new(Inner { options, state, connected, shard: shard.clone() }))
+        let state = Mutex::new(State {
+            send: None,
+            waits: Waits::control(),
+            failure: None,
+        });
+        Self(Arc::new(Inner {
+            options,
+            state,
+            connected,
+            shard: shard.clone(),
+        }))
     }
 
     /// Name of the service.
@@ -111,7 +120,11 @@ impl Channel {
                 Ok((addr, send)) => {
                     tracing::info!(service = options.service, %addr, "connected to the control plane");
                     connected.set(1);
-                    *state = State { send: Some(send.clone()), waits: Waits::control(), failure: None };
+                    *state = State {
+                        send: Some(send.clone()),
+                        waits: Waits::control(),
+                        failure: None,
+                    };
                     return send;
                 }
                 Err(error) => {

@@ -55,7 +55,9 @@ pub(super) async fn connect(options: &ChannelOptions) -> Result<(SocketAddr, Sen
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| ConnectError::NoAddress { host: options.addr.to_string() }))
+    Err(last.unwrap_or_else(|| ConnectError::NoAddress {
+        host: options.addr.to_string(),
+    }))
 }
 
 async fn resolve(addr: &ControlAddr) -> Result<Vec<SocketAddr>, ConnectError> {
@@ -63,17 +65,29 @@ async fn resolve(addr: &ControlAddr) -> Result<Vec<SocketAddr>, ConnectError> {
         Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, addr.port)]),
         Host::Name(name) => {
             let resolved = tokio::net::lookup_host((name.as_str(), addr.port)).await;
-            Ok(resolved.map_err(|error| ConnectError::Resolve { host: name.clone(), error })?.collect())
+            Ok(resolved
+                .map_err(|error| ConnectError::Resolve {
+                    host: name.clone(),
+                    error,
+                })?
+                .collect())
         }
     }
 }
 
 async fn connect_to(addr: SocketAddr, options: &ChannelOptions) -> Result<SendRequest<Body>, ConnectError> {
-    let tcp = timeout(CONNECT_TIMEOUT, tcp(addr, options.mark)).await.map_err(|_| ConnectError::Timeout { addr })?;
+    let tcp = timeout(CONNECT_TIMEOUT, tcp(addr, options.mark))
+        .await
+        .map_err(|_| ConnectError::Timeout { addr })?;
     let tcp = tcp.map_err(|error| ConnectError::Tcp { addr, error })?;
     let secured = async {
-        let Some(name) = &options.addr.name else { return handshake(addr, tcp).await };
-        let peer = PeerIdentity { id: name.to_str().as_ref().into(), server_name: name.clone() };
+        let Some(name) = &options.addr.name else {
+            return handshake(addr, tcp).await;
+        };
+        let peer = PeerIdentity {
+            id: name.to_str().as_ref().into(),
+            server_name: name.clone(),
+        };
         let config = match options.identity.current() {
             Some(credentials) => credentials.client_config(&peer, MeshAlpn::H2),
             None => anonymous_client_config(&options.roots, &peer),
@@ -81,7 +95,9 @@ async fn connect_to(addr: SocketAddr, options: &ChannelOptions) -> Result<SendRe
         let tls = TlsConnector::from(config).connect(name.clone(), tcp).await;
         handshake(addr, tls.map_err(|error| ConnectError::Tls { addr, error })?).await
     };
-    timeout(CONNECT_TIMEOUT, secured).await.map_err(|_| ConnectError::Timeout { addr })?
+    timeout(CONNECT_TIMEOUT, secured)
+        .await
+        .map_err(|_| ConnectError::Timeout { addr })?
 }
 
 async fn tcp(addr: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream> {
@@ -116,4 +132,3 @@ where
     });
     Ok(send)
 }
-

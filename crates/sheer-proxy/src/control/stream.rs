@@ -38,7 +38,11 @@ pub(crate) struct Streams {
 
 impl Streams {
     pub(crate) fn new(channel: Channel, method: &'static str, limits: ControlStreams) -> Self {
-        Self { channel, method, limits }
+        Self {
+            channel,
+            method,
+            limits,
+        }
     }
 
     /// Follows a stream and those that take its place, until dropped. Losses are not told: what is known stays in force.
@@ -74,13 +78,22 @@ impl Streams {
     {
         let shorter = 1.0 - rand::rng().random::<f64>() * LIFETIME_JITTER;
         let began = Instant::now();
-        let ends = began + self.limits.lifetime.map_or(FOR_EVER, |lifetime| lifetime.mul_f64(shorter));
+        let ends = began
+            + self
+                .limits
+                .lifetime
+                .map_or(FOR_EVER, |lifetime| lifetime.mul_f64(shorter));
         let first_until = began + self.limits.initial_timeout.unwrap_or(FOR_EVER);
         self.count_request();
         let late = |_| Status::deadline_exceeded("no first message in time");
-        let mut stream = timeout_at(first_until, open(self.channel.clone())).await.map_err(late)??.into_inner();
+        let mut stream = timeout_at(first_until, open(self.channel.clone()))
+            .await
+            .map_err(late)??
+            .into_inner();
         let first = timeout_at(first_until, stream.message()).await.map_err(late)??;
-        let Some(first) = first else { return Err(Status::unavailable("ended before the first message")) };
+        let Some(first) = first else {
+            return Err(Status::unavailable("ended before the first message"));
+        };
         self.count_latency(began.elapsed());
         waits.reset();
         tell(Event::First(first));
@@ -95,15 +108,24 @@ impl Streams {
     }
 
     fn labels(&self) -> LabelSet {
-        LabelSet::builder().label("service", self.channel.service()).label("method", self.method).build()
+        LabelSet::builder()
+            .label("service", self.channel.service())
+            .label("method", self.method)
+            .build()
     }
 
     fn count_request(&self) {
-        self.channel.shard().counter(&family::CONTROL_REQUEST_TOTAL, &self.labels()).inc();
+        self.channel
+            .shard()
+            .counter(&family::CONTROL_REQUEST_TOTAL, &self.labels())
+            .inc();
     }
 
     fn count_latency(&self, latency: Duration) {
-        self.channel.shard().histogram(&family::CONTROL_RESPONSE_LATENCY_MS, &self.labels()).record(latency);
+        self.channel
+            .shard()
+            .histogram(&family::CONTROL_RESPONSE_LATENCY_MS, &self.labels())
+            .record(latency);
     }
 
     fn count_end(&self, status: &Status) {
@@ -114,6 +136,9 @@ impl Streams {
             .label("classification", if success { "success" } else { "failure" })
             .label("grpc_status", &i32::from(status.code()).to_string())
             .build();
-        self.channel.shard().counter(&family::CONTROL_RESPONSE_TOTAL, &labels).inc();
+        self.channel
+            .shard()
+            .counter(&family::CONTROL_RESPONSE_TOTAL, &labels)
+            .inc();
     }
 }

@@ -81,7 +81,10 @@ impl BodyIn {
                 }),
             },
             Self::H1(Http1Body(reader)) => Poll::Ready(match ready!(reader.poll_body_frame(cx)) {
-                Ok(Some(http1::Frame::Data(data))) => Ok(Frame::Data { data, last: reader.is_body_done() }),
+                Ok(Some(http1::Frame::Data(data))) => Ok(Frame::Data {
+                    data,
+                    last: reader.is_body_done(),
+                }),
                 Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, case)),
                 Ok(None) => Ok(Frame::End),
                 Err(error) => Err(Gone::of_read(&error)),

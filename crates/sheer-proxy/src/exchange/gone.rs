@@ -43,10 +43,17 @@ impl Gone {
     /// What an error of the HTTP/1 codec means, where a message was read.
     pub(crate) fn of_read(error: &ReadError) -> Self {
         match error {
-            ReadError::Parse(why) => Self::Broke { code: Reason::PROTOCOL_ERROR, why: why.to_string() },
-            ReadError::Io(error) => Self::Closed { why: closed_text(error).to_owned() },
+            ReadError::Parse(why) => Self::Broke {
+                code: Reason::PROTOCOL_ERROR,
+                why: why.to_string(),
+            },
+            ReadError::Io(error) => Self::Closed {
+                why: closed_text(error).to_owned(),
+            },
             ReadError::HeadTruncated | ReadError::BodyTruncated | ReadError::NoResponse | ReadError::BodyUnread => {
-                Self::Closed { why: "end of stream".to_owned() }
+                Self::Closed {
+                    why: "end of stream".to_owned(),
+                }
             }
         }
     }
@@ -88,10 +95,13 @@ impl From<WriteError> for Gone {
     /// What an error of the HTTP/1 codec means, where a message was written.
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::Io(error) => Self::Closed { why: closed_text(&error).to_owned() },
-            WriteError::BodyTooLong | WriteError::BodyTooShort { .. } | WriteError::Target => {
-                Self::Broke { code: Reason::PROTOCOL_ERROR, why: error.to_string() }
-            }
+            WriteError::Io(error) => Self::Closed {
+                why: closed_text(&error).to_owned(),
+            },
+            WriteError::BodyTooLong | WriteError::BodyTooShort { .. } | WriteError::Target => Self::Broke {
+                code: Reason::PROTOCOL_ERROR,
+                why: error.to_string(),
+            },
         }
     }
 }

@@ -49,7 +49,10 @@ impl Http1Reply {
             return Ok(());
         }
         let parts = Line::of(&reply);
-        Ok(self.writer.informational(parts.line, &reply.headers, parts.case).await?)
+        Ok(self
+            .writer
+            .informational(parts.line, &reply.headers, parts.case)
+            .await?)
     }
 
     /// Queues the final head. `end` where the source has said that no body follows.
@@ -63,7 +66,10 @@ impl Http1Reply {
         }
         let parts = Line::of(&reply);
         self.writer.response_head(parts.line, &reply.headers, parts.case, body);
-        BodyOut::H1 { writer: self.writer, fate: Some(self.fate) }
+        BodyOut::H1 {
+            writer: self.writer,
+            fate: Some(self.fate),
+        }
     }
 
     /// Says what becomes of the connection, where the client would not guess it.
@@ -71,7 +77,10 @@ impl Http1Reply {
         if body == BodyLength::UntilClose || self.fate.unanswered_expect.get() {
             self.fate.close.set(true);
         }
-        let server10 = reply.http1.as_ref().is_some_and(|line| line.version == Version::HTTP_10);
+        let server10 = reply
+            .http1
+            .as_ref()
+            .is_some_and(|line| line.version == Version::HTTP_10);
         if self.fate.close.get() {
             reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         } else if self.http10 || server10 {
@@ -91,11 +100,19 @@ impl<'a> Line<'a> {
         const LOWER: &HeaderCase = &HeaderCase::lower();
         match &reply.http1 {
             Some(http1) => Self {
-                line: StatusLine { version: http1.version, status: reply.status, reason: http1.reason.as_deref() },
+                line: StatusLine {
+                    version: http1.version,
+                    status: reply.status,
+                    reason: http1.reason.as_deref(),
+                },
                 case: &http1.case,
             },
             None => Self {
-                line: StatusLine { version: Version::HTTP_11, status: reply.status, reason: None },
+                line: StatusLine {
+                    version: Version::HTTP_11,
+                    status: reply.status,
+                    reason: None,
+                },
                 case: LOWER,
             },
         }

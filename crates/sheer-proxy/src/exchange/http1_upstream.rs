@@ -45,7 +45,10 @@ impl fmt::Debug for Http1Upstream {
 impl Http1Connection {
     /// A fresh connection. `header_limit` as [`super::Context`] has it.
     pub fn new(io: Io, header_limit: usize) -> Self {
-        Self { home: Home::of(io, limits(header_limit)), served: 0 }
+        Self {
+            home: Home::of(io, limits(header_limit)),
+            served: 0,
+        }
     }
 
     /// Whether it has carried a request before.
@@ -69,7 +72,12 @@ impl Http1Connection {
 /// The limits of the codec, such that ours is met first and can say how large the list is.
 pub(crate) fn limits(header_limit: usize) -> Limits {
     // HTTP/2 counts 32 bytes more a field than HTTP/1 writes for it; a start line comes on top.
-    Limits { head: header_limit.saturating_add(64 * 1024), fields: 4096, trailers: header_limit, ..Limits::default() }
+    Limits {
+        head: header_limit.saturating_add(64 * 1024),
+        fields: 4096,
+        trailers: header_limit,
+        ..Limits::default()
+    }
 }
 
 /// Writes the head of a request (held back until its body begins) and gives where its body goes. `end` if there is none.
@@ -80,7 +88,8 @@ pub(super) fn write_head(head: &mut Head, end: bool, writer: &mut Loan<Writer>) 
         None => BodyLength::Chunked,
     };
     if let Some(upgrade) = head.upgrade.take() {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, upgrade);
     }
     let http10 = matches!(head.origin, Origin::Http1 { http10: true, .. });

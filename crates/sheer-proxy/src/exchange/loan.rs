@@ -65,7 +65,10 @@ impl Home {
 
     /// Lends a half; `None` while it is lent, or was taken.
     pub(crate) fn lend<T: Half>(self: &Rc<Self>) -> Option<Loan<T>> {
-        T::place(self).take().map(|half| Loan { half: Some(half), home: Rc::clone(self) })
+        T::place(self).take().map(|half| Loan {
+            half: Some(half),
+            home: Rc::clone(self),
+        })
     }
 }
 

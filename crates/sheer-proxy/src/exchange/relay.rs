@@ -44,12 +44,17 @@ pub async fn exchange(
         Ok(mut opened) => {
             repeatable = opened.repeatable;
             match carry(&mut body, &mut opened, &mut responder, cx, observation).await {
-                Ok(Carried { switched: Some(server), .. }) => {
+                Ok(Carried {
+                    switched: Some(server), ..
+                }) => {
                     tunnel::run((body, responder), (server, opened.out), observation).await;
                     observation.end(End::Complete);
                     return Ok(());
                 }
-                Ok(Carried { switched: None, uploaded }) => {
+                Ok(Carried {
+                    switched: None,
+                    uploaded,
+                }) => {
                     if uploaded {
                         opened.settle();
                     }
@@ -77,8 +82,14 @@ pub async fn exchange(
         return Ok(());
     }
     let again = error.retryable() || (repeatable && matches!(error, ProxyError::UpstreamClosed { .. }));
-    let request = kept.filter(|_| again && body.rewind()).map(|head| Request { head, body });
-    Err(Box::new(Failed { request, responder, error }))
+    let request = kept
+        .filter(|_| again && body.rewind())
+        .map(|head| Request { head, body });
+    Err(Box::new(Failed {
+        request,
+        responder,
+        error,
+    }))
 }
 
 /// Why an exchange did not come to its end.
@@ -109,7 +120,10 @@ async fn carry(
     if let Err(Break::Client(gone)) = &ended {
         out.reset(gone.code());
     }
-    Ok(Carried { switched: ended?, uploaded: uploaded.get() })
+    Ok(Carried {
+        switched: ended?,
+        uploaded: uploaded.get(),
+    })
 }
 
 /// Both directions came to their end.
@@ -136,7 +150,13 @@ async fn upload(
     uploaded.set(true);
     // What is kept for another attempt goes as soon as there will be none. No waker: the download shares this task and is polled
     // first, so whoever made it see the head polls this as well.
-    let has_response = poll_fn(|_| if observation.has_response() { Poll::Ready(()) } else { Poll::Pending });
+    let has_response = poll_fn(|_| {
+        if observation.has_response() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
     tokio::select! {
         biased; // a response makes the rest of the connection unimportant
         () = has_response => {}
@@ -157,7 +177,12 @@ async fn download(
         None => final_head(response, responder, cx).await?,
         Some(after) => match tokio::time::timeout(after, final_head(response, responder, cx)).await {
             Ok(head) => head?,
-            Err(_) => return Err(Break::Proxy(ProxyError::Timeout { what: "response headers", after })),
+            Err(_) => {
+                return Err(Break::Proxy(ProxyError::Timeout {
+                    what: "response headers",
+                    after,
+                }));
+            }
         },
     };
     observation.response_head(reply.status, &reply.headers);

@@ -28,13 +28,25 @@ pub(crate) struct Http1Line {
 impl Reply {
     pub(crate) fn of_h2(response: Response<()>) -> Self {
         let (parts, ()) = response.into_parts();
-        Self { status: parts.status, headers: parts.headers, http1: None }
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            http1: None,
+        }
     }
 
     pub(crate) fn of_http1(head: ResponseHead) -> Self {
-        let http1 =
-            Http1Line { version: head.version, reason: head.reason, case: head.case, body: Some(head.body) };
-        Self { status: head.status, headers: head.headers, http1: Some(Box::new(http1)) }
+        let http1 = Http1Line {
+            version: head.version,
+            reason: head.reason,
+            case: head.case,
+            body: Some(head.body),
+        };
+        Self {
+            status: head.status,
+            headers: head.headers,
+            http1: Some(Box::new(http1)),
+        }
     }
 
     pub(crate) fn into_h2(self) -> Response<()> {
@@ -46,7 +58,9 @@ impl Reply {
 
     /// Whether the source sends chunks, so that a body without bytes still has an end of its own.
     pub(crate) fn is_chunked(&self) -> bool {
-        self.http1.as_ref().is_some_and(|line| line.body == Some(BodyLength::Chunked))
+        self.http1
+            .as_ref()
+            .is_some_and(|line| line.body == Some(BodyLength::Chunked))
     }
 
     /// How the body is framed for a client of HTTP/1; `end` where the source has said that there is none.
@@ -61,7 +75,10 @@ impl Reply {
         if let Some(BodyLength::UntilClose) = self.http1.as_ref().and_then(|line| line.body) {
             return BodyLength::UntilClose;
         }
-        let length = self.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = self
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         let server10 = self.http1.as_ref().is_some_and(|line| line.version == Version::HTTP_10);
         match length {
             Some(length) => BodyLength::Exact(length),

@@ -106,7 +106,13 @@ impl Head {
         if let Some(target) = &self.target {
             return Bytes::copy_from_slice(target.as_bytes());
         }
-        let absolute = matches!(self.origin, Origin::Http1 { absolute_form: true, .. });
+        let absolute = matches!(
+            self.origin,
+            Origin::Http1 {
+                absolute_form: true,
+                ..
+            }
+        );
         match self.uri.path_and_query() {
             Some(path) if !absolute => Bytes::copy_from_slice(path.as_str().as_bytes()),
             _ if absolute => Bytes::from(self.uri.to_string()),

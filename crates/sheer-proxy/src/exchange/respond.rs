@@ -46,18 +46,34 @@ enum Wire {
 impl Responder {
     /// For a stream of HTTP/2.
     pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool) -> Self {
-        Self { wire: Wire::H2 { send, mesh_http1: false }, grpc }
+        Self {
+            wire: Wire::H2 {
+                send,
+                mesh_http1: false,
+            },
+            grpc,
+        }
     }
 
     /// For a connection of HTTP/1.
     pub(crate) fn http1(reply: Http1Reply, grpc: bool) -> Self {
-        Self { wire: Wire::H1(reply), grpc }
+        Self {
+            wire: Wire::H1(reply),
+            grpc,
+        }
     }
 
     /// The request turned out to be HTTP/1 that another sidecar carries: its response is carried back likewise.
     pub(crate) fn carry_http1(&mut self) {
         if let Wire::H2 { mesh_http1, .. } = &mut self.wire {
             *mesh_http1 = true;
+        }
+    }
+
+    /// Has the client's connection end after this response, where its protocol says that with the response.
+    pub(crate) fn last(&self) {
+        if let Wire::H1(reply) = &self.wire {
+            reply.fate.close.set(true);
         }
     }
 
@@ -89,7 +105,10 @@ impl Responder {
             Wire::H2 { mut send, mesh_http1 } => {
                 prepare_h2(&mut reply, mesh_http1);
                 let stream = send.send_response(reply.into_h2(), end).map_err(Gone::of)?;
-                BodyOut::H2 { stream, mesh: mesh_http1 }
+                BodyOut::H2 {
+                    stream,
+                    mesh: mesh_http1,
+                }
             }
             Wire::H1(http1) => http1.head(reply, end),
             Wire::Body(out) => out,

@@ -48,7 +48,11 @@ impl BodyOut {
             Self::H2 { stream, .. } => {
                 if data.is_empty() {
                     // Only the END_STREAM flag matters, and it needs no window.
-                    return if last { stream.send_data(data, true).map_err(Gone::of) } else { Ok(()) };
+                    return if last {
+                        stream.send_data(data, true).map_err(Gone::of)
+                    } else {
+                        Ok(())
+                    };
                 }
                 while !data.is_empty() {
                     let room = capacity(stream, data.len()).await?.min(data.len());

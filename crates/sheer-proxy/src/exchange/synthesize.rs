@@ -27,8 +27,17 @@ pub(super) fn reply(error: &ProxyError, grpc: bool) -> Reply {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         error.http_status()
     };
-    let line = Http1Line { version: Version::HTTP_11, reason: None, case: HeaderCase::title(), body: None };
-    Reply { status, headers, http1: Some(Box::new(line)) }
+    let line = Http1Line {
+        version: Version::HTTP_11,
+        reason: None,
+        case: HeaderCase::title(),
+        body: None,
+    };
+    Reply {
+        status,
+        headers,
+        http1: Some(Box::new(line)),
+    }
 }
 
 /// The trailers that end a response that has begun, where trailers can say it: always for gRPC; else only where the body
@@ -96,7 +105,7 @@ mod tests {
         let response = reply(&denied(), false);
         assert_eq!(response.status, StatusCode::FORBIDDEN);
         let fields: Vec<_> = response
-            .headers()
+            .headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
             .collect();

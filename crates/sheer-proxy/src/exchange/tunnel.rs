@@ -25,6 +25,12 @@ pub(super) async fn run(client: (Body, Responder), server: (BodyIn, BodyOut), ob
     let counters = tcp::Counters::default();
     // Boxed: few requests come here, and all would carry its size.
     Box::pin(tcp::relay(client, server, &counters)).await;
-    observation.bytes(Way::Request, usize::try_from(counters.to_server()).unwrap_or(usize::MAX));
-    observation.bytes(Way::Response, usize::try_from(counters.to_client()).unwrap_or(usize::MAX));
+    observation.bytes(
+        Way::Request,
+        usize::try_from(counters.to_server()).unwrap_or(usize::MAX),
+    );
+    observation.bytes(
+        Way::Response,
+        usize::try_from(counters.to_client()).unwrap_or(usize::MAX),
+    );
 }

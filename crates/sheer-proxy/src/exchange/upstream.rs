@@ -65,22 +65,41 @@ impl Upstream {
         match self {
             Self::H2 { mut send, mesh } => {
                 let request = headers::h2_request(head, mesh)?;
-                let (response, stream) =
-                    send.send_request(request, end).map_err(|error| Gone::of(error).server_error(addr))?;
+                let (response, stream) = send
+                    .send_request(request, end)
+                    .map_err(|error| Gone::of(error).server_error(addr))?;
                 let (response, out) = (ResponseIn::H2(response), BodyOut::H2 { stream, mesh });
-                Ok(Opened { response, out, repeatable: false, lent: None })
+                Ok(Opened {
+                    response,
+                    out,
+                    repeatable: false,
+                    lent: None,
+                })
             }
-            Self::H1(Http1Upstream { connection: Http1Connection { home, served }, give_back }) => {
+            Self::H1(Http1Upstream {
+                connection: Http1Connection { home, served },
+                give_back,
+            }) => {
                 let (Some(reader), Some(mut writer)) = (home.lend(), home.lend()) else {
-                    return Err(ProxyError::Internal { what: "an HTTP/1 connection was used twice" });
+                    return Err(ProxyError::Internal {
+                        what: "an HTTP/1 connection was used twice",
+                    });
                 };
                 http1_upstream::write_head(&mut head, end, &mut writer).map_err(|gone| gone.server_error(addr))?;
                 let repeatable = served > 0 && head.method.is_idempotent();
                 Ok(Opened {
-                    response: ResponseIn::H1 { reader: Some(reader), method: head.method, keep_alive: false },
+                    response: ResponseIn::H1 {
+                        reader: Some(reader),
+                        method: head.method,
+                        keep_alive: false,
+                    },
                     out: BodyOut::H1 { writer, fate: None },
                     repeatable,
-                    lent: Some(Lent { home, served, give_back }),
+                    lent: Some(Lent {
+                        home,
+                        served,
+                        give_back,
+                    }),
                 })
             }
         }
@@ -93,11 +112,18 @@ impl Opened {
         let keep_alive = matches!(self.response, ResponseIn::H1 { keep_alive: true, .. });
         // Both halves go home.
         drop((self.response, self.out));
-        if let Some(Lent { home, served, give_back: Some(pool) }) = self.lent
+        if let Some(Lent {
+            home,
+            served,
+            give_back: Some(pool),
+        }) = self.lent
             && keep_alive
             && home.lend::<Reader>().is_some_and(|reader| reader.is_body_done())
         {
-            pool.give_back(Http1Connection { home, served: served + 1 });
+            pool.give_back(Http1Connection {
+                home,
+                served: served + 1,
+            });
         }
     }
 }
@@ -107,11 +133,20 @@ impl ResponseIn {
     pub(super) async fn next(&mut self) -> Result<Event, Gone> {
         match self {
             Self::H2(response) => next_h2(response).await,
-            Self::H1 { reader: lent, method, keep_alive } => {
+            Self::H1 {
+                reader: lent,
+                method,
+                keep_alive,
+            } => {
                 let Some(reader) = lent else {
-                    return Err(Gone::Closed { why: "the response was read already".to_owned() });
+                    return Err(Gone::Closed {
+                        why: "the response was read already".to_owned(),
+                    });
                 };
-                let head = reader.response_head(method).await.map_err(|error| Gone::of_read(&error))?;
+                let head = reader
+                    .response_head(method)
+                    .await
+                    .map_err(|error| Gone::of_read(&error))?;
                 if head.is_interim() {
                     return Ok(Event::Interim(Reply::of_http1(head)));
                 }
@@ -132,7 +167,10 @@ async fn next_h2(response: &mut h2::client::ResponseFuture) -> Result<Event, Gon
         }
         Pin::new(&mut *response).poll(task).map(|result| {
             let (head, body) = result.map_err(Gone::of)?.into_parts();
-            Ok(Event::Final(Reply::of_h2(Response::from_parts(head, ())), BodyIn::h2(body)))
+            Ok(Event::Final(
+                Reply::of_h2(Response::from_parts(head, ())),
+                BodyIn::h2(body),
+            ))
         })
     })
     .await

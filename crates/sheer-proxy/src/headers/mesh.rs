@@ -22,7 +22,9 @@ const REASON_PHRASE: HeaderName = HeaderName::from_static("sheer-h1-reason");
 
 /// Outbound: a request of HTTP/1 becomes one of HTTP/2.
 pub(super) fn carry_request(head: &mut Head) -> Result<(), ProxyError> {
-    let Origin::Http1 { http10, absolute_form } = head.origin else { return Ok(()) };
+    let Origin::Http1 { http10, absolute_form } = head.origin else {
+        return Ok(());
+    };
     if let Some(target) = &head.target {
         head.uri = target.uri().ok_or_else(|| ProxyError::BadRequest {
             why: "the request target has characters that cannot be carried between the proxies".to_owned(),
@@ -50,7 +52,11 @@ pub(super) fn carry_request(head: &mut Head) -> Result<(), ProxyError> {
 /// The URI with the authority of `Host`, which leaves the fields; where it is none, both stay as they are.
 fn with_host(head: &mut Head, asterisk: bool) -> Uri {
     let uri = std::mem::take(&mut head.uri);
-    let Some(authority) = head.headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok()) else {
+    let Some(authority) = head
+        .headers
+        .get(HOST)
+        .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+    else {
         return uri;
     };
     let mut parts = uri.into_parts();
@@ -70,7 +76,9 @@ fn with_host(head: &mut Head, asterisk: bool) -> Uri {
 
 /// Inbound: what a peer carried as HTTP/2 is HTTP/1 again. Nothing happens to a request without the mark.
 pub(crate) fn restore_request(head: &mut Head) {
-    let Some(mark) = head.headers.remove(ORIG_PROTO) else { return };
+    let Some(mark) = head.headers.remove(ORIG_PROTO) else {
+        return;
+    };
     let mark = mark.to_str().unwrap_or_default();
     let http10 = mark.starts_with("HTTP/1.0");
     let absolute_form = mark.ends_with("; absolute-form");
@@ -78,7 +86,10 @@ pub(crate) fn restore_request(head: &mut Head) {
     head.case = carried_case(&mut head.headers).unwrap_or_default();
     if !absolute_form
         && !head.headers.contains_key(HOST)
-        && let Some(host) = head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
+        && let Some(host) = head
+            .uri
+            .authority()
+            .and_then(|host| HeaderValue::from_str(host.as_str()).ok())
     {
         head.headers.insert(HOST, host);
     }
@@ -87,19 +98,40 @@ pub(crate) fn restore_request(head: &mut Head) {
 /// Inbound: a response of HTTP/1 becomes one of HTTP/2.
 pub(crate) fn carry_reply(reply: &mut Reply) {
     let Some(line) = reply.http1.take() else { return };
-    let version = if line.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" };
+    let version = if line.version == Version::HTTP_10 {
+        "HTTP/1.0"
+    } else {
+        "HTTP/1.1"
+    };
     reply.headers.insert(ORIG_PROTO, HeaderValue::from_static(version));
     carry_case(&mut reply.headers, &line.case);
-    if let Some(reason) = line.reason.and_then(|reason| HeaderValue::from_maybe_shared(reason).ok()) {
+    if let Some(reason) = line
+        .reason
+        .and_then(|reason| HeaderValue::from_maybe_shared(reason).ok())
+    {
         reply.headers.insert(REASON_PHRASE, reason);
     }
 }
 
 /// Outbound: a response that a peer carried as HTTP/2 is HTTP/1 again.
 pub(crate) fn restore_reply(reply: &mut Reply) {
-    let Some(mark) = reply.headers.remove(ORIG_PROTO) else { return };
+    let Some(mark) = reply.headers.remove(ORIG_PROTO) else {
+        return;
+    };
     let case = carried_case(&mut reply.headers).unwrap_or_default();
-    let reason = reply.headers.remove(REASON_PHRASE).map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
-    let version = if mark == "HTTP/1.0" { Version::HTTP_10 } else { Version::HTTP_11 };
-    reply.http1 = Some(Box::new(Http1Line { version, reason, case, body: None }));
+    let reason = reply
+        .headers
+        .remove(REASON_PHRASE)
+        .map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
+    let version = if mark == "HTTP/1.0" {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
+    reply.http1 = Some(Box::new(Http1Line {
+        version,
+        reason,
+        case,
+        body: None,
+    }));
 }

@@ -41,7 +41,7 @@ thread_local! {
     /// Where every relay of this thread reads to. Never held over a poll, so one is enough.
     static SPACE: RefCell<Box<[MaybeUninit<u8>]>> = RefCell::new(Box::new_uninit_slice(LARGE));
     /// Empty pipes.
-    static PIPES: Cell<Vec<Box<Pipe>>> = const { Cell::new(Vec::new()) };
+    static PIPES: Cell<Vec<Pipe>> = const { Cell::new(Vec::new()) };
 }
 
 /// Which side of a direction failed, and how.
@@ -86,7 +86,7 @@ pub(super) struct Half {
     /// Something was written and not flushed.
     unflushed: bool,
     /// Holds bytes only while the receiver is not ready.
-    pipe: Option<Box<Pipe>>,
+    pipe: Option<Pipe>,
     /// The sender is known to be cut off, although it may not look so: its end is no orderly one.
     pub(super) cut_off: bool,
 }
@@ -231,7 +231,7 @@ impl Half {
             self.pipe = take_pipe();
             self.may_splice = self.pipe.is_some();
         }
-        Poll::Ready(Ok(self.pipe.as_deref_mut()))
+        Poll::Ready(Ok(self.pipe.as_mut()))
     }
 
     fn poll_flush<B: AsyncWrite + Unpin>(&mut self, to: &mut B, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -263,11 +263,11 @@ impl Half {
 }
 
 /// A spare pipe or a new one; `None` where the process has no descriptors left.
-fn take_pipe() -> Option<Box<Pipe>> {
+fn take_pipe() -> Option<Pipe> {
     let mut pipes = PIPES.take();
     let spare = pipes.pop();
     PIPES.set(pipes);
-    spare.or_else(|| Pipe::new(LARGE).map(Box::new).ok())
+    spare.or_else(|| Pipe::new(LARGE).ok())
 }
 
 /// Lets the kernel take bytes from the socket.

@@ -234,7 +234,8 @@ async fn what_was_read_before_comes_first() {
     server.write_all(b"456").await.expect("open");
     server.shutdown().await.expect("open");
     let counters = Counters::default();
-    let inner_client = Rewind::new(inner_client, Bytes::from_static(b"abc"));
+    let inner_client = Rewind::new(inner_client, Bytes::from_static(b"bc"));
+    let inner_client = Rewind::new(inner_client, Bytes::from_static(b"a"));
     let inner_server = Rewind::new(inner_server, Bytes::from_static(b"123"));
     let outcome = relay(inner_client, inner_server, &counters).await;
     let (mut up, mut down) = (String::new(), String::new());

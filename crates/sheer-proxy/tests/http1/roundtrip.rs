@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use proptest::{collection::vec, prelude::*};
-use sheer_proxy::http1::{BodyLength, HeaderCase, RequestLine, StatusLine, Writer};
+use sheer_proxy::http1::{HeaderCase, RequestLine, StatusLine, Writer};
 
 use crate::support::{Sink, body, reader, requests, run};
 
@@ -170,7 +170,7 @@ proptest! {
         run(writer.finish_with(Bytes::from(content.clone()), None)).expect("whole");
         let written = writer.into_inner().bytes;
         prop_assert_eq!(&written[..head.len()], &head[..]);
-        prop_assert!(written.to_ascii_lowercase() == wire.to_ascii_lowercase());
+        prop_assert!(written.eq_ignore_ascii_case(&wire));
     }
 
     /// Where `httparse` and this codec both take a head, they read the same; where `httparse` refuses, so do we.

@@ -2,7 +2,7 @@
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AppProtocol {
+pub enum AppProtocol {
     /// HTTP/1, WebSocket among it.
     Http1,
     /// HTTP/2 with prior knowledge.
@@ -15,7 +15,7 @@ pub(crate) enum AppProtocol {
 
 impl AppProtocol {
     /// Reads an `appProtocol`; `None` where the name is not known: such ports are opaque, as in Linkerd.
-    pub(crate) fn parse(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         match name {
             "http" | "HTTP" | "http1" | "kubernetes.io/ws" | "ws" => Some(Self::Http1),
             "kubernetes.io/h2c" | "h2c" | "http2" | "HTTP2" => Some(Self::Http2),

@@ -1,0 +1,269 @@
+//! One program of a pod (a container, the sidecar) or of the mesh (the control plane): started, attended, started again.
+
+use std::{process::ExitStatus, sync::Arc, time::Duration};
+
+use nix::sys::signal::Signal;
+use tokio::{
+    process::Child,
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::probe::Check;
+use crate::{
+    logs::LogWriter,
+    namespaces::Namespaces,
+    process::{self, Program, describe_exit},
+};
+
+/// What is known of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProgramState {
+    /// Name.
+    pub(crate) name: String,
+    /// Process id, while it runs.
+    pub(crate) pid: Option<u32>,
+    /// Whether it may get traffic.
+    pub(crate) ready: bool,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    /// How it ended the last time.
+    pub(crate) last_exit: Option<String>,
+    /// What is waited for before the next start, as `CrashLoopBackOff`.
+    pub(crate) waiting: Option<String>,
+    /// Why it is not ready, as its probe says.
+    pub(crate) unready: Option<String>,
+}
+
+/// A program's state, with whom to tell of changes.
+pub(crate) struct ProgramCell {
+    state: watch::Sender<ProgramState>,
+    changed: Arc<Notify>,
+}
+
+impl ProgramCell {
+    pub(crate) fn new(name: &str, changed: Arc<Notify>) -> Arc<Self> {
+        let state = ProgramState {
+            name: name.to_owned(),
+            ..ProgramState::default()
+        };
+        Arc::new(Self {
+            state: watch::Sender::new(state),
+            changed,
+        })
+    }
+
+    /// The state now.
+    pub(crate) fn state(&self) -> ProgramState {
+        self.state.borrow().clone()
+    }
+
+    /// Waits until the program is ready.
+    pub(crate) async fn wait_ready(&self) {
+        // The sender lives as long as this cell.
+        let _ = self.state.subscribe().wait_for(|state| state.ready).await;
+    }
+
+    fn update(&self, change: impl FnOnce(&mut ProgramState)) {
+        let changed = self.state.send_if_modified(|state| {
+            let before = state.clone();
+            change(state);
+            *state != before
+        });
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// Waits between restarts: the first is at once, then they double. Kubernetes' rule, with the bounds of its reduced decay
+/// (KEP-4603: 1 s to 1 min), because somebody sits in front of a local mesh.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    /// Second wait.
+    pub(crate) first: Duration,
+    /// Longest wait.
+    pub(crate) longest: Duration,
+}
+
+impl Backoff {
+    /// Of applications.
+    pub(crate) const CONTAINER: Self = Self {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(60),
+    };
+    /// Of the mesh's own programs: while one is away, its pod is.
+    pub(crate) const OWN: Self = Self {
+        first: Duration::from_millis(200),
+        longest: Duration::from_secs(5),
+    };
+
+    fn wait(self, failures: u32) -> Duration {
+        match failures {
+            0 | 1 => Duration::ZERO,
+            n => self.first.saturating_mul(1 << (n - 2).min(16)).min(self.longest),
+        }
+    }
+
+    /// A program that ran for so long has its failures forgotten, as in Kubernetes.
+    fn forget_after(self) -> Duration {
+        self.longest * 2
+    }
+}
+
+/// Makes a program anew for each start.
+pub(crate) type MakeProgram = Box<dyn Fn() -> anyhow::Result<Program> + Send + Sync>;
+
+/// Everything that starting and attending a program takes.
+pub(crate) struct Runner {
+    /// State to keep.
+    pub(crate) cell: Arc<ProgramCell>,
+    /// Where it runs; in the mesh's own namespaces where absent.
+    pub(crate) namespaces: Option<Arc<Namespaces>>,
+    /// What it is.
+    pub(crate) make: MakeProgram,
+    /// When it is ready; as soon as it runs where absent.
+    pub(crate) check: Option<Check>,
+    /// Waits between restarts.
+    pub(crate) backoff: Backoff,
+    /// Its log.
+    pub(crate) log: LogWriter,
+    /// Turns true when it shall end.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// From SIGTERM to SIGKILL.
+    pub(crate) grace: Duration,
+}
+
+impl Runner {
+    /// Runs the program until it is told to stop; returns once it has ended.
+    pub(crate) async fn run(mut self) {
+        let mut failures = 0_u32;
+        while !*self.stop.borrow() {
+            let started = Instant::now();
+            let ended = match self.start().await {
+                Ok(child) => match self.attend(child).await {
+                    Some(status) => describe_exit(status),
+                    None => return,
+                },
+                Err(error) => format!("cannot be started: {error:#}"),
+            };
+            failures = if started.elapsed() > self.backoff.forget_after() {
+                1
+            } else {
+                failures + 1
+            };
+            self.back_off(&ended, failures).await;
+        }
+    }
+
+    async fn start(&self) -> anyhow::Result<Child> {
+        let program = (self.make)()?;
+        let mut child = match &self.namespaces {
+            Some(namespaces) => process::spawn(namespaces, program).await?,
+            None => process::spawn_here(&program)?,
+        };
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(self.log.clone().copy("stdout", stdout));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(self.log.clone().copy("stderr", stderr));
+        }
+        let ready = self.check.is_none();
+        self.cell.update(|state| {
+            state.pid = child.id();
+            state.ready = ready;
+            state.waiting = None;
+        });
+        Ok(child)
+    }
+
+    /// Watches a running program: `None` where it was told to end and did, otherwise how it ended.
+    async fn attend(&mut self, mut child: Child) -> Option<ExitStatus> {
+        let probing = probe(self.check.as_ref(), self.namespaces.as_ref(), &self.cell);
+        let ended = tokio::select! {
+            biased; // a program that ended while it was told to end has simply ended
+            status = child.wait() => Some(status),
+            _ = self.stop.wait_for(|stop| *stop) => None,
+            () = probing => unreachable!("probing never ends"),
+        };
+        match ended {
+            Some(status) => {
+                self.cell.update(|state| (state.pid, state.ready) = (None, false));
+                status.ok()
+            }
+            None => {
+                self.end(&mut child).await;
+                self.cell.update(|state| (state.pid, state.ready) = (None, false));
+                None
+            }
+        }
+    }
+
+    async fn end(&self, child: &mut Child) {
+        let Some(pid) = child.id() else { return };
+        process::signal_group(pid, Signal::SIGTERM);
+        if timeout(self.grace, child.wait()).await.is_err() {
+            self.log.write(
+                "stderr",
+                format!("sheer: still running {:?} after SIGTERM: killed", self.grace).as_bytes(),
+                true,
+            );
+        }
+        // Also for what the program left behind in its group.
+        process::signal_group(pid, Signal::SIGKILL);
+        let _ = child.wait().await;
+    }
+
+    async fn back_off(&mut self, ended: &str, failures: u32) {
+        let wait = self.backoff.wait(failures);
+        self.log.write(
+            "stderr",
+            format!("sheer: {}: {ended}; started again in {wait:?}", self.cell.state().name).as_bytes(),
+            true,
+        );
+        self.cell.update(|state| {
+            state.last_exit = Some(ended.to_owned());
+            state.waiting = (wait > Duration::ZERO).then(|| "CrashLoopBackOff".to_owned());
+        });
+        tokio::select! {
+            biased; // an end that comes during the wait must not start the program once more
+            _ = self.stop.wait_for(|stop| *stop) => return,
+            () = sleep(wait) => {}
+        }
+        self.cell.update(|state| state.restarts += 1);
+    }
+}
+
+/// Keeps a program's readiness up to date; never returns.
+async fn probe(check: Option<&Check>, namespaces: Option<&Arc<Namespaces>>, cell: &ProgramCell) {
+    let (Some(check), Some(namespaces)) = (check, namespaces) else {
+        return std::future::pending().await;
+    };
+    sleep(check.initial_delay).await;
+    let (mut good, mut bad) = (0, 0);
+    loop {
+        let next = Instant::now();
+        let result = timeout(check.timeout, check.action.run(namespaces)).await;
+        let result = result.unwrap_or_else(|_| Err(format!("no answer within {:?}", check.timeout)));
+        match result {
+            Ok(()) => (good, bad) = (good + 1, 0),
+            Err(_) => (good, bad) = (0, bad + 1),
+        }
+        cell.update(|state| {
+            state.ready = good >= check.success || (state.ready && bad < check.failure);
+            state.unready = result.err().filter(|_| !state.ready);
+        });
+        sleep_until(next + check.pause(cell.state().ready)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_at_once_then_waits_double() {
+        let waits = [1, 2, 3, 4, 9, 1000].map(|failures| Backoff::CONTAINER.wait(failures).as_secs());
+        assert_eq!(waits, [0, 1, 2, 4, 60, 60]);
+    }
+}

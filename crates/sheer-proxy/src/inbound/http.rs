@@ -1,0 +1,183 @@
+//! One request that arrived: who may send it, and on to the application.
+
+use std::{cell::RefCell, rc::Rc};
+
+use tokio::sync::watch;
+
+use super::{
+    Inbound,
+    observe::Observers,
+    policy::{self, Client},
+    port::Port,
+};
+use crate::{
+    discovery::{InboundPolicy, Lookup},
+    error::{Direction, ProxyError},
+    exchange::{Context, Failed, Observation, Origin, Request, Responder, Upstream, exchange},
+    headers, http2,
+    metrics::AuthzMetrics,
+};
+
+/// How often a request is sent to the application: a second time where the first certainly had no effect, as when an idle connection
+/// was closed under it.
+const ATTEMPTS: usize = 2;
+
+/// Serves the requests of one connection.
+pub(super) struct Requests {
+    inbound: Rc<Inbound>,
+    port: Rc<Port>,
+    client: Client,
+    cx: Context,
+    policy: RefCell<watch::Receiver<Lookup<InboundPolicy>>>,
+    admission: RefCell<Rc<Admission>>,
+}
+
+/// What the policy in force says about the client of this connection.
+struct Admission {
+    observers: Rc<Observers>,
+    authz: Rc<AuthzMetrics>,
+    allowed: bool,
+}
+
+impl Requests {
+    pub(super) fn new(inbound: Rc<Inbound>, port: Rc<Port>, client: Client) -> Self {
+        let mut policy = port.watch();
+        policy.mark_unchanged();
+        let cx = Context {
+            direction: Direction::Inbound,
+            addr: port.app.addr(),
+            header_limit: inbound.settings.http.header_list_limit,
+            response_timeout: None,
+            replay: true,
+        };
+        let admission = RefCell::new(Rc::new(Admission::of(&port, &client)));
+        Self {
+            inbound,
+            port,
+            client,
+            cx,
+            policy: RefCell::new(policy),
+            admission,
+        }
+    }
+
+    /// What the policy says now.
+    fn admission(&self) -> Rc<Admission> {
+        if self.policy.borrow().has_changed().unwrap_or(false) {
+            self.policy.borrow_mut().mark_unchanged();
+            *self.admission.borrow_mut() = Rc::new(Admission::of(&self.port, &self.client));
+        }
+        Rc::clone(&self.admission.borrow())
+    }
+
+    /// The checks that come before anything is sent.
+    fn admit(&self, request: &Request, admission: &Admission) -> Result<InFlight, ProxyError> {
+        headers::check_limit(&request.head, &self.cx)?;
+        if !admission.allowed {
+            admission.authz.http_deny.inc();
+            return Err(policy::denied(
+                admission.observers.policy(),
+                &self.client,
+                self.cx.addr.port(),
+            ));
+        }
+        admission.authz.http_allow.inc();
+        InFlight::begin(&self.inbound)
+    }
+
+    async fn upstream(&self, origin: Origin) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
+        match origin {
+            Origin::Http2 => {
+                let (send, slot) = self.port.app.h2().await?;
+                Ok((Upstream::H2 { send, mesh: false }, Some(slot)))
+            }
+            Origin::Http1 { .. } => Ok((Upstream::H1(self.port.app.http1().await?), None)),
+        }
+    }
+}
+
+impl Admission {
+    fn of(port: &Port, client: &Client) -> Self {
+        let observers = port.observers(client);
+        let rule = policy::authorize(observers.policy(), client);
+        let authz = observers.authz(rule);
+        Self {
+            allowed: rule.is_some(),
+            authz,
+            observers: Rc::clone(&observers),
+        }
+    }
+}
+
+impl http2::Service for Requests {
+    async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
+        let admission = self.admission();
+        admission.observers.http.metrics.request();
+        let sink = Rc::clone(&admission.observers.http);
+        let observation = Observation::start(sink);
+        if self.client.is_meshed() {
+            headers::restore_request(&mut request.head);
+            if request.head.origin != Origin::Http2 {
+                responder.carry_http1();
+            }
+        }
+        let _in_flight = match self.admit(&request, &admission) {
+            Ok(in_flight) => in_flight,
+            Err(error) => return responder.fail(&error, &observation).await,
+        };
+        headers::set_client_id(
+            &mut request.head.headers,
+            self.client.identity().map(|identity| &**identity),
+        );
+
+        for attempt in 1.. {
+            let (upstream, _slot) = match self.upstream(request.head.origin).await {
+                Ok(upstream) => upstream,
+                Err(error) => return responder.fail(&error, &observation).await,
+            };
+            let Failed {
+                request: again,
+                responder: back,
+                error,
+            } = match exchange(request, upstream, responder, &self.cx, &observation).await {
+                Ok(()) => return,
+                Err(failed) => *failed,
+            };
+            match again {
+                Some(again) if attempt < ATTEMPTS => (request, responder) = (again, back),
+                _ => return back.fail(&error, &observation).await,
+            }
+        }
+    }
+
+    fn refused(&self, _error: &ProxyError) -> Observation {
+        let admission = self.admission();
+        admission.observers.http.metrics.request();
+        let sink = Rc::clone(&admission.observers.http);
+        Observation::start(sink)
+    }
+}
+
+/// A request that has no response yet.
+struct InFlight(Rc<Inbound>);
+
+impl InFlight {
+    fn begin(inbound: &Rc<Inbound>) -> Result<Self, ProxyError> {
+        let limit = inbound.settings.inbound.max_in_flight;
+        let now = inbound.in_flight.get();
+        if now >= limit {
+            return Err(ProxyError::TooMany {
+                what: "requests",
+                limit,
+            });
+        }
+        inbound.in_flight.set(now + 1);
+        Ok(Self(Rc::clone(inbound)))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
