@@ -1,3 +1,4 @@
 //! What tests share: a scripted HTTP/2 peer, and what stands around a proxy in a test.
 
 pub mod h2peer;
+pub mod mesh;
