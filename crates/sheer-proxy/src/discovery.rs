@@ -83,7 +83,7 @@ pub enum ProtocolPlan {
 }
 
 /// Where traffic goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Backend {
     /// To one endpoint (a pod addressed directly, or an address that the mesh does not know).
     Forward(Arc<Endpoint>),
@@ -110,7 +110,7 @@ pub enum Backend {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// Address to connect to (before an opaque transport's port is applied).
     pub addr: SocketAddr,

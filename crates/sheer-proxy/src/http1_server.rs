@@ -45,6 +45,7 @@ pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Li
             biased; // a request that is here is served, also in a drain
             head = reader.request_head() => head,
             () = life.draining() => return Ok(()),
+            () = service.retired() => return Ok(()),
         };
         let head = match head {
             Ok(Some(head)) => head,

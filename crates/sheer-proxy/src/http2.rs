@@ -40,6 +40,8 @@ pub struct Config {
     pub max_send_buffer: Option<usize>,
     /// Streams reset before they were accepted, see [`PENDING_ACCEPT_RESETS`].
     pub max_pending_accept_resets: Option<usize>,
+    /// Open no stream before the peer's SETTINGS say how many it takes (`current_max_send_streams` is 0 until then).
+    pub await_settings: bool,
     /// PING towards the peer. Only for proxies of the mesh: applications may count PINGs as abuse.
     pub keep_alive: Option<KeepAlive>,
 }
@@ -54,6 +56,7 @@ impl Default for Config {
             max_frame_size: None,
             max_send_buffer: None,
             max_pending_accept_resets: None,
+            await_settings: false,
             keep_alive: None,
         }
     }
@@ -95,6 +98,9 @@ impl Config {
             .max_local_error_reset_streams(None)
             .data_frame_budget(usize::MAX)
             .enable_push(false);
+        if self.await_settings {
+            builder.initial_max_send_streams(0);
+        }
         if let Some(size) = self.max_frame_size {
             builder.max_frame_size(size);
         }

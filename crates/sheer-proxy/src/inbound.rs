@@ -286,6 +286,7 @@ impl Inbound {
             max_frame_size: server.max_frame_size,
             max_send_buffer: server.max_send_buffer,
             max_pending_accept_resets: server.max_pending_accept_reset_streams,
+            await_settings: false,
             keep_alive,
         };
         let (requests, io, _open) = self.requests(talk, port);

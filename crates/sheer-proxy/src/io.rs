@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
-use crate::{detect::Rewind, tcp::Duplex};
+use crate::{detect::Rewind, metrics::TcpOpen, tcp::Duplex};
 
 /// A connection with what was read of it already.
 pub type Io = Rewind<Stream>;
@@ -29,6 +29,15 @@ pub enum Stream {
     TlsAccepted(Box<server::TlsStream<Rewind<TcpStream>>>),
     /// TLS that this proxy opened.
     TlsOpened(Box<client::TlsStream<TcpStream>>),
+    /// Any of these, its bytes counted.
+    Metered(Box<Metered>),
+}
+
+/// A connection whose bytes, and whose end, are counted.
+#[derive(Debug)]
+pub struct Metered {
+    stream: Stream,
+    metrics: TcpOpen,
 }
 
 impl Stream {
@@ -37,13 +46,37 @@ impl Stream {
         Rewind::new(self, Bytes::new())
     }
 
+    /// The same connection, counted until it is dropped.
+    #[must_use]
+    pub fn metered(self, metrics: TcpOpen) -> Self {
+        Self::Metered(Box::new(Metered { stream: self, metrics }))
+    }
+
+    /// The connection and its counter apart, for a relay, which moves bytes past the counter and counts them itself.
+    pub fn unmetered(self) -> (Self, Option<TcpOpen>) {
+        match self {
+            Self::Metered(metered) => (metered.stream, Some(metered.metrics)),
+            stream => (stream, None),
+        }
+    }
+
     /// The socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(tcp) => tcp,
             Self::TlsAccepted(tls) => tls.get_ref().0.io(),
             Self::TlsOpened(tls) => tls.get_ref().0,
+            Self::Metered(metered) => metered.stream.tcp(),
         }
+    }
+}
+
+impl Metered {
+    fn wrote(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &wrote {
+            self.metrics.wrote(*bytes as u64);
+        }
+        wrote
     }
 }
 
@@ -63,6 +96,12 @@ impl AsyncRead for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::TlsAccepted(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
             Self::TlsOpened(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
+            Self::Metered(metered) => {
+                let before = buf.filled().len();
+                let read = Pin::new(&mut metered.stream).poll_read(cx, buf);
+                metered.metrics.read((buf.filled().len() - before) as u64);
+                read
+            }
         }
     }
 }
@@ -73,6 +112,10 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, data),
             Self::TlsAccepted(tls) => Pin::new(&mut **tls).poll_write(cx, data),
             Self::TlsOpened(tls) => Pin::new(&mut **tls).poll_write(cx, data),
+            Self::Metered(metered) => {
+                let wrote = Pin::new(&mut metered.stream).poll_write(cx, data);
+                metered.wrote(wrote)
+            }
         }
     }
 
@@ -85,6 +128,10 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, data),
             Self::TlsAccepted(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, data),
             Self::TlsOpened(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, data),
+            Self::Metered(metered) => {
+                let wrote = Pin::new(&mut metered.stream).poll_write_vectored(cx, data);
+                metered.wrote(wrote)
+            }
         }
     }
 
@@ -93,6 +140,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => tcp.is_write_vectored(),
             Self::TlsAccepted(tls) => tls.is_write_vectored(),
             Self::TlsOpened(tls) => tls.is_write_vectored(),
+            Self::Metered(metered) => metered.stream.is_write_vectored(),
         }
     }
 
@@ -101,6 +149,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::TlsAccepted(tls) => Pin::new(&mut **tls).poll_flush(cx),
             Self::TlsOpened(tls) => Pin::new(&mut **tls).poll_flush(cx),
+            Self::Metered(metered) => Pin::new(&mut metered.stream).poll_flush(cx),
         }
     }
 
@@ -109,6 +158,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::TlsAccepted(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
             Self::TlsOpened(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+            Self::Metered(metered) => Pin::new(&mut metered.stream).poll_shutdown(cx),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     accept,
     inbound::Inbound,
     life::Life,
+    outbound::Outbound,
     process::Parts,
     sys::{self, ListenOptions},
 };
@@ -74,10 +75,18 @@ fn listen(parts: Parts) -> io::Result<()> {
     } = parts;
     let shard = registry.shard();
     let listener = bind("inbound", settings.inbound.listen)?;
-    let inbound = Inbound::new(Arc::clone(&settings), discovery, identity, life.clone(), shard);
-    tokio::task::spawn_local(accept::run(listener, life, move |tcp, client| {
+    let inbound =
+        Inbound::new(Arc::clone(&settings), Arc::clone(&discovery), identity.clone(), life.clone(), shard.clone());
+    tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {
         Rc::clone(&inbound).serve(tcp, client)
     }));
+    let outbound = Outbound::new(Arc::clone(&settings), discovery, identity, life.clone(), shard);
+    for &addr in &settings.outbound.listen {
+        let (listener, outbound) = (bind("outbound", addr)?, Rc::clone(&outbound));
+        tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {
+            Rc::clone(&outbound).serve(tcp, client)
+        }));
+    }
     Ok(())
 }
 

@@ -70,6 +70,13 @@ impl Responder {
         }
     }
 
+    /// Has the client's connection end after this response, where its protocol says that with the response.
+    pub(crate) fn last(&self) {
+        if let Wire::H1(reply) = &self.wire {
+            reply.fate.close.set(true);
+        }
+    }
+
     /// Ready once the client reset the stream or its connection ended.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         match &mut self.wire {

@@ -18,6 +18,11 @@ pub trait Service: 'static {
     /// Serves one request. Dropped when the process is stopped, or if it panics; the stream is then reset.
     fn call(self: Rc<Self>, request: Request, responder: Responder) -> impl Future<Output = ()> + 'static;
 
+    /// Returns once the connection should take no more requests: it then ends as in a drain.
+    fn retired(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+
     /// Observes something that came instead of a request and is answered with this error.
     fn refused(&self, error: &ProxyError) -> Observation;
 }
@@ -41,7 +46,13 @@ where
 {
     let mut connection = config.server().handshake::<T, Bytes>(io).await?;
     let mut lost = pin!(peer_lost(config.keep_alive, connection.ping_pong()));
-    let mut draining = pin!(life.draining());
+    let retiring = Rc::clone(&service);
+    let mut draining = pin!(async {
+        tokio::select! {
+            () = life.draining() => {}
+            () = retiring.retired() => {}
+        }
+    });
     let mut drained = false;
     loop {
         let accepted = tokio::select! {

@@ -1,0 +1,169 @@
+//! What the workload sends: from the redirected connection to the endpoint's proxy. Reads top to bottom.
+//!
+//! ```text
+//! accept ► original destination ► discover ► detect ─┬─ HTTP ► route ► balance ► connect ► exchange ► observe
+//!          (here)                 (targets)  (detect) └─ bytes ►        balance ► connect ► relay    ► observe
+//! ```
+//!
+//! One [`Outbound`] a worker; the accept loop calls [`Outbound::serve`] for each connection. What the mesh does not know is
+//! forwarded as it is: one connection out for each connection in, to the very address that the workload asked for.
+
+mod detect;
+mod http;
+mod observe;
+mod opaque;
+mod targets;
+
+use std::{rc::Rc, sync::Arc};
+
+use tokio::net::TcpStream;
+
+use self::{
+    detect::Detected,
+    http::HttpConnection,
+    observe::Observer,
+    targets::{Target, Targets},
+};
+use crate::{
+    accept,
+    addr::{ClientAddr, OrigDst},
+    connect::{Connector, liveness},
+    discovery::Discovery,
+    error::{Direction, ProxyError},
+    http1_server, http2,
+    identity::Identity,
+    io::Io,
+    life::Life,
+    metrics::Shard,
+    pool::Pool,
+    settings::{self, Settings},
+    sys,
+};
+
+/// The outbound path of one worker.
+pub struct Outbound {
+    settings: Arc<Settings>,
+    life: Life,
+    observer: Observer,
+    targets: Rc<Targets>,
+    http2: http2::Config,
+}
+
+impl Outbound {
+    /// A path without connections.
+    pub fn new(
+        settings: Arc<Settings>,
+        discovery: Arc<dyn Discovery>,
+        identity: Identity,
+        life: Life,
+        shard: Shard,
+    ) -> Rc<Self> {
+        let connector = Connector {
+            identity,
+            mark: settings.mark,
+            tcp: settings.outbound.connect,
+            timeout: settings.outbound.connect_timeout,
+        };
+        let pool = Pool::new(connector, &settings.outbound, settings.http);
+        let observer = Observer::new(&shard, settings.outbound.max_in_flight);
+        let targets = Targets::new(discovery, pool, shard, &settings.outbound);
+        let http2 = accepting(&settings.outbound.http2);
+        Rc::new(Self {
+            settings,
+            life,
+            observer,
+            targets,
+            http2,
+        })
+    }
+
+    /// Serves a connection that redirection brought here, to its end.
+    pub async fn serve(self: Rc<Self>, tcp: TcpStream, client: ClientAddr) {
+        match self.original_destination(&tcp) {
+            Ok(dst) => self.serve_to(tcp, dst).await,
+            Err(error) => {
+                tracing::debug!(%client, "no way to go");
+                self.refuse(&tcp, &error);
+            }
+        }
+    }
+
+    /// Serves a connection whose client wanted to go to `dst`.
+    pub async fn serve_to(self: Rc<Self>, client: TcpStream, dst: OrigDst) {
+        let liveness = liveness(self.settings.outbound.accept);
+        if let Err(error) = sys::set_up(&client, liveness) {
+            tracing::debug!(%dst, %error, "the client is gone already");
+            return;
+        }
+        let target = self.targets.find(dst);
+        let accepted = target.accepted();
+        target.resolved().await;
+        match detect::protocol(&self, client, &target).await {
+            Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
+            Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,
+            Ok(Detected::Opaque(client, server)) => {
+                Box::pin(opaque::serve(&self, client, server, &target, accepted)).await
+            }
+            Err(error) => tracing::debug!(%dst, %error, "the client is gone before it said anything"),
+        }
+    }
+
+    /// Where the client wanted to go. A connection to the proxy itself would be redirected back here for ever.
+    fn original_destination(&self, tcp: &TcpStream) -> Result<OrigDst, ProxyError> {
+        let own = |error: std::io::Error| ProxyError::NoOriginalDst { why: error.to_string() };
+        let local = sys::canonical(tcp.local_addr().map_err(own)?);
+        let Some(dst) = accept::original_dst(tcp)? else {
+            return Err(ProxyError::Loop { addr: local });
+        };
+        let mut listens = self.settings.outbound.listen.iter();
+        if listens.any(|&listen| accept::loops(dst, listen, |ip| ip == local.ip())) {
+            return Err(ProxyError::Loop { addr: dst.0 });
+        }
+        Ok(dst)
+    }
+
+    /// Ends a connection that the proxy will not serve: a reset, because nothing else can be said before a protocol is known.
+    fn refuse(&self, client: &TcpStream, error: &ProxyError) {
+        tracing::warn!(%error, "connection refused");
+        self.observer.refused(error);
+        // Without it the client sees an orderly end, as if there had been nothing to say.
+        let _ = sys::reset_on_close(client);
+    }
+
+    async fn http2(self: Rc<Self>, client: Io, target: Rc<Target>) {
+        let dst = target.dst();
+        let connection = HttpConnection::new(&self, target);
+        if let Err(error) = http2::serve(client, &self.http2, connection, &self.life).await {
+            tracing::debug!(%dst, %error, "HTTP/2 connection of the application ended");
+        }
+    }
+
+    async fn http1(self: Rc<Self>, client: Io, target: Rc<Target>) {
+        let dst = target.dst();
+        let connection = HttpConnection::new(&self, target);
+        let config = http1_server::Config {
+            direction: Direction::Outbound,
+            header_limit: self.settings.http.header_list_limit,
+        };
+        if let Err(error) = http1_server::serve(client, config, connection, &self.life).await {
+            tracing::debug!(%dst, %error, "HTTP/1 connection of the application ended");
+        }
+    }
+}
+
+/// HTTP/2 towards the application.
+fn accepting(settings: &settings::Http2Server) -> http2::Config {
+    http2::Config {
+        stream_window: settings.stream_window,
+        connection_window: settings.connection_window,
+        max_concurrent_streams: settings.max_concurrent_streams,
+        max_frame_size: settings.max_frame_size,
+        max_send_buffer: settings.max_send_buffer,
+        max_pending_accept_resets: settings.max_pending_accept_reset_streams,
+        await_settings: false,
+        keep_alive: settings.keep_alive_interval.map(|interval| http2::KeepAlive {
+            interval,
+            timeout: settings.keep_alive_timeout,
+        }),
+    }
+}

@@ -1,0 +1,88 @@
+//! What a connection speaks: as the plan says, or as its first bytes do.
+//!
+//! A client that says nothing must not wait for ever for a server that would speak first: after a short wait the server side is
+//! opened, and whoever speaks first decides.
+
+use std::{io, rc::Rc};
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
+use super::{Outbound, opaque, targets::Target};
+use crate::{
+    detect::{self, FirstSpeaker, Http, Rewind, Tls, Wait},
+    discovery::ProtocolPlan,
+    io::{Io, Stream},
+    metrics::DetectResult,
+};
+
+/// What to do with a connection; what was read of it is in front of it again.
+pub(super) enum Detected {
+    /// HTTP/1.
+    Http1(Io),
+    /// HTTP/2.
+    Http2(Io),
+    /// Anything else, with the server side where it was opened already.
+    Opaque(Io, Option<opaque::Server>),
+}
+
+/// Finds out what the client speaks.
+pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target: &Rc<Target>) -> io::Result<Detected> {
+    let plan = target.resolution().target.protocol;
+    let timeout = match plan {
+        ProtocolPlan::Http1 => return Ok(Detected::Http1(rewind(client, BytesMut::new()))),
+        ProtocolPlan::Http2 => return Ok(Detected::Http2(rewind(client, BytesMut::new()))),
+        // The server name of TLS decides nothing yet: there is one backend for a destination.
+        ProtocolPlan::Opaque | ProtocolPlan::Tls => {
+            return Ok(Detected::Opaque(rewind(client, BytesMut::new()), None));
+        }
+        ProtocolPlan::Detect { timeout } => timeout.min(outbound.settings.outbound.detect_timeout),
+    };
+    let wait = Wait {
+        silent: outbound.settings.http.detect_wait.min(timeout),
+        partial: timeout,
+    };
+    let detected = first_bytes(client, target, wait).await;
+    outbound.observer.detected(match &detected {
+        Ok(Detected::Http1(_)) => DetectResult::Http1,
+        Ok(Detected::Http2(_)) => DetectResult::Http2,
+        Ok(Detected::Opaque(client, _)) if client.prefix().is_empty() => DetectResult::ReadTimeout,
+        Ok(Detected::Opaque(..)) => DetectResult::NotHttp,
+        Err(_) => DetectResult::Error,
+    });
+    detected
+}
+
+async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> io::Result<Detected> {
+    let mut buf = BytesMut::new();
+    let mut server = None;
+    if matches!(
+        detect::tls(&mut client, &mut buf, wait).await?,
+        Tls::Silent | Tls::Closed
+    ) {
+        let Ok(mut opened) = opaque::connect(target).await else {
+            // Who has nothing to say and nobody to talk to is told so by `opaque::serve`, which tries again.
+            return Ok(Detected::Opaque(rewind(client, buf), None));
+        };
+        let mut answer = BytesMut::new();
+        let first = detect::first_speaker(&mut client, &mut buf, &mut opened.stream, &mut answer).await?;
+        opened.prefix = answer.freeze();
+        server = Some(opened);
+        match first {
+            FirstSpeaker::Client => drop(detect::tls(&mut client, &mut buf, wait).await?),
+            FirstSpeaker::Server | FirstSpeaker::ClientClosed | FirstSpeaker::ServerClosed => {
+                return Ok(Detected::Opaque(rewind(client, buf), server));
+            }
+        }
+    }
+    // A ClientHello is not HTTP, which this finds out from what is in the buffer. A server side that was opened in vain is closed.
+    Ok(match detect::http(&mut client, &mut buf, wait).await? {
+        Http::Http1 => Detected::Http1(rewind(client, buf)),
+        Http::Http2 => Detected::Http2(rewind(client, buf)),
+        Http::Opaque | Http::Partial | Http::Silent | Http::Closed => Detected::Opaque(rewind(client, buf), server),
+    })
+}
+
+fn rewind(client: TcpStream, buf: BytesMut) -> Io {
+    Rewind::new(Stream::Tcp(client), buf.freeze())
+}

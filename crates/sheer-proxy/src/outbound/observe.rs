@@ -1,0 +1,218 @@
+//! What is told of each request and connection: the one place where the outbound path counts.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use sheer_api::Verdict;
+use tokio::time::Instant;
+
+use crate::{
+    balance::{self, InFlight},
+    error::{Direction, ProxyError},
+    exchange::{End, Outcome, Sink},
+    metrics::{DetectMetrics, DetectResult, LabelSet, ResponseOutcome, Shard},
+    pool::{Member, StreamSlot},
+};
+
+/// Counts for one worker.
+pub(super) struct Observer {
+    shard: Shard,
+    detect: DetectMetrics,
+    waiting: Rc<Waiting>,
+}
+
+/// Requests without the head of a response.
+struct Waiting {
+    count: Cell<usize>,
+    limit: usize,
+}
+
+impl Observer {
+    pub(super) fn new(shard: &Shard, max_in_flight: usize) -> Self {
+        Self {
+            shard: shard.clone(),
+            detect: DetectMetrics::new(shard, Direction::Outbound, &LabelSet::default()),
+            waiting: Rc::new(Waiting {
+                count: Cell::new(0),
+                limit: max_in_flight,
+            }),
+        }
+    }
+
+    /// What detection found.
+    pub(super) fn detected(&self, result: DetectResult) {
+        self.detect.record(result);
+    }
+
+    /// A connection that was not served.
+    pub(super) fn refused(&self, error: &ProxyError) {
+        self.shard
+            .tcp_error(Direction::Outbound, error.verdict(), error.reason());
+    }
+
+    /// Admits a request, unless too many wait for their response.
+    pub(super) fn admit(&self) -> Result<Admitted, ProxyError> {
+        let waiting = &self.waiting;
+        if waiting.count.get() >= waiting.limit {
+            return Err(ProxyError::TooMany {
+                what: "requests",
+                limit: waiting.limit,
+            });
+        }
+        waiting.count.set(waiting.count.get() + 1);
+        Ok(Admitted(Rc::clone(waiting)))
+    }
+
+    /// Who is told of a request that has no endpoint yet.
+    pub(super) fn no_endpoint(&self) -> Rc<dyn Sink> {
+        Rc::new(NoEndpoint(self.shard.clone()))
+    }
+
+    /// Who is told of a request that goes to an endpoint.
+    pub(super) fn endpoint(
+        &self,
+        request: InFlight<Member>,
+        slot: Option<StreamSlot>,
+        admitted: &Rc<Admitted>,
+    ) -> Rc<AtEndpoint> {
+        request.node().value.metrics.request();
+        let node = Rc::clone(request.node());
+        Rc::new(AtEndpoint {
+            shard: self.shard.clone(),
+            node,
+            request: RefCell::new(Some(request)),
+            admitted: RefCell::new(Some(Rc::clone(admitted))),
+            slot,
+        })
+    }
+}
+
+/// A request that waits for its response, counted until dropped.
+pub(super) struct Admitted(Rc<Waiting>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+    }
+}
+
+/// A request that never got an endpoint.
+struct NoEndpoint(Shard);
+
+impl Sink for NoEndpoint {
+    fn end(&self, outcome: &Outcome) {
+        count_error(&self.0, outcome);
+    }
+}
+
+/// A request at an endpoint: tells the balancer how it goes, and counts it.
+pub(super) struct AtEndpoint {
+    shard: Shard,
+    node: Rc<balance::Node<Member>>,
+    /// Until it is known how the endpoint did.
+    request: RefCell<Option<InFlight<Member>>>,
+    /// Until the response's head.
+    admitted: RefCell<Option<Rc<Admitted>>>,
+    /// The stream is open until the request is over.
+    slot: Option<StreamSlot>,
+}
+
+impl AtEndpoint {
+    /// The endpoint did not serve the request, which goes elsewhere or is answered by the proxy.
+    pub(super) fn lost(&self, error: &ProxyError) {
+        self.finish(judge_error(error.verdict()));
+    }
+
+    fn finish(&self, outcome: balance::Outcome) {
+        if let Some(request) = self.request.take() {
+            request.finish(outcome, now());
+        }
+    }
+}
+
+impl Sink for AtEndpoint {
+    fn response(&self, outcome: &Outcome) {
+        self.admitted.take();
+        if let (Some(slot), End::Dropped) = (&self.slot, outcome.end) {
+            slot.answered();
+        }
+        if is_failure(outcome) {
+            self.finish(balance::Outcome::Failure);
+        } else if let Some(request) = &mut *self.request.borrow_mut() {
+            request.answered(now());
+        }
+    }
+
+    fn end(&self, outcome: &Outcome) {
+        self.finish(judge(outcome));
+        count_error(&self.shard, outcome);
+        let Some(status) = outcome.status else { return };
+        self.node.value.metrics.response(&ResponseOutcome {
+            status: status.as_u16(),
+            grpc_status: outcome.grpc_status,
+            success: outcome.is_success(),
+            error: match outcome.end {
+                End::Proxy { reason, .. } => Some(reason),
+                End::Complete | End::ClientReset(_) | End::ServerReset(_) | End::Dropped => None,
+            },
+            latency: outcome.first_byte.unwrap_or_default(),
+        });
+    }
+}
+
+/// gRPC `UNAVAILABLE`; other codes are the application's answers.
+const UNAVAILABLE: u16 = 14;
+
+/// Whether an answer speaks against its endpoint.
+fn is_failure(outcome: &Outcome) -> bool {
+    match (outcome.grpc_status, outcome.status) {
+        (Some(code), _) => code == UNAVAILABLE,
+        (None, status) => status.is_some_and(|status| status.is_server_error()),
+    }
+}
+
+/// What the end of a request says about its endpoint.
+fn judge(outcome: &Outcome) -> balance::Outcome {
+    match outcome.end {
+        End::Complete if is_failure(outcome) => balance::Outcome::Failure,
+        End::Complete => balance::Outcome::Success,
+        // Applications cancel streams as a matter of course.
+        End::ServerReset(code) if matches!(code.0, h2::Reason::CANCEL | h2::Reason::NO_ERROR) => {
+            balance::Outcome::Neutral
+        }
+        End::ServerReset(_) => balance::Outcome::Failure,
+        End::Proxy { verdict, .. } => judge_error(verdict),
+        End::ClientReset(_) | End::Dropped => balance::Outcome::Neutral,
+    }
+}
+
+/// Whether an error speaks against the endpoint, and not against the client, a policy, or this proxy.
+fn judge_error(verdict: Verdict) -> balance::Outcome {
+    match verdict {
+        Verdict::Application
+        | Verdict::ApplicationLibrary
+        | Verdict::Network
+        | Verdict::Identity
+        | Verdict::Kubernetes => balance::Outcome::Failure,
+        Verdict::ClientConfig
+        | Verdict::Proxy
+        | Verdict::ProxyLibrary
+        | Verdict::Discovery
+        | Verdict::Policy
+        | Verdict::Injection
+        | Verdict::Kernel
+        | Verdict::Capacity => balance::Outcome::Neutral,
+    }
+}
+
+fn count_error(shard: &Shard, outcome: &Outcome) {
+    if let End::Proxy { verdict, reason } = outcome.end {
+        shard.http_error(Direction::Outbound, verdict, reason);
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

@@ -1,0 +1,426 @@
+//! One target's endpoints on one worker: who takes the next request, who waits, and what those who waited in vain are told.
+//!
+//! A request gets a [`Lease`] of what it is sent on. Where no endpoint is ready it waits in a bounded queue; once none was ready for the
+//! whole fail-fast time, everybody who waits and who comes is told at once, with the reasons, until an endpoint is ready again. Each
+//! of those who come still makes the endpoints be tried again, at most once a second.
+
+mod member;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::{SeedableRng as _, rngs::SmallRng};
+use tokio::{
+    sync::{Notify, futures::Notified, watch},
+    task::AbortHandle,
+    time::Instant,
+};
+
+pub use self::member::{Carrier, Member};
+use super::{Pool, StreamSlot};
+use crate::{
+    balance::{Balancer, Ewma, InFlight, Node},
+    connect::Speak,
+    discovery::{Endpoint, EndpointSet, Lookup},
+    error::ProxyError,
+    exchange::Upstream,
+    io::Stream,
+    metrics::{BalancerMetrics, LabelSet, Shard},
+};
+
+/// Endpoints whose trouble is told in a fail-fast answer.
+const REASONS_TOLD: usize = 3;
+/// How often those who are told that nothing is ready make the endpoints be tried again.
+const HURRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many may wait, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// Requests that may wait.
+    pub capacity: usize,
+    /// How long no endpoint may be ready before those who wait are told.
+    pub failfast: Duration,
+}
+
+/// How a service is set up.
+pub struct ServiceOptions {
+    /// The service, for messages.
+    pub name: Arc<str>,
+    /// What carries the requests.
+    pub carrier: Carrier,
+    /// Estimates of the balancer.
+    pub ewma: Ewma,
+    /// Who may wait.
+    pub queue: Queue,
+    /// Where series are made.
+    pub shard: Shard,
+    /// Labels of what goes to an endpoint.
+    pub labels: Box<dyn Fn(&Endpoint) -> LabelSet>,
+    /// Counts endpoints by state.
+    pub metrics: BalancerMetrics,
+}
+
+/// One target's endpoints.
+pub struct Service {
+    inner: Rc<Inner>,
+    /// Follows discovery; none where the endpoints are fixed.
+    follow: Option<AbortHandle>,
+}
+
+struct Inner {
+    options: ServiceOptions,
+    pool: Rc<Pool>,
+    balancer: RefCell<Balancer<Member>>,
+    known: Cell<Known>,
+    /// Since when no endpoint is ready.
+    unready_since: Cell<Option<Instant>>,
+    waiting: Cell<usize>,
+    hurried: Cell<Option<Instant>>,
+    /// Something changed that a waiting request may have waited for.
+    changed: Notify,
+    /// What the gauges show of this service: ready, and not.
+    shown: Cell<(i64, i64)>,
+}
+
+/// What discovery said of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    NoSuchService,
+    Endpoints,
+}
+
+/// What a request is sent on.
+#[derive(Debug)]
+pub struct Lease {
+    /// Ready for one request.
+    pub upstream: Upstream,
+    /// Counts the stream, where it is one; to be held until the request is over.
+    pub slot: Option<StreamSlot>,
+    /// Tells the balancer how it went.
+    pub request: InFlight<Member>,
+}
+
+/// A connection of the caller's own.
+#[derive(Debug)]
+pub struct TcpLease {
+    /// The connection.
+    pub stream: Stream,
+    /// Tells the balancer how it went.
+    pub request: InFlight<Member>,
+}
+
+impl Service {
+    /// A service whose endpoints discovery tells.
+    pub fn balanced(
+        options: ServiceOptions,
+        pool: &Rc<Pool>,
+        mut endpoints: watch::Receiver<Lookup<EndpointSet>>,
+    ) -> Self {
+        let inner = Inner::new(options, pool);
+        inner.apply(&endpoints.borrow_and_update().clone());
+        let weak = Rc::downgrade(&inner);
+        let follow = tokio::task::spawn_local(async move {
+            while endpoints.changed().await.is_ok() {
+                let lookup = endpoints.borrow_and_update().clone();
+                let Some(inner) = weak.upgrade() else { return };
+                inner.apply(&lookup);
+            }
+        });
+        Self {
+            inner,
+            follow: Some(follow.abort_handle()),
+        }
+    }
+
+    /// A service of one endpoint.
+    pub fn fixed(options: ServiceOptions, pool: &Rc<Pool>, endpoint: &Arc<Endpoint>) -> Self {
+        let inner = Inner::new(options, pool);
+        let endpoints = vec![Arc::clone(endpoint)];
+        inner.apply(&Lookup::Known(Arc::new(EndpointSet {
+            endpoints,
+            exists: true,
+        })));
+        Self { inner, follow: None }
+    }
+
+    /// The best endpoint for a request, once there is one.
+    pub async fn upstream(&self) -> Result<Lease, ProxyError> {
+        self.inner
+            .acquire(async |node| {
+                let request = node.begin(now());
+                Ok(node.value.upstream().await?.map(|(upstream, slot)| Lease {
+                    upstream,
+                    slot,
+                    request,
+                }))
+            })
+            .await
+    }
+
+    /// A connection of HTTP/1 to the best endpoint, for one request that leaves HTTP (Upgrade, CONNECT).
+    pub async fn tunnel(&self) -> Result<Lease, ProxyError> {
+        self.inner
+            .acquire(async |node| {
+                let request = node.begin(now());
+                let upstream = node.value.tunnel().await?;
+                Ok(upstream.map(|upstream| Lease {
+                    upstream,
+                    slot: None,
+                    request,
+                }))
+            })
+            .await
+    }
+
+    /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
+    pub async fn connect(&self, speak: Speak) -> Result<TcpLease, ProxyError> {
+        self.inner
+            .acquire(async |node| {
+                let request = node.begin(now());
+                let stream = node.value.connect(speak).await?;
+                Ok(stream.map(|stream| TcpLease { stream, request }))
+            })
+            .await
+    }
+
+    /// Returns once the server closed a connection that this service keeps for one client.
+    pub async fn closed(&self) {
+        loop {
+            let changed = self.inner.changed.notified();
+            if self
+                .inner
+                .balancer
+                .borrow()
+                .nodes()
+                .iter()
+                .any(|node| node.value.is_closed())
+            {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(follow) = &self.follow {
+            follow.abort();
+        }
+    }
+}
+
+impl Inner {
+    fn new(options: ServiceOptions, pool: &Rc<Pool>) -> Rc<Self> {
+        Rc::new(Self {
+            balancer: RefCell::new(Balancer::new(options.ewma, SmallRng::from_rng(&mut rand::rng()))),
+            options,
+            pool: Rc::clone(pool),
+            known: Cell::new(Known::Nothing),
+            unready_since: Cell::new(Some(Instant::now())),
+            waiting: Cell::new(0),
+            hurried: Cell::new(None),
+            changed: Notify::new(),
+            shown: Cell::new((0, 0)),
+        })
+    }
+
+    /// Takes over what discovery says now.
+    fn apply(self: &Rc<Self>, lookup: &Lookup<EndpointSet>) {
+        let nothing = Arc::new(EndpointSet::default());
+        let set = match lookup {
+            Lookup::Pending => return,
+            Lookup::Unknown => &nothing,
+            Lookup::Known(set) => set,
+        };
+        self.known.set(if set.exists {
+            Known::Endpoints
+        } else {
+            Known::NoSuchService
+        });
+        let options = &self.options;
+        let change = self.balancer.borrow_mut().update(set, now(), |endpoint| {
+            Member::new(
+                endpoint,
+                options.carrier,
+                &self.pool,
+                &options.shard,
+                &(options.labels)(endpoint),
+            )
+        });
+        if !change.added.is_empty() && self.unready_since.get().is_some() {
+            // New ones need time to connect before anybody is told that none is ready.
+            self.unready_since.set(Some(Instant::now()));
+        }
+        for node in &change.added {
+            let (service, weak) = (Rc::downgrade(self), Rc::downgrade(node));
+            node.value.watch(Rc::new(move || refresh(&service, &weak)));
+            if node.value.is_up() {
+                self.balancer.borrow_mut().set_ready(node);
+            }
+        }
+        self.note_change();
+    }
+
+    /// Something about the endpoints changed: keeps count, and lets those who wait look again.
+    fn note_change(&self) {
+        let balancer = self.balancer.borrow();
+        let ready = balancer.ready_len();
+        let shown = (ready as i64, balancer.nodes().len() as i64 - ready as i64);
+        drop(balancer);
+        let before = self.shown.replace(shown);
+        self.options.metrics.ready.add(shown.0 - before.0);
+        self.options.metrics.pending.add(shown.1 - before.1);
+        let since = self.unready_since.get();
+        self.unready_since.set(if ready > 0 {
+            None
+        } else {
+            since.or_else(|| Some(Instant::now()))
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// What `take` makes of the best endpoint. `None` of it means that the endpoint was not ready after all, and another is asked.
+    async fn acquire<R>(
+        &self,
+        take: impl AsyncFn(&Rc<Node<Member>>) -> Result<Option<R>, ProxyError>,
+    ) -> Result<R, ProxyError> {
+        if let Some(node) = self.pick()
+            && let Some(taken) = take(&node).await?
+        {
+            return Ok(taken);
+        }
+        let _turn = self.queue()?;
+        let began = Instant::now();
+        loop {
+            // Listens before it looks, so that no change falls in between.
+            let changed = self.changed.notified();
+            match self.pick() {
+                Some(node) => {
+                    if let Some(taken) = take(&node).await? {
+                        return Ok(taken);
+                    }
+                }
+                None => self.wait(changed, began).await?,
+            }
+        }
+    }
+
+    fn pick(&self) -> Option<Rc<Node<Member>>> {
+        self.balancer.borrow_mut().pick(now(), Member::has_room)
+    }
+
+    fn queue(&self) -> Result<Turn<'_>, ProxyError> {
+        let waiting = self.waiting.get();
+        if waiting >= self.options.queue.capacity {
+            return Err(ProxyError::QueueFull {
+                service: self.options.name.to_string(),
+                waiting,
+            });
+        }
+        self.waiting.set(waiting + 1);
+        Ok(Turn(&self.waiting))
+    }
+
+    /// Waits for a change, until the fail-fast time is over: counted from when no endpoint was ready, or from `began` where
+    /// endpoints are ready and every one has as many streams as it allows.
+    async fn wait(&self, changed: Notified<'_>, began: Instant) -> Result<(), ProxyError> {
+        if self.known.get() == Known::NoSuchService {
+            let why = "the control plane says that it does not exist".into();
+            return Err(ProxyError::NoBackend {
+                service: self.options.name.to_string(),
+                why,
+            });
+        }
+        let deadline = self.unready_since.get().unwrap_or(began) + self.options.queue.failfast;
+        if Instant::now() < deadline && tokio::time::timeout_at(deadline, changed).await.is_ok() {
+            return Ok(());
+        }
+        self.hurry();
+        Err(self.fail_fast())
+    }
+
+    fn hurry(&self) {
+        let now = Instant::now();
+        if self.hurried.get().is_some_and(|hurried| now < hurried + HURRY_INTERVAL) {
+            return;
+        }
+        self.hurried.set(Some(now));
+        let nodes = self.balancer.borrow().nodes().to_vec();
+        nodes.iter().for_each(|node| node.value.hurry());
+    }
+
+    fn fail_fast(&self) -> ProxyError {
+        let balancer = self.balancer.borrow();
+        let nodes = balancer.nodes();
+        let mut why = match (self.known.get(), nodes.len()) {
+            (Known::Nothing, _) => "the control plane has not told its endpoints yet".to_owned(),
+            (_, 0) => "no ready pod stands behind it".to_owned(),
+            _ => {
+                let reasons: Vec<_> = nodes.iter().take(REASONS_TOLD).map(|node| why_not(node)).collect();
+                reasons.join("; ")
+            }
+        };
+        if nodes.len() > REASONS_TOLD {
+            why.push_str(&format!("; and {} more", nodes.len() - REASONS_TOLD));
+        }
+        ProxyError::FailFast {
+            service: self.options.name.to_string(),
+            endpoints: nodes.len(),
+            why,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let (ready, pending) = self.shown.get();
+        self.options.metrics.ready.add(-ready);
+        self.options.metrics.pending.add(-pending);
+    }
+}
+
+/// A place in the queue.
+struct Turn<'a>(&'a Cell<usize>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// An endpoint's connection came or went.
+fn refresh(service: &Weak<Inner>, node: &Weak<Node<Member>>) {
+    let (Some(service), Some(node)) = (service.upgrade(), node.upgrade()) else {
+        return;
+    };
+    let mut balancer = service.balancer.borrow_mut();
+    if node.value.is_up() {
+        balancer.set_ready(&node);
+    } else {
+        balancer.set_unready(&node);
+    }
+    drop(balancer);
+    service.note_change();
+}
+
+/// Why an endpoint is not ready, as `10.3.0.7:8080: connection refused`.
+fn why_not(node: &Node<Member>) -> String {
+    let addr = node.endpoint.addr;
+    match node.value.why_down() {
+        Some(ProxyError::Connect { addr, cause }) => format!("{addr}: {cause}"),
+        Some(error @ ProxyError::IdentityMismatch { .. }) => error.to_string(),
+        Some(error) => format!("{addr}: {error}"),
+        None if node.value.is_up() => format!("{addr}: has as many streams open as it allows"),
+        None => format!("{addr}: connecting"),
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

@@ -1,0 +1,220 @@
+//! Endpoints that come, go, refuse and die.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use sheer_proxy::discovery::{Backend, Lookup, OutboundTarget};
+use tokio::{net::TcpListener, time::Instant};
+
+use crate::support::{Proxy, Server, endpoint, eventually, run, service};
+
+/// An address where nothing listens.
+async fn nobody() -> std::net::SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_refusing_endpoint_costs_no_request() {
+    run(async {
+        let (proxy, server) = (Proxy::start(), Server::start("a").await);
+        proxy.discovery.endpoints([server.endpoint(), endpoint(nobody().await)]);
+        let client = proxy.h2().await;
+        for _ in 0..50 {
+            assert_eq!(client.call().await.expect("answered").server(), "a");
+        }
+    });
+}
+
+#[test]
+fn who_waits_in_vain_is_told_which_service_and_why() {
+    run(async {
+        let (proxy, dead) = (Proxy::start(), nobody().await);
+        proxy.discovery.endpoints([endpoint(dead)]);
+        let client = proxy.h2().await;
+        let began = Instant::now();
+        let answer = client.call().await.expect("answered");
+        assert!(began.elapsed() >= Duration::from_millis(250), "waited first");
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            answer.header("l5d-proxy-error"),
+            format!("service web.shop:80 has 1 endpoints and none is ready: {dead}: connection refused")
+        );
+        assert_eq!(
+            (answer.header("sheer-verdict"), answer.header("sheer-reason")),
+            ("capacity", "failfast")
+        );
+
+        let began = Instant::now();
+        assert_eq!(
+            client.call().await.expect("answered").header("sheer-reason"),
+            "failfast"
+        );
+        assert!(
+            began.elapsed() < Duration::from_millis(100),
+            "the second is told at once"
+        );
+
+        let _back = Server::start_at("back", dead).await;
+        eventually_answered_by(&client, "back").await;
+        assert!(
+            !client.ended(),
+            "a service stays what it is: its clients keep their connection"
+        );
+    });
+}
+
+async fn eventually_answered_by(client: &crate::support::Client, name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let answer = client.call().await.expect("answered");
+        if answer.status == StatusCode::OK && answer.server() == name {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn requests_wait_for_endpoints_that_are_not_known_yet() {
+    run(async {
+        let (proxy, server) = (Proxy::start(), Server::start("a").await);
+        let client = proxy.h2().await;
+        let call = client.call();
+        let endpoints = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            proxy.discovery.endpoints([server.endpoint()]);
+        };
+        let (answer, ()) = tokio::join!(call, endpoints);
+        assert_eq!(answer.expect("answered").server(), "a");
+    });
+}
+
+#[test]
+fn a_killed_endpoint_takes_only_what_it_was_serving() {
+    run(async {
+        let (proxy, servers) = (Proxy::start(), [Server::start("a").await, Server::start("b").await]);
+        servers
+            .iter()
+            .for_each(|server| server.switches.delay.set(Duration::from_millis(5)));
+        proxy.discovery.endpoints(servers.iter().map(Server::endpoint));
+        let client = proxy.h2().await;
+        let mut lost = 0;
+        for round in 0..100 {
+            if round == 30 {
+                servers[0].kill();
+            }
+            let calls = futures::future::join_all((0..4).map(|_| client.call())).await;
+            let failed = calls
+                .iter()
+                .filter(|call| !call.as_ref().is_ok_and(|answer| answer.status == 200))
+                .count();
+            assert!(
+                failed == 0 || (30..=31).contains(&round),
+                "{failed} failed in round {round}: {calls:?}"
+            );
+            lost += failed;
+        }
+        assert!(lost <= 4, "{lost} lost, more than were under way");
+    });
+}
+
+#[test]
+fn goaway_loses_no_request() {
+    run(async {
+        let (proxy, server) = (Proxy::start(), Server::start("a").await);
+        server.switches.go_away_after.set(Some(10));
+        server.switches.delay.set(Duration::from_millis(3));
+        proxy.discovery.endpoints([server.endpoint()]);
+        let client = proxy.h2().await;
+        for _ in 0..60 {
+            for answer in futures::future::join_all((0..5).map(|_| client.call())).await {
+                assert_eq!(answer.expect("answered").server(), "a");
+            }
+        }
+        assert!(
+            server.switches.connections.get() > 5,
+            "{} connections",
+            server.switches.connections.get()
+        );
+    });
+}
+
+#[test]
+fn endpoints_that_come_and_go_lose_no_request() {
+    run(async {
+        let (proxy, servers) = (Proxy::start(), [Server::start("a").await, Server::start("b").await]);
+        servers
+            .iter()
+            .for_each(|server| server.switches.delay.set(Duration::from_millis(3)));
+        proxy.discovery.endpoints([servers[0].endpoint()]);
+        let client = proxy.h2().await;
+        for round in 0..60 {
+            proxy.discovery.endpoints([servers[round / 5 % 2].endpoint()]);
+            for answer in futures::future::join_all((0..5).map(|_| client.call())).await {
+                assert_eq!(answer.expect("answered").status, 200);
+            }
+        }
+    });
+}
+
+#[test]
+fn an_edit_of_the_target_loses_no_request_and_keeps_connections() {
+    run(async {
+        let (proxy, server) = (Proxy::start(), Server::start("a").await);
+        server.switches.delay.set(Duration::from_millis(3));
+        proxy.discovery.endpoints([server.endpoint()]);
+        let client = proxy.h2().await;
+        for round in 0..40 {
+            let mut target = service();
+            target.name = format!("web.shop:{round}").into();
+            proxy
+                .discovery
+                .target(crate::support::SERVICE.parse().unwrap(), Lookup::Known(target.into()));
+            for answer in futures::future::join_all((0..5).map(|_| client.call())).await {
+                assert_eq!(answer.expect("answered").server(), "a");
+            }
+        }
+        assert_eq!(server.switches.connections.get(), 1);
+    });
+}
+
+#[test]
+fn no_backend_is_said() {
+    run(async {
+        let proxy = Proxy::start();
+        let why = "no route of web.shop matches".into();
+        let target = OutboundTarget {
+            backend: Backend::None { why },
+            ..service()
+        };
+        proxy
+            .discovery
+            .target(crate::support::SERVICE.parse().unwrap(), Lookup::Known(target.into()));
+        let answer = proxy.h2().await.call().await.expect("answered");
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        assert_eq!(
+            answer.header("l5d-proxy-error"),
+            "web.shop:80 has no backend: no route of web.shop matches"
+        );
+    });
+}
+
+#[test]
+fn a_client_of_an_address_that_is_gone_has_to_connect_anew() {
+    run(async {
+        let (proxy, server) = (Proxy::start(), Server::start("pod").await);
+        let target = OutboundTarget {
+            backend: Backend::Forward(server.endpoint().into()),
+            ..service()
+        };
+        proxy.discovery.target(server.addr, Lookup::Known(target.into()));
+        let client = proxy.h2_to(server.addr).await;
+        assert_eq!(client.call().await.expect("answered").server(), "pod");
+        server.kill();
+        let answer = client.call().await;
+        assert!(!answer.is_ok_and(|answer| answer.status == 200));
+        let _ = client.call().await;
+        eventually("the proxy ends the connection", || client.ended()).await;
+    });
+}

@@ -1,0 +1,399 @@
+//! What the tests of the outbound path share: a discovery that the test plays, servers with a switch for every fault, clients.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::Future,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{RecvStream, client::SendRequest, server::SendResponse};
+use http::{HeaderMap, Request, Response, StatusCode};
+use sheer_proxy::{
+    addr::OrigDst,
+    discovery::{
+        Backend, Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Labels, Lookup, ObjectRef, OutboundTarget,
+        ProtocolPlan,
+    },
+    identity,
+    life::LifeControl,
+    metrics::Registry,
+    outbound::Outbound,
+    settings::{self, Settings},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::{AbortHandle, LocalSet},
+};
+
+/// Runs a test on a worker like the proxy's, and not for ever.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(Duration::from_secs(60), test)
+            .await
+            .expect("the test hangs");
+    });
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// The address that clients ask for; nothing listens there.
+pub(crate) const SERVICE: &str = "10.9.8.7:80";
+const PATH: &str = "web.shop.svc.cluster.local:80";
+
+/// A discovery that the test plays.
+#[derive(Default)]
+pub(crate) struct Play {
+    targets: Mutex<HashMap<OrigDst, watch::Sender<Lookup<OutboundTarget>>>>,
+    endpoints: Mutex<HashMap<String, watch::Sender<Lookup<EndpointSet>>>>,
+}
+
+impl Discovery for Play {
+    fn outbound(&self, dst: OrigDst) -> watch::Receiver<Lookup<OutboundTarget>> {
+        self.targets
+            .lock()
+            .unwrap()
+            .entry(dst)
+            .or_insert_with(|| watch::channel(Lookup::Unknown).0)
+            .subscribe()
+    }
+
+    fn endpoints(&self, path: &str) -> watch::Receiver<Lookup<EndpointSet>> {
+        let mut endpoints = self.endpoints.lock().unwrap();
+        endpoints
+            .entry(path.to_owned())
+            .or_insert_with(|| watch::channel(Lookup::Pending).0)
+            .subscribe()
+    }
+
+    fn inbound(&self, _port: u16) -> watch::Receiver<Lookup<InboundPolicy>> {
+        unreachable!("the outbound path asks for no inbound policy")
+    }
+}
+
+impl Play {
+    /// What is said of an original destination from now on.
+    pub(crate) fn target(&self, dst: SocketAddr, lookup: Lookup<OutboundTarget>) {
+        let mut targets = self.targets.lock().unwrap();
+        targets
+            .entry(OrigDst(dst))
+            .or_insert_with(|| watch::channel(Lookup::Pending).0)
+            .send_replace(lookup);
+    }
+
+    /// The endpoints of the service from now on.
+    pub(crate) fn endpoints(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
+        let mut endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
+        endpoints.sort_by_key(|endpoint| endpoint.addr);
+        let set = Lookup::Known(Arc::new(EndpointSet {
+            endpoints,
+            exists: true,
+        }));
+        let mut all = self.endpoints.lock().unwrap();
+        all.entry(PATH.to_owned())
+            .or_insert_with(|| watch::channel(Lookup::Pending).0)
+            .send_replace(set);
+    }
+}
+
+/// A service at [`SERVICE`], balanced over the endpoints that the test says.
+pub(crate) fn service() -> OutboundTarget {
+    OutboundTarget {
+        name: "web.shop:80".into(),
+        parent: object("Service", "web"),
+        protocol: ProtocolPlan::Detect {
+            timeout: Duration::from_secs(10),
+        },
+        backend: Backend::Balance {
+            path: PATH.into(),
+            backend: object("Service", "web"),
+            default_rtt: Duration::from_millis(30),
+            decay: Duration::from_secs(10),
+            queue_capacity: 100,
+            failfast_timeout: Duration::from_millis(300),
+        },
+    }
+}
+
+fn object(kind: &str, name: &str) -> ObjectRef {
+    ObjectRef {
+        group: "core".into(),
+        kind: kind.into(),
+        namespace: "shop".into(),
+        name: name.into(),
+        ..ObjectRef::default()
+    }
+}
+
+/// An endpoint without a mesh.
+pub(crate) fn endpoint(addr: SocketAddr) -> Endpoint {
+    Endpoint {
+        addr,
+        weight: 1.0,
+        identity: None,
+        hint: Hint::Unknown,
+        transport_port: None,
+        authority_override: None,
+        labels: Labels::default(),
+    }
+}
+
+/// A proxy of one worker.
+pub(crate) struct Proxy {
+    pub(crate) discovery: Arc<Play>,
+    pub(crate) registry: Registry,
+    outbound: Rc<Outbound>,
+    _life: LifeControl,
+}
+
+impl Proxy {
+    /// A proxy that finds [`service`] at [`SERVICE`].
+    pub(crate) fn start() -> Self {
+        Self::start_as(identity::channel().1)
+    }
+
+    /// As [`Self::start`], with an identity.
+    pub(crate) fn start_as(identity: identity::Identity) -> Self {
+        let discovery = Arc::new(Play::default());
+        discovery.target(SERVICE.parse().unwrap(), Lookup::Known(Arc::new(service())));
+        let registry = Registry::new(Duration::from_secs(600));
+        let life = LifeControl::default();
+        let path = Arc::clone(&discovery) as _;
+        let outbound = Outbound::new(Arc::new(settings()), path, identity, life.life(), registry.shard());
+        Self {
+            discovery,
+            registry,
+            outbound,
+            _life: life,
+        }
+    }
+
+    /// A connection of an application to `dst`.
+    pub(crate) async fn connect_to(&self, dst: SocketAddr) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        tokio::task::spawn_local(Rc::clone(&self.outbound).serve_to(accepted, OrigDst(dst)));
+        client
+    }
+
+    /// An HTTP/2 client of [`SERVICE`].
+    pub(crate) async fn h2(&self) -> Client {
+        self.h2_to(SERVICE.parse().unwrap()).await
+    }
+
+    /// An HTTP/2 client of `dst`.
+    pub(crate) async fn h2_to(&self, dst: SocketAddr) -> Client {
+        let (send, connection) = h2::client::handshake(self.connect_to(dst).await).await.unwrap();
+        let ended = Rc::new(Cell::new(false));
+        let note = Rc::clone(&ended);
+        tokio::task::spawn_local(async move {
+            let _ = connection.await;
+            note.set(true);
+        });
+        Client { send, ended }
+    }
+}
+
+fn settings() -> Settings {
+    let anchors = rcgen::generate_simple_self_signed(["anchor".to_owned()]).unwrap();
+    let environment = [
+        ("SHEER_PROXY_DESTINATION_SVC_ADDR", "localhost:8086"),
+        ("SHEER_PROXY_POLICY_SVC_ADDR", "localhost:8090"),
+        ("SHEER_PROXY_POLICY_WORKLOAD", "{}"),
+        ("SHEER_PROXY_IDENTITY_SVC_ADDR", "localhost:8080"),
+        (
+            "SHEER_PROXY_IDENTITY_LOCAL_NAME",
+            "client.shop.serviceaccount.identity.sheer.cluster.local",
+        ),
+        ("SHEER_PROXY_IDENTITY_DIR", "/nowhere"),
+        ("SHEER_PROXY_IDENTITY_TOKEN_FILE", "/nowhere"),
+        ("SHEER_PROXY_IDENTITY_TRUST_ANCHORS", &anchors.cert.pem()),
+        ("SHEER_PROXY_OUTBOUND_HTTP_FAILFAST_TIMEOUT", "300ms"),
+        ("SHEER_PROXY_OUTBOUND_TCP_FAILFAST_TIMEOUT", "300ms"),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    settings::read(environment)
+        .map_err(|mistakes| format!("{mistakes:?}"))
+        .unwrap()
+        .0
+}
+
+/// An HTTP/2 client.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) send: SendRequest<Bytes>,
+    ended: Rc<Cell<bool>>,
+}
+
+/// A response, whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Which server answered.
+    pub(crate) fn server(&self) -> &str {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.header("server")
+    }
+}
+
+impl Client {
+    /// A POST with a small body, as gRPC sends.
+    pub(crate) async fn call(&self) -> Result<Answer, h2::Error> {
+        let request = Request::post("http://web.shop/call").body(()).unwrap();
+        let mut send = self.send.clone().ready().await?;
+        let (response, mut stream) = send.send_request(request, false)?;
+        stream.send_data(Bytes::from_static(b"question"), true)?;
+        let (head, mut body) = response.await?.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.data().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: bytes,
+        })
+    }
+
+    /// Whether the proxy ended the connection.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.get()
+    }
+}
+
+/// A server of HTTP/2 over plaintext, with switches.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) switches: Rc<Switches>,
+    accept: RefCell<Option<AbortHandle>>,
+}
+
+/// What a server does.
+pub(crate) struct Switches {
+    name: String,
+    /// Before it answers.
+    pub(crate) delay: Cell<Duration>,
+    pub(crate) status: Cell<StatusCode>,
+    pub(crate) calls: Cell<usize>,
+    pub(crate) connections: Cell<usize>,
+    pub(crate) max_streams: Cell<Option<u32>>,
+    /// Says GOAWAY on each connection after so many requests.
+    pub(crate) go_away_after: Cell<Option<usize>>,
+    alive: RefCell<Vec<AbortHandle>>,
+}
+
+impl Server {
+    pub(crate) async fn start(name: &str) -> Self {
+        Self::start_at(name, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// A server at an address, as one that comes back.
+    pub(crate) async fn start_at(name: &str, addr: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let switches = Rc::new(Switches {
+            name: name.to_owned(),
+            delay: Cell::default(),
+            status: Cell::new(StatusCode::OK),
+            calls: Cell::default(),
+            connections: Cell::default(),
+            max_streams: Cell::default(),
+            go_away_after: Cell::default(),
+            alive: RefCell::default(),
+        });
+        let shared = Rc::clone(&switches);
+        let accept = tokio::task::spawn_local(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                shared.connections.set(shared.connections.get() + 1);
+                let connection = tokio::task::spawn_local(serve(tcp, Rc::clone(&shared)));
+                shared.alive.borrow_mut().push(connection.abort_handle());
+            }
+        });
+        Self {
+            addr,
+            switches,
+            accept: RefCell::new(Some(accept.abort_handle())),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        endpoint(self.addr)
+    }
+
+    /// Ends as a killed process does: nothing listens, connections are reset.
+    pub(crate) fn kill(&self) {
+        self.accept.take().into_iter().for_each(|task| task.abort());
+        self.switches.alive.take().into_iter().for_each(|task| task.abort());
+    }
+}
+
+async fn serve(tcp: TcpStream, switches: Rc<Switches>) {
+    let mut builder = h2::server::Builder::new();
+    if let Some(max) = switches.max_streams.get() {
+        builder.max_concurrent_streams(max);
+    }
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(tcp).await else {
+        return;
+    };
+    let mut served = 0;
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        served += 1;
+        if switches.go_away_after.get() == Some(served) {
+            connection.graceful_shutdown();
+        }
+        let answer = tokio::task::spawn_local(answer(request, respond, Rc::clone(&switches)));
+        switches.alive.borrow_mut().push(answer.abort_handle());
+    }
+}
+
+async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, switches: Rc<Switches>) {
+    switches.calls.set(switches.calls.get() + 1);
+    let mut body = request.into_body();
+    let mut question = Vec::new();
+    while let Some(chunk) = body.data().await {
+        let Ok(chunk) = chunk else { return };
+        let _ = body.flow_control().release_capacity(chunk.len());
+        question.extend_from_slice(&chunk);
+    }
+    if !switches.delay.get().is_zero() {
+        tokio::time::sleep(switches.delay.get()).await;
+    }
+    let head = Response::builder()
+        .status(switches.status.get())
+        .header("server", &switches.name)
+        .body(())
+        .unwrap();
+    let Ok(mut stream) = respond.send_response(head, false) else {
+        return;
+    };
+    let _ = stream.send_data(question.into(), true);
+}
