@@ -341,8 +341,10 @@ impl Inner {
         if Instant::now() < deadline && tokio::time::timeout_at(deadline, changed).await.is_ok() {
             return Ok(());
         }
+        // The reasons first: who hurries forgets why it waited.
+        let error = self.fail_fast();
         self.hurry();
-        Err(self.fail_fast())
+        Err(error)
     }
 
     fn hurry(&self) {

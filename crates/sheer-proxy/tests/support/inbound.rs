@@ -102,7 +102,7 @@ pub(crate) struct Proxy {
     pub(crate) life: LifeControl,
     addr: SocketAddr,
     inbound: Rc<Inbound>,
-    client: Credentials,
+    client: Arc<Credentials>,
 }
 
 impl Proxy {
@@ -134,6 +134,7 @@ impl Proxy {
                 tokio::task::spawn_local(Rc::clone(&serve).serve(tcp, ClientAddr(client)));
             }
         });
+        let client = Arc::new(client);
         Self {
             policies,
             registry,
@@ -142,6 +143,33 @@ impl Proxy {
             inbound,
             client,
         }
+    }
+
+    /// The proxy's own port.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What a sidecar beside a client proves itself with.
+    pub(crate) fn client_identity(&self) -> Identity {
+        let (publish, identity) = identity::channel();
+        publish.send_replace(Some(Arc::clone(&self.client)));
+        // The channel's sender lives as long as the process would.
+        std::mem::forget(publish);
+        identity
+    }
+
+    /// An address from which redirection leads to `app` through this proxy.
+    pub(crate) async fn in_front_of(&self, app: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let inbound = Rc::clone(&self.inbound);
+        tokio::task::spawn_local(async move {
+            while let Ok((tcp, from)) = listener.accept().await {
+                tokio::task::spawn_local(Rc::clone(&inbound).serve_to(tcp, ClientAddr(from), Some(app)));
+            }
+        });
+        addr
     }
 
     /// A connection to the proxy's own port, as a sidecar opens it.
