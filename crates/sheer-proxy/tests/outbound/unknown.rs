@@ -82,12 +82,31 @@ fn who_refuses_is_named() {
             .local_addr()
             .unwrap();
         let mut client = proxy.connect_to(dead).await;
+        let began = std::time::Instant::now();
         let (head, _) = ask(&mut client, GET).await;
+        assert!(head.starts_with("HTTP/1.1 502"), "{head}");
         assert!(
-            head.starts_with("HTTP/1.1 503") && head.contains(&format!("{dead}: connection refused")),
+            head.contains(&format!("cannot connect to {dead}: connection refused")),
             "{head}"
         );
-        assert!(head.contains("connection: close"), "{head}");
+        assert!(head.contains("Connection: close"), "{head}");
+        assert!(began.elapsed() < std::time::Duration::from_millis(250), "told at once");
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn bytes_to_who_refuses_are_reset_at_once() {
+    run(async {
+        let proxy = Proxy::start();
+        let dead = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let mut client = proxy.connect_to(dead).await;
+        client.write_all(b"\x00\x01 not HTTP").await.unwrap();
+        let error = client.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     });
 }
