@@ -22,22 +22,61 @@ pub use verify::WrongPeer;
 
 /// Handle to the newest credentials. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Identity(watch::Receiver<Option<Arc<Credentials>>>);
+pub struct Identity {
+    credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    problem: watch::Receiver<Option<String>>,
+}
 
 impl Identity {
     /// The newest credentials; none before the first certificate.
     pub fn current(&self) -> Option<Arc<Credentials>> {
-        self.0.borrow().clone()
+        self.credentials.borrow().clone()
     }
 
     /// Follows the credentials: changes at every renewal.
     pub fn watch(&self) -> watch::Receiver<Option<Arc<Credentials>>> {
-        self.0.clone()
+        self.credentials.clone()
+    }
+
+    /// Why the last attempt to have a certificate issued failed, where it did.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.borrow().clone()
     }
 }
 
-/// What publishes to an [`Identity`]: the renewal, or a test.
-pub fn channel() -> (watch::Sender<Option<Arc<Credentials>>>, Identity) {
-    let (sender, receiver) = watch::channel(None);
-    (sender, Identity(receiver))
+/// Publishes to an [`Identity`]: the renewal, or a test.
+#[derive(Debug)]
+pub struct Publisher {
+    credentials: watch::Sender<Option<Arc<Credentials>>>,
+    problem: watch::Sender<Option<String>>,
 }
+
+impl Publisher {
+    /// New credentials; what was wrong is over.
+    pub fn publish(&self, credentials: Credentials) {
+        self.credentials.send_replace(Some(Arc::new(credentials)));
+        self.problem.send_replace(None);
+    }
+
+    /// An attempt failed. The credentials stay. `false` where it failed the same way before.
+    pub(crate) fn fail(&self, problem: String) -> bool {
+        self.problem.send_if_modified(|before| {
+            let new = before.as_ref() != Some(&problem);
+            *before = Some(problem);
+            new
+        })
+    }
+}
+
+/// An identity without credentials yet, and what publishes to it.
+pub fn channel() -> (Publisher, Identity) {
+    let (credentials, problem) = (watch::Sender::new(None), watch::Sender::new(None));
+    let identity = Identity {
+        credentials: credentials.subscribe(),
+        problem: problem.subscribe(),
+    };
+    (Publisher { credentials, problem }, identity)
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::{commands, outcome::Outcome};
 /// What to try first, below `sheer --help`.
 const EXAMPLES: &str = "\
 Examples:
+  sheer demo                       the bank sample: the first thing to run
   sheer up -f manifests/           run manifests on this machine, with a sidecar beside each workload
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
@@ -44,6 +45,8 @@ impl Global {
 /// Every command.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Run the bank sample on a mesh on this machine, with a live table of its services.
+    Demo(commands::demo::Args),
     /// Run manifests on this machine, with a sidecar beside each workload.
     Up(commands::up::Args),
     /// End the local mesh; nothing is left behind.
@@ -58,9 +61,17 @@ pub(crate) enum Command {
     Restart(commands::restart::Args),
     /// Change the number of replicas of a workload.
     Scale(commands::scale::Args),
+    /// Look at the mesh point by point.
+    Check(commands::check::Args),
+    /// Show the certificates that sidecars serve.
+    Identity(commands::identity::Args),
+    /// Show where traffic for a service may go.
+    Endpoints(commands::endpoints::Args),
     /// Run the control plane.
     Control(commands::control::Args),
-    /// Print the version.
+    /// Print a script that completes commands in a shell.
+    Completion(commands::completion::Args),
+    /// Print the versions of this command, the control plane and the proxies.
     Version(commands::version::Args),
     /// One of the processes of a local mesh.
     #[command(hide = true)]
@@ -91,7 +102,12 @@ impl Cli {
             Command::Scale(args) => commands::scale::run(&args, &global),
             Command::Control(args) => commands::control::run(args),
             Command::MeshProcess(args) => commands::mesh_process::run(&args),
-            Command::Version(args) => commands::version::run(&args),
+            Command::Demo(args) => commands::demo::run(&args, &global),
+            Command::Check(args) => commands::check::run(&args, &global),
+            Command::Identity(args) => commands::identity::run(&args, &global),
+            Command::Endpoints(args) => commands::endpoints::run(&args, &global),
+            Command::Completion(args) => commands::completion::run(&args),
+            Command::Version(args) => commands::version::run(&args, &global),
         }
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! Each command is one module of [`commands`]; what they share is in [`output`], [`progress`] and [`outcome`].
 
+mod certificate;
 mod cli;
 mod commands;
 mod mesh;
 mod outcome;
 mod output;
 mod progress;
+mod running;
+mod scrape;
 
 use std::process::ExitCode;
 

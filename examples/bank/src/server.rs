@@ -79,6 +79,7 @@ async fn serve_routes(
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
             stop().await;
+            tracing::info!("stopping: requests in flight finish");
             health.set_service_status("", ServingStatus::NotServing).await;
             health.set_service_status(name, ServingStatus::NotServing).await;
         });
@@ -100,12 +101,8 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 pub async fn stop() {
     tokio::select! {
         () = received(SignalKind::interrupt()) => {}
-        () = received(SignalKind::terminate()) => {
-            tracing::info!("asked to stop: answering on while callers turn away");
-            tokio::time::sleep(LINGER).await;
-        }
+        () = received(SignalKind::terminate()) => tokio::time::sleep(LINGER).await,
     }
-    tracing::info!("stopping: requests in flight finish");
 }
 
 /// Returns when waiting for requests in flight has lasted too long.

@@ -72,8 +72,12 @@ impl Bound {
         } else {
             Some(own.server_config()?)
         };
-        let (manifests, status) = (options.manifests.clone(), options.status.clone());
-        let store = tokio::task::spawn_blocking(move || Store::open(manifests, status)).await?;
+        let (manifests, status, memory) = (
+            options.manifests.clone(),
+            options.status.clone(),
+            options.identity.join("last-good"),
+        );
+        let store = tokio::task::spawn_blocking(move || Store::open(manifests, status, memory)).await?;
         let (down, shutdown) = watch::channel(false);
         let streams = Streams::new(shutdown);
 

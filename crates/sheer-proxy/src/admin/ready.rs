@@ -46,7 +46,8 @@ impl Readiness {
     pub(crate) fn missing_control(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if self.identity.current().is_none() {
-            missing.push("identity: no certificate from the control plane yet".to_owned());
+            let why = self.identity.problem().unwrap_or_else(|| "not issued yet".to_owned());
+            missing.push(format!("identity: no certificate: {why}"));
         }
         let ports: Vec<_> = self.unanswered_ports.borrow().iter().map(u16::to_string).collect();
         if !ports.is_empty() {

@@ -8,11 +8,11 @@ use std::{
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sheer_api::linkerd::identity::{CertifyRequest, CertifyResponse, identity_client::IdentityClient};
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 use tonic::{Code, Status};
 
 use super::{
-    Credentials, CredentialsError, Material,
+    Credentials, CredentialsError, Material, Publisher,
     files::{self, FileError, KeyAndRequest},
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(crate) struct Certifier {
     channel: Channel,
     roots: Arc<RootCertStore>,
     shard: Shard,
-    publish: watch::Sender<Option<Arc<Credentials>>>,
+    publish: Publisher,
 }
 
 impl Certifier {
@@ -64,7 +64,7 @@ impl Certifier {
         settings: settings::Identity,
         channel: Channel,
         roots: Arc<RootCertStore>,
-        publish: watch::Sender<Option<Arc<Credentials>>>,
+        publish: Publisher,
     ) -> Self {
         let shard = channel.shard().clone();
         Self {
@@ -79,21 +79,17 @@ impl Certifier {
     /// Renews until dropped. Failures are said once each, and tried again with backoff.
     pub(crate) async fn run(self) {
         let mut waits = Waits::control();
-        let mut said = String::new();
         loop {
             match self.renew().await {
                 Ok(wait) => {
                     self.count("ok");
                     waits.reset();
-                    said.clear();
                     sleep(wait).await;
                 }
                 Err(error) => {
                     self.count("error");
-                    let text = error.to_string();
-                    if text != said {
-                        tracing::error!(identity = %self.settings.name, "no certificate: {text}");
-                        said = text;
+                    if self.publish.fail(error.to_string()) {
+                        tracing::error!(identity = %self.settings.name, "no new certificate: {error}");
                     }
                     sleep(waits.next()).await;
                 }
@@ -138,7 +134,7 @@ impl Certifier {
             credentials.not_after(),
         );
         self.gauge(&family::CONTROL_IDENTITY_CERT_REFRESH_TIMESTAMP_SECONDS, now);
-        self.publish.send_replace(Some(Arc::new(credentials)));
+        self.publish.publish(credentials);
         Ok(wait)
     }
 

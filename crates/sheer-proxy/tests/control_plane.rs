@@ -1,0 +1,293 @@
+//! The proxy beside its data path, whole and in this process, under a fake control plane.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use sheer_api::linkerd::destination::DestinationProfile;
+use sheer_proxy::{
+    addr::OrigDst,
+    discovery::{Backend, EndpointSet, Lookup, OutboundTarget},
+    process::Control,
+    settings,
+};
+use sheer_testkit::control::{self, ControlPlane, Issue};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+
+const NAME: &str = "ledger.bank.serviceaccount.identity.sheer.cluster.local";
+const PATH: &str = "ledger.test.svc.cluster.local:8080";
+/// No test needs a tenth of it on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Proxy {
+    control: Control,
+    dir: tempfile::TempDir,
+}
+
+impl Proxy {
+    async fn start(plane: &ControlPlane, changes: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut environment = plane.environment(NAME, dir.path());
+        environment.extend(
+            changes
+                .iter()
+                .map(|(name, value)| (format!("SHEER_PROXY_{name}"), (*value).to_owned())),
+        );
+        let control = Control::start(read(environment), None).await.expect("starts");
+        Self { control, dir }
+    }
+
+    async fn ready(&self) {
+        within(self.control.ready()).await;
+    }
+
+    fn outbound(&self, dst: SocketAddr) -> watch::Receiver<Lookup<OutboundTarget>> {
+        self.control.parts.discovery.outbound(OrigDst(dst))
+    }
+
+    /// What `/ready` answers.
+    async fn ready_page(&self) -> String {
+        page(self.control.admin, "/ready").await
+    }
+
+    /// Waits until `/ready` answers with a text.
+    async fn ready_page_says(&self, text: &str) {
+        let mut last = String::new();
+        let says = async {
+            loop {
+                last = self.ready_page().await;
+                if last.contains(text) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(PATIENCE, says).await.is_err() {
+            panic!("{text:?} is not in {last:?}");
+        }
+    }
+}
+
+fn read(environment: HashMap<String, String>) -> settings::Settings {
+    match settings::read(environment) {
+        Ok((settings, _)) => settings,
+        Err(mistakes) => panic!("{mistakes:#?}"),
+    }
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("in time")
+}
+
+async fn page(addr: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.expect("read");
+    page
+}
+
+async fn known<T>(watch: &mut watch::Receiver<Lookup<T>>, matches: impl Fn(&T) -> bool) -> Arc<T> {
+    let found = within(watch.wait_for(|lookup| matches!(lookup, Lookup::Known(known) if matches(known)))).await;
+    match &*found.expect("subscribed") {
+        Lookup::Known(known) => Arc::clone(known),
+        Lookup::Pending | Lookup::Unknown => unreachable!("was waited for"),
+    }
+}
+
+fn ports(set: &EndpointSet) -> Vec<u16> {
+    set.endpoints.iter().map(|endpoint| endpoint.addr.port()).collect()
+}
+
+fn addr(port: u16) -> SocketAddr {
+    ([10, 77, 0, 1], port).into()
+}
+
+#[tokio::test]
+async fn certificate_is_issued_and_renewed() {
+    let plane = ControlPlane::start();
+    plane.issue(Issue::Valid(Duration::from_secs(2)));
+    let proxy = Proxy::start(&plane, &[("IDENTITY_MIN_REFRESH", "100ms")]).await;
+    proxy.ready().await;
+    let identity = &proxy.control.parts.identity;
+    let first = identity.current().expect("ready means issued");
+    assert_eq!(&**first.name(), NAME);
+    let mut credentials = identity.watch();
+    let other = |now: &Option<Arc<_>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, &first));
+    within(credentials.wait_for(other)).await.expect("renewed");
+    let page = page(proxy.control.admin, "/metrics").await;
+    assert!(
+        page.contains(r#"control_identity_cert_refreshes_total{result="ok"} "#),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn wrong_certificates_are_refused_and_said() {
+    let plane = ControlPlane::start();
+    let name = "other.bank.serviceaccount.identity.sheer.cluster.local";
+    plane.issue(Issue::Garbage);
+    let proxy = Proxy::start(&plane, &[]).await;
+    for (issue, said) in [
+        (Issue::Garbage, "cannot be read"),
+        (Issue::OtherName(name.to_owned()), "the token is another workload's"),
+        (Issue::OtherKey, "for another key"),
+        (Issue::Untrusted, "trust anchor"),
+        (Issue::Expired, "the certificate ended 3600 s ago: the clock"),
+        (Issue::NotYetValid, "the clock of this machine"),
+        (Issue::Refused, "is it expired, or another workload's?"),
+    ] {
+        plane.issue(issue);
+        proxy.ready_page_says(said).await;
+        assert!(proxy.control.parts.identity.current().is_none());
+    }
+    plane.issue(Issue::Valid(Duration::from_secs(3_600)));
+    proxy.ready().await;
+}
+
+/// Kubernetes rotates tokens: the file is read for every attempt.
+#[tokio::test]
+async fn new_token_is_read_after_a_bad_one() {
+    let plane = ControlPlane::start();
+    plane.accept_token(b"fresh");
+    let proxy = Proxy::start(&plane, &[]).await;
+    proxy.ready_page_says("the token has expired").await;
+    std::fs::write(proxy.dir.path().join("token"), "fresh\n").expect("written");
+    proxy.ready().await;
+}
+
+/// The certificate of a running proxy stays in force while the control plane cannot issue.
+#[tokio::test]
+async fn failed_renewal_keeps_the_certificate() {
+    let plane = ControlPlane::start();
+    plane.issue(Issue::Valid(Duration::from_secs(2)));
+    let proxy = Proxy::start(&plane, &[("IDENTITY_MIN_REFRESH", "100ms")]).await;
+    proxy.ready().await;
+    plane.issue(Issue::Refused);
+    let count = *plane.certified().borrow();
+    within(plane.certified().wait_for(|now| *now > count + 1))
+        .await
+        .expect("tried again");
+    assert!(proxy.control.parts.identity.current().is_some());
+}
+
+#[tokio::test]
+async fn ready_waits_for_the_policies_of_own_ports() {
+    let plane = ControlPlane::start();
+    plane.set_silent(true);
+    let proxy = Proxy::start(&plane, &[("INBOUND_PORTS", "80,81")]).await;
+    proxy.ready_page_says("nothing heard yet of port 80, 81").await;
+    plane.set_server(80, Some(control::open_server()));
+    plane.set_silent(false);
+    // That nothing is known of a port is an answer too.
+    proxy.ready().await;
+    for (port, name) in [(80, "all-unauthenticated"), (81, "all-unauthenticated")] {
+        let mut policy = proxy.control.parts.discovery.inbound(port);
+        let policy = known(&mut policy, |_| true).await;
+        assert_eq!((policy.server.name.as_str(), policy.authorizations.len()), (name, 1));
+    }
+}
+
+#[tokio::test]
+async fn services_are_resolved_and_followed() {
+    let plane = ControlPlane::start();
+    let dst = addr(8080);
+    let profile = DestinationProfile {
+        fully_qualified_name: "ledger.test.svc.cluster.local".to_owned(),
+        ..DestinationProfile::default()
+    };
+    plane.set_profile(dst, Some(profile));
+    plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
+    plane.set_endpoints(
+        PATH,
+        Some(vec![
+            control::endpoint(addr(1)),
+            control::meshed_endpoint(addr(2), NAME, 4143),
+        ]),
+    );
+    let proxy = Proxy::start(&plane, &[]).await;
+    let target = known(&mut proxy.outbound(dst), |_| true).await;
+    assert_eq!(&*target.name, PATH);
+    assert!(matches!(&target.backend, Backend::Balance { path, .. } if &**path == PATH));
+    let mut endpoints = proxy.control.parts.discovery.endpoints(PATH);
+    let set = known(&mut endpoints, |set| ports(set) == [1, 2]).await;
+    assert_eq!(
+        set.endpoints[1].identity.as_ref().map(|identity| &*identity.id),
+        Some(NAME)
+    );
+    plane.set_endpoints(PATH, Some(vec![control::endpoint(addr(2)), control::endpoint(addr(3))]));
+    known(&mut endpoints, |set| ports(set) == [2, 3]).await;
+    plane.set_endpoints(PATH, None);
+    known(&mut endpoints, |set| !set.exists && set.endpoints.is_empty()).await;
+}
+
+/// What is known outlives the control plane; when it is back, only what changed meanwhile changes.
+#[tokio::test]
+async fn lost_streams_are_resumed_without_flapping() {
+    let plane = ControlPlane::start();
+    let dst = addr(8080);
+    plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
+    plane.set_endpoints(PATH, Some(vec![control::endpoint(addr(1)), control::endpoint(addr(2))]));
+    let proxy = Proxy::start(&plane, &[]).await;
+    let mut target = proxy.outbound(dst);
+    known(&mut target, |target| matches!(target.backend, Backend::Balance { .. })).await;
+    let mut endpoints = proxy.control.parts.discovery.endpoints(PATH);
+    let before = known(&mut endpoints, |set| ports(set) == [1, 2]).await;
+
+    plane.go_away();
+    let streams = plane.streams("Get");
+    within(plane.come_back()).await;
+    within(async {
+        while plane.streams("Get") == streams || plane.streams("Watch") < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    plane.set_endpoints(PATH, Some(vec![control::endpoint(addr(2)), control::endpoint(addr(3))]));
+    within(endpoints.changed()).await.expect("subscribed");
+    let Lookup::Known(after) = endpoints.borrow().clone() else {
+        panic!("what is known stays known")
+    };
+    assert!(
+        ports(&after).contains(&3),
+        "the resumed stream with the same set was no change: {after:?}"
+    );
+    assert!(
+        Arc::ptr_eq(&before.endpoints[1], &after.endpoints[0])
+            || Arc::ptr_eq(&before.endpoints[1], &after.endpoints[1])
+    );
+    assert!(matches!(&*target.borrow(), Lookup::Known(_)));
+    known(&mut endpoints, |set| ports(set) == [2, 3]).await;
+}
+
+/// Traffic must flow while the control plane is silent; its late answer still counts.
+#[tokio::test]
+async fn silence_makes_a_destination_unknown_until_the_answer() {
+    let plane = ControlPlane::start();
+    let dst = addr(8080);
+    plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
+    let proxy = Proxy::start(&plane, &[("DESTINATION_PROFILE_INITIAL_TIMEOUT", "50ms")]).await;
+    proxy.ready().await;
+    plane.set_silent(true);
+    let mut target = proxy.outbound(dst);
+    assert!(matches!(&*target.borrow(), Lookup::Pending));
+    within(target.wait_for(|lookup| matches!(lookup, Lookup::Unknown)))
+        .await
+        .expect("subscribed");
+    plane.set_silent(false);
+    known(&mut target, |target| matches!(target.backend, Backend::Balance { .. })).await;
+}
+
+#[tokio::test]
+async fn what_nobody_knows_is_unknown_at_once() {
+    let plane = ControlPlane::start();
+    let proxy = Proxy::start(&plane, &[("DESTINATION_PROFILE_INITIAL_TIMEOUT", "1h")]).await;
+    let mut target = proxy.outbound(addr(9));
+    within(target.wait_for(|lookup| matches!(lookup, Lookup::Unknown)))
+        .await
+        .expect("subscribed");
+}

@@ -1,0 +1,269 @@
+//! `sheer demo`: the bank on a mesh on this machine, and a live table of what it does.
+
+mod manifests;
+mod rows;
+mod screen;
+mod watch;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sheer_local::launch::{self, Event};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::cli::Global;
+use crate::outcome::Outcome;
+use crate::output::{Format, print_json};
+use crate::progress::Progress;
+use crate::running::Mesh;
+use rows::{Final, Snapshot};
+use screen::Screen;
+
+/// Everything must be ready by then.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// Time between two tables, on a terminal and elsewhere.
+const REDRAW: Duration = Duration::from_secs(1);
+const REPRINT: Duration = Duration::from_secs(5);
+/// What a live table shows: the last so many scrapes.
+const WINDOW: usize = 10;
+
+/// Flags of `sheer demo`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sheer demo                        until Ctrl-C, with a table of what goes on
+  sheer demo --for 30s              30 seconds from when everything is ready
+  sheer demo --for 30s -o json      the same for programs: the final table as JSON; the exit code is 0 if every
+                                    service is ready, above 99 % success and fully mTLS
+
+While it runs, in another terminal:
+  curl -d '{\"payer\":\"ACC-0001\",\"payee\":\"ACC-0002\",\"amount_minor\":1250,\"currency\":\"EUR\"}' \\
+    http://127.0.0.1:18080/v1/payments
+  sheer check
+  sheer exec -n bank deploy/ledger -- bank fault local --latency 100ms")]
+pub(crate) struct Args {
+    /// End this long after everything was ready, as 30s or 5m [default: at Ctrl-C]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    lasting: Option<Duration>,
+    /// How the table is printed; `json` prints only the final one
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Reads `500ms`, `30s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    match &text[digits..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        _ => Err(wrong()),
+    }
+}
+
+/// Starts the bank, shows it, and ends it.
+pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
+    let state = global.state()?;
+    state.create()?;
+    find_bank()?;
+    let folder = manifests::write(&state)?;
+    let launch = crate::mesh::prepare(&state, std::slice::from_ref(&folder))?;
+    crate::running::block_on(async {
+        let mut mesh = launch::start(&launch, &state).await?;
+        let outcome = Demo::new(Mesh::of(state.clone()), args, folder).run(&mut mesh).await;
+        mesh.shut_down().await;
+        while mesh.next_event().await.is_some() {}
+        mesh.finish().await?;
+        outcome
+    })
+}
+
+/// The sample is a program of its own, built beside this one.
+fn find_bank() -> anyhow::Result<()> {
+    let own = std::env::current_exe().context("this program cannot find itself")?;
+    let bank = own.with_file_name("bank");
+    anyhow::ensure!(
+        bank.is_file(),
+        "the sample is not at {}: `make build` builds it beside this program",
+        bank.display()
+    );
+    Ok(())
+}
+
+/// A demo that runs.
+struct Demo<'a> {
+    mesh: Mesh,
+    args: &'a Args,
+    folder: std::path::PathBuf,
+    screen: Screen,
+    /// The last scrapes, and when they were.
+    scrapes: std::collections::VecDeque<(Instant, Snapshot)>,
+    /// The first scrape with everything ready: what an unattended demo is judged from.
+    baseline: Option<(Instant, Snapshot)>,
+}
+
+impl<'a> Demo<'a> {
+    fn new(mesh: Mesh, args: &'a Args, folder: std::path::PathBuf) -> Self {
+        let screen = Screen::new(args.output);
+        Self {
+            mesh,
+            args,
+            folder,
+            screen,
+            scrapes: std::collections::VecDeque::new(),
+            baseline: None,
+        }
+    }
+
+    async fn run(&mut self, mesh: &mut launch::Mesh) -> anyhow::Result<Outcome> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let limit = Instant::now() + START_LIMIT;
+        let mut progress = Progress::new();
+        let mut ready = false;
+        while !ready {
+            tokio::select! {
+                biased; // the operator first
+                _ = interrupt.recv() => return Ok(Outcome::Healthy),
+                _ = terminate.recv() => return Ok(Outcome::Healthy),
+                event = mesh.next_event() => ready = starting(event, &mut progress)?,
+                () = sleep_until(limit) => return self.never_ready().await,
+            }
+        }
+        drop(progress);
+        self.screen.header(&self.folder);
+        let mut ticks = interval(if self.screen.is_live() { REDRAW } else { REPRINT });
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased; // the operator first
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                () = self.end() => break,
+                event = mesh.next_event() => self.running(event)?,
+                _ = ticks.tick() => self.scrape().await?,
+            }
+            anyhow::ensure!(
+                self.baseline.is_some() || Instant::now() < limit,
+                "{}",
+                self.missing().join("\n")
+            );
+        }
+        self.scrape().await?;
+        self.finish()
+    }
+
+    /// Returns at the end of an unattended demo.
+    async fn end(&self) {
+        match (self.args.lasting, &self.baseline) {
+            (Some(lasting), Some((start, _))) => sleep_until(*start + lasting).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn running(&mut self, event: Option<Event>) -> anyhow::Result<()> {
+        match event.context("the mesh has ended by itself; `sheer logs` has what it said last")? {
+            Event::Warning { text } => self.screen.note(&text),
+            Event::Failed { text } => anyhow::bail!("{text}"),
+            Event::Progress { .. } | Event::Ready { .. } | Event::Publish { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn scrape(&mut self) -> anyhow::Result<()> {
+        let snapshot = watch::snapshot(&self.mesh).await?;
+        let now = Instant::now();
+        if self.baseline.is_none() && snapshot.is_ready() {
+            self.baseline = Some((now, snapshot.clone()));
+        }
+        self.scrapes.push_back((now, snapshot));
+        if self.scrapes.len() > WINDOW {
+            self.scrapes.pop_front();
+        }
+        if let (Some((since, earlier)), Some((until, later))) = (self.scrapes.front(), self.scrapes.back()) {
+            let rows = rows::between(earlier, later, (*until - *since).as_secs_f64());
+            self.screen.draw(&rows::table(&rows))?;
+        }
+        Ok(())
+    }
+
+    /// Prints the final table: everything since all was ready. Unattended, it is judged.
+    fn finish(&mut self) -> anyhow::Result<Outcome> {
+        let (Some((since, earlier)), Some((until, later))) = (&self.baseline, self.scrapes.back()) else {
+            return Ok(Outcome::Healthy); // ended before there was anything to show
+        };
+        let duration_s = (*until - *since).as_secs_f64();
+        let workloads = rows::between(earlier, later, duration_s);
+        let failures = rows::failures(&workloads);
+        if self.args.output == Format::Json {
+            print_json(&Final { workloads, duration_s })?;
+        } else {
+            self.screen.last(&rows::table(&workloads), duration_s)?;
+        }
+        if self.args.lasting.is_none() {
+            return Ok(Outcome::Healthy); // somebody was watching
+        }
+        for failure in &failures {
+            eprintln!("sheer: {failure}");
+        }
+        Ok(if failures.is_empty() {
+            Outcome::Healthy
+        } else {
+            Outcome::Finding
+        })
+    }
+
+    async fn never_ready(&mut self) -> anyhow::Result<Outcome> {
+        if let Ok(snapshot) = watch::snapshot(&self.mesh).await {
+            self.scrapes.push_back((Instant::now(), snapshot));
+        }
+        anyhow::bail!("{}", self.missing().join("\n"))
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let mut missing = vec![format!(
+            "the bank is not ready after {} s; `sheer logs` says why",
+            START_LIMIT.as_secs()
+        )];
+        if let Some((_, snapshot)) = self.scrapes.back() {
+            missing.extend(snapshot.not_ready());
+        }
+        missing
+    }
+}
+
+/// Whether the mesh is ready.
+fn starting(event: Option<Event>, progress: &mut Progress) -> anyhow::Result<bool> {
+    match event.context("the mesh ended while it started")? {
+        Event::Progress { text } => progress.step(&text),
+        Event::Warning { text } => {
+            progress.clear();
+            eprintln!("sheer: {text}");
+        }
+        Event::Ready { pods, millis } => {
+            progress.done(&format!("{pods} pods ready in {:.1} s", millis as f64 / 1e3));
+            return Ok(true);
+        }
+        Event::Failed { text } => anyhow::bail!("{text}"),
+        Event::Publish { .. } => {}
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for wrong in ["30", "s", "-1s", "1 s", "30sec", ""] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the demo shows: on a terminal one table that is redrawn in place, elsewhere one every few seconds.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+
+use crate::output::{Format, Table, Tone, paint};
+
+/// What to try while the demo runs, and what for.
+const TRY: &[(&str, &str)] = &[
+    ("ps", "what runs, with its resources"),
+    ("check", "whether all is well"),
+    (
+        "identity -n bank deploy/ledger",
+        "the certificates that the sidecars serve",
+    ),
+    (
+        "endpoints -n bank ledger:9000 -o wide",
+        "where a call to the ledger may go",
+    ),
+    ("logs -f -n bank deploy/payments", "what a service says"),
+    (
+        "exec -n bank deploy/ledger -- bank fault local --latency 100ms",
+        "slow one of three replicas: it loses its traffic",
+    ),
+    (
+        "exec -n bank deploy/ledger -- bank fault local --clear",
+        "and make it well again",
+    ),
+    (
+        "scale -n bank deploy/ledger --replicas 5",
+        "more replicas, without a lost request",
+    ),
+];
+
+const PAY: &str = "curl -d '{\"payer\":\"ACC-0001\",\"payee\":\"ACC-0002\",\"amount_minor\":1250,\"currency\":\"EUR\"}' http://127.0.0.1:18080/v1/payments";
+
+/// Where tables go.
+pub(super) struct Screen {
+    /// Whether tables are redrawn in place.
+    live: bool,
+    /// Whether tables are shown at all before the last.
+    quiet: bool,
+    /// Lines of the table that stands.
+    standing: usize,
+}
+
+impl Screen {
+    /// A screen on stdout.
+    pub(super) fn new(output: Format) -> Self {
+        let quiet = output == Format::Json;
+        Self {
+            live: !quiet && io::stdout().is_terminal(),
+            quiet,
+            standing: 0,
+        }
+    }
+
+    /// Whether tables are redrawn in place.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Says what there is to look at. On stderr: stdout is for tables.
+    pub(super) fn header(&self, folder: &Path) {
+        if !self.quiet {
+            eprintln!("{}", header(&program(), folder, io::stderr().is_terminal()));
+        }
+    }
+
+    /// Says something between tables.
+    pub(super) fn note(&mut self, text: &str) {
+        self.wipe();
+        eprintln!("sheer: {text}");
+    }
+
+    /// Shows a table in place of the one before.
+    pub(super) fn draw(&mut self, table: &Table) -> io::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        self.wipe();
+        let text = table.render(self.live);
+        self.standing = text.lines().count();
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        if !self.live {
+            stdout.write_all(b"\n")?;
+        }
+        stdout.flush()
+    }
+
+    /// Shows the last table, of everything.
+    pub(super) fn last(&mut self, table: &Table, seconds: f64) -> io::Result<()> {
+        self.wipe();
+        let mut stdout = io::stdout().lock();
+        write!(stdout, "All of {seconds:.0} s:\n{}", table.render(self.live))
+    }
+
+    fn wipe(&mut self) {
+        if self.live && self.standing > 0 {
+            print!("\x1b[{}A\x1b[J", self.standing);
+            self.standing = 0;
+        }
+    }
+}
+
+/// What the operator has to type for this program: its name where that is in `PATH`, else where it lies.
+fn program() -> String {
+    let own = std::env::current_exe().unwrap_or_else(|_| "sheer".into());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let first = std::env::split_paths(&path)
+        .map(|folder| folder.join("sheer"))
+        .find(|candidate| candidate.is_file());
+    let same = first
+        .and_then(|first| first.canonicalize().ok())
+        .is_some_and(|first| first == own);
+    if same {
+        "sheer".to_owned()
+    } else {
+        own.display().to_string()
+    }
+}
+
+fn header(program: &str, folder: &Path, colour: bool) -> String {
+    let mut text = format!("The bank runs: eight services and their load, a sidecar beside each.\n\n  pay:  {PAY}\n\n");
+    let width = TRY.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    text.push_str("Try in another terminal:\n");
+    if program != "sheer" {
+        text.push_str(&format!("  alias sheer={program}\n"));
+    }
+    for (command, purpose) in TRY {
+        text.push_str(&format!(
+            "  sheer {command:width$}  {}\n",
+            paint(&format!("# {purpose}"), Tone::Dim, colour)
+        ));
+    }
+    text.push_str(&format!(
+        "\nIts manifests are in {}: an edit takes effect at once. Ctrl-C ends everything.\n",
+        folder.display()
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_reads_well() {
+        insta::assert_snapshot!(header(
+            "/opt/sheer",
+            Path::new("/home/ada/.local/state/sheer/demo"),
+            false
+        ));
+    }
+}

@@ -1,0 +1,360 @@
+//! `sheer endpoints`: where the control plane sends traffic for a service, as it tells the proxies.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use sheer_api::linkerd::destination::destination_client::DestinationClient;
+use sheer_api::linkerd::destination::update::Update as Kind;
+use sheer_api::linkerd::destination::{GetDestination, Update, WeightedAddr, protocol_hint, tls_identity};
+use sheer_api::linkerd::net::TcpAddress;
+use tokio::time::timeout;
+
+use crate::cli::Global;
+use crate::outcome::{Misuse, Outcome};
+use crate::output::{Format, Table, Tone, print_json};
+use crate::running::{Mesh, Pod};
+
+/// The control plane answers at once and then streams changes: what has not come by then is a change.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Pause after which the first state of a service counts as complete.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// Flags of `sheer endpoints`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sheer endpoints -n bank ledger:9000
+  sheer endpoints ledger.bank.svc.cluster.local:9000 -o wide
+  sheer endpoints svc/gateway:8080 -n bank -o json")]
+pub(crate) struct Args {
+    /// Services with a port, as `ledger:9000`, `svc/ledger:9000` or `ledger.bank.svc.cluster.local:9000`
+    #[arg(value_name = "SERVICE:PORT", required = true)]
+    services: Vec<String>,
+    /// Namespace of services that do not name one; any where absent
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// How it is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// One endpoint of a service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Endpoint {
+    service: String,
+    address: SocketAddr,
+    pod: String,
+    /// None where no such pod runs on this mesh.
+    ready: Option<bool>,
+    weight: u32,
+    /// Who must answer there; none: plaintext.
+    identity: Option<String>,
+    /// What the peer's proxy takes: `h2`, `opaque` or nothing.
+    protocol: &'static str,
+}
+
+/// Prints the endpoints of each service. A service without any is a finding.
+pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
+    crate::running::block_on(async {
+        let mesh = Mesh::find(global).await?;
+        let (pods, services) = (mesh.pods().await?, mesh.services()?);
+        let mut client = DestinationClient::new(mesh.control().await?);
+        let (mut endpoints, mut empty) = (Vec::new(), Vec::new());
+        for service in &args.services {
+            let path = authority(service, args.namespace.as_deref(), &services)?;
+            let found = fetch(&mut client, &path)
+                .await
+                .with_context(|| format!("{path}: no answer from the control plane"))?;
+            match found {
+                Some(found) if !found.is_empty() => {
+                    endpoints.extend(found.into_values().map(|at| describe(&path, &at, &pods)))
+                }
+                Some(_) => empty.push(format!("{path} has no ready endpoint: `sheer ps` shows its pods")),
+                None => empty.push(format!("{path}: the control plane knows no such service or port")),
+            }
+        }
+        match args.output {
+            Format::Json => print_json(&endpoints)?,
+            Format::Table => table(&endpoints).print()?,
+            Format::Wide => wide(&endpoints).print()?,
+        }
+        for line in &empty {
+            eprintln!("sheer: {line}");
+        }
+        Ok(if empty.is_empty() {
+            Outcome::Healthy
+        } else {
+            Outcome::Finding
+        })
+    })
+}
+
+/// `NAME.NAMESPACE.svc.cluster.local:PORT`. A namespace that nobody names is that of the only service of the name.
+fn authority(service: &str, namespace: Option<&str>, known: &[(String, String)]) -> Result<String, Misuse> {
+    let bare = service
+        .strip_prefix("svc/")
+        .or_else(|| service.strip_prefix("service/"))
+        .unwrap_or(service);
+    let wrong = || {
+        Misuse(format!(
+            "`{service}` is no service with a port: write it as ledger:9000 or svc/ledger:9000"
+        ))
+    };
+    let (name, port) = bare.rsplit_once(':').ok_or_else(wrong)?;
+    port.parse::<u16>().map_err(|_| wrong())?;
+    let (name, namespace) = match *name.split('.').collect::<Vec<_>>() {
+        [name] if !name.is_empty() => (
+            name,
+            namespace.map_or_else(|| namespace_of(name, known), |given| Ok(given.to_owned()))?,
+        ),
+        [name, namespace] | [name, namespace, "svc"] => (name, namespace.to_owned()),
+        [_, _, "svc", ..] => return Ok(bare.to_owned()),
+        _ => return Err(wrong()),
+    };
+    Ok(format!("{name}.{namespace}.svc.cluster.local:{port}"))
+}
+
+fn namespace_of(name: &str, known: &[(String, String)]) -> Result<String, Misuse> {
+    let namespaces: Vec<&str> = known
+        .iter()
+        .filter(|(_, known)| known == name)
+        .map(|(namespace, _)| namespace.as_str())
+        .collect();
+    match namespaces[..] {
+        [] => Err(Misuse(format!(
+            "there is no service {name}; name its namespace with -n if it is to come"
+        ))),
+        [namespace] => Ok(namespace.to_owned()),
+        _ => Err(Misuse(format!(
+            "there is a service {name} in {}: choose with -n",
+            namespaces.join(" and in ")
+        ))),
+    }
+}
+
+type Found = BTreeMap<SocketAddr, WeightedAddr>;
+
+/// The first state of a service; None where the control plane knows none of that name.
+async fn fetch(client: &mut DestinationClient<tonic::transport::Channel>, path: &str) -> anyhow::Result<Option<Found>> {
+    let request = GetDestination {
+        scheme: "k8s".to_owned(),
+        path: path.to_owned(),
+        context_token: String::new(),
+    };
+    let answered = timeout(PATIENCE, client.get(request))
+        .await
+        .context("it took too long")?;
+    let mut updates = match answered {
+        Ok(updates) => updates.into_inner(),
+        Err(status) if matches!(status.code(), tonic::Code::NotFound | tonic::Code::InvalidArgument) => {
+            return Ok(None);
+        }
+        Err(status) => return Err(anyhow::anyhow!("{}", status.message())),
+    };
+    let mut found = Some(Found::new());
+    let mut patience = PATIENCE;
+    while let Ok(update) = timeout(patience, updates.message()).await {
+        match update {
+            Ok(Some(update)) => apply(&mut found, update),
+            Ok(None) => break,
+            Err(status) if status.code() == tonic::Code::InvalidArgument => return Ok(None),
+            Err(status) => return Err(anyhow::anyhow!("{}", status.message())),
+        }
+        patience = SETTLED;
+    }
+    Ok(found)
+}
+
+fn apply(found: &mut Option<Found>, update: Update) {
+    match update.update {
+        Some(Kind::Add(set)) => {
+            let found = found.get_or_insert_default();
+            for weighted in set.addrs {
+                if let Some(addr) = weighted.addr.and_then(socket_addr) {
+                    found.insert(addr, weighted);
+                }
+            }
+        }
+        Some(Kind::Remove(set)) => {
+            let gone: Vec<SocketAddr> = set.addrs.into_iter().filter_map(socket_addr).collect();
+            found.get_or_insert_default().retain(|addr, _| !gone.contains(addr));
+        }
+        Some(Kind::NoEndpoints(none)) => *found = none.exists.then(Found::new),
+        None => {}
+    }
+}
+
+fn socket_addr(addr: TcpAddress) -> Option<SocketAddr> {
+    let ip = IpAddr::try_from(addr.ip?).ok()?;
+    Some(SocketAddr::new(ip, u16::try_from(addr.port).ok()?))
+}
+
+fn describe(service: &str, weighted: &WeightedAddr, pods: &[Pod]) -> Endpoint {
+    let address = weighted
+        .addr
+        .and_then(socket_addr)
+        .expect("it was found by this address");
+    let pod = pods.iter().find(|pod| pod.ips.contains(&address.ip()));
+    let label = weighted.metric_labels.get("pod").cloned();
+    let identity = weighted
+        .tls_identity
+        .as_ref()
+        .and_then(|identity| match identity.strategy.as_ref()? {
+            tls_identity::Strategy::DnsLikeIdentity(name) => Some(name.name.clone()),
+            tls_identity::Strategy::UriLikeIdentity(uri) => Some(uri.uri.clone()),
+        });
+    let protocol = match weighted.protocol_hint.as_ref().and_then(|hint| hint.protocol.as_ref()) {
+        Some(protocol_hint::Protocol::H2(_)) => "h2",
+        Some(protocol_hint::Protocol::Opaque(_)) => "opaque",
+        None => "",
+    };
+    Endpoint {
+        service: service.to_owned(),
+        address,
+        pod: pod
+            .map(|pod| pod.name.clone())
+            .or(label)
+            .unwrap_or_else(|| "-".to_owned()),
+        ready: pod.map(|pod| pod.ready),
+        weight: weighted.weight,
+        identity,
+        protocol,
+    }
+}
+
+fn table(endpoints: &[Endpoint]) -> Table {
+    let mut table = Table::new(["SERVICE", "ADDRESS", "POD", "READY", "MTLS"]);
+    for endpoint in endpoints {
+        table.toned(cells(endpoint));
+    }
+    table
+}
+
+fn wide(endpoints: &[Endpoint]) -> Table {
+    let mut table = Table::new([
+        "SERVICE", "ADDRESS", "POD", "READY", "MTLS", "WEIGHT", "PROTOCOL", "IDENTITY",
+    ]);
+    for endpoint in endpoints {
+        let protocol = if endpoint.protocol.is_empty() {
+            "-"
+        } else {
+            endpoint.protocol
+        };
+        let identity = endpoint.identity.as_deref().unwrap_or("-");
+        let more = [endpoint.weight.to_string(), protocol.to_owned(), identity.to_owned()];
+        table.toned(cells(endpoint).into_iter().chain(more.map(|cell| (cell, Tone::Plain))));
+    }
+    table
+}
+
+fn cells(endpoint: &Endpoint) -> [(String, Tone); 5] {
+    let (ready, tone) = match endpoint.ready {
+        Some(true) => ("yes", Tone::Good),
+        Some(false) => ("no", Tone::Bad),
+        None => ("-", Tone::Dim),
+    };
+    let (mtls, mtls_tone) = if endpoint.identity.is_some() {
+        ("yes", Tone::Good)
+    } else {
+        ("no", Tone::Warn)
+    };
+    [
+        (endpoint.service.clone(), Tone::Plain),
+        (endpoint.address.to_string(), Tone::Plain),
+        (endpoint.pod.clone(), Tone::Plain),
+        (ready.to_owned(), tone),
+        (mtls.to_owned(), mtls_tone),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheer_api::linkerd::destination::{AddrSet, NoEndpoints, ProtocolHint, TlsIdentity, WeightedAddrSet};
+
+    fn weighted(last: u8) -> WeightedAddr {
+        let name = "ledger.bank.serviceaccount.identity.sheer.cluster.local".to_owned();
+        let strategy = tls_identity::Strategy::DnsLikeIdentity(tls_identity::DnsLikeIdentity { name });
+        let hint = protocol_hint::Protocol::H2(protocol_hint::H2 {});
+        WeightedAddr {
+            addr: Some(TcpAddress {
+                ip: Some([10, 77, 0, last].into()),
+                port: 9000,
+            }),
+            weight: 10_000,
+            tls_identity: Some(TlsIdentity {
+                strategy: Some(strategy),
+                server_name: None,
+            }),
+            protocol_hint: Some(ProtocolHint {
+                protocol: Some(hint),
+                opaque_transport: None,
+            }),
+            ..WeightedAddr::default()
+        }
+    }
+
+    fn update(kind: Kind) -> Update {
+        Update { update: Some(kind) }
+    }
+
+    #[test]
+    fn updates_build_the_state() {
+        let mut found = Some(Found::new());
+        apply(
+            &mut found,
+            update(Kind::Add(WeightedAddrSet {
+                addrs: vec![weighted(2), weighted(3)],
+                ..Default::default()
+            })),
+        );
+        apply(
+            &mut found,
+            update(Kind::Remove(AddrSet {
+                addrs: vec![weighted(2).addr.unwrap()],
+            })),
+        );
+        assert_eq!(
+            found.as_ref().unwrap().keys().collect::<Vec<_>>(),
+            [&"10.77.0.3:9000".parse().unwrap()]
+        );
+        apply(&mut found, update(Kind::NoEndpoints(NoEndpoints { exists: true })));
+        assert_eq!(found.as_ref().map(BTreeMap::len), Some(0));
+        apply(&mut found, update(Kind::NoEndpoints(NoEndpoints { exists: false })));
+        assert!(found.is_none());
+    }
+
+    #[test]
+    fn the_table_reads_well() {
+        let path = "ledger.bank.svc.cluster.local:9000";
+        let pods = [Pod {
+            ips: vec!["10.77.0.2".parse().unwrap()],
+            ready: true,
+            ..Pod::sample("ledger-0")
+        }];
+        let endpoints = [describe(path, &weighted(2), &pods), describe(path, &weighted(3), &pods)];
+        insta::assert_snapshot!(table(&endpoints).render(false) + "\n" + &wide(&endpoints).render(false));
+    }
+
+    #[test]
+    fn services_are_named_as_kubectl_and_linkerd_do() {
+        let full = "ledger.bank.svc.cluster.local:9000";
+        let known = [("bank", "ledger"), ("bank", "fx"), ("shop", "fx")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        for name in [
+            "ledger:9000",
+            "svc/ledger:9000",
+            "ledger.bank:9000",
+            "ledger.bank.svc:9000",
+            full,
+        ] {
+            assert_eq!(authority(name, Some("bank"), &[]).unwrap(), full, "{name}");
+            assert_eq!(authority(name, None, &known).unwrap(), full, "{name}");
+        }
+        for wrong in ["ledger", "ledger:http", ":9000", "a.b.c:1", "fx:9000", "web:80"] {
+            assert!(authority(wrong, None, &known).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What reading commands ask a running mesh: its pods, its control plane, and its proxies. The network of a mesh is not the
+//! host's: connections into it go through the supervisor.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use serde::de::DeserializeOwned;
+use sheer_api::names::ADMIN_PORT;
+use sheer_api::v1::control_client::ControlClient;
+use sheer_api::v1::{ReportRequest, ReportResponse};
+use sheer_control::objects::{self, ObjectMeta};
+use sheer_local::client::Client;
+use sheer_local::dial;
+use sheer_local::protocol::{MeshStatus, PodSummary};
+use sheer_local::state::State;
+use sheer_local::workload::{Reference, WorkloadKind};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::cli::Global;
+
+/// Patience with one question to a part of the mesh.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// No answer of a proxy is longer than this.
+const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Runs a command's future on a runtime of one thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work)
+}
+
+/// A mesh that runs on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Mesh {
+    state: State,
+}
+
+/// One replica of a workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Pod {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// What made it, as `deploy/ledger`.
+    pub(crate) workload: String,
+    pub(crate) service_account: String,
+    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) ready: bool,
+    /// As `sheer ps` shows it, with the reason.
+    pub(crate) state: String,
+    pub(crate) restarts: u32,
+    /// Whether it has a sidecar.
+    pub(crate) meshed: bool,
+    /// Ports of its containers.
+    pub(crate) ports: Vec<u16>,
+}
+
+impl Pod {
+    /// What the supervisor says of the pod, and what the object that it wrote for the control plane has beyond that.
+    fn of(summary: PodSummary, object: Option<&objects::Pod>) -> Self {
+        let PodSummary {
+            namespace,
+            name,
+            workload,
+            ready,
+            state,
+            reason,
+            restarts,
+            ips,
+            meshed,
+            ..
+        } = summary;
+        let ports = object
+            .into_iter()
+            .flat_map(|pod| &pod.spec.containers)
+            .flat_map(|container| &container.ports);
+        Self {
+            service_account: object.map_or("default", |pod| pod.service_account()).to_owned(),
+            ports: ports.map(|port| port.container_port).collect(),
+            state: if reason.is_empty() {
+                state
+            } else {
+                format!("{state}: {reason}")
+            },
+            ..Self {
+                namespace,
+                name,
+                workload,
+                ips,
+                ready,
+                restarts,
+                meshed,
+                ..Self::default()
+            }
+        }
+    }
+
+    /// Name of what made it, as `ledger`.
+    pub(crate) fn workload_name(&self) -> &str {
+        self.workload.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether an operator's reference means this pod.
+    pub(crate) fn is_meant_by(&self, reference: &Reference) -> bool {
+        let kind = reference.kind.map(WorkloadKind::as_str);
+        let of_workload = self
+            .workload
+            .split_once('/')
+            .is_some_and(|(own, name)| kind.is_none_or(|kind| kind == own) && name == reference.name);
+        of_workload || (kind.is_none_or(|kind| kind == "pod") && self.name == reference.name)
+    }
+
+    /// A port of the pod at its first address.
+    pub(crate) fn at(&self, port: u16) -> anyhow::Result<SocketAddr> {
+        let ip = self
+            .ips
+            .first()
+            .with_context(|| format!("{} has no address yet", self.name))?;
+        Ok(SocketAddr::new(*ip, port))
+    }
+
+    /// A pod for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(name: &str) -> Self {
+        Self {
+            namespace: "bank".to_owned(),
+            name: name.to_owned(),
+            meshed: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl Mesh {
+    /// The mesh of the state directory that the flags name. An error where none runs.
+    pub(crate) async fn find(global: &Global) -> anyhow::Result<Self> {
+        let mesh = Self { state: global.state()? };
+        mesh.status().await?;
+        Ok(mesh)
+    }
+
+    /// The mesh of a state directory that this process started.
+    pub(crate) fn of(state: State) -> Self {
+        Self { state }
+    }
+
+    /// Where the mesh keeps its files.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What the supervisor says.
+    pub(crate) async fn status(&self) -> anyhow::Result<MeshStatus> {
+        let state = self.state.clone();
+        let status = tokio::task::spawn_blocking(move || Client::connect(&state)?.status()).await?;
+        Ok(status?)
+    }
+
+    /// Every replica that runs or starts, by namespace and name.
+    pub(crate) async fn pods(&self) -> anyhow::Result<Vec<Pod>> {
+        self.pods_of(self.status().await?)
+    }
+
+    /// The same, from a status that was asked for already.
+    pub(crate) fn pods_of(&self, status: MeshStatus) -> anyhow::Result<Vec<Pod>> {
+        let objects: Vec<objects::Pod> = self.objects("pods")?;
+        let object = |summary: &PodSummary| {
+            let same = |metadata: &ObjectMeta| metadata.namespace == summary.namespace && metadata.name == summary.name;
+            objects.iter().find(|pod| same(&pod.metadata))
+        };
+        let mut pods: Vec<Pod> = status
+            .pods
+            .into_iter()
+            .map(|summary| {
+                let object = object(&summary);
+                Pod::of(summary, object)
+            })
+            .collect();
+        pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        Ok(pods)
+    }
+
+    /// Namespace and name of every service.
+    pub(crate) fn services(&self) -> anyhow::Result<Vec<(String, String)>> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            metadata: ObjectMeta,
+        }
+        let services: Vec<Named> = self.objects("services")?;
+        Ok(services
+            .into_iter()
+            .map(|Named { metadata }| (metadata.namespace, metadata.name))
+            .collect())
+    }
+
+    /// The objects that the supervisor wrote for the control plane.
+    fn objects<T: DeserializeOwned>(&self, kind: &str) -> anyhow::Result<Vec<T>> {
+        let folder = self.state.status().join(kind);
+        let mut objects = Vec::new();
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+            let path = entry?.path();
+            let hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden || path.extension().is_none_or(|extension| extension != "json") {
+                continue; // half written
+            }
+            let Ok(text) = std::fs::read(&path) else { continue }; // ended meanwhile
+            objects.push(serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?);
+        }
+        Ok(objects)
+    }
+
+    /// A channel to every service of the control plane.
+    pub(crate) async fn control(&self) -> anyhow::Result<Channel> {
+        let socket = self.state.control_socket();
+        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect_timeout(PATIENCE);
+        endpoint.connect().await.map_err(|_| {
+            anyhow!(
+                "the control plane does not answer on {}; see `sheer logs control`",
+                socket.display()
+            )
+        })
+    }
+
+    /// What the control plane says of itself and of the manifests.
+    pub(crate) async fn report(&self) -> anyhow::Result<ReportResponse> {
+        let mut client = ControlClient::new(self.control().await?);
+        let answer = timeout(PATIENCE, client.report(ReportRequest {}))
+            .await
+            .context("the control plane takes too long")?;
+        Ok(answer
+            .map_err(|status| anyhow!("the control plane refuses: {}", status.message()))?
+            .into_inner())
+    }
+
+    /// A connection to an address inside the mesh.
+    pub(crate) async fn dial(&self, address: SocketAddr) -> anyhow::Result<UnixStream> {
+        dial::address(&self.state, address)
+            .await
+            .with_context(|| format!("{address} cannot be reached"))
+    }
+
+    /// What the proxy of a pod answers to a GET on its admin port: status and body.
+    pub(crate) async fn proxy(&self, pod: &Pod, path: &str) -> anyhow::Result<(u16, String)> {
+        let ask = async { fetch(self.dial(pod.at(ADMIN_PORT)?).await?, path).await };
+        let answer = timeout(PATIENCE, ask)
+            .await
+            .map_err(|_| anyhow!("it took too long"))
+            .and_then(|answer| answer);
+        answer.with_context(|| format!("the proxy of {} does not answer", pod.name))
+    }
+}
+
+/// One GET over a fresh connection. HTTP/1.0, so that the answer ends with the connection.
+async fn fetch<S>(mut stream: S, path: &str) -> anyhow::Result<(u16, String)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream
+        .write_all(format!("GET {path} HTTP/1.0\r\nhost: proxy\r\n\r\n").as_bytes())
+        .await?;
+    let mut answer = String::new();
+    stream.take(ANSWER_LIMIT).read_to_string(&mut answer).await?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the answer has no end of headers")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .context("the answer has no status")?;
+    Ok((status, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn answered(answer: &'static [u8]) -> anyhow::Result<(u16, String)> {
+        let (client, mut server) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let mut request = vec![0; 1024];
+            let read = server.read(&mut request).await.unwrap();
+            assert!(request[..read].starts_with(b"GET /ready HTTP/1.0\r\n"));
+            server.write_all(answer).await.unwrap();
+        });
+        fetch(client, "/ready").await
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_a_status_and_a_body() {
+        let answer = answered(b"HTTP/1.0 503 Service Unavailable\r\ncontent-length: 11\r\n\r\nno identity").await;
+        assert_eq!(answer.unwrap(), (503, "no identity".to_owned()));
+        assert!(answered(b"").await.is_err());
+        assert!(answered(b"SSH-2.0-OpenSSH\r\n\r\n").await.is_err());
+    }
+
+    #[test]
+    fn pods_join_what_the_supervisor_says_and_what_it_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::locate(Some(folder.path().to_owned())).unwrap();
+        state.create().unwrap();
+        let json = r#"{"metadata": {"name": "ledger-0", "namespace": "bank"},
+            "spec": {"serviceAccountName": "ledger", "containers": [{"name": "ledger", "ports": [{"containerPort": 9000}]}]}}"#;
+        std::fs::write(state.status().join("pods/bank.ledger-0.json"), json).unwrap();
+        std::fs::write(state.status().join("pods/.bank.ledger-1.json"), "{").unwrap();
+        let summary = PodSummary {
+            namespace: "bank".to_owned(),
+            name: "ledger-0".to_owned(),
+            workload: "deploy/ledger".to_owned(),
+            ready: false,
+            state: "Running".to_owned(),
+            reason: "probe fails".to_owned(),
+            restarts: 1,
+            age_s: 1,
+            ips: vec!["10.77.0.2".parse().unwrap()],
+            meshed: true,
+            containers: Vec::new(),
+            sidecar: None,
+        };
+        let status = MeshStatus {
+            pods: vec![summary],
+            ..MeshStatus::default()
+        };
+        let pods = Mesh::of(state).pods_of(status).unwrap();
+        let expected = Pod {
+            workload: "deploy/ledger".to_owned(),
+            service_account: "ledger".to_owned(),
+            ips: vec!["10.77.0.2".parse().unwrap()],
+            state: "Running: probe fails".to_owned(),
+            restarts: 1,
+            ports: vec![9000],
+            ..Pod::sample("ledger-0")
+        };
+        assert_eq!(pods, [expected]);
+    }
+
+    #[test]
+    fn references_mean_workloads_or_pods() {
+        let pod = Pod {
+            workload: "deploy/ledger".to_owned(),
+            ..Pod::sample("ledger-6d9f4-0")
+        };
+        for (text, meant) in [
+            ("ledger", true),
+            ("deploy/ledger", true),
+            ("sts/ledger", false),
+            ("pod/ledger-6d9f4-0", true),
+            ("ledger-6d9f4-0", true),
+            ("fx", false),
+        ] {
+            assert_eq!(pod.is_meant_by(&text.parse().unwrap()), meant, "{text}");
+        }
+    }
+}
