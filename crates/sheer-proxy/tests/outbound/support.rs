@@ -261,6 +261,7 @@ impl Answer {
     /// Which server answered.
     pub(crate) fn server(&self) -> &str {
         assert_eq!(self.status, 200, "{self:?}");
+        assert_eq!(self.body, b"question", "the server echoes");
         self.header("server")
     }
 }

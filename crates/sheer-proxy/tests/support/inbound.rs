@@ -102,20 +102,19 @@ pub(crate) struct Proxy {
     pub(crate) life: LifeControl,
     addr: SocketAddr,
     inbound: Rc<Inbound>,
-    client: Arc<Credentials>,
+    client: Credentials,
+    client_identity: Identity,
 }
 
 impl Proxy {
     pub(crate) async fn start() -> Self {
         let issuer = issuer();
-        let (publish, identity) = identity::channel();
-        publish.publish(credentials(&issuer, SERVER));
-        // The channel's sender lives as long as the process would.
-        std::mem::forget(publish);
-        Self::with(identity, credentials(&issuer, CLIENT)).await
+        let identity = published(credentials(&issuer, SERVER));
+        let client_identity = published(credentials(&issuer, CLIENT));
+        Self::with(identity, credentials(&issuer, CLIENT), client_identity).await
     }
 
-    async fn with(identity: Identity, client: Credentials) -> Self {
+    async fn with(identity: Identity, client: Credentials, client_identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let policies = Arc::new(Policies(Mutex::default(), policy(DETECT, None)));
@@ -134,7 +133,6 @@ impl Proxy {
                 tokio::task::spawn_local(Rc::clone(&serve).serve(tcp, ClientAddr(client)));
             }
         });
-        let client = Arc::new(client);
         Self {
             policies,
             registry,
@@ -142,6 +140,7 @@ impl Proxy {
             addr,
             inbound,
             client,
+            client_identity,
         }
     }
 
@@ -152,11 +151,7 @@ impl Proxy {
 
     /// What a sidecar beside a client proves itself with.
     pub(crate) fn client_identity(&self) -> Identity {
-        let (publish, identity) = identity::channel();
-        publish.send_replace(Some(Arc::clone(&self.client)));
-        // The channel's sender lives as long as the process would.
-        std::mem::forget(publish);
-        identity
+        self.client_identity.clone()
     }
 
     /// An address from which redirection leads to `app` through this proxy.
@@ -217,6 +212,14 @@ impl Proxy {
         };
         tls::connect(tcp, dst, &self.client, &peer, alpn).await.unwrap()
     }
+}
+
+fn published(credentials: Credentials) -> Identity {
+    let (publish, identity) = identity::channel();
+    publish.publish(credentials);
+    // The channel's sender lives as long as the process would.
+    std::mem::forget(publish);
+    identity
 }
 
 fn settings(listen: SocketAddr) -> Settings {
