@@ -11,6 +11,11 @@ pub(crate) const CONTROL: Backoff = Backoff {
     jitter: 0.5,
 };
 
+/// Waits before asking again about something that the control plane does not know: soon at first, since a workload may start before
+/// the control plane has heard of it, then rarely, since a proxy may talk to thousands of addresses outside of the mesh.
+pub(crate) const NOT_FOUND: Backoff =
+    Backoff { min: Duration::from_millis(100), max: Duration::from_secs(30), jitter: 0.5 };
+
 /// The waits of one series of attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Waits {
@@ -37,6 +42,11 @@ impl Waits {
             .min(self.backoff.max);
         self.attempts = self.attempts.saturating_add(1);
         wait.mul_f64(1.0 + rand::random::<f64>() * self.backoff.jitter)
+    }
+
+    /// Waits after "not found".
+    pub(crate) fn not_found() -> Self {
+        Self::new(NOT_FOUND)
     }
 
     /// After a success.
