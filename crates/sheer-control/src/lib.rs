@@ -19,3 +19,4 @@ mod target;
 
 pub use options::{ControlOptions, Ports, run};
 pub use server::Bound;
+pub use store::watch_manifests;

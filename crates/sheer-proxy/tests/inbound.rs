@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[expect(dead_code, reason = "shared with the tests of the outbound half")]
 #[path = "support/inbound.rs"]
 mod inbound;
 #[path = "support/run.rs"]

@@ -1,7 +1,7 @@
 //! Who a workload is: tokens that prove it, and certificates that say so on the wire.
 //!
 //! The folder given as `--identity` holds everything: `anchors.pem` (public) and `anchor.key`, `issuer.pem` and `issuer.key`,
-//! `token.key` and `token.pub`. Keys are readable by their owner only. Nothing here knows pods or services.
+//! `token.key` and `token.pub` (and `last-good/`, which is the store's). Keys are readable by their owner only. Nothing here knows pods or services.
 
 pub mod token;
 

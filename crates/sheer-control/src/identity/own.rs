@@ -17,8 +17,10 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use super::{Authority, AuthorityError, files};
 
+/// An issuer that is about to end gives certificates that are due at once: even then, not in a tight loop.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// Retry after a renewal that failed.
-const RETRY: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(10);
 
 /// The control plane's own certificate.
 pub(crate) struct OwnIdentity {
@@ -71,16 +73,23 @@ impl OwnIdentity {
 
     /// Renews the certificate at 70 % of its life, and the issuer when that is due, for ever.
     pub(crate) async fn keep_fresh(self: Arc<Self>, trust_domain: String) {
+        let mut wait = self.next_renewal();
         loop {
-            tokio::time::sleep(self.next_renewal()).await;
+            tokio::time::sleep(wait).await;
             match self.authority.renew_issuer(&trust_domain) {
                 Ok(true) => tracing::info!("a new issuer signs certificates from now on"),
                 Ok(false) => {}
                 Err(error) => tracing::error!(%error, "the issuer cannot be renewed"),
             }
             match certify(&self.authority, &self.dns, &self.spiffe) {
-                Ok(current) => self.current.store(Arc::new(current)),
-                Err(error) => tracing::error!(%error, "the control plane's own certificate cannot be renewed"),
+                Ok(current) => {
+                    self.current.store(Arc::new(current));
+                    wait = self.next_renewal();
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the control plane's own certificate cannot be renewed");
+                    wait = RETRY;
+                }
             }
         }
     }
@@ -89,7 +98,7 @@ impl OwnIdentity {
         let current = self.current.load();
         let life = current.not_after.duration_since(current.not_before).unwrap_or_default();
         let due = current.not_before + life.mul_f64(0.7);
-        due.duration_since(files::now()).unwrap_or_default().max(RETRY)
+        due.duration_since(files::now()).unwrap_or_default().max(SHORTEST_WAIT)
     }
 }
 

@@ -74,11 +74,15 @@ fn ports(value: &str) -> Result<(), String> {
 
 fn networks(value: &str) -> Result<(), String> {
     let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let wrong: Vec<&str> = parts.filter(|part| part.parse::<ipnet::IpNet>().is_err()).collect();
+    let wrong: Vec<_> = parts
+        .filter(|part| part.parse::<ipnet::IpNet>().is_err())
+        .map(|part| format!("{part:?}"))
+        .collect();
     if wrong.is_empty() {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(format!("{} must be networks, as 10.0.0.0/8", wrong.join(", ")))
     }
-    Err(format!("{} must be networks, as 10.0.0.0/8", wrong.join(", ")))
 }
 
 fn inject(value: &str) -> Result<(), String> {

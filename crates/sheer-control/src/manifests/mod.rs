@@ -19,6 +19,8 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use annotations::INBOUND_POLICIES;
+pub(crate) use check::check_name;
 pub(crate) use crosscheck::crosscheck;
 pub use finding::{Finding, Severity};
 
@@ -53,7 +55,7 @@ impl Loaded {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    fn sort_findings(&mut self) {
+    pub(crate) fn sort_findings(&mut self) {
         self.findings
             .sort_by(|a, b| (a.severity, &a.file, a.line, &a.field).cmp(&(b.severity, &b.file, b.line, &b.field)));
     }
@@ -77,18 +79,19 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
 
 /// Reads one file. Where it has an error, no object of it is returned.
 pub fn load_file(file: &Path) -> Loaded {
-    let refuse = |why: String| Loaded {
-        manifests: Vec::new(),
-        findings: vec![Finding::error(file, 0, why)],
-    };
-    let text = match read(file) {
-        Ok(text) => text,
-        Err(error) => return refuse(format!("cannot be read: {error}")),
-    };
-    let Ok(text) = String::from_utf8(text) else {
-        return refuse("is not UTF-8 text".to_owned());
-    };
-    parse(file, &text)
+    match read_text(file) {
+        Ok(text) => parse(file, &text),
+        Err(finding) => Loaded {
+            manifests: Vec::new(),
+            findings: vec![finding],
+        },
+    }
+}
+
+/// The text of a manifest, or why there is none.
+pub(crate) fn read_text(file: &Path) -> Result<String, Finding> {
+    let bytes = read(file).map_err(|error| Finding::error(file, 0, format!("cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| Finding::error(file, 0, "is not UTF-8 text"))
 }
 
 /// Reads the text of a file: YAML, of which JSON is a part, in any number of documents.

@@ -59,6 +59,7 @@ struct Services {
 impl Bound {
     /// Reads everything, and binds.
     pub async fn new(options: ControlOptions) -> anyhow::Result<Self> {
+        options.check()?;
         let config = Arc::new(MeshConfig::from(&options));
         let authority = Authority::load_or_create(&options.identity, &options.trust_domain, options.leaf_lifetime)?;
         let authority = Arc::new(authority);
@@ -72,8 +73,12 @@ impl Bound {
         } else {
             Some(own.server_config()?)
         };
-        let (manifests, status) = (options.manifests.clone(), options.status.clone());
-        let store = tokio::task::spawn_blocking(move || Store::open(manifests, status)).await?;
+        let (manifests, status, memory) = (
+            options.manifests.clone(),
+            options.status.clone(),
+            options.identity.join("last-good"),
+        );
+        let store = tokio::task::spawn_blocking(move || Store::open(manifests, status, memory)).await?;
         let (down, shutdown) = watch::channel(false);
         let streams = Streams::new(shutdown);
 

@@ -1,5 +1,17 @@
+use std::{
+    fs,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
 use super::*;
-use crate::manifests::parse;
+use crate::{
+    manifests::parse,
+    store::watcher::{RESCAN, Watched, Writer},
+};
 
 fn service(name: &str, port: u16) -> String {
     format!(
@@ -15,7 +27,7 @@ struct Folder {
 impl Folder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let files = Files::new(vec![folder.path().to_owned()], None);
+        let files = Files::new(vec![folder.path().to_owned()], None, None);
         Self { folder, files }
     }
 
@@ -28,7 +40,7 @@ impl Folder {
     /// Services and their ports, and findings, after a scan.
     fn scan(&mut self) -> (String, Vec<String>) {
         self.files.rescan();
-        let snapshot = self.files.snapshot();
+        let snapshot = self.files.state();
         let services = ["a", "b", "c"].into_iter().filter_map(|name| {
             let service = snapshot.find_service("bank", name)?;
             Some(format!("{name}:{}", service.spec.ports[0].port))
@@ -131,17 +143,13 @@ fn changes_are_seen_without_notifications_and_the_writer_ends_with_its_readers()
     let path = folder.folder.path().join("a.yaml");
     let mut files = folder.files;
     files.rescan();
-    let (sender, receiver) = watch::channel(Arc::new(files.snapshot()));
+    let (sender, receiver) = watch::channel(Arc::new(files.state()));
     let (_kept, events) = mpsc::channel();
-    let deaf = Watched {
-        watcher: None,
-        folders: BTreeMap::new(),
-    };
     let writer = thread::spawn(move || {
         Writer {
-            files,
-            snapshots: sender,
-            watched: deaf,
+            scan: files,
+            states: sender,
+            watched: Watched::default(),
         }
         .run(&events)
     });
@@ -153,4 +161,48 @@ fn changes_are_seen_without_notifications_and_the_writer_ends_with_its_readers()
     }
     drop(receiver);
     writer.join().unwrap();
+}
+
+#[test]
+fn a_restart_while_a_file_is_broken_keeps_its_last_good_state() {
+    let memory = tempfile::tempdir().unwrap();
+    let mut folder = Folder::new();
+    let restart = |folder: &mut Folder| {
+        let memory = Memory::new(memory.path().join("last-good"));
+        folder.files = Files::new(vec![folder.folder.path().to_owned()], None, Some(memory));
+    };
+    restart(&mut folder);
+    folder.write("a.yaml", &service("a", 1));
+    assert_eq!(folder.scan().0, "a:1");
+    folder.write("a.yaml", "kind: [");
+    restart(&mut folder);
+    let (services, findings) = folder.scan();
+    assert_eq!((services.as_str(), findings.len()), ("a:1", 1));
+    // A file that was removed is not remembered when it comes back broken.
+    fs::remove_file(folder.folder.path().join("a.yaml")).unwrap();
+    assert_eq!(folder.scan().0, "");
+    folder.write("a.yaml", "kind: [");
+    restart(&mut folder);
+    assert_eq!(folder.scan().0, "");
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_loses_nothing() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &service("a", 1));
+    assert_eq!(folder.scan().0, "a:1");
+    let (here, away) = (
+        folder.folder.path().to_owned(),
+        folder.folder.path().with_extension("away"),
+    );
+    fs::rename(&here, &away).unwrap();
+    let (services, findings) = folder.scan();
+    assert_eq!(services, "a:1");
+    assert_eq!(
+        findings,
+        ["error: : cannot be read: No such file or directory (os error 2)"]
+    );
+    fs::rename(&away, &here).unwrap();
+    folder.write("a.yaml", &service("a", 2));
+    assert_eq!(folder.scan(), ("a:2".to_owned(), Vec::new()));
 }
