@@ -37,7 +37,9 @@ fn under_requests(mesh: &Mesh, change: impl FnOnce()) -> (u32, String) {
 #[test]
 fn a_restart_replaces_every_pod_without_losing_a_request() {
     let mesh = Mesh::new(User::Current);
-    mesh.write("web.yaml", &web(2, "", "")).write("client.yaml", client()).up();
+    mesh.write("web.yaml", &web(2, "", ""))
+        .write("client.yaml", client())
+        .up();
     let before = mesh.ready_pods("deploy/web");
     let (asked, failed) = under_requests(&mesh, || {
         mesh.sheer(&["restart", "deploy/web"]);
@@ -53,24 +55,44 @@ fn a_restart_replaces_every_pod_without_losing_a_request() {
 #[test]
 fn an_edit_rolls_out_and_a_broken_one_does_not() {
     let mesh = Mesh::new(User::Current);
-    mesh.write("web.yaml", &web(1, "one ", "")).write("client.yaml", client()).up();
+    mesh.write("web.yaml", &web(1, "one ", ""))
+        .write("client.yaml", client())
+        .up();
     mesh.write("web.yaml", &web(1, "two ", ""));
     let ask = || mesh.shell("client", "curl -sS --max-time 5 http://web/");
     mesh.wait("the edit takes effect", || ask().starts_with("two web-").then_some(()));
-    mesh.write("web.yaml", &web(1, "three ", "").replace("replicas: 1", "replicas: many"));
-    mesh.wait("the mistake is reported", || mesh.up_log().contains("what it said before stays in force").then_some(()));
+    mesh.write(
+        "web.yaml",
+        &web(1, "three ", "").replace("replicas: 1", "replicas: many"),
+    );
+    mesh.wait("the mistake is reported", || {
+        mesh.up_log()
+            .contains("what it said before stays in force")
+            .then_some(())
+    });
     assert!(ask().starts_with("two web-"));
     mesh.write("web.yaml", &web(1, "four ", ""));
-    mesh.wait("the correction takes effect", || ask().starts_with("four web-").then_some(()));
+    mesh.wait("the correction takes effect", || {
+        ask().starts_with("four web-").then_some(())
+    });
     mesh.remove("web.yaml");
-    mesh.wait("its pods are gone", || mesh.ps()["pods"].as_array().is_some_and(|pods| pods.len() == 1).then_some(()));
+    mesh.wait("its pods are gone", || {
+        mesh.ps()["pods"]
+            .as_array()
+            .is_some_and(|pods| pods.len() == 1)
+            .then_some(())
+    });
 }
 
 #[test]
 fn scaling_takes_effect_until_the_manifest_changes() {
     let mesh = Mesh::new(User::Current);
     mesh.write("web.yaml", &web(1, "", "")).up();
-    let ready = |count: usize| mesh.wait(&format!("{count} pods"), || (mesh.ready_pods("deploy/web").len() == count).then_some(()));
+    let ready = |count: usize| {
+        mesh.wait(&format!("{count} pods"), || {
+            (mesh.ready_pods("deploy/web").len() == count).then_some(())
+        })
+    };
     mesh.sheer(&["scale", "deploy/web", "--replicas", "3"]);
     ready(3);
     mesh.sheer(&["scale", "deploy/web", "--replicas", "0"]);
