@@ -64,7 +64,9 @@ mod tests {
         let mut waits = Waits::new(Backoff { jitter: 0.0, ..CONTROL });
         let first: Vec<_> = (0..9).map(|_| waits.next().as_millis()).collect();
         assert_eq!(first, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
-        (0..100).for_each(|_| drop(waits.next()));
+        for _ in 0..100 {
+            waits.next();
+        }
         assert_eq!(waits.next().as_millis(), 10_000);
         waits.reset();
         assert_eq!(waits.next().as_millis(), 100);
