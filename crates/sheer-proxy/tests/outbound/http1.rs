@@ -190,3 +190,20 @@ fn a_client_that_thinks_for_a_while_still_speaks_http() {
         assert!(head.starts_with("HTTP/1.1 400"), "read as HTTP, so refused: {head}");
     });
 }
+
+#[test]
+fn a_client_that_thinks_while_nothing_is_ready_is_served_when_something_is() {
+    run(async {
+        let proxy = Proxy::start();
+        let (addr, _) = script(|tcp| http1_echo(tcp, "a")).await;
+        let mut client = client(&proxy).await;
+        // Past the wait for a silent client, within the fail-fast time.
+        tokio::time::sleep(Duration::from_millis(270)).await;
+        let endpoints = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            proxy.discovery.endpoints([endpoint(addr)]);
+        };
+        let ((head, _), ()) = tokio::join!(ask(&mut client, GET), endpoints);
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    });
+}
