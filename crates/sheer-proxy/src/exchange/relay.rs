@@ -268,3 +268,23 @@ async fn both(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thousands of these are alive at once: what one costs must not creep up.
+    #[test]
+    fn an_exchange_stays_small() {
+        assert!(size_of::<Request>() <= 512, "{}", size_of::<Request>());
+        assert!(size_of::<Responder>() <= 128, "{}", size_of::<Responder>());
+        assert!(size_of_exchange() <= 6 * 1024, "{}", size_of_exchange());
+    }
+
+    fn size_of_exchange() -> usize {
+        fn of<A, B, C, F: Future>(_: impl FnOnce(A, B, C, &'static Context, &'static Observation) -> F) -> usize {
+            size_of::<F>()
+        }
+        of(exchange)
+    }
+}
