@@ -17,7 +17,6 @@ mod speech;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use ahash::AHashMap;
 use bytes::BytesMut;
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
@@ -25,7 +24,7 @@ use tokio::{net::TcpStream, time::timeout};
 use self::{
     http::Requests,
     policy::{Client, ClientTls},
-    port::Port,
+    port::{Port, Ports},
     speech::{Conversation, Speech},
 };
 use crate::{
@@ -52,8 +51,7 @@ pub struct Inbound {
     life: Life,
     shard: Shard,
     detected: DetectMetrics,
-    /// Ports in use, for as long as a connection uses them.
-    ports: RefCell<AHashMap<SocketAddr, std::rc::Weak<Port>>>,
+    ports: Rc<RefCell<Ports>>,
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
 }
@@ -83,7 +81,7 @@ impl Inbound {
             life,
             shard,
             detected,
-            ports: RefCell::default(),
+            ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
         })
     }

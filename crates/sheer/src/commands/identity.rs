@@ -110,7 +110,9 @@ pub(crate) fn name_of(pod: &Pod, trust_domain: &str) -> String {
 
 async fn show(mesh: &Mesh, pod: &Pod, anchors: &[CertificateDer<'static>], trust_domain: &str) -> Shown {
     let identity = name_of(pod, trust_domain);
-    let served = async { served(mesh.dial(pod.at(INBOUND_PORT)?).await?, &identity, anchors).await }.await;
+    // Redirected to the proxy, as its peers' connections are. A pod without ports is asked directly.
+    let port = pod.ports.first().copied().unwrap_or(INBOUND_PORT);
+    let served = async { served(mesh.dial(pod.at(port)?).await?, &identity, anchors).await }.await;
     let (certificate, problem) = match served {
         Ok(served) => (Some(served.leaf), served.verified.err()),
         Err(error) => (None, Some(format!("{error:#}"))),

@@ -11,12 +11,12 @@ use sheer_local::{addresses, tools};
 use tokio::time::timeout;
 
 use super::evidence::{self, Evidence, Proxy};
-use crate::certificate::{Certificate, served};
+use crate::certificate::{Certificate, Served, served};
 use crate::cli::Global;
 use crate::commands::identity::{name_of, now, trust_anchors};
 use crate::commands::version::proxy_version;
 use crate::running::{Mesh, Pod};
-use crate::scrape;
+use crate::scrape::{self, Sample};
 
 /// Patience with one part of the mesh.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -129,27 +129,42 @@ impl Proxies<'_> {
             .map(|(_, metrics)| metrics)
             .unwrap_or_default();
         let samples = scrape::parse(&metrics).unwrap_or_default();
-        let disconnected = samples
-            .iter()
-            .filter(|sample| sample.name == "control_connected" && sample.value == 0.0)
-            // Asked for a certificate twice a day, and idle in between.
-            .filter(|sample| sample.label("service") != "identity");
         let panics = samples.iter().filter(|sample| sample.name == "sheer_panics_total");
+        let (redirected, certificate) = self.certificate(pod).await;
         Proxy {
             ready,
             version: proxy_version(&metrics),
-            certificate: self.certificate(pod, INBOUND_PORT).await,
-            redirected: self.redirected(pod).await,
-            disconnected: disconnected.map(|sample| sample.label("service").to_owned()).collect(),
+            certificate,
+            redirected,
+            disconnected: disconnected(&samples),
             panics: panics.map(|sample| sample.value).sum(),
         }
     }
 
-    /// Whether what is served on a port of the pod proves the pod's identity.
-    async fn certificate(&self, pod: &Pod, port: u16) -> Result<(), String> {
-        let Some(trust_domain) = self.trust_domain else {
-            return Ok(());
+    /// Whether what is sent to the pod reaches its proxy, and whether what the proxy serves proves the pod's identity.
+    ///
+    /// The application's own port must answer with the proxy's certificate: the application has none.
+    async fn certificate(&self, pod: &Pod) -> (Result<(), String>, Result<(), String>) {
+        let Some(port) = pod.ports.first() else {
+            return (
+                Ok(()),
+                self.served(pod, INBOUND_PORT).await.and_then(|served| served.verified),
+            ); // it serves nothing
         };
+        match self.served(pod, *port).await {
+            Ok(served) => (Ok(()), served.verified),
+            Err(why) => {
+                let lost = format!("what is sent to port {port} does not reach the proxy: {why}");
+                (
+                    Err(lost),
+                    self.served(pod, INBOUND_PORT).await.and_then(|served| served.verified),
+                )
+            }
+        }
+    }
+
+    async fn served(&self, pod: &Pod, port: u16) -> Result<Served, String> {
+        let trust_domain = self.trust_domain.unwrap_or_default();
         let handshake = async {
             served(
                 self.mesh.dial(pod.at(port)?).await?,
@@ -158,17 +173,44 @@ impl Proxies<'_> {
             )
             .await
         };
-        match timeout(PATIENCE, handshake).await {
-            Ok(Ok(served)) => served.verified,
-            Ok(Err(error)) => Err(words(error)),
-            Err(_) => Err("the TLS handshake takes too long".to_owned()),
-        }
+        timeout(PATIENCE, handshake)
+            .await
+            .map_err(|_| "the TLS handshake takes too long".to_owned())?
+            .map_err(words)
     }
+}
 
-    /// The application's own port must answer with the proxy's certificate: the application has none.
-    async fn redirected(&self, pod: &Pod) -> Result<(), String> {
-        let Some(port) = pod.ports.first() else { return Ok(()) }; // it serves nothing
-        let seen = self.certificate(pod, *port).await;
-        seen.map_err(|why| format!("what is sent to port {port} does not reach the proxy: {why}"))
+/// Services of the control plane that the proxy wants to be connected to and is not. It connects when it has something to ask.
+fn disconnected(samples: &[Sample<'_>]) -> Vec<String> {
+    let is = |name: &'static str, service: &str| {
+        let of_service = move |sample: &&Sample<'_>| sample.name == name && sample.label("service") == service;
+        samples
+            .iter()
+            .filter(of_service)
+            .map(|sample| sample.value)
+            .sum::<f64>()
+    };
+    let services = samples
+        .iter()
+        .filter(|sample| sample.name == "control_connected")
+        .map(|sample| sample.label("service"));
+    // A certificate is asked for twice a day; in between the connection may rest.
+    let services = services.filter(|service| *service != "identity");
+    let lost = services
+        .filter(|service| is("control_connected", service) == 0.0 && is("control_request_total", service) > 0.0);
+    lost.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_never_asked_need_not_be_connected() {
+        let text = "control_connected{service=\"destination\"} 0\ncontrol_connected{service=\"policy\"} 1\n\
+            control_connected{service=\"identity\"} 0\ncontrol_request_total{service=\"identity\"} 1\n";
+        assert_eq!(disconnected(&scrape::parse(text).unwrap()), Vec::<String>::new());
+        let asked = format!("{text}control_request_total{{service=\"destination\",method=\"Get\"}} 2\n");
+        assert_eq!(disconnected(&scrape::parse(&asked).unwrap()), ["destination"]);
     }
 }
