@@ -35,7 +35,7 @@ use crate::{
     error::{Direction, ProxyError},
     http1_server, http2,
     identity::{Identity, MeshAlpn},
-    io::Stream,
+    io::{Io, Stream},
     life::Life,
     metrics::{DetectMetrics, LabelSet, Shard},
     settings::Settings,
@@ -261,7 +261,7 @@ impl Inbound {
             direction: Direction::Inbound,
             header_limit: self.settings.http.header_list_limit,
         };
-        let (requests, io, _open) = self.requests(talk, port);
+        let (requests, io) = self.requests(talk, port);
         if let Err(error) = http1_server::serve(io, config, requests, &self.life).await {
             tracing::debug!(%error, "an inbound HTTP/1 connection ended");
         }
@@ -287,21 +287,20 @@ impl Inbound {
             await_settings: false,
             keep_alive,
         };
-        let (requests, io, _open) = self.requests(talk, port);
+        let (requests, io) = self.requests(talk, port);
         if let Err(error) = http2::serve(io, &config, requests, &self.life).await {
             tracing::debug!(%error, "an inbound HTTP/2 connection ended");
         }
         Ok(())
     }
 
-    fn requests(
-        self: &Rc<Self>,
-        talk: Conversation,
-        port: Rc<Port>,
-    ) -> (Rc<Requests>, crate::io::Io, crate::metrics::TcpOpen) {
-        let io = Rewind::new(talk.stream, talk.buf);
-        let open = port.observers(&talk.client).tcp.open();
-        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), io, open)
+    /// What serves the requests of a connection, and the connection with its bytes counted.
+    fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>) -> (Rc<Requests>, Io) {
+        let metrics = port.observers(&talk.client).tcp.open();
+        // What detection has read went past the counter.
+        metrics.read(talk.buf.len() as u64);
+        let io = Rewind::new(talk.stream.metered(metrics), talk.buf);
+        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), io)
     }
 
     /// Whether a server name is this workload's own.
