@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 #[path = "support/inbound.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
 mod inbound;
 #[path = "support/run.rs"]
 mod run;

@@ -157,8 +157,10 @@ impl Service {
     pub async fn upstream(&self) -> Result<Lease, ProxyError> {
         self.inner
             .acquire(async |node| {
-                let request = node.begin(now());
-                Ok(node.value.upstream().await?.map(|(upstream, slot)| Lease {
+                let mut request = node.begin(now());
+                let upstream = node.value.upstream().await?;
+                request.sent(now());
+                Ok(upstream.map(|(upstream, slot)| Lease {
                     upstream,
                     slot,
                     request,
@@ -171,8 +173,9 @@ impl Service {
     pub async fn tunnel(&self) -> Result<Lease, ProxyError> {
         self.inner
             .acquire(async |node| {
-                let request = node.begin(now());
+                let mut request = node.begin(now());
                 let upstream = node.value.tunnel().await?;
+                request.sent(now());
                 Ok(upstream.map(|upstream| Lease {
                     upstream,
                     slot: None,
