@@ -2,3 +2,4 @@
 
 pub mod control;
 pub mod h2peer;
+pub mod mesh;

@@ -43,30 +43,21 @@ impl HeaderCase {
         }
     }
 
-    /// Learns the spelling of a head from its names in the order of the wire.
-    pub(super) fn learn<'a>(head: &'a Bytes, names: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
-        let (mut lower, mut title, mut total) = (0, 0, 0);
-        for name in names.clone() {
-            let spelling = Spelling::of(name);
-            lower += usize::from(spelling.lower);
-            title += usize::from(spelling.title);
-            total += 1;
+    /// Learns the spelling of a head from what was counted while it was parsed, and where that is not enough from its names in the
+    /// order of the wire.
+    pub(super) fn learn<'a>(seen: Tally, head: &'a Bytes, names: impl Iterator<Item = &'a [u8]>) -> Self {
+        if seen.lower == seen.total {
+            return Self::lower();
         }
-        if lower == total {
-            return Self::default();
-        }
-        let mostly_title = title >= lower;
-        if (if mostly_title { title } else { lower }) == total {
-            return Self {
-                title: mostly_title,
-                exceptions: Vec::new(),
-            };
+        let mostly_title = seen.title >= seen.lower;
+        if mostly_title && seen.title == seen.total {
+            return Self::title();
         }
         let mut names: Vec<&[u8]> = names.collect();
         names.sort_by(|a, b| compare(a, b));
         let mut exceptions = Vec::new();
         for same in names.chunk_by(|a, b| a.eq_ignore_ascii_case(b)) {
-            if same.iter().all(|name| Spelling::of(name).is(mostly_title)) {
+            if same.iter().all(|name| Spelling::of(name).0.is(mostly_title)) {
                 continue;
             }
             let last = same[same.len() - 1];
@@ -178,6 +169,25 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
         .cmp(b.iter().map(u8::to_ascii_lowercase))
 }
 
+/// How many names of a head have which of the two usual spellings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    lower: usize,
+    title: usize,
+    total: usize,
+}
+
+impl Tally {
+    /// Counts the name in front of the colon of a field line, and tells how long it is; `None` where there is no colon.
+    pub(super) fn count_name(&mut self, line: &[u8]) -> Option<usize> {
+        let (spelling, length) = Spelling::of(line);
+        self.lower += usize::from(spelling.lower);
+        self.title += usize::from(spelling.title);
+        self.total += 1;
+        (length < line.len()).then_some(length)
+    }
+}
+
 /// Which of the two usual spellings a name has; both where it has no letter that could differ.
 struct Spelling {
     lower: bool,
@@ -185,9 +195,13 @@ struct Spelling {
 }
 
 impl Spelling {
-    fn of(name: &[u8]) -> Self {
-        let (mut lower, mut title, mut first) = (true, true, true);
+    /// The spelling of a name that ends at the first colon, and its length.
+    fn of(name: &[u8]) -> (Self, usize) {
+        let (mut lower, mut title, mut first, mut length) = (true, true, true, 0);
         for byte in name {
+            if *byte == b':' {
+                break;
+            }
             lower &= !byte.is_ascii_uppercase();
             title &= if first {
                 !byte.is_ascii_lowercase()
@@ -195,8 +209,9 @@ impl Spelling {
                 !byte.is_ascii_uppercase()
             };
             first = *byte == b'-';
+            length += 1;
         }
-        Self { lower, title }
+        (Self { lower, title }, length)
     }
 
     fn is(&self, title: bool) -> bool {
@@ -210,7 +225,11 @@ mod tests {
 
     fn learn(names: &[&str]) -> HeaderCase {
         let head = Bytes::from(names.join(","));
-        HeaderCase::learn(&head, head.split(|byte| *byte == b','))
+        let mut seen = Tally::default();
+        for name in names {
+            seen.count_name(name.as_bytes());
+        }
+        HeaderCase::learn(seen, &head, head.split(|byte| *byte == b','))
     }
 
     fn written(case: &HeaderCase, name: &'static str, nth: usize) -> String {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header::HOST};
 use memchr::{memchr, memchr_iter};
 
-use super::{HeaderCase, Limits, ParseError, RequestHead, ResponseHead, Target, framing};
+use super::{HeaderCase, Limits, ParseError, RequestHead, ResponseHead, Target, case::Tally, framing};
 
 /// Where a head ends.
 pub(super) enum Scan {
@@ -143,7 +143,7 @@ fn http_version(version: &[u8]) -> Result<Version, ParseError> {
 }
 
 /// The lines of a field section from `start` up to its empty line, without their ends.
-fn lines(section: &[u8], start: usize) -> impl Iterator<Item = &[u8]> + Clone {
+fn lines(section: &[u8], start: usize) -> impl Iterator<Item = &[u8]> {
     let mut rest = &section[start..];
     std::iter::from_fn(move || {
         let lf = memchr(b'\n', rest)?;
@@ -161,20 +161,21 @@ fn fields(section: &Bytes, start: usize, limits: &Limits) -> Result<(HeaderMap, 
         return Err(too_many);
     }
     let mut headers = HeaderMap::with_capacity(count);
+    let mut seen = Tally::default();
     for line in lines(section, start) {
-        let (name, value) = field(section, line)?;
+        let (name, value) = field(section, line, &mut seen)?;
         headers.try_append(name, value).map_err(|_| too_many)?;
     }
     let names = lines(section, start).map(|line| &line[..memchr(b':', line).unwrap_or(line.len())]);
-    Ok((headers, HeaderCase::learn(section, names)))
+    Ok((headers, HeaderCase::learn(seen, section, names)))
 }
 
 /// One field line.
-fn field(section: &Bytes, line: &[u8]) -> Result<(HeaderName, HeaderValue), ParseError> {
+fn field(section: &Bytes, line: &[u8], seen: &mut Tally) -> Result<(HeaderName, HeaderValue), ParseError> {
     if matches!(line[0], b' ' | b'\t') {
         return Err(ParseError::ObsFold);
     }
-    let colon = memchr(b':', line).ok_or(ParseError::FieldLine)?;
+    let colon = seen.count_name(line).ok_or(ParseError::FieldLine)?;
     let name = &line[..colon];
     match name.last() {
         None => return Err(ParseError::FieldLine),

@@ -313,7 +313,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [const { MaybeUninit::uninit() }; FIRST_READ];
         let mut space = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut space))?;
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut space);
+        if read.is_pending() {
+            self.buf = BytesMut::new(); // an empty buffer may share the memory of what was read last
+        }
+        ready!(read)?;
         self.buf.extend_from_slice(space.filled());
         Poll::Ready(Ok(space.filled().len()))
     }

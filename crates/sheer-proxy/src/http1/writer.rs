@@ -14,6 +14,9 @@ use super::{BodyLength, HeaderCase, WriteError, head::is_printable};
 /// Bodies up to this are copied behind their head: one buffer is cheaper than three.
 const COPY_LIMIT: usize = 4 * 1024;
 
+/// What a writer keeps between two pieces of a body.
+const KEPT_CAPACITY: usize = 64;
+
 /// First line of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLine<'a> {
@@ -157,7 +160,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes what is held back.
     pub async fn flush(&mut self) -> Result<(), WriteError> {
         self.io.write_all(&self.pending).await?;
-        self.pending.clear();
+        self.release();
         Ok(self.io.flush().await?)
     }
 
@@ -179,6 +182,14 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// The half of the connection, after everything was flushed.
     pub fn into_inner(self) -> W {
         self.io
+    }
+
+    /// Empties the buffer. Its memory goes with a head; the size line of a chunk is small enough to keep room for.
+    fn release(&mut self) {
+        self.pending.clear();
+        if self.pending.capacity() > KEPT_CAPACITY {
+            self.pending = Vec::new();
+        }
     }
 
     /// Room for a usual head, so that the buffer does not grow step by step.
@@ -244,7 +255,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 IoSlice::advance_slices(&mut slices, written);
             }
         }
-        self.pending.clear();
+        self.release();
         Ok(())
     }
 }

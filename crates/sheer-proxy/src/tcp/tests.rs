@@ -308,3 +308,81 @@ fn an_idle_relay_is_small() {
     let size = size_of::<Relay<'static, TcpStream, TcpStream>>() - 2 * size_of::<TcpStream>();
     assert!(size <= 320, "{size} bytes");
 }
+
+/// As [`pair`], with TLS: the client's end and the server's.
+async fn tls_pair() -> (
+    tokio_rustls::client::TlsStream<TcpStream>,
+    tokio_rustls::server::TlsStream<TcpStream>,
+) {
+    let made = rcgen::generate_simple_self_signed(["peer.test".to_owned()]).expect("a certificate");
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a key of the certificate");
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (near, far) = pair().await;
+    let name = "peer.test".try_into().expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client));
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(server));
+    let (near, far) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+    (near.expect("shaken hands"), far.expect("shaken hands"))
+}
+
+#[tokio::test]
+async fn tls_is_relayed_with_its_half_closes() {
+    let (mut client, inner_client) = pair().await;
+    let (inner_server, mut server) = tls_pair().await;
+    let relay = tokio::spawn(async move { relay(inner_client, inner_server, &Counters::default()).await });
+    let bulk = content(3 << 20);
+    let mut question = Vec::new();
+    let (wrote, read) = tokio::join!(
+        async {
+            client.write_all(&bulk).await?;
+            client.shutdown().await
+        },
+        server.read_to_end(&mut question),
+    );
+    wrote.and(read.map(drop)).expect("relayed");
+    assert!(question == bulk);
+    server.write_all(b"answer").await.expect("the other half is open");
+    server.shutdown().await.expect("open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("an orderly end");
+    assert_eq!(answer, "answer");
+    let outcome = outcome(relay).await;
+    assert!(
+        matches!(
+            (&outcome.to_server.end, &outcome.to_client.end),
+            (End::Closed, End::Closed)
+        ),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn tls_that_is_cut_off_is_no_orderly_end() {
+    let (mut client, inner_client) = pair().await;
+    let (inner_server, mut server) = tls_pair().await;
+    let relay = tokio::spawn(async move { relay(inner_client, inner_server, &Counters::default()).await });
+    server.write_all(b"half of it").await.expect("open");
+    let mut half = [0; 10];
+    client.read_exact(&mut half).await.expect("relayed");
+    drop(server); // a FIN without close_notify
+    assert_eq!(
+        client.read(&mut half).await.expect_err("a reset").kind(),
+        io::ErrorKind::ConnectionReset
+    );
+    let outcome = outcome(relay).await;
+    assert!(matches!(outcome.to_client.end, End::SenderReset), "{outcome:?}");
+    assert_eq!(outcome.first, Side::Server);
+}
