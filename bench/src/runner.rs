@@ -173,9 +173,9 @@ impl Run {
                 }
             }
         }
-        for n in 0..LOADS.len() {
+        for (n, load) in LOADS.iter().enumerate() {
             for (pair, measured) in pairs.iter().zip(&mut measured) {
-                say(&format!("latency: {} {}", LOADS[n].name, pair.peer.name()));
+                say(&format!("latency: {} {}", load.name, pair.peer.name()));
                 measured.open(pair, n, plan)?;
             }
         }

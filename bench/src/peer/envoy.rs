@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Bring, HTTP_PORT, Pair, Peer, at_server, local, version_of};
+use super::{Bring, HTTP_PORT, Held, Pair, Peer, at_server, local, version_of};
 use crate::process::{Place, Proc};
 
 pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
@@ -42,6 +42,6 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
         inbound: pid(1),
         tcp_outbound: pid(0),
         tcp_inbound: pid(1),
-        _held: held,
+        _held: Held::Procs { _procs: held },
     })
 }
