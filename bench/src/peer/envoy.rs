@@ -30,7 +30,9 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
     let pid = |n: usize| vec![held[n].pid()];
     // `…/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
     let version = version_of(bring.envoy, "--version");
-    let release = version.split_once("version: ").and_then(|(_, version)| version.split('/').nth(1));
+    let release = version
+        .split_once("version: ")
+        .and_then(|(_, version)| version.split('/').nth(1));
     Ok(Pair {
         peer: Peer::Envoy,
         version: format!("envoy {}", release.context("Envoy said no version")?),

@@ -13,7 +13,11 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
     let template = include_str!("../../mesh.yaml").replace("@SELF@", &std::env::current_exe()?.display().to_string());
     let mesh = Mesh::up_with(bring.bin, &bring.config("mesh.yaml", &template)?)?;
     let proxy = |workload: &str| -> Result<u32> {
-        let pod = mesh.pods(workload)?.into_iter().next().with_context(|| format!("no pod of {workload}"))?;
+        let pod = mesh
+            .pods(workload)?
+            .into_iter()
+            .next()
+            .with_context(|| format!("no pod of {workload}"))?;
         mesh.host_pid(pod.proxy.with_context(|| format!("{workload} has no proxy"))?)
     };
     let (outbound, web, tcp) = (proxy("deploy/load")?, proxy("deploy/web")?, proxy("deploy/tcp")?);
@@ -21,7 +25,11 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
     process::pin(&[outbound, web, tcp], PROXY_CORE)?;
     let address = |service: &str, port: u16| -> Result<SocketAddr> {
         let said = mesh.inside("deploy/load", &["getent", "ahostsv4", &format!("{service}.bench")])?;
-        let ip: IpAddr = said.split_whitespace().next().with_context(|| format!("{service} has no address"))?.parse()?;
+        let ip: IpAddr = said
+            .split_whitespace()
+            .next()
+            .with_context(|| format!("{service} has no address"))?
+            .parse()?;
         Ok(SocketAddr::new(ip, port))
     };
     let version = mesh.run(&["version"])?.lines().next().unwrap_or_default().to_owned();

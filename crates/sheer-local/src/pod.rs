@@ -78,6 +78,8 @@ pub(crate) struct PodHandle {
     pub(crate) created: Instant,
     /// Rules for virtual addresses, replaced as endpoints come and go.
     pub(crate) rules: watch::Sender<Arc<str>>,
+    /// Those of them that the kernel has.
+    pub(crate) applied_rules: Mutex<Arc<str>>,
     phase: Mutex<Phase>,
     stop: watch::Sender<Stop>,
     namespaces: OnceLock<Arc<Namespaces>>,
@@ -126,6 +128,7 @@ impl PodHandle {
             uid: random_uid(),
             programs,
             created: Instant::now(),
+            applied_rules: Mutex::new(Arc::clone(&rules)),
             rules: watch::Sender::new(rules),
             phase: Mutex::new(Phase::Pending {
                 why: "being set up".to_owned(),
@@ -190,6 +193,16 @@ impl PodHandle {
     /// States of its programs.
     pub(crate) fn states(&self) -> Vec<ProgramState> {
         self.programs.iter().map(|program| program.state()).collect()
+    }
+
+    /// Whether what it connects to by virtual addresses is up to date.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.applied_rules.lock() == *self.rules.borrow()
+    }
+
+    fn rules_applied(&self, rules: Arc<str>) {
+        *self.applied_rules.lock() = rules;
+        self.changed.notify_one();
     }
 
     fn enter(&self, phase: Phase) {

@@ -161,7 +161,8 @@ impl Life {
         fs::write(self.folder.join("resolv.conf"), files::resolv_conf(&self.facts))?;
         let (pair, ipv6) = (self.pod.addresses, self.mesh.ipv6);
         let redirection = self.pod.workload.mesh.as_ref().map(|options| self.redirection(options));
-        let services = self.pod.rules.borrow().to_string();
+        let current = self.pod.rules.borrow().clone();
+        let services = current.to_string();
         let interior = Interior {
             hostname: self.pod.name.clone(),
             folder: self.folder.clone(),
@@ -173,6 +174,7 @@ impl Life {
         })
         .await?;
         on_thread(move || link::join_bridge(pair)).await??;
+        self.pod.rules_applied(current);
         Ok(namespaces)
     }
 
@@ -403,14 +405,18 @@ pub(crate) fn facts_of(pod: &PodHandle) -> PodFacts {
 /// Applies rules for virtual addresses as they change.
 async fn keep_rules(pod: Arc<PodHandle>, namespaces: Arc<Namespaces>) {
     let mut rules = pod.rules.subscribe();
+    // What changed while the pod was set up counts, too.
+    if !pod.is_settled() {
+        rules.mark_changed();
+    }
     while rules.changed().await.is_ok() {
         sleep(RULES_SETTLE).await;
-        let text = rules.borrow_and_update().to_string();
+        let wanted = rules.borrow_and_update().clone();
+        let text = wanted.to_string();
         let applied = namespaces.run_in_network(move || tools::nft(text)).await;
-        match applied {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(pod = pod.name, %error, "virtual addresses are out of date"),
-            Err(error) => tracing::error!(pod = pod.name, %error, "virtual addresses are out of date"),
+        match applied.map_err(anyhow::Error::from).and_then(|done| done.map_err(Into::into)) {
+            Ok(()) => pod.rules_applied(wanted),
+            Err(error) => tracing::error!(pod = pod.name, "virtual addresses are out of date: {error:#}"),
         }
     }
 }

@@ -143,8 +143,11 @@ fn talk_to(outer: UnixStream) -> anyhow::Result<(mpsc::UnboundedSender<Event>, i
 /// Logs of an earlier mesh would be read as this one's.
 fn clear_logs(state: &State) -> io::Result<()> {
     for entry in fs::read_dir(state.logs())?.flatten() {
+        let own = entry.file_name().to_string_lossy().starts_with("supervisor.");
         if entry.file_type()?.is_dir() {
             fs::remove_dir_all(entry.path())?;
+        } else if !own {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())

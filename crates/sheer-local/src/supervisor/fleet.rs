@@ -345,6 +345,9 @@ impl Fleet {
             return;
         }
         let waiting = self.waiting();
+        if waiting.is_empty() && !self.pods.values().all(|pod| pod.is_settled()) {
+            return;
+        }
         if waiting.is_empty() {
             self.was_ready = true;
             let pods = self.pods.values().filter(|pod| pod.is_ready()).count();

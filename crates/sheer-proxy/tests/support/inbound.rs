@@ -109,7 +109,7 @@ impl Proxy {
     pub(crate) async fn start() -> Self {
         let issuer = issuer();
         let (publish, identity) = identity::channel();
-        publish.send_replace(Some(Arc::new(credentials(&issuer, SERVER))));
+        publish.publish(credentials(&issuer, SERVER));
         // The channel's sender lives as long as the process would.
         std::mem::forget(publish);
         Self::with(identity, credentials(&issuer, CLIENT)).await

@@ -30,7 +30,9 @@ pub(crate) const CLIENT: &str = "web.bank.serviceaccount.identity.sheer.cluster.
 const SERVER: &str = "ledger.bank.serviceaccount.identity.sheer.cluster.local";
 /// What the client asks for; nothing listens there.
 const SERVICE: &str = "10.9.8.7:80";
-const DETECT: ProtocolPlan = ProtocolPlan::Detect { timeout: Duration::from_secs(10) };
+const DETECT: ProtocolPlan = ProtocolPlan::Detect {
+    timeout: Duration::from_secs(10),
+};
 
 /// Client's sidecar, server's sidecar, and the application's listener.
 pub(crate) struct Pair {
@@ -57,13 +59,19 @@ impl Discovery for OneEndpoint {
     }
 
     fn inbound(&self, _port: u16) -> watch::Receiver<Lookup<InboundPolicy>> {
-        let networks = ["0.0.0.0/0", "::/0"].map(|network| (network.parse().unwrap(), vec![])).to_vec();
+        let networks = ["0.0.0.0/0", "::/0"]
+            .map(|network| (network.parse().unwrap(), vec![]))
+            .to_vec();
         let everybody = Authorization {
             networks,
             authentication: Authentication::Unauthenticated,
             policy: ObjectRef::default(),
         };
-        known(InboundPolicy { protocol: DETECT, authorizations: vec![everybody], server: ObjectRef::default() })
+        known(InboundPolicy {
+            protocol: DETECT,
+            authorizations: vec![everybody],
+            server: ObjectRef::default(),
+        })
     }
 }
 
@@ -76,7 +84,11 @@ impl Pair {
     pub(crate) async fn start(meshed: bool) -> Self {
         let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let application = app.local_addr().unwrap();
-        let (pki, life, registry) = (Pki::new(), LifeControl::default(), Registry::new(Duration::from_secs(600)));
+        let (pki, life, registry) = (
+            Pki::new(),
+            LifeControl::default(),
+            Registry::new(Duration::from_secs(600)),
+        );
         let settings = Arc::new(settings(pki.anchors_pem()));
         let mut endpoint = Endpoint {
             addr: application,
@@ -92,7 +104,10 @@ impl Pair {
             endpoint.addr = front.local_addr().unwrap();
             endpoint.hint = Hint::H2;
             let server_name = ServerName::try_from(SERVER).unwrap();
-            endpoint.identity = Some(PeerIdentity { id: SERVER.into(), server_name });
+            endpoint.identity = Some(PeerIdentity {
+                id: SERVER.into(),
+                server_name,
+            });
             let discovery = Arc::new(OneEndpoint(endpoint.clone()));
             let shard = registry.shard();
             let inbound = Inbound::new(Arc::clone(&settings), discovery, own(&pki, SERVER), life.life(), shard);
@@ -100,7 +115,11 @@ impl Pair {
         }
         let discovery = Arc::new(OneEndpoint(endpoint));
         let outbound = Outbound::new(settings, discovery, own(&pki, CLIENT), life.life(), registry.shard());
-        Self { outbound, app, _life: life }
+        Self {
+            outbound,
+            app,
+            _life: life,
+        }
     }
 
     /// A connection of the client to the service.
@@ -128,7 +147,9 @@ async fn redirect(front: TcpListener, inbound: Rc<Inbound>, application: SocketA
 fn own(pki: &Pki, name: &str) -> Identity {
     let leaf = pki.leaf(&[name]);
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pki.anchors_pem().as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(pki.anchors_pem().as_bytes()).unwrap())
+        .unwrap();
     let credentials = Credentials::new(Material {
         name: name.into(),
         server_name: ServerName::try_from(name.to_owned()).unwrap(),

@@ -26,7 +26,10 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(io: TcpStream) -> Self {
-        Self { io, received: BytesMut::new() }
+        Self {
+            io,
+            received: BytesMut::new(),
+        }
     }
 
     /// Sends a message with a chunked body.
@@ -50,7 +53,8 @@ impl Connection {
         let mut body = Vec::new();
         loop {
             let line = self.line().await?;
-            let size = usize::from_str_radix(std::str::from_utf8(&line)?, 16).with_context(|| format!("chunk size {line:?}"))?;
+            let size = usize::from_str_radix(std::str::from_utf8(&line)?, 16)
+                .with_context(|| format!("chunk size {line:?}"))?;
             if size == 0 {
                 break;
             }
@@ -60,7 +64,12 @@ impl Connection {
             body.extend_from_slice(&self.received.split_to(size));
             ensure!(&self.received.split_to(2)[..] == b"\r\n", "chunk without its end");
         }
-        Ok(Arrived { start, head, body, trailers: self.fields().await? })
+        Ok(Arrived {
+            start,
+            head,
+            body,
+            trailers: self.fields().await?,
+        })
     }
 
     async fn fields(&mut self) -> Result<Vec<Field>> {
@@ -70,7 +79,10 @@ impl Connection {
             if line.is_empty() {
                 return Ok(fields);
             }
-            let colon = line.iter().position(|octet| *octet == b':').with_context(|| format!("field {line:?}"))?;
+            let colon = line
+                .iter()
+                .position(|octet| *octet == b':')
+                .with_context(|| format!("field {line:?}"))?;
             let value = line.slice(colon + 1..);
             fields.push((line.slice(..colon), value.slice_ref(value.trim_ascii())));
         }
@@ -109,7 +121,14 @@ fn write_fields(out: &mut Vec<u8>, fields: &[Field]) {
 pub(super) fn canonical_framing(fields: Vec<Field>) -> Vec<Field> {
     let spelt = |(name, value): Field| {
         let framing = name.eq_ignore_ascii_case(b"transfer-encoding");
-        (if framing { Bytes::from("Transfer-Encoding") } else { name }, value)
+        (
+            if framing {
+                Bytes::from("Transfer-Encoding")
+            } else {
+                name
+            },
+            value,
+        )
     };
     fields.into_iter().map(spelt).collect()
 }
@@ -134,5 +153,7 @@ fn spell(name: &[u8], style: usize) -> Bytes {
         _ => at % 3 == 1,
     };
     let octets = name.iter().enumerate();
-    octets.map(|(at, octet)| if upper(at) { octet.to_ascii_uppercase() } else { *octet }).collect()
+    octets
+        .map(|(at, octet)| if upper(at) { octet.to_ascii_uppercase() } else { *octet })
+        .collect()
 }

@@ -1,0 +1,163 @@
+//! What errors are made of: causes, codes, and the names of what they are about.
+
+use std::{fmt, io, time::Duration};
+
+/// How an attempt to connect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectCause {
+    /// Nothing listens there (RST to the SYN).
+    Refused,
+    /// No answer in time.
+    TimedOut(Duration),
+    /// Reset during the handshake.
+    Reset,
+    /// No route, or an ICMP error.
+    Unreachable,
+    /// This machine could not: descriptors, ports, memory.
+    Local(io::ErrorKind),
+    /// Anything else that the system said.
+    Other(io::ErrorKind),
+}
+
+impl ConnectCause {
+    /// What an error of `connect(2)` or of the first bytes means.
+    pub fn of(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => Self::Refused,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => Self::Unreachable,
+            kind @ (Kind::AddrNotAvailable | Kind::OutOfMemory | Kind::PermissionDenied) => Self::Local(kind),
+            kind => match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS) => Self::Local(kind),
+                _ => Self::Other(kind),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ConnectCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::TimedOut(after) => write!(f, "no answer within {after:?}"),
+            Self::Reset => f.write_str("connection reset"),
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::Local(kind) | Self::Other(kind) => write!(f, "{kind}"),
+        }
+    }
+}
+
+/// A code of RST_STREAM or GOAWAY, as users know them (`CANCEL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetCode(pub h2::Reason);
+
+impl ResetCode {
+    /// The name of RFC 9113 7, `UNKNOWN` where it has none.
+    pub fn as_str(self) -> &'static str {
+        match self.0 {
+            h2::Reason::NO_ERROR => "NO_ERROR",
+            h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+            h2::Reason::INTERNAL_ERROR => "INTERNAL_ERROR",
+            h2::Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
+            h2::Reason::SETTINGS_TIMEOUT => "SETTINGS_TIMEOUT",
+            h2::Reason::STREAM_CLOSED => "STREAM_CLOSED",
+            h2::Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
+            h2::Reason::REFUSED_STREAM => "REFUSED_STREAM",
+            h2::Reason::CANCEL => "CANCEL",
+            h2::Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
+            h2::Reason::CONNECT_ERROR => "CONNECT_ERROR",
+            h2::Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
+            h2::Reason::INADEQUATE_SECURITY => "INADEQUATE_SECURITY",
+            h2::Reason::HTTP_1_1_REQUIRED => "HTTP_1_1_REQUIRED",
+            _ => "UNKNOWN",
+        }
+    }
+}
+
+impl fmt::Display for ResetCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which list of headers a limit was about. Displays as the subject of a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Leg {
+    /// Which of the two proxies speaks.
+    pub direction: Direction,
+    /// Which list.
+    pub part: Part,
+}
+
+/// Which side of a workload a proxy stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// What arrives at the workload.
+    Inbound,
+    /// What the workload sends.
+    Outbound,
+}
+
+impl Direction {
+    /// `inbound` or `outbound`, as metric labels have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// A list of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Headers of a request.
+    RequestHeaders,
+    /// Trailers of a request.
+    RequestTrailers,
+    /// Headers of a response, interim ones included.
+    ResponseHeaders,
+    /// Trailers of a response.
+    ResponseTrailers,
+}
+
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, from) = match (self.part, self.direction) {
+            (Part::RequestHeaders, Direction::Inbound) => ("request headers", "the client"),
+            (Part::RequestHeaders, Direction::Outbound) => ("request headers", "the application"),
+            (Part::RequestTrailers, Direction::Inbound) => ("request trailers", "the client"),
+            (Part::RequestTrailers, Direction::Outbound) => ("request trailers", "the application"),
+            (Part::ResponseHeaders, Direction::Inbound) => ("response headers", "the application"),
+            (Part::ResponseHeaders, Direction::Outbound) => ("response headers", "the server"),
+            (Part::ResponseTrailers, Direction::Inbound) => ("response trailers", "the application"),
+            (Part::ResponseTrailers, Direction::Outbound) => ("response trailers", "the server"),
+        };
+        write!(f, "{what} from {from} ({})", self.direction.as_str())
+    }
+}
+
+/// The gRPC status codes that the proxy gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum GrpcCode {
+    /// The caller went away.
+    Cancelled = 1,
+    /// The request is malformed.
+    InvalidArgument = 3,
+    /// Out of time.
+    DeadlineExceeded = 4,
+    /// Nothing there.
+    NotFound = 5,
+    /// Not allowed.
+    PermissionDenied = 7,
+    /// Past a limit.
+    ResourceExhausted = 8,
+    /// The mesh is set up in a way that cannot work.
+    FailedPrecondition = 9,
+    /// A party broke its protocol.
+    Internal = 13,
+    /// Try again, perhaps elsewhere.
+    Unavailable = 14,
+}

@@ -1,0 +1,10 @@
+//! Kernel tests of the local mesh: real namespaces, links, rules and processes, driven through the command line only.
+//!
+//! They need what a local mesh needs (`ip`, `nft`, the right to make namespaces) and `python3` and `curl` for the workloads; where something
+//! is missing they fail and say what. As root they also run as an ordinary user.
+
+mod harness;
+mod lifecycle;
+mod network;
+mod rollout;
+mod rootless;
