@@ -23,7 +23,7 @@ print(asked, failed, why)
 '"#;
 
 /// Runs `change` under requests; how many there were, and how many failed, with the last reason.
-fn under_requests(mesh: &Mesh, change: impl FnOnce()) -> (u32, String) {
+pub(crate) fn under_requests(mesh: &Mesh, change: impl FnOnce()) -> (u32, String) {
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| mesh.shell("client", ASK));
         change();
