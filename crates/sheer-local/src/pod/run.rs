@@ -423,7 +423,10 @@ async fn keep_rules(pod: Arc<PodHandle>, namespaces: Arc<Namespaces>) {
         let wanted = rules.borrow_and_update().clone();
         let text = wanted.to_string();
         let applied = namespaces.run_in_network(move || tools::nft(text)).await;
-        match applied.map_err(anyhow::Error::from).and_then(|done| done.map_err(Into::into)) {
+        match applied
+            .map_err(anyhow::Error::from)
+            .and_then(|done| done.map_err(Into::into))
+        {
             Ok(()) => pod.rules_applied(wanted),
             Err(error) => tracing::error!(pod = pod.name, "virtual addresses are out of date: {error:#}"),
         }
