@@ -226,12 +226,11 @@ impl Mesh {
             fs::read(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| line == format!("sheer\0mesh-process\0{role}\0").as_bytes())
         };
-        let pids = self
+        let mut pids = self
             .processes()
             .into_iter()
             .filter_map(|line| line.split(' ').next()?.parse().ok());
-        pids.filter(is)
-            .next()
+        pids.find(is)
             .unwrap_or_else(|| panic!("no process in the role {role}"))
     }
 
