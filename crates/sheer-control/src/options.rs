@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use sheer_api::names;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::server::Bound;
+use crate::{manifests, server::Bound};
+
+/// Below this, clocks that differ by the tolerated 20 s would make certificates useless.
+const SHORTEST_LEAF: Duration = Duration::from_secs(30);
 
 /// What the control plane is started with; `sheer control` fills it in.
 #[derive(Clone, Debug)]
@@ -78,6 +81,42 @@ impl ControlOptions {
     }
 }
 
+impl ControlOptions {
+    /// Everything that is wrong with the options, at once.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let mut mistakes = Vec::new();
+        let names = [
+            ("control namespace", &self.control_namespace),
+            ("trust domain", &self.trust_domain),
+            ("cluster domain", &self.cluster_domain),
+        ];
+        for (what, name) in names {
+            if let Err(why) = manifests::check_name(name) {
+                mistakes.push(format!("{what}: {why}"));
+            }
+        }
+        let policy = &self.default_inbound_policy;
+        if !manifests::INBOUND_POLICIES.contains(&policy.as_str()) {
+            mistakes.push(format!(
+                "default inbound policy: {policy:?} is not one of {}",
+                manifests::INBOUND_POLICIES.join(", ")
+            ));
+        } else if policy.starts_with("cluster-") && self.cluster_networks.is_empty() {
+            mistakes.push(format!(
+                "default inbound policy: {policy} lets nobody in without cluster networks"
+            ));
+        }
+        if self.leaf_lifetime < SHORTEST_LEAF {
+            mistakes.push(format!(
+                "life of certificates: {:?} is shorter than {SHORTEST_LEAF:?}",
+                self.leaf_lifetime
+            ));
+        }
+        anyhow::ensure!(mistakes.is_empty(), "{}", mistakes.join("; "));
+        Ok(())
+    }
+}
+
 /// Runs the control plane until SIGTERM or SIGINT.
 pub async fn run(options: ControlOptions) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -89,4 +128,21 @@ pub async fn run(options: ControlOptions) -> anyhow::Result<()> {
         }
     };
     bound.serve(signal).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_mistakes_are_named_at_once() {
+        let mut options = ControlOptions::new(PathBuf::new(), std::net::Ipv4Addr::LOCALHOST.into());
+        options.check().unwrap();
+        options.default_inbound_policy = "cluster-authenticated".to_owned();
+        options.trust_domain = "Cluster_Local".to_owned();
+        options.leaf_lifetime = Duration::from_secs(1);
+        insta::assert_snapshot!(options.check().unwrap_err(), @r#"trust domain: "Cluster_Local" is not a name: lower-case letters, digits, '-' and '.', no more than 253 of them; default inbound policy: cluster-authenticated lets nobody in without cluster networks; life of certificates: 1s is shorter than 30s"#);
+        options.default_inbound_policy = "allow".to_owned();
+        insta::assert_snapshot!(options.check().unwrap_err(), @r#"trust domain: "Cluster_Local" is not a name: lower-case letters, digits, '-' and '.', no more than 253 of them; default inbound policy: "allow" is not one of all-unauthenticated, all-authenticated, cluster-authenticated, cluster-unauthenticated, all-tls-unauthenticated, cluster-tls-unauthenticated, deny, audit; life of certificates: 1s is shorter than 30s"#);
+    }
 }

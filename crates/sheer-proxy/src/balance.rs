@@ -391,6 +391,11 @@ impl<T> InFlight<T> {
         &self.node
     }
 
+    /// Only now the request goes out: what came before, as opening a connection, is not the endpoint's time to answer.
+    pub fn sent(&mut self, now: Instant) {
+        self.began = now;
+    }
+
     /// The answer began: its headers are here and are no failure.
     pub fn answered(&mut self, now: Instant) {
         if std::mem::take(&mut self.waiting) {

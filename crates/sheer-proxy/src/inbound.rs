@@ -17,7 +17,6 @@ mod speech;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use ahash::AHashMap;
 use bytes::BytesMut;
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
@@ -25,7 +24,7 @@ use tokio::{net::TcpStream, time::timeout};
 use self::{
     http::Requests,
     policy::{Client, ClientTls},
-    port::Port,
+    port::{Port, Ports},
     speech::{Conversation, Speech},
 };
 use crate::{
@@ -36,7 +35,7 @@ use crate::{
     error::{Direction, ProxyError},
     http1_server, http2,
     identity::{Identity, MeshAlpn},
-    io::Stream,
+    io::{Io, Stream},
     life::Life,
     metrics::{DetectMetrics, LabelSet, Shard},
     settings::Settings,
@@ -52,8 +51,7 @@ pub struct Inbound {
     life: Life,
     shard: Shard,
     detected: DetectMetrics,
-    /// Ports in use, for as long as a connection uses them.
-    ports: RefCell<AHashMap<SocketAddr, std::rc::Weak<Port>>>,
+    ports: Rc<RefCell<Ports>>,
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
 }
@@ -83,7 +81,7 @@ impl Inbound {
             life,
             shard,
             detected,
-            ports: RefCell::default(),
+            ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
         })
     }
@@ -263,7 +261,7 @@ impl Inbound {
             direction: Direction::Inbound,
             header_limit: self.settings.http.header_list_limit,
         };
-        let (requests, io, _open) = self.requests(talk, port);
+        let (requests, io) = self.requests(talk, port);
         if let Err(error) = http1_server::serve(io, config, requests, &self.life).await {
             tracing::debug!(%error, "an inbound HTTP/1 connection ended");
         }
@@ -289,21 +287,20 @@ impl Inbound {
             await_settings: false,
             keep_alive,
         };
-        let (requests, io, _open) = self.requests(talk, port);
+        let (requests, io) = self.requests(talk, port);
         if let Err(error) = http2::serve(io, &config, requests, &self.life).await {
             tracing::debug!(%error, "an inbound HTTP/2 connection ended");
         }
         Ok(())
     }
 
-    fn requests(
-        self: &Rc<Self>,
-        talk: Conversation,
-        port: Rc<Port>,
-    ) -> (Rc<Requests>, crate::io::Io, crate::metrics::TcpOpen) {
-        let io = Rewind::new(talk.stream, talk.buf);
-        let open = port.observers(&talk.client).tcp.open();
-        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), io, open)
+    /// What serves the requests of a connection, and the connection with its bytes counted.
+    fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>) -> (Rc<Requests>, Io) {
+        let metrics = port.observers(&talk.client).tcp.open();
+        // What detection has read went past the counter.
+        metrics.read(talk.buf.len() as u64);
+        let io = Rewind::new(talk.stream.metered(metrics), talk.buf);
+        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), io)
     }
 
     /// Whether a server name is this workload's own.

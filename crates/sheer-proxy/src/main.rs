@@ -46,7 +46,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(process::run(settings, Some(log_level), worker::start)) {
+    let ended = runtime.block_on(process::run(settings, Some(log_level), worker::start));
+    // A look-up of a name may still be waiting for DNS: it must not hold up the end.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

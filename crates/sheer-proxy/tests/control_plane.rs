@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 use sheer_api::linkerd::destination::DestinationProfile;
 use sheer_proxy::{
     addr::OrigDst,
-    discovery::{Backend, EndpointSet, Lookup, OutboundTarget},
+    discovery::{Authentication, Backend, EndpointSet, Lookup, OutboundTarget},
     process::Control,
     settings,
 };
@@ -175,21 +175,48 @@ async fn failed_renewal_keeps_the_certificate() {
     assert!(proxy.control.parts.identity.current().is_some());
 }
 
+/// A workload may start before the control plane has heard of it: whom it lets in is not known then.
 #[tokio::test]
 async fn ready_waits_for_the_policies_of_own_ports() {
     let plane = ControlPlane::start();
     plane.set_silent(true);
     let proxy = Proxy::start(&plane, &[("INBOUND_PORTS", "80,81")]).await;
-    proxy.ready_page_says("nothing heard yet of port 80, 81").await;
+    proxy
+        .ready_page_says("identity: no certificate: not issued yet\npolicy: nothing heard yet of port 80, 81")
+        .await;
     plane.set_server(80, Some(control::open_server()));
     plane.set_silent(false);
-    // That nothing is known of a port is an answer too.
+    proxy
+        .ready_page_says("not ready\npolicy: nothing heard yet of port 81\n")
+        .await;
+    plane.set_server(81, Some(control::open_server()));
     proxy.ready().await;
-    for (port, name) in [(80, "all-unauthenticated"), (81, "all-unauthenticated")] {
-        let mut policy = proxy.control.parts.discovery.inbound(port);
-        let policy = known(&mut policy, |_| true).await;
-        assert_eq!((policy.server.name.as_str(), policy.authorizations.len()), (name, 1));
-    }
+    proxy.ready_page_says("traffic ports: not listening yet").await;
+    proxy.control.listening();
+    proxy.ready_page_says("200 OK").await;
+}
+
+/// A port that is in nobody's list, and that the control plane does not know.
+#[tokio::test]
+async fn default_policy_holds_where_nothing_is_known() {
+    let plane = ControlPlane::start();
+    let changes = [
+        ("INBOUND_DEFAULT_POLICY", "all-authenticated"),
+        ("POLICY_CLUSTER_NETWORKS", "10.0.0.0/8"),
+    ];
+    let proxy = Proxy::start(&plane, &changes).await;
+    let mut policy = proxy.control.parts.discovery.inbound(82);
+    let default = known(&mut policy, |_| true).await;
+    assert_eq!(
+        (default.server.kind.as_str(), default.server.name.as_str()),
+        ("default", "all-authenticated")
+    );
+    assert!(matches!(
+        default.authorizations[0].authentication,
+        Authentication::MeshTls { .. }
+    ));
+    plane.set_server(82, Some(control::open_server()));
+    known(&mut policy, |policy| policy.server.name == "all-unauthenticated").await;
 }
 
 #[tokio::test]
@@ -280,6 +307,31 @@ async fn silence_makes_a_destination_unknown_until_the_answer() {
         .expect("subscribed");
     plane.set_silent(false);
     known(&mut target, |target| matches!(target.backend, Backend::Balance { .. })).await;
+}
+
+/// The profile's stream stays open where the policy's is refused: its change brings the policy at once.
+#[tokio::test]
+async fn address_that_becomes_a_service_gets_its_policy() {
+    let plane = ControlPlane::start();
+    let dst = addr(8080);
+    plane.set_profile(dst, Some(DestinationProfile::default()));
+    let proxy = Proxy::start(&plane, &[]).await;
+    let mut target = proxy.outbound(dst);
+    known(&mut target, |target| matches!(target.backend, Backend::Forward(_))).await;
+    plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
+    let profile = DestinationProfile {
+        fully_qualified_name: "ledger.test.svc.cluster.local".to_owned(),
+        ..Default::default()
+    };
+    plane.set_profile(dst, Some(profile));
+    let found = known(&mut target, |target| target.parent.name == "ledger").await;
+    assert!(matches!(
+        &found.backend,
+        Backend::Balance {
+            queue_capacity: 100,
+            ..
+        }
+    ));
 }
 
 #[tokio::test]

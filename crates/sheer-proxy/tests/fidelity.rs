@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 #[path = "support/inbound.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
 mod inbound;
 #[path = "support/run.rs"]
 mod run;
@@ -32,7 +33,9 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     let length = prop_oneof![2 => Just(0usize), 12 => 1usize..60, 1 => 8190usize..8193];
     (length, any::<u64>()).prop_map(|(length, mut seed)| {
         let mut byte = |at: usize| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let drawn = (seed >> 33) as u8;
             match drawn {
                 0x21..=0x7e | 0x80.. => drawn,
@@ -50,7 +53,12 @@ fn fields(most: usize) -> impl Strategy<Value = Fields> {
 
 fn message() -> impl Strategy<Value = Message> {
     let lists = (fields(200), fields(200), fields(12), fields(12));
-    lists.prop_map(|(request, response, up, down)| Message { request, response, up, down })
+    lists.prop_map(|(request, response, up, down)| Message {
+        request,
+        response,
+        up,
+        down,
+    })
 }
 
 /// The same fields, each value byte for byte, those of one name in order.
@@ -62,13 +70,20 @@ fn same(sent: &HeaderMap, got: &HeaderMap, what: &str) {
 }
 
 fn check(cases: u32, way: Way, h1: bool) {
-    let mut runner = TestRunner::new(ProptestConfig { cases, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        ..ProptestConfig::default()
+    });
     run(async {
         let proxy = Proxy::start().await;
         // The runner is not async: draw the cases first, then send them.
         for _ in 0..cases {
             let message = message().new_tree(&mut runner).unwrap().current();
-            if h1 { http1(&proxy, way, &message).await } else { http2(&proxy, way, &message).await }
+            if h1 {
+                http1(&proxy, way, &message).await
+            } else {
+                http2(&proxy, way, &message).await
+            }
         }
     });
 }

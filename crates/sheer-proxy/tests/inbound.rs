@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[expect(dead_code, reason = "shared with the tests of the outbound half")]
 #[path = "support/inbound.rs"]
 mod inbound;
 #[path = "support/run.rs"]
@@ -457,5 +458,120 @@ fn a_drain_lets_requests_finish() {
             }
         };
         let (_, ()) = tokio::join!(drain, finish);
+    });
+}
+
+#[test]
+fn an_application_that_says_goaway_loses_no_request() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                tokio::task::spawn_local(async move {
+                    let mut server = h2::server::handshake(tcp).await.unwrap();
+                    let mut served = 0;
+                    while let Some(Ok((_request, mut respond))) = server.accept().await {
+                        respond.send_response(Response::new(()), true).unwrap();
+                        served += 1;
+                        // Every connection goes away after a few requests, with others on their way.
+                        if served == 3 {
+                            server.graceful_shutdown();
+                        }
+                    }
+                });
+            }
+        });
+        let client = h2_client(mesh(&proxy, app, Some(SessionProtocol::Http2)).await).await;
+        let calls = (0..200).map(|n| {
+            let mut client = client.clone();
+            async move {
+                tokio::time::sleep(Duration::from_micros(50 * (n % 40))).await;
+                let response = client.send_request(get("http://x/"), true).unwrap().0.await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK, "{:?}", response.headers());
+            }
+        });
+        futures::future::join_all(calls).await;
+    });
+}
+
+#[test]
+fn an_idle_connection_that_the_application_closed_is_no_error() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let (app, _task) = app(|mut tcp| async move {
+            read_until(&mut tcp, "\r\n\r\n").await;
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            // Closed without a word, as servers do whose keep-alive time is over.
+        })
+        .await;
+        let mut client = proxy.plain(app).await;
+        for _ in 0..20 {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            assert_eq!(read_until(&mut client, "ok").await, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+}
+
+#[test]
+fn an_application_that_allows_few_streams_gets_more_connections() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = listener.local_addr().unwrap();
+        let all_here = std::rc::Rc::new(tokio::sync::Barrier::new(4));
+        tokio::task::spawn_local(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let all_here = all_here.clone();
+                tokio::task::spawn_local(async move {
+                    let mut server = h2::server::Builder::new();
+                    let mut server = server.max_concurrent_streams(1).handshake::<_, Bytes>(tcp).await.unwrap();
+                    while let Some(Ok((_request, mut respond))) = server.accept().await {
+                        let all_here = all_here.clone();
+                        tokio::task::spawn_local(async move {
+                            all_here.wait().await;
+                            respond.send_response(Response::new(()), true).unwrap();
+                        });
+                    }
+                });
+            }
+        });
+        // The first request teaches the proxy the application's limit.
+        let client = h2_client(mesh(&proxy, app, Some(SessionProtocol::Http2)).await).await;
+        let calls = (0..4).map(|n| {
+            let mut client = client.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(20 * n)).await;
+                let response = client.send_request(get("http://x/"), true).unwrap().0.await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+            }
+        });
+        futures::future::join_all(calls).await;
+    });
+}
+
+#[test]
+fn a_response_that_breaks_off_is_not_taken_for_whole() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let (app, _task) = app(|mut tcp| async move {
+            read_until(&mut tcp, "\r\n\r\n").await;
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await.unwrap();
+        })
+        .await;
+        let mut client = proxy.plain(app).await;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        let end = client.read_to_end(&mut rest).await;
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "{}", rest.escape_ascii());
+        assert!(end.is_err(), "a reset, not an end");
+
+        let mut meshed = h2_client(mesh(&proxy, app, Some(SessionProtocol::Http2)).await).await;
+        let mut request = get("http://x/");
+        request.headers_mut().insert("l5d-orig-proto", HeaderValue::from_static("HTTP/1.1"));
+        let mut body = meshed.send_request(request, true).unwrap().0.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap().as_ref(), b"hello");
+        assert_eq!(body.data().await.unwrap().unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
     });
 }

@@ -91,3 +91,45 @@ async fn sigterm_ends_a_proxy_that_is_not_ready() {
     assert!(terminated.success());
     assert_eq!(ended(child).await, Some(0));
 }
+
+#[tokio::test]
+async fn log_filter_changes_while_the_proxy_runs() {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+    let plane = ControlPlane::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = proxy()
+        .envs(plane.environment(NAME, dir.path()))
+        .env("SHEER_PROXY_INBOUND_LISTEN_ADDR", "127.0.0.1:0")
+        .env("SHEER_PROXY_OUTBOUND_LISTEN_ADDR", "127.0.0.1:0")
+        .spawn()
+        .expect("runs");
+    let line = logged(&mut child, "admin=").await;
+    let admin = line
+        .split("admin=")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next())
+        .expect("an address");
+    let ask = async |method: &str, body: &str| {
+        let mut stream = TcpStream::connect(admin).await.expect("connects");
+        let length = body.len();
+        let head =
+            format!("{method} /proxy-log-level HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}");
+        stream
+            .write_all(format!("{head}\r\n\r\n{body}").as_bytes())
+            .await
+            .expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        answer
+    };
+    assert!(ask("GET", "").await.ends_with("\r\n\r\nwarn,sheer_proxy=info\n"));
+    assert!(ask("PUT", "warn,linkerd=debug").await.starts_with("HTTP/1.1 204"));
+    assert!(ask("GET", "").await.ends_with("\r\n\r\nwarn,linkerd=debug\n"));
+    assert!(ask("PUT", "sheer_proxy=loud").await.starts_with("HTTP/1.1 400"));
+    assert!(ask("GET", "").await.ends_with("\r\n\r\nwarn,linkerd=debug\n"));
+    child.kill().expect("killed");
+    ended(child).await;
+}

@@ -88,30 +88,48 @@ pub(crate) struct Served {
     pub(crate) verified: Result<(), String>,
 }
 
-/// Does a TLS handshake with this server name on a connection, and tells what the server showed. The connection is of no
-/// further use: no client certificate is offered.
-pub(crate) async fn served<S>(stream: S, name: &str, anchors: &[CertificateDer<'static>]) -> anyhow::Result<Served>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let verifier = Arc::new(Witness::new(anchors)?);
-    let config = ClientConfig::builder_with_provider(verifier.provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous() // nothing is sent on this connection, and what the server shows is judged after
-        .with_custom_certificate_verifier(verifier.clone())
-        .with_no_client_auth();
-    let server_name = ServerName::try_from(name.to_owned()).with_context(|| format!("`{name}` is no server name"))?;
-    let handshake = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(server_name, stream)
-        .await;
-    let seen = verifier.seen.lock().expect("nothing panics while it is held").take();
-    match (seen, handshake) {
-        (Some((der, verified)), _) => Ok(Served {
-            leaf: Certificate::from_der(&der)?,
-            verified,
-        }),
-        (None, Err(error)) => Err(anyhow!(error).context("no TLS handshake")),
-        (None, Ok(_)) => Err(anyhow!("the server showed no certificate")),
+/// A TLS handshake that is ready to begin. Made before the connection: a proxy takes a client that stays silent for one that
+/// does not speak TLS.
+pub(crate) struct Handshake {
+    witness: Arc<Witness>,
+    connector: tokio_rustls::TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Handshake {
+    /// A handshake with this server name, to be judged by these trust anchors. No client certificate is offered.
+    pub(crate) fn new(name: &str, anchors: &[CertificateDer<'static>]) -> anyhow::Result<Self> {
+        let witness = Arc::new(Witness::new(anchors)?);
+        let config = ClientConfig::builder_with_provider(witness.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous() // nothing is sent on this connection, and what the server shows is judged after
+            .with_custom_certificate_verifier(witness.clone())
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).with_context(|| format!("`{name}` is no server name"))?;
+        Ok(Self {
+            witness,
+            connector: Arc::new(config).into(),
+            name,
+        })
+    }
+
+    /// Does the handshake on a connection, which is of no further use, and tells what the server showed.
+    pub(crate) async fn with<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> anyhow::Result<Served> {
+        let handshake = self.connector.connect(self.name, stream).await;
+        let seen = self
+            .witness
+            .seen
+            .lock()
+            .expect("nothing panics while it is held")
+            .take();
+        match (seen, handshake) {
+            (Some((der, verified)), _) => Ok(Served {
+                leaf: Certificate::from_der(&der)?,
+                verified,
+            }),
+            (None, Err(error)) => Err(anyhow!(error).context("no TLS handshake")),
+            (None, Ok(_)) => Err(anyhow!("the server showed no certificate")),
+        }
     }
 }
 
@@ -252,30 +270,29 @@ mod tests {
         }
     }
 
+    async fn served(server: &Issuer, name: &str, anchor: &Issuer) -> Served {
+        Handshake::new(name, &anchor.anchors())
+            .unwrap()
+            .with(server.serve())
+            .await
+            .unwrap()
+    }
+
     #[tokio::test]
     async fn a_served_leaf_is_read_and_judged() {
         let issuer = Issuer::new();
-        let served_leaf = served(issuer.serve(), NAME, &issuer.anchors()).await.unwrap();
-        assert_eq!(served_leaf.verified, Ok(()));
-        assert_eq!(served_leaf.leaf.dns_names, [NAME]);
-        assert_eq!(served_leaf.leaf.uris, ["spiffe://cluster.local/ns/bank/sa/ledger"]);
-        assert!(
-            served_leaf.leaf.issuer.contains("CN=identity.sheer.cluster.local"),
-            "{:?}",
-            served_leaf.leaf
-        );
-        assert_eq!(served_leaf.leaf.sha256.len(), 64);
+        let Served { leaf, verified } = served(&issuer, NAME, &issuer).await;
+        assert_eq!(verified, Ok(()));
+        assert_eq!(leaf.dns_names, [NAME]);
+        assert_eq!(leaf.uris, ["spiffe://cluster.local/ns/bank/sa/ledger"]);
+        assert!(leaf.issuer.contains("CN=identity.sheer.cluster.local"), "{leaf:?}");
+        assert_eq!(leaf.sha256.len(), 64);
 
-        let other = served(
-            issuer.serve(),
-            "fx.bank.serviceaccount.identity.sheer.cluster.local",
-            &issuer.anchors(),
-        )
-        .await;
-        assert_eq!(other.unwrap().verified, Err("it is for another identity".to_owned()));
-        let stranger = served(issuer.serve(), NAME, &Issuer::new().anchors()).await;
+        let other = served(&issuer, "fx.bank.serviceaccount.identity.sheer.cluster.local", &issuer).await;
+        assert_eq!(other.verified, Err("it is for another identity".to_owned()));
+        let stranger = served(&issuer, NAME, &Issuer::new()).await;
         assert_eq!(
-            stranger.unwrap().verified,
+            stranger.verified,
             Err("it is not signed by the mesh's trust anchor".to_owned())
         );
     }
@@ -286,7 +303,11 @@ mod tests {
         tokio::spawn(async move {
             tokio::io::AsyncWriteExt::write_all(&mut server, b"HTTP/1.1 400 Bad Request\r\n\r\n").await
         });
-        let error = served(client, NAME, &Issuer::new().anchors()).await.unwrap_err();
+        let error = Handshake::new(NAME, &Issuer::new().anchors())
+            .unwrap()
+            .with(client)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("no TLS handshake"), "{error:#}");
     }
 

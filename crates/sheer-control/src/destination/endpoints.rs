@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -62,7 +63,7 @@ pub(super) fn of_service(snapshot: &Snapshot, config: &MeshConfig, service: &Ser
         };
     };
     let family = service.addresses().first().map(IpAddr::is_ipv6);
-    let takes_traffic = |pod: &&std::sync::Arc<Pod>| pod.is_ready() || service.spec.publish_not_ready_addresses;
+    let takes_traffic = |pod: &&Arc<Pod>| pod.is_ready() || service.spec.publish_not_ready_addresses;
     let mut endpoints = BTreeMap::new();
     for pod in snapshot.pods_of(service).iter().filter(takes_traffic) {
         if let (Some(ip), Some(port)) = (address(pod, family), pod.spec.find_port(&port.target())) {
@@ -174,21 +175,22 @@ pub(super) enum Sent {
     /// That the service does not exist.
     Missing,
     /// These endpoints, none of them where empty.
-    Endpoints(Endpoints),
+    Endpoints(Arc<Endpoints>),
 }
 
 impl Sent {
     /// The updates that bring a client to the new state (`None`: there is no such service). None where nothing changed.
-    pub(super) fn advance(&mut self, new: Option<Endpoints>) -> Vec<Update> {
+    pub(super) fn advance(&mut self, new: Option<Arc<Endpoints>>) -> Vec<Update> {
         let Some(new) = new else {
             let told = matches!(self, Self::Missing);
             *self = Self::Missing;
             return if told { Vec::new() } else { vec![no_endpoints(false)] };
         };
         let old = match std::mem::replace(self, Self::Endpoints(new.clone())) {
+            Self::Endpoints(old) if Arc::ptr_eq(&old, &new) => return Vec::new(),
             Self::Endpoints(old) => old,
             Self::Nothing | Self::Missing if new.endpoints.is_empty() => return vec![no_endpoints(true)],
-            Self::Nothing | Self::Missing => Endpoints::default(),
+            Self::Nothing | Self::Missing => Arc::default(),
         };
         let all = old.labels != new.labels;
         let added = new
@@ -206,7 +208,7 @@ impl Sent {
         if !added.is_empty() {
             let set = WeightedAddrSet {
                 addrs: added,
-                metric_labels: new.labels,
+                metric_labels: new.labels.clone(),
             };
             updates.push(Update {
                 update: Some(update::Update::Add(set)),

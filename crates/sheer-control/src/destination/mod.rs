@@ -4,10 +4,12 @@
 
 mod endpoints;
 mod profile;
+mod shared;
 
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
+use shared::SharedEndpoints;
 use sheer_api::linkerd::destination::{
     DestinationProfile, GetDestination, Update,
     destination_server::{Destination, DestinationServer},
@@ -26,12 +28,18 @@ pub(crate) struct DestinationService {
     store: Store,
     config: Arc<MeshConfig>,
     streams: Streams,
+    endpoints: Arc<SharedEndpoints>,
 }
 
 impl DestinationService {
     /// The service, as tonic serves it.
     pub(crate) fn server(store: Store, config: Arc<MeshConfig>, streams: Streams) -> DestinationServer<Self> {
-        DestinationServer::new(Self { store, config, streams })
+        DestinationServer::new(Self {
+            store,
+            config,
+            streams,
+            endpoints: Arc::default(),
+        })
     }
 }
 
@@ -48,12 +56,10 @@ impl Destination for DestinationService {
                 "{path:?} is an address: ask for its profile"
             )));
         };
-        let config = self.config.clone();
+        let (config, endpoints) = (self.config.clone(), self.endpoints.clone());
+        let key = (namespace, name, port);
         let mut sent = endpoints::Sent::default();
-        let answer = move |snapshot: &Snapshot| {
-            let service = snapshot.find_service(&namespace, &name);
-            Ok(sent.advance(service.map(|service| endpoints::of_service(snapshot, &config, service, port))))
-        };
+        let answer = move |snapshot: &Snapshot| Ok(sent.advance(endpoints.find(snapshot, &config, &key)));
         Ok(Response::new(self.streams.open(
             "Destination.Get",
             self.store.watch(),

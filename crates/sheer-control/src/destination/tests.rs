@@ -65,7 +65,11 @@ fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 fn added(endpoints: endpoints::Endpoints) -> (Vec<WeightedAddr>, HashMap<String, String>) {
-    let update = Sent::default().advance(Some(endpoints)).swap_remove(0).update.unwrap();
+    let update = Sent::default()
+        .advance(Some(Arc::new(endpoints)))
+        .swap_remove(0)
+        .update
+        .unwrap();
     let update::Update::Add(set) = update else {
         panic!("{update:?}")
     };
@@ -153,7 +157,7 @@ fn an_unmeshed_pod_and_a_skipped_port_are_plain() {
 #[test]
 fn only_ready_pods_that_the_selector_matches_are_endpoints() {
     let count = |pods: String| match Sent::default()
-        .advance(Some(resolve(&Snapshot::of(BANK, &pods), 80)))
+        .advance(Some(Arc::new(resolve(&Snapshot::of(BANK, &pods), 80))))
         .swap_remove(0)
         .update
         .unwrap()
@@ -211,7 +215,7 @@ fn words(updates: Vec<Update>) -> Vec<String> {
 
 #[test]
 fn updates_are_the_smallest_and_never_redundant() {
-    let state = |pods: &str| Some(resolve(&Snapshot::of(BANK, pods), 80));
+    let state = |pods: &str| Some(Arc::new(resolve(&Snapshot::of(BANK, pods), 80)));
     let (one, two) = (
         pod("ledger-0", "10.77.0.5", MESHED),
         pod("ledger-1", "10.77.0.6", MESHED),
@@ -313,4 +317,23 @@ fn opaque_ports_of_service_pod_and_namespace() {
         "the service's own word counts"
     );
     assert!(opaque(&server, &pod("ledger-0", "10.77.0.5", MESHED), 80));
+}
+
+#[test]
+fn endpoints_are_computed_once_and_stay_the_same_value_while_nothing_changed() {
+    let (config, shared) = (MeshConfig::for_tests(), shared::SharedEndpoints::default());
+    let key = ("bank".to_owned(), "ledger".to_owned(), 80);
+    let one = pod("ledger-0", "10.77.0.5", MESHED);
+    let (first, second) = (Snapshot::of(BANK, &one), Snapshot::of(BANK, &one));
+    let third = Snapshot::of(BANK, &(one + &pod("ledger-1", "10.77.0.6", MESHED)));
+    let find = |snapshot: &Snapshot| shared.find(snapshot, &config, &key).unwrap();
+    let a = find(&first);
+    assert!(Arc::ptr_eq(&a, &find(&first)), "once a snapshot");
+    assert!(Arc::ptr_eq(&a, &find(&second)), "equal is the same");
+    let c = find(&third);
+    assert_ne!(a, c);
+    assert_eq!(find(&first), a, "a stream that is behind");
+    assert!(Arc::ptr_eq(&c, &find(&third)), "does not disturb the newest");
+    let gone = Snapshot::of("", "");
+    assert!(shared.find(&gone, &config, &key).is_none());
 }

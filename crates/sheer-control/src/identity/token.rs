@@ -20,6 +20,8 @@ use super::files::{FileError, create, make_folder, now, pem, read, read_private,
 const CLOCK_SKEW: Duration = Duration::from_secs(20);
 /// Longest token that is looked at: ours have some 500 bytes, Kubernetes' some 1,200.
 const LONGEST: usize = 8 * 1024;
+/// What stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
+const SPKI_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// RFC 8037.
 const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
 
@@ -109,8 +111,9 @@ impl Signer {
             None => {
                 let pair =
                     Ed25519KeyPair::generate().map_err(|_| FileError::content(&path, "no random numbers for a key"))?;
+                // Version 1: what the openssl command reads.
                 let der = pair
-                    .to_pkcs8()
+                    .to_pkcs8v1()
                     .map_err(|_| FileError::content(&path, "the new key cannot be written"))?;
                 create(&path, pem("PRIVATE KEY", der.as_ref()).as_bytes(), 0o600)?;
                 // Perhaps another process was first: what stands is what counts.
@@ -123,7 +126,7 @@ impl Signer {
         let key =
             Ed25519KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| FileError::content(&path, unreadable))?;
         let public = folder.join("token.pub");
-        let text = pem("ED25519 PUBLIC KEY", key.public_key().as_ref());
+        let text = pem("PUBLIC KEY", &[SPKI_PREFIX, key.public_key().as_ref()].concat());
         if !create(&public, text.as_bytes(), 0o644)? && read(&public)?.as_deref() != Some(text.as_bytes()) {
             return Err(FileError::content(
                 &public,

@@ -314,7 +314,7 @@ fn is_field(path: &str) -> bool {
 }
 
 /// Names become file names, host names and parts of identities: RFC 1123 labels, with dots where Kubernetes has them.
-fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let bytes = name.as_bytes();

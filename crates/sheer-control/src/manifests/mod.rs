@@ -19,6 +19,8 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use annotations::INBOUND_POLICIES;
+pub(crate) use check::check_name;
 pub(crate) use crosscheck::crosscheck;
 pub use finding::{Finding, Severity};
 

@@ -59,6 +59,7 @@ struct Services {
 impl Bound {
     /// Reads everything, and binds.
     pub async fn new(options: ControlOptions) -> anyhow::Result<Self> {
+        options.check()?;
         let config = Arc::new(MeshConfig::from(&options));
         let authority = Authority::load_or_create(&options.identity, &options.trust_domain, options.leaf_lifetime)?;
         let authority = Arc::new(authority);

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -22,6 +25,7 @@ type Named<T> = BTreeMap<String, BTreeMap<String, Arc<T>>>;
 /// One state of the mesh. Never changes; the next state is another one.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    generation: u64,
     namespaces: BTreeMap<String, Arc<Namespace>>,
     services: Named<Service>,
     service_by_address: HashMap<IpAddr, Arc<Service>>,
@@ -59,7 +63,9 @@ impl Snapshot {
     /// Builds a snapshot from what users wrote and what runs. Only pods that run count; addresses of Services are laid over what
     /// users wrote of them.
     pub(crate) fn new(written: &[Manifest], running: &[Manifest], findings: Vec<Finding>) -> Self {
+        static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let mut snapshot = Self {
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             namespaces: BTreeMap::new(),
             services: Named::new(),
             service_by_address: HashMap::new(),
@@ -180,6 +186,11 @@ impl Snapshot {
                     .insert((namespace.clone(), pod.metadata.name.clone()), owner);
             }
         }
+    }
+
+    /// Grows from one snapshot to the next, and is never the same for two.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// A namespace, where one is declared.

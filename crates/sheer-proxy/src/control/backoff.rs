@@ -11,6 +11,11 @@ pub(crate) const CONTROL: Backoff = Backoff {
     jitter: 0.5,
 };
 
+/// Waits before asking again about something that the control plane does not know: soon at first, since a workload may start before
+/// the control plane has heard of it, then rarely, since a proxy may talk to thousands of addresses outside of the mesh.
+pub(crate) const NOT_FOUND: Backoff =
+    Backoff { min: Duration::from_millis(100), max: Duration::from_secs(30), jitter: 0.5 };
+
 /// The waits of one series of attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Waits {
@@ -39,6 +44,11 @@ impl Waits {
         wait.mul_f64(1.0 + rand::random::<f64>() * self.backoff.jitter)
     }
 
+    /// Waits after "not found".
+    pub(crate) fn not_found() -> Self {
+        Self::new(NOT_FOUND)
+    }
+
     /// After a success.
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;
@@ -54,7 +64,9 @@ mod tests {
         let mut waits = Waits::new(Backoff { jitter: 0.0, ..CONTROL });
         let first: Vec<_> = (0..9).map(|_| waits.next().as_millis()).collect();
         assert_eq!(first, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
-        (0..100).for_each(|_| drop(waits.next()));
+        for _ in 0..100 {
+            waits.next();
+        }
         assert_eq!(waits.next().as_millis(), 10_000);
         waits.reset();
         assert_eq!(waits.next().as_millis(), 100);

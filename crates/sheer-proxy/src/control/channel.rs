@@ -158,3 +158,7 @@ impl Service<Request<Body>> for Channel {
         Box::pin(async move { channel.connection().await.send_request(request).await })
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

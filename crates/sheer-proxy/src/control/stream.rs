@@ -1,9 +1,12 @@
 //! Streams from the control plane, opened again for ever.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use rand::Rng as _;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 use tonic::{Code, Response, Status, Streaming};
 
 use super::{backoff::Waits, channel::Channel};
@@ -34,15 +37,17 @@ pub(crate) struct Streams {
     channel: Channel,
     method: &'static str,
     limits: ControlStreams,
+    again: Arc<Notify>,
 }
 
 impl Streams {
     pub(crate) fn new(channel: Channel, method: &'static str, limits: ControlStreams) -> Self {
-        Self {
-            channel,
-            method,
-            limits,
-        }
+        Self { channel, method, limits, again: Arc::default() }
+    }
+
+    /// Ends the wait after "not found": there is reason to believe that the answer is another now.
+    pub(crate) fn again(&self) -> Arc<Notify> {
+        Arc::clone(&self.again)
     }
 
     /// Follows a stream and those that take its place, until dropped. Losses are not told: what is known stays in force.
@@ -50,7 +55,7 @@ impl Streams {
     where
         F: Future<Output = Result<Response<Streaming<T>>, Status>>,
     {
-        let mut waits = Waits::control();
+        let (mut waits, mut not_found) = (Waits::control(), Waits::not_found());
         loop {
             self.channel.ready().await;
             let status = match self.follow_one(&open, &mut tell, &mut waits).await {
@@ -59,11 +64,15 @@ impl Streams {
                 Err(status) => status,
             };
             self.count_end(&status);
+            tracing::debug!(service = self.channel.service(), method = self.method, %status, "stream ended");
             if matches!(status.code(), Code::NotFound | Code::InvalidArgument) {
                 tell(Event::Unknown);
+                // Late or told to hurry, the next step is the same.
+                let _ = timeout(not_found.next(), self.again.notified()).await;
+            } else {
+                not_found.reset();
+                sleep(waits.next()).await;
             }
-            tracing::debug!(service = self.channel.service(), method = self.method, %status, "stream ended");
-            sleep(waits.next()).await;
         }
     }
 

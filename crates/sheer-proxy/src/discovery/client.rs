@@ -177,6 +177,8 @@ impl Shared {
             let target = outbound::target(dst.0, profile.known(), policy.known(), &defaults);
             publish.send_replace(target.map_or(Lookup::Unknown, |target| Lookup::Known(Arc::new(target))));
         };
+        let policy_streams = self.streams(&self.policy, "OutboundPolicies.Watch");
+        let ask_policy_again = policy_streams.again();
         let profiles = async {
             let origin = self.destination.origin();
             let request = self.destination(&dst.0.to_string());
@@ -191,6 +193,8 @@ impl Shared {
             let streams = self.streams(&self.destination, "Destination.GetProfile");
             let tell = |event| {
                 if heard.lock().0.hear(event, outbound::profile) {
+                    // An address that became a service's has a policy now.
+                    ask_policy_again.notify_waiters();
                     decide(false);
                 }
             };
@@ -211,13 +215,12 @@ impl Shared {
                         .await
                 }
             };
-            let streams = self.streams(&self.policy, "OutboundPolicies.Watch");
             let tell = |event| {
                 if heard.lock().1.hear(event, |policy| outbound::policy(policy, &defaults)) {
                     decide(false);
                 }
             };
-            streams.follow(open, tell).await;
+            policy_streams.follow(open, tell).await;
         };
         let deadline = async {
             sleep(self.settings.outbound.first_answer).await;
@@ -279,7 +282,11 @@ impl Shared {
         };
         let mut heard = Heard::Nothing;
         let tell = |event| {
-            unanswered.send_if_modified(|ports| ports.remove(&port));
+            // "Not found" is no answer: the control plane may not have heard of this workload yet, and whom its policy lets in is
+            // not known.
+            if !matches!(event, Event::Unknown) {
+                unanswered.send_if_modified(|ports| ports.remove(&port));
+            }
             if heard.hear(event, |server| inbound::policy(server, settings.detect_timeout)) {
                 let policy = heard.known().cloned();
                 publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));

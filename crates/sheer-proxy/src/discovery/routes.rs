@@ -20,7 +20,7 @@ pub(super) struct Rule {
 #[derive(Clone, Debug)]
 pub(super) enum Choice {
     /// There.
-    Backend(api::Backend),
+    Backend(Box<api::Backend>),
     /// Nowhere, and why.
     Nothing(String),
     /// There are no rules.
@@ -43,7 +43,7 @@ pub(super) fn default_choice(rules: &[Rule]) -> Choice {
         .max_by_key(|(_, weight)| *weight)
         .filter(|(_, weight)| *weight > 0);
     match heaviest {
-        Some((backend, _)) => Choice::Backend(backend.clone()),
+        Some((backend, _)) => Choice::Backend(Box::new(backend.clone())),
         None => Choice::Nothing("the route has no backend".to_owned()),
     }
 }

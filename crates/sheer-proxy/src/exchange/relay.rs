@@ -268,3 +268,22 @@ async fn both(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thousands of these are alive at once: what one costs must not creep up.
+    #[test]
+    fn an_exchange_stays_small() {
+        let sizes = [size_of::<Request>(), size_of::<Responder>(), size_of_exchange()];
+        assert!(sizes[0] <= 576 && sizes[1] <= 256 && sizes[2] <= 8 * 1024, "{sizes:?}");
+    }
+
+    fn size_of_exchange() -> usize {
+        fn of<A, B, C, F: Future>(_: impl FnOnce(A, B, C, &'static Context, &'static Observation) -> F) -> usize {
+            size_of::<F>()
+        }
+        of(exchange)
+    }
+}

@@ -163,9 +163,7 @@ impl Responder {
             }
             (Wire::Body(out), Some(code)) => {
                 observation.end(End::ServerReset(code));
-                // A reset discards what the codec has not written yet. What the server sent before it reset goes first.
-                tokio::task::yield_now().await;
-                out.reset(code);
+                break_off(out, code).await;
             }
             (Wire::H2 { .. } | Wire::H1(_), _) => {
                 observation.error(error);
@@ -183,12 +181,18 @@ impl Responder {
                         observation.trailers(&trailers);
                         drop(out.trailers(trailers, HeaderCase::title()).await);
                     }
-                    None => out.reset(ResetCode(h2::Reason::INTERNAL_ERROR)),
+                    None => break_off(out, ResetCode(h2::Reason::INTERNAL_ERROR)).await,
                 }
             }
             (Wire::Moving, _) => {}
         }
     }
+}
+
+/// Breaks a body off. A reset discards what the codec has not written yet: what the server sent before it left goes first.
+async fn break_off(out: &mut BodyOut, code: ResetCode) {
+    tokio::task::yield_now().await;
+    out.reset(code);
 }
 
 /// Makes a head fit for HTTP/2.

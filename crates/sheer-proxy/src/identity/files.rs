@@ -17,7 +17,7 @@ const LARGEST_TOKEN: u64 = 64 * 1024;
 
 /// Why there is no key, request or token. Words for the operator.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     /// Cannot be read.
     #[error("{} cannot be read: {error}", path.display())]
     Read {

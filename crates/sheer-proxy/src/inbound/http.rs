@@ -18,9 +18,9 @@ use crate::{
     metrics::AuthzMetrics,
 };
 
-/// How often a request is sent to the application: a second time where the first certainly had no effect, as when an idle connection
-/// was closed under it.
-const ATTEMPTS: usize = 2;
+/// How often a request is sent to the application: again where an attempt certainly had no effect. An idle connection was closed
+/// under it, or more streams were opened on a fresh one than the application's SETTINGS, still on their way, allow.
+const ATTEMPTS: usize = 4;
 
 /// Serves the requests of one connection.
 pub(super) struct Requests {

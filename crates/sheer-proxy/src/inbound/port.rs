@@ -1,6 +1,12 @@
 //! One port of the workload on one worker: its policy, the application behind it, and who is told what happens there.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
 
 use ahash::AHashMap;
 use tokio::sync::watch;
@@ -14,6 +20,11 @@ use crate::{
 
 /// How long the first answer about a port is waited for; discovery itself gives the default policy before that.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// A port that nobody used for one to two of these is forgotten, with the connections to the application that it kept.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The ports in use on one worker.
+pub(super) type Ports = AHashMap<SocketAddr, Rc<Port>>;
 
 /// One port of the workload.
 pub(super) struct Port {
@@ -23,6 +34,8 @@ pub(super) struct Port {
     last: RefCell<Arc<InboundPolicy>>,
     shard: Shard,
     observers: RefCell<Known>,
+    /// Found unused by the last sweep.
+    idle: Cell<bool>,
 }
 
 /// Observers made under one policy, by client identity and state of TLS.
@@ -34,8 +47,9 @@ struct Known {
 impl Inbound {
     /// The port that listens on `addr`, once its policy is known.
     pub(super) async fn port(&self, addr: SocketAddr) -> Result<Rc<Port>, ProxyError> {
-        if let Some(port) = self.ports.borrow().get(&addr).and_then(std::rc::Weak::upgrade) {
-            return Ok(port);
+        if let Some(port) = self.ports.borrow().get(&addr) {
+            port.idle.set(false);
+            return Ok(Rc::clone(port));
         }
         let mut policy = self.discovery.inbound(addr.port());
         let unknown = || ProxyError::PolicyUnknown { port: addr.port() };
@@ -53,12 +67,30 @@ impl Inbound {
                 policy: first,
                 by_client: AHashMap::new(),
             }),
+            idle: Cell::new(false),
         });
         let mut ports = self.ports.borrow_mut();
-        // Ports that nobody uses any more go when another one comes.
-        ports.retain(|_, port| port.strong_count() > 0);
-        ports.insert(addr, Rc::downgrade(&port));
+        if ports.is_empty() {
+            tokio::task::spawn_local(sweep(Rc::downgrade(&self.ports)));
+        }
+        ports.insert(addr, Rc::clone(&port));
         Ok(port)
+    }
+}
+
+/// Forgets idle ports, until there are none left (or no worker).
+async fn sweep(ports: Weak<RefCell<Ports>>) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let Some(ports) = ports.upgrade() else { return };
+        let mut ports = ports.borrow_mut();
+        ports.retain(|_, port| {
+            let used = Rc::strong_count(port) > 1;
+            used || !port.idle.replace(true)
+        });
+        if ports.is_empty() {
+            return;
+        }
     }
 }
 

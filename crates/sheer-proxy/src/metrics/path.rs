@@ -148,6 +148,8 @@ pub struct TcpMetrics {
     open: Gauge,
     read: Counter,
     write: Counter,
+    /// Closes without an error, by far the most.
+    closed: Counter,
 }
 
 impl TcpMetrics {
@@ -160,6 +162,7 @@ impl TcpMetrics {
             open: shard.gauge(&family::TCP_OPEN_CONNECTIONS, labels),
             read: shard.counter(&family::TCP_READ_BYTES_TOTAL, labels),
             write: shard.counter(&family::TCP_WRITE_BYTES_TOTAL, labels),
+            closed: shard.counter(&family::TCP_CLOSE_TOTAL, &labels.with("errno", "")),
         }
     }
 
@@ -201,6 +204,10 @@ impl TcpOpen {
 impl Drop for TcpOpen {
     fn drop(&mut self) {
         self.metrics.open.dec();
+        if self.error.is_empty() {
+            self.metrics.closed.inc();
+            return;
+        }
         let labels = self.metrics.labels.with("errno", self.error);
         self.metrics.shard.counter(&family::TCP_CLOSE_TOTAL, &labels).inc();
     }

@@ -56,24 +56,33 @@ pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target:
 async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> io::Result<Detected> {
     let mut buf = BytesMut::new();
     let mut server = None;
-    if matches!(
-        detect::tls(&mut client, &mut buf, wait).await?,
-        Tls::Silent | Tls::Closed
-    ) {
-        let Ok(mut opened) = opaque::connect(target).await else {
-            // Who has nothing to say and nobody to talk to is told so by `opaque::serve`, which tries again.
-            return Ok(Detected::Opaque(rewind(client, buf), None));
+    let silent = match detect::tls(&mut client, &mut buf, wait).await? {
+        Tls::Silent => true,
+        // It may still listen.
+        Tls::Closed => return Ok(Detected::Opaque(rewind(client, buf), None)),
+        Tls::ClientHello { .. } | Tls::Plain | Tls::Partial => false,
+    };
+    if silent {
+        let opened = tokio::select! {
+            biased; // a client that speaks meanwhile need not wait for a server side that it may not need
+            _ = client.readable() => None,
+            opened = opaque::connect(target) => match opened {
+                Ok(opened) => Some(opened),
+                // Who has nothing to say and nobody to talk to is told so by `opaque::serve`, which tries again.
+                Err(_) => return Ok(Detected::Opaque(rewind(client, buf), None)),
+            },
         };
-        let mut answer = BytesMut::new();
-        let first = detect::first_speaker(&mut client, &mut buf, &mut opened.stream, &mut answer).await?;
-        opened.prefix = answer.freeze();
-        server = Some(opened);
-        match first {
-            FirstSpeaker::Client => drop(detect::tls(&mut client, &mut buf, wait).await?),
-            FirstSpeaker::Server | FirstSpeaker::ClientClosed | FirstSpeaker::ServerClosed => {
+        if let Some(mut opened) = opened {
+            let mut answer = BytesMut::new();
+            let first = detect::first_speaker(&mut client, &mut buf, &mut opened.stream, &mut answer).await?;
+            opened.prefix = answer.freeze();
+            server = Some(opened);
+            if first != FirstSpeaker::Client {
                 return Ok(Detected::Opaque(rewind(client, buf), server));
             }
         }
+        // The prefix of a ClientHello may come in pieces.
+        detect::tls(&mut client, &mut buf, wait).await?;
     }
     // A ClientHello is not HTTP, which this finds out from what is in the buffer. A server side that was opened in vain is closed.
     Ok(match detect::http(&mut client, &mut buf, wait).await? {

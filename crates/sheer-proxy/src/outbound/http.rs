@@ -112,7 +112,7 @@ impl HttpConnection {
         } else {
             service.upstream().await
         };
-        if matches!(leased, Err(ProxyError::FailFast { .. })) {
+        if leased.is_err() {
             self.note_unreachable();
         }
         leased

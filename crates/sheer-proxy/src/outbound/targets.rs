@@ -267,15 +267,16 @@ impl Resolution {
             labels: endpoint_labels(&self.target, backend),
             metrics: self.balancer_metrics(carrier, backend),
         };
-        let queue = match carrier {
-            Carrier::Connections => Queue {
-                capacity: settings.tcp_queue,
-                failfast: settings.tcp_failfast,
-            },
-            _ => Queue {
-                capacity: settings.http_queue,
-                failfast: settings.http_failfast,
-            },
+        let (capacity, failfast) = match carrier {
+            Carrier::Connections => (settings.tcp_queue, settings.tcp_failfast),
+            Carrier::Streams | Carrier::AsHinted | Carrier::OwnStreams | Carrier::OwnConnections => {
+                (settings.http_queue, settings.http_failfast)
+            }
+        };
+        let queue = Queue {
+            capacity,
+            failfast,
+            at_once: !self.known,
         };
         Ok(Rc::new(match &self.target.backend {
             Backend::Forward(endpoint) => Service::fixed(options(EWMA, queue, None), pool, endpoint),
@@ -290,6 +291,7 @@ impl Resolution {
                 let queue = Queue {
                     capacity: *queue_capacity,
                     failfast: *failfast_timeout,
+                    at_once: false,
                 };
                 let ewma = Ewma {
                     default_rtt: *default_rtt,

@@ -44,6 +44,9 @@ pub struct Queue {
     pub capacity: usize,
     /// How long no endpoint may be ready before those who wait are told.
     pub failfast: Duration,
+    /// Told as soon as an attempt to connect failed: for a destination that the mesh does not know, where a client without a proxy
+    /// would learn it at once.
+    pub at_once: bool,
 }
 
 /// How a service is set up.
@@ -73,6 +76,8 @@ pub struct Service {
 
 struct Inner {
     options: ServiceOptions,
+    /// One endpoint that discovery does not change.
+    is_fixed: bool,
     pool: Rc<Pool>,
     balancer: RefCell<Balancer<Member>>,
     known: Cell<Known>,
@@ -121,7 +126,7 @@ impl Service {
         pool: &Rc<Pool>,
         mut endpoints: watch::Receiver<Lookup<EndpointSet>>,
     ) -> Self {
-        let inner = Inner::new(options, pool);
+        let inner = Inner::new(options, pool, false);
         inner.apply(&endpoints.borrow_and_update().clone());
         let weak = Rc::downgrade(&inner);
         let follow = tokio::task::spawn_local(async move {
@@ -139,7 +144,7 @@ impl Service {
 
     /// A service of one endpoint.
     pub fn fixed(options: ServiceOptions, pool: &Rc<Pool>, endpoint: &Arc<Endpoint>) -> Self {
-        let inner = Inner::new(options, pool);
+        let inner = Inner::new(options, pool, true);
         let endpoints = vec![Arc::clone(endpoint)];
         inner.apply(&Lookup::Known(Arc::new(EndpointSet {
             endpoints,
@@ -152,8 +157,10 @@ impl Service {
     pub async fn upstream(&self) -> Result<Lease, ProxyError> {
         self.inner
             .acquire(async |node| {
-                let request = node.begin(now());
-                Ok(node.value.upstream().await?.map(|(upstream, slot)| Lease {
+                let mut request = node.begin(now());
+                let upstream = node.value.upstream().await?;
+                request.sent(now());
+                Ok(upstream.map(|(upstream, slot)| Lease {
                     upstream,
                     slot,
                     request,
@@ -166,8 +173,9 @@ impl Service {
     pub async fn tunnel(&self) -> Result<Lease, ProxyError> {
         self.inner
             .acquire(async |node| {
-                let request = node.begin(now());
+                let mut request = node.begin(now());
                 let upstream = node.value.tunnel().await?;
+                request.sent(now());
                 Ok(upstream.map(|upstream| Lease {
                     upstream,
                     slot: None,
@@ -216,10 +224,11 @@ impl Drop for Service {
 }
 
 impl Inner {
-    fn new(options: ServiceOptions, pool: &Rc<Pool>) -> Rc<Self> {
+    fn new(options: ServiceOptions, pool: &Rc<Pool>, is_fixed: bool) -> Rc<Self> {
         Rc::new(Self {
             balancer: RefCell::new(Balancer::new(options.ewma, SmallRng::from_rng(&mut rand::rng()))),
             options,
+            is_fixed,
             pool: Rc::clone(pool),
             known: Cell::new(Known::Nothing),
             unready_since: Cell::new(Some(Instant::now())),
@@ -338,11 +347,23 @@ impl Inner {
             });
         }
         let deadline = self.unready_since.get().unwrap_or(began) + self.options.queue.failfast;
-        if Instant::now() < deadline && tokio::time::timeout_at(deadline, changed).await.is_ok() {
+        let failed = self.options.queue.at_once && self.has_failed();
+        if !failed && Instant::now() < deadline && tokio::time::timeout_at(deadline, changed).await.is_ok() {
             return Ok(());
         }
+        // The reasons first: who hurries forgets why it waited.
+        let error = self.fail_fast();
         self.hurry();
-        Err(self.fail_fast())
+        Err(error)
+    }
+
+    /// Whether every endpoint has failed to connect since it was last up.
+    fn has_failed(&self) -> bool {
+        self.balancer
+            .borrow()
+            .nodes()
+            .iter()
+            .all(|node| node.value.why_down().is_some())
     }
 
     fn hurry(&self) {
@@ -358,6 +379,12 @@ impl Inner {
     fn fail_fast(&self) -> ProxyError {
         let balancer = self.balancer.borrow();
         let nodes = balancer.nodes();
+        if let (true, [node]) = (self.is_fixed, nodes)
+            && let Some(why) = node.value.why_down()
+        {
+            // An address that the client chose is no service: what happened there says it all.
+            return why;
+        }
         let mut why = match (self.known.get(), nodes.len()) {
             (Known::Nothing, _) => "the control plane has not told its endpoints yet".to_owned(),
             (_, 0) => "no ready pod stands behind it".to_owned(),

@@ -1,5 +1,13 @@
 //! The outbound path as a whole, on loopback: a client of the test, real servers, and a discovery that the test plays.
 
+#![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
+
 mod balancing;
 mod failing;
+mod http1;
+#[expect(dead_code, reason = "shared with the tests of the inbound half")]
+#[path = "../support/inbound.rs"]
+mod inbound;
+mod mesh;
 mod support;
+mod unknown;

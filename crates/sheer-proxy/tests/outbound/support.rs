@@ -26,6 +26,7 @@ use sheer_proxy::{
     settings::{self, Settings},
 };
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{AbortHandle, LocalSet},
@@ -260,6 +261,7 @@ impl Answer {
     /// Which server answered.
     pub(crate) fn server(&self) -> &str {
         assert_eq!(self.status, 200, "{self:?}");
+        assert_eq!(self.body, b"question", "the server echoes");
         self.header("server")
     }
 }
@@ -396,4 +398,63 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
         return;
     };
     let _ = stream.send_data(question.into(), true);
+}
+
+/// A server that talks bytes: `script` gets each of its connections.
+pub(crate) async fn script<F>(script: impl Fn(TcpStream) -> F + 'static) -> (SocketAddr, Rc<Cell<usize>>)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let connections = Rc::new(Cell::new(0));
+    let count = Rc::clone(&connections);
+    tokio::task::spawn_local(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            count.set(count.get() + 1);
+            tokio::task::spawn_local(script(tcp));
+        }
+    });
+    (addr, connections)
+}
+
+/// Answers every request of HTTP/1 without a body with `name` and the request's head as it came.
+pub(crate) async fn http1_echo(mut tcp: TcpStream, name: &'static str) {
+    loop {
+        let head = read_head(&mut tcp).await;
+        if head.is_empty() {
+            return;
+        }
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nServer: {name}\r\nContent-Length: {}\r\n\r\n{head}",
+            head.len()
+        );
+        if tcp.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads to the end of a head; empty where the connection ended before it.
+pub(crate) async fn read_head<R: AsyncRead + Unpin>(io: &mut R) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match io.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return String::new(),
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Sends a head and reads the response of [`http1_echo`], or of the proxy: its head, and its body.
+pub(crate) async fn ask(tcp: &mut TcpStream, head: &str) -> (String, String) {
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    let head = read_head(tcp).await;
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    tcp.read_exact(&mut body).await.unwrap();
+    (head, String::from_utf8(body).unwrap())
 }

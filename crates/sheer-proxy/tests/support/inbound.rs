@@ -103,19 +103,18 @@ pub(crate) struct Proxy {
     addr: SocketAddr,
     inbound: Rc<Inbound>,
     client: Credentials,
+    client_identity: Identity,
 }
 
 impl Proxy {
     pub(crate) async fn start() -> Self {
         let issuer = issuer();
-        let (publish, identity) = identity::channel();
-        publish.publish(credentials(&issuer, SERVER));
-        // The channel's sender lives as long as the process would.
-        std::mem::forget(publish);
-        Self::with(identity, credentials(&issuer, CLIENT)).await
+        let identity = published(credentials(&issuer, SERVER));
+        let client_identity = published(credentials(&issuer, CLIENT));
+        Self::with(identity, credentials(&issuer, CLIENT), client_identity).await
     }
 
-    async fn with(identity: Identity, client: Credentials) -> Self {
+    async fn with(identity: Identity, client: Credentials, client_identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let policies = Arc::new(Policies(Mutex::default(), policy(DETECT, None)));
@@ -141,7 +140,31 @@ impl Proxy {
             addr,
             inbound,
             client,
+            client_identity,
         }
+    }
+
+    /// The proxy's own port.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What a sidecar beside a client proves itself with.
+    pub(crate) fn client_identity(&self) -> Identity {
+        self.client_identity.clone()
+    }
+
+    /// An address from which redirection leads to `app` through this proxy.
+    pub(crate) async fn in_front_of(&self, app: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let inbound = Rc::clone(&self.inbound);
+        tokio::task::spawn_local(async move {
+            while let Ok((tcp, from)) = listener.accept().await {
+                tokio::task::spawn_local(Rc::clone(&inbound).serve_to(tcp, ClientAddr(from), Some(app)));
+            }
+        });
+        addr
     }
 
     /// A connection to the proxy's own port, as a sidecar opens it.
@@ -189,6 +212,14 @@ impl Proxy {
         };
         tls::connect(tcp, dst, &self.client, &peer, alpn).await.unwrap()
     }
+}
+
+fn published(credentials: Credentials) -> Identity {
+    let (publish, identity) = identity::channel();
+    publish.publish(credentials);
+    // The channel's sender lives as long as the process would.
+    std::mem::forget(publish);
+    identity
 }
 
 fn settings(listen: SocketAddr) -> Settings {

@@ -51,7 +51,10 @@ pub(crate) enum Way {
 impl Fields {
     fn map(&self) -> HeaderMap {
         let field = |(name, value): &(String, Vec<u8>)| {
-            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value).unwrap())
+            (
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_bytes(value).unwrap(),
+            )
         };
         self.0.iter().map(field).collect()
     }
@@ -107,7 +110,11 @@ async fn connect(proxy: &Proxy, way: Way, app: SocketAddr, h1: bool) -> TcpStrea
         return proxy.plain(app).await;
     }
     let mut io = proxy.mesh(MeshAlpn::TransportHeader).await;
-    let header = TransportHeader { port: app.port(), name: None, protocol: Some(SessionProtocol::Http2) };
+    let header = TransportHeader {
+        port: app.port(),
+        name: None,
+        protocol: Some(SessionProtocol::Http2),
+    };
     io.write_all(&header.encode()).await.unwrap();
     let (send, drive) = http2::connect(io, http2::Config::default()).await.unwrap();
     tokio::task::spawn_local(drive);
@@ -118,7 +125,10 @@ async fn connect(proxy: &Proxy, way: Way, app: SocketAddr, h1: bool) -> TcpStrea
     tokio::task::spawn_local(async move {
         let life = LifeControl::default();
         if h1 {
-            let config = http1_server::Config { direction: Direction::Outbound, header_limit: 256 * 1024 };
+            let config = http1_server::Config {
+                direction: Direction::Outbound,
+                header_limit: 256 * 1024,
+            };
             let _ = http1_server::serve(accepted.io(), config, outbound, &life.life()).await;
         } else {
             let _ = http2::serve(accepted, &http2::Config::default(), outbound, &life.life()).await;
@@ -138,7 +148,10 @@ pub(crate) async fn http2(proxy: &Proxy, way: Way, message: &Message) {
         let answer = tokio::task::spawn_local(async move {
             let mut got = request.headers().clone();
             let client = got.remove("l5d-client-id");
-            assert_eq!(client.as_ref().map(HeaderValue::as_bytes), (way == Way::Both).then_some(CLIENT.as_bytes()));
+            assert_eq!(
+                client.as_ref().map(HeaderValue::as_bytes),
+                (way == Way::Both).then_some(CLIENT.as_bytes())
+            );
             same(&expected.request.map(), &got, "request");
             let mut response = Response::new(());
             *response.headers_mut() = expected.response.map();
@@ -154,7 +167,9 @@ pub(crate) async fn http2(proxy: &Proxy, way: Way, message: &Message) {
         while server.accept().await.is_some() {}
         answer.await.unwrap();
     });
-    let (mut client, connection) = h2::client::handshake(connect(proxy, way, app, false).await).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(connect(proxy, way, app, false).await)
+        .await
+        .unwrap();
     let connection = tokio::task::spawn_local(connection);
     let mut request = Request::post("http://app.bank/path").body(()).unwrap();
     *request.headers_mut() = message.request.map();
@@ -189,7 +204,11 @@ async fn read_http1(io: &mut TcpStream) -> (Vec<u8>, Lines, Lines) {
         if let Some(found) = whole(&read) {
             break found;
         }
-        assert!(io.read_buf(&mut read).await.unwrap() > 0, "closed after {}", read.escape_ascii());
+        assert!(
+            io.read_buf(&mut read).await.unwrap() > 0,
+            "closed after {}",
+            read.escape_ascii()
+        );
     };
     let first = find(&read, b"\r\n").unwrap();
     let fields = lines(&read[(first + 2).min(body)..body + 2]);
@@ -243,12 +262,25 @@ pub(crate) async fn http1(proxy: &Proxy, way: Way, message: &Message) {
         assert_eq!(first, b"POST /path HTTP/1.1");
         assert_eq!(fields, sorted(expected.request.0), "request");
         assert_eq!(trailers, sorted(expected.up.0), "request trailers");
-        io.write_all(&chunked("HTTP/1.1 202 As You Like\r\n", &expected.response, &expected.down)).await.unwrap();
+        io.write_all(&chunked(
+            "HTTP/1.1 202 As You Like\r\n",
+            &expected.response,
+            &expected.down,
+        ))
+        .await
+        .unwrap();
         // Until the proxy closes.
         let _ = io.read(&mut [0]).await;
     });
     let mut client = connect(proxy, way, app, true).await;
-    client.write_all(&chunked("POST /path HTTP/1.1\r\nHost: app.bank\r\n", &message.request, &message.up)).await.unwrap();
+    client
+        .write_all(&chunked(
+            "POST /path HTTP/1.1\r\nHost: app.bank\r\n",
+            &message.request,
+            &message.up,
+        ))
+        .await
+        .unwrap();
     let (first, fields, trailers) = tokio::select! {
         answer = read_http1(&mut client) => answer,
         failed = server => panic!("{failed:?}"),

@@ -77,7 +77,11 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         let outcome = Demo::new(Mesh::of(state.clone()), args, folder).run(&mut mesh).await;
         mesh.shut_down().await;
         while mesh.next_event().await.is_some() {}
-        mesh.finish().await?;
+        let code = mesh.finish().await?;
+        anyhow::ensure!(
+            code == 0 || outcome.is_err(),
+            "the mesh has failed; `sheer logs` has what it said last"
+        );
         outcome
     })
 }
@@ -128,8 +132,8 @@ impl<'a> Demo<'a> {
         while !ready {
             tokio::select! {
                 biased; // the operator first
-                _ = interrupt.recv() => return Ok(Outcome::Healthy),
-                _ = terminate.recv() => return Ok(Outcome::Healthy),
+                _ = interrupt.recv() => return self.finish(),
+                _ = terminate.recv() => return self.finish(),
                 event = mesh.next_event() => ready = starting(event, &mut progress)?,
                 () = sleep_until(limit) => return self.never_ready().await,
             }
@@ -144,7 +148,10 @@ impl<'a> Demo<'a> {
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
                 () = self.end() => break,
-                event = mesh.next_event() => self.running(event)?,
+                event = mesh.next_event() => match event {
+                    Some(event) => self.running(event)?,
+                    None => return self.finish(), // somebody else has ended it
+                },
                 _ = ticks.tick() => self.scrape().await?,
             }
             anyhow::ensure!(
@@ -165,8 +172,8 @@ impl<'a> Demo<'a> {
         }
     }
 
-    fn running(&mut self, event: Option<Event>) -> anyhow::Result<()> {
-        match event.context("the mesh has ended by itself; `sheer logs` has what it said last")? {
+    fn running(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
             Event::Warning { text } => self.screen.note(&text),
             Event::Failed { text } => anyhow::bail!("{text}"),
             Event::Progress { .. } | Event::Ready { .. } | Event::Publish { .. } => {}
@@ -194,7 +201,11 @@ impl<'a> Demo<'a> {
     /// Prints the final table: everything since all was ready. Unattended, it is judged.
     fn finish(&mut self) -> anyhow::Result<Outcome> {
         let (Some((since, earlier)), Some((until, later))) = (&self.baseline, self.scrapes.back()) else {
-            return Ok(Outcome::Healthy); // ended before there was anything to show
+            anyhow::ensure!(
+                self.args.lasting.is_none(),
+                "the demo was ended before everything was ready"
+            );
+            return Ok(Outcome::Healthy);
         };
         let duration_s = (*until - *since).as_secs_f64();
         let workloads = rows::between(earlier, later, duration_s);

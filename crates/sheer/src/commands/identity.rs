@@ -1,16 +1,22 @@
 //! `sheer identity`: the certificates that proxies really serve, seen over TLS.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use sheer_api::names::{CONTROL_NAMESPACE, INBOUND_PORT, dns_identity};
 use sheer_local::workload::Reference;
+use tokio::time::timeout;
 
-use crate::certificate::{Certificate, from_pem, moment, served};
+use crate::certificate::{Certificate, Handshake, Served, from_pem, moment};
 use crate::cli::Global;
 use crate::outcome::{Misuse, Outcome};
 use crate::output::{Format, Table, Tone, age, print_json};
 use crate::running::{Mesh, Pod};
+
+/// Patience with one handshake.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flags of `sheer identity`.
 #[derive(clap::Args, Debug)]
@@ -55,7 +61,11 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         let pods = pick(mesh.pods().await?, &references, args.namespace.as_deref())?;
         let anchors = trust_anchors(&mesh)?;
         let trust_domain = mesh.report().await?.trust_domain;
-        let shown = futures::future::join_all(pods.iter().map(|pod| show(&mesh, pod, &anchors, &trust_domain))).await;
+        let mut shown = Vec::new();
+        for pod in &pods {
+            // One after the other: a handshake that waits for others' would look like a silent client.
+            shown.push(show(&mesh, pod, &anchors, &trust_domain).await);
+        }
         match args.output {
             Format::Json => print_json(&shown)?,
             Format::Table => table(&shown, now()).print()?,
@@ -110,8 +120,9 @@ pub(crate) fn name_of(pod: &Pod, trust_domain: &str) -> String {
 
 async fn show(mesh: &Mesh, pod: &Pod, anchors: &[CertificateDer<'static>], trust_domain: &str) -> Shown {
     let identity = name_of(pod, trust_domain);
-    let served = async { served(mesh.dial(pod.at(INBOUND_PORT)?).await?, &identity, anchors).await }.await;
-    let (certificate, problem) = match served {
+    // Redirected to the proxy, as its peers' connections are. A pod without ports is asked directly.
+    let port = pod.ports.first().copied().unwrap_or(INBOUND_PORT);
+    let (certificate, problem) = match ask(mesh, pod, port, &identity, anchors).await {
         Ok(served) => (Some(served.leaf), served.verified.err()),
         Err(error) => (None, Some(format!("{error:#}"))),
     };
@@ -122,6 +133,21 @@ async fn show(mesh: &Mesh, pod: &Pod, anchors: &[CertificateDer<'static>], trust
         certificate,
         problem,
     }
+}
+
+/// What is served on a port of a pod, under a name.
+pub(crate) async fn ask(
+    mesh: &Mesh,
+    pod: &Pod,
+    port: u16,
+    name: &str,
+    anchors: &[CertificateDer<'static>],
+) -> anyhow::Result<Served> {
+    let handshake = Handshake::new(name, anchors)?;
+    let stream = mesh.dial(pod.at(port)?).await?;
+    timeout(PATIENCE, handshake.with(stream))
+        .await
+        .context("the TLS handshake takes too long")?
 }
 
 /// Seconds since the Unix epoch.

@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 /// How long something may take that takes milliseconds on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A user without privileges that every machine has.
 const NOBODY: u32 = 65_534;
 
@@ -39,12 +39,29 @@ impl Mesh {
     /// A mesh that is not started yet.
     pub(crate) fn new(user: User) -> Self {
         check_machine();
-        let folder = tempfile::Builder::new().prefix("sheer-test-").tempdir_in("/tmp").expect("a folder in /tmp");
+        let folder = tempfile::Builder::new()
+            .prefix("sheer-test-")
+            .tempdir_in("/tmp")
+            .expect("a folder in /tmp");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("permissions");
         // Where an ordinary user can reach it, wherever the checkout lies.
-        fs::copy(env!("CARGO_BIN_EXE_sheer"), folder.path().join("sheer")).expect("the program is copied");
+        // By another program: a file that this one wrote might still be open in a process that another test is about to start.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_sheer"))
+            .arg(folder.path().join("sheer"))
+            .status();
+        assert!(copied.expect("cp runs").success(), "the program is copied");
+        let proxy = Path::new(env!("CARGO_BIN_EXE_sheer")).with_file_name("sheer-proxy");
+        if proxy.exists() {
+            let copied = Command::new("cp").arg(proxy).arg(folder.path()).status();
+            assert!(copied.expect("cp runs").success(), "the sidecar is copied");
+        }
         fs::create_dir(folder.path().join("manifests")).expect("a folder");
-        Self { folder, user, up: Mutex::new(None) }
+        Self {
+            folder,
+            user,
+            up: Mutex::new(None),
+        }
     }
 
     /// Writes a manifest.
@@ -61,13 +78,23 @@ impl Mesh {
         fs::remove_file(self.folder.path().join("manifests").join(name)).expect("removed");
     }
 
+    /// Where everything of this test lies, and where commands of its mesh start.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.folder.path().join("sheer"));
-        command.arg("--state").arg(self.state()).args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .arg("--state")
+            .arg(self.state())
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         if self.user == User::Ordinary && is_root() {
             command.uid(NOBODY).gid(NOBODY).env("HOME", self.folder.path());
         }
@@ -78,9 +105,15 @@ impl Mesh {
     pub(crate) fn up(&self) -> &Self {
         let manifests = self.folder.path().join("manifests");
         let log = fs::File::create(self.folder.path().join("up.log")).expect("a log");
-        let child = self.command(&["up", "-f", &manifests.to_string_lossy()]).stderr(log).spawn().expect("sheer up starts");
+        let child = self
+            .command(&["up", "-f", &manifests.to_string_lossy()])
+            .stderr(log)
+            .spawn()
+            .expect("sheer up starts");
         *self.up.lock().expect("no test panicked here") = Some(child);
-        self.wait("everything is ready", || self.up_log().contains("are ready after").then_some(()));
+        self.wait("everything is ready", || {
+            self.up_log().contains("are ready after").then_some(())
+        });
         self
     }
 
@@ -91,7 +124,12 @@ impl Mesh {
 
     /// The process that `sheer up` is.
     pub(crate) fn outer(&self) -> i32 {
-        self.up.lock().expect("no test panicked here").as_ref().expect("the mesh was started").id() as i32
+        self.up
+            .lock()
+            .expect("no test panicked here")
+            .as_ref()
+            .expect("the mesh was started")
+            .id() as i32
     }
 
     /// Waits for the end of `sheer up`.
@@ -109,7 +147,12 @@ impl Mesh {
     pub(crate) fn sheer(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "sheer {arguments:?}: {} {stderr}\nup said:\n{}", output.status, self.up_log());
+        assert!(
+            output.status.success(),
+            "sheer {arguments:?}: {} {stderr}\nup said:\n{}",
+            output.status,
+            self.up_log()
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -127,8 +170,13 @@ impl Mesh {
     /// Ready pods of a workload, by name.
     pub(crate) fn ready_pods(&self, workload: &str) -> Vec<String> {
         let ps = self.ps();
-        let pods = ps["pods"].as_array().expect("pods").iter().filter(|pod| pod["workload"] == workload && pod["ready"] == true);
-        pods.map(|pod| pod["name"].as_str().expect("a name").to_owned()).collect()
+        let pods = ps["pods"]
+            .as_array()
+            .expect("pods")
+            .iter()
+            .filter(|pod| pod["workload"] == workload && pod["ready"] == true);
+        pods.map(|pod| pod["name"].as_str().expect("a name").to_owned())
+            .collect()
     }
 
     /// Waits until something is there.
@@ -138,7 +186,13 @@ impl Mesh {
             if let Some(found) = look() {
                 return found;
             }
-            assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}\nup said:\n{}", self.up_log());
+            let ps = || String::from_utf8_lossy(&self.run(&["ps", "-o", "wide"]).stdout).into_owned();
+            assert!(
+                Instant::now() < until,
+                "not within {PATIENCE:?}: {what}\nup said:\n{}\n{}",
+                self.up_log(),
+                ps()
+            );
             pause();
         }
     }
@@ -147,29 +201,49 @@ impl Mesh {
     pub(crate) fn processes(&self) -> Vec<String> {
         let marker = self.folder.path().to_string_lossy().into_owned();
         let pids = fs::read_dir("/proc").expect("/proc").flatten().filter(|entry| {
-            entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) && entry.file_name() != *std::process::id().to_string()
+            entry
+                .file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|byte| byte.is_ascii_digit())
+                && entry.file_name() != *std::process::id().to_string()
         });
         pids.filter_map(|entry| {
             let folder = entry.path();
             let exe = fs::read_link(folder.join("exe")).ok()?.to_string_lossy().into_owned();
-            let cwd = fs::read_link(folder.join("cwd")).map(|cwd| cwd.to_string_lossy().into_owned()).unwrap_or_default();
-            (exe.starts_with(&marker) || cwd.starts_with(&marker)).then(|| format!("{} {exe}", entry.file_name().to_string_lossy()))
+            let cwd = fs::read_link(folder.join("cwd"))
+                .map(|cwd| cwd.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            (exe.starts_with(&marker) || cwd.starts_with(&marker))
+                .then(|| format!("{} {exe}", entry.file_name().to_string_lossy()))
         })
         .collect()
     }
 
     /// The process in one of the roles of a mesh.
     pub(crate) fn role(&self, role: &str) -> i32 {
-        let is = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == format!("sheer\0mesh-process\0{role}\0").as_bytes());
-        let pids = self.processes().into_iter().filter_map(|line| line.split(' ').next()?.parse().ok());
-        pids.filter(is).next().unwrap_or_else(|| panic!("no process in the role {role}"))
+        let is = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line == format!("sheer\0mesh-process\0{role}\0").as_bytes())
+        };
+        let mut pids = self
+            .processes()
+            .into_iter()
+            .filter_map(|line| line.split(' ').next()?.parse().ok());
+        pids.find(is)
+            .unwrap_or_else(|| panic!("no process in the role {role}"))
     }
 
     /// Asserts that nothing of the mesh is left: process, socket, status.
     pub(crate) fn assert_gone(&self) {
         self.wait("every process is gone", || self.processes().is_empty().then_some(()));
         for folder in ["run", "status/pods", "status/services"] {
-            let left: Vec<_> = fs::read_dir(self.state().join(folder)).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+            let left: Vec<_> = fs::read_dir(self.state().join(folder))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect();
             assert!(left.is_empty(), "left behind: {left:?}");
         }
     }
@@ -187,7 +261,10 @@ impl Drop for Mesh {
 /// A shell on a machine's own network, for what must not change there.
 pub(crate) fn host_network() -> String {
     let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let output = Command::new(program)
+            .args(arguments)
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let links = run("ip", &["-o", "link"]);
@@ -217,11 +294,23 @@ pub(crate) fn pause() {
 
 /// Names at once everything that the machine lacks.
 fn check_machine() {
-    let needed = [("ip", "iproute2"), ("nft", "nftables"), ("python3", "python3"), ("curl", "curl")];
+    let needed = [
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("python3", "python3"),
+        ("curl", "curl"),
+    ];
     let paths = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    let missing: Vec<&str> =
-        needed.into_iter().filter(|(program, _)| !paths.iter().any(|path| Path::new(path).join(program).exists())).map(|(_, package)| package).collect();
-    assert!(missing.is_empty(), "the kernel tests need these packages: {}", missing.join(" "));
+    let missing: Vec<&str> = needed
+        .into_iter()
+        .filter(|(program, _)| !paths.iter().any(|path| Path::new(path).join(program).exists()))
+        .map(|(_, package)| package)
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "the kernel tests need these packages: {}",
+        missing.join(" ")
+    );
 }
 
 /// An HTTP server that answers with its host name and the client's address, and dies on `/die`.
@@ -245,6 +334,21 @@ server.serve_forever()
 
 /// A Deployment of [`SERVER`] and its Service, without sidecars.
 pub(crate) fn web(replicas: u32, greeting: &str, annotations: &str) -> String {
+    server(replicas, greeting, &format!("sheer.dev/inject: disabled{annotations}"))
+}
+
+/// The same with sidecars.
+pub(crate) fn meshed_web(replicas: u32) -> String {
+    let sidecar = Path::new(env!("CARGO_BIN_EXE_sheer")).with_file_name("sheer-proxy");
+    assert!(
+        sidecar.exists(),
+        "{} is missing: build it with `cargo build --bin sheer-proxy`",
+        sidecar.display()
+    );
+    server(replicas, "", "")
+}
+
+fn server(replicas: u32, greeting: &str, annotations: &str) -> String {
     let server = serde_json::to_string(SERVER).expect("a string");
     format!(
         r#"
@@ -260,7 +364,7 @@ spec:
   replicas: {replicas}
   selector: {{ matchLabels: {{ app: web }} }}
   template:
-    metadata: {{ labels: {{ app: web }}, annotations: {{ sheer.dev/inject: disabled{annotations} }} }}
+    metadata: {{ labels: {{ app: web }}, annotations: {{ {annotations} }} }}
     spec:
       terminationGracePeriodSeconds: 5
       containers:
@@ -271,6 +375,11 @@ spec:
           readinessProbe: {{ httpGet: {{ path: /, port: http }}, periodSeconds: 1 }}
 "#
     )
+}
+
+/// A pod with a sidecar that does nothing else.
+pub(crate) fn meshed_client() -> String {
+    client().replace("sheer.dev/inject: disabled", "sheer.dev/inject: enabled")
 }
 
 /// A pod that does nothing, to run commands in.

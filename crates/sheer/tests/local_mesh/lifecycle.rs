@@ -21,7 +21,10 @@ fn down_leaves_nothing_and_may_be_repeated() {
     mesh.assert_gone();
     assert!(mesh.wait_outer().success(), "up ends well when it was told to end");
     let again = mesh.run(&["down"]);
-    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("no mesh was running"), "{again:?}");
+    assert!(
+        again.status.success() && String::from_utf8_lossy(&again.stderr).contains("no mesh was running"),
+        "{again:?}"
+    );
     assert_eq!(host_network(), before);
 }
 
@@ -43,14 +46,19 @@ fn whichever_process_is_killed_everything_ends_and_starts_again() {
         let pid = if role == "outer" { mesh.outer() } else { mesh.role(role) };
         signal(pid, Signal::SIGKILL);
         mesh.wait_outer();
-        mesh.wait(&format!("nothing runs after {role} was killed"), || mesh.processes().is_empty().then_some(()));
+        mesh.wait(&format!("nothing runs after {role} was killed"), || {
+            mesh.processes().is_empty().then_some(())
+        });
     }
     // The outer process is who removes sockets; where it was killed, `down` does.
     mesh.up();
     signal(mesh.outer(), Signal::SIGKILL);
     mesh.wait_outer();
     let down = mesh.run(&["down"]);
-    assert!(String::from_utf8_lossy(&down.stderr).contains("what the last one left was removed"), "{down:?}");
+    assert!(
+        String::from_utf8_lossy(&down.stderr).contains("what the last one left was removed"),
+        "{down:?}"
+    );
     mesh.assert_gone();
 }
 
@@ -61,7 +69,10 @@ fn a_second_mesh_in_the_same_place_is_refused_and_one_beside_it_is_not() {
     let manifests = mesh.state().with_file_name("manifests");
     let second = mesh.run(&["up", "-f", &manifests.to_string_lossy()]);
     assert_eq!(second.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&second.stderr).contains("a mesh runs already"), "{second:?}");
+    assert!(
+        String::from_utf8_lossy(&second.stderr).contains("a mesh runs already"),
+        "{second:?}"
+    );
     let beside = Mesh::new(User::Current);
     beside.write("client.yaml", client()).up();
     beside.sheer(&["down"]);
@@ -71,22 +82,43 @@ fn a_second_mesh_in_the_same_place_is_refused_and_one_beside_it_is_not() {
 #[test]
 fn a_crashed_application_is_started_again_and_ps_says_why() {
     let mesh = Mesh::new(User::Current);
-    let crasher = client().replace("name: client", "name: crasher").replace("[sleep, infinity]", "[sh, -c, \"echo about to fail; exit 4\"]");
-    mesh.write("web.yaml", &web(1, "", "")).write("client.yaml", client()).up();
+    let crasher = client()
+        .replace("name: client", "name: crasher")
+        .replace("[sleep, infinity]", "[sh, -c, \"echo about to fail; exit 4\"]");
+    mesh.write("web.yaml", &web(1, "", ""))
+        .write("client.yaml", client())
+        .up();
     mesh.shell("client", "curl -s http://web/die");
     let pod = mesh.wait("the application runs again", || {
         let ps = mesh.ps();
-        ps["pods"].as_array().expect("pods").iter().find(|pod| pod["workload"] == "deploy/web" && pod["restarts"] == 1 && pod["ready"] == true).cloned()
+        ps["pods"]
+            .as_array()
+            .expect("pods")
+            .iter()
+            .find(|pod| pod["workload"] == "deploy/web" && pod["restarts"] == 1 && pod["ready"] == true)
+            .cloned()
     });
     assert_eq!(pod["containers"][0]["last_exit"], "exit code 3");
     mesh.write("crasher.yaml", &crasher);
     let pod = mesh.wait("the crasher is backed off", || {
         let ps = mesh.ps();
-        ps["pods"].as_array().expect("pods").iter().find(|pod| pod["name"] == "crasher" && pod["state"] == "CrashLoopBackOff").cloned()
+        ps["pods"]
+            .as_array()
+            .expect("pods")
+            .iter()
+            .find(|pod| pod["name"] == "crasher" && pod["state"] == "CrashLoopBackOff")
+            .cloned()
     });
     assert_eq!(pod["reason"], "app: exit code 4");
-    assert_eq!(mesh.run(&["ps"]).status.code(), Some(1), "ps finds that not all is well");
-    assert!(mesh.sheer(&["logs", "crasher"]).contains("about to fail\nsheer: app: exit code 4; started again in"));
+    assert_eq!(
+        mesh.run(&["ps"]).status.code(),
+        Some(1),
+        "ps finds that not all is well"
+    );
+    assert!(
+        mesh.sheer(&["logs", "crasher"])
+            .contains("about to fail\nsheer: app: exit code 4; started again in")
+    );
 }
 
 #[test]
@@ -95,12 +127,18 @@ fn detached_it_comes_back_when_ready_and_runs_on() {
     mesh.write("web.yaml", &web(1, "", ""));
     let manifests = mesh.state().with_file_name("manifests");
     let up = mesh.run(&["up", "-f", &manifests.to_string_lossy(), "--detach"]);
-    assert!(up.status.success() && String::from_utf8_lossy(&up.stderr).contains("1 pods are ready"), "{up:?}");
+    assert!(
+        up.status.success() && String::from_utf8_lossy(&up.stderr).contains("1 pods are ready"),
+        "{up:?}"
+    );
     assert_eq!(mesh.ready_pods("deploy/web").len(), 1);
     assert!(mesh.sheer(&["logs", "deploy/web"]).starts_with("listening\n"));
     mesh.sheer(&["down"]);
     mesh.assert_gone();
-    assert!(mesh.sheer(&["logs", "deploy/web"]).starts_with("listening\n"), "logs outlive the mesh");
+    assert!(
+        mesh.sheer(&["logs", "deploy/web"]).starts_with("listening\n"),
+        "logs outlive the mesh"
+    );
 }
 
 #[test]

@@ -5,7 +5,9 @@ use crate::harness::{Mesh, User, client, free_port, host_network, web};
 #[test]
 fn workloads_find_each_other_by_every_name_and_family() {
     let mesh = Mesh::new(User::Current);
-    mesh.write("web.yaml", &web(2, "", "")).write("client.yaml", client()).up();
+    mesh.write("web.yaml", &web(2, "", ""))
+        .write("client.yaml", client())
+        .up();
     for name in ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local"] {
         for family in ["-4", "-6"] {
             let answer = mesh.shell("client", &format!("curl {family} -sS --max-time 5 http://{name}/"));
@@ -15,14 +17,22 @@ fn workloads_find_each_other_by_every_name_and_family() {
     let client_ip = mesh.shell("client", "hostname -i");
     assert!(client_ip.contains("10.77.0."), "{client_ip}");
     let seen = mesh.shell("client", "curl -4 -sS http://web/");
-    let own = client_ip.split_whitespace().find(|ip| ip.starts_with("10.")).expect("an IPv4 address");
-    assert!(seen.trim_end().ends_with(&format!("::ffff:{own}")), "the server sees the client's own address: {seen}");
+    let own = client_ip
+        .split_whitespace()
+        .find(|ip| ip.starts_with("10."))
+        .expect("an IPv4 address");
+    assert!(
+        seen.trim_end().ends_with(&format!("::ffff:{own}")),
+        "the server sees the client's own address: {seen}"
+    );
 }
 
 #[test]
 fn both_replicas_get_traffic_and_nothing_else_is_reachable() {
     let mesh = Mesh::new(User::Current);
-    mesh.write("web.yaml", &web(2, "", "")).write("client.yaml", client()).up();
+    mesh.write("web.yaml", &web(2, "", ""))
+        .write("client.yaml", client())
+        .up();
     let answers = mesh.shell("client", "for i in $(seq 40); do curl -sS http://web/; done");
     let mut pods: Vec<&str> = answers.lines().filter_map(|line| line.split(' ').next()).collect();
     pods.sort_unstable();
@@ -41,11 +51,17 @@ fn both_replicas_get_traffic_and_nothing_else_is_reachable() {
 #[test]
 fn a_service_without_endpoints_refuses_and_recovers() {
     let mesh = Mesh::new(User::Current);
-    mesh.write("web.yaml", &web(0, "", "")).write("client.yaml", client()).up();
+    mesh.write("web.yaml", &web(0, "", ""))
+        .write("client.yaml", client())
+        .up();
     let refused = mesh.shell("client", "curl -sS --max-time 3 http://web/");
     assert!(refused.contains("curl: (7)"), "{refused}");
     mesh.sheer(&["scale", "deploy/web", "--replicas", "1"]);
-    mesh.wait("the service answers", || mesh.shell("client", "curl -sS --max-time 3 http://web/").starts_with("web-").then_some(()));
+    mesh.wait("the service answers", || {
+        mesh.shell("client", "curl -sS --max-time 3 http://web/")
+            .starts_with("web-")
+            .then_some(())
+    });
 }
 
 #[test]
@@ -53,9 +69,18 @@ fn a_published_port_leads_in_and_the_host_is_left_alone() {
     let before = host_network();
     let mesh = Mesh::new(User::Current);
     let port = free_port();
-    mesh.write("web.yaml", &web(1, "hello ", &format!(", sheer.dev/publish: \"{port}:8080\""))).up();
+    mesh.write(
+        "web.yaml",
+        &web(1, "hello ", &format!(", sheer.dev/publish: \"{port}:8080\"")),
+    )
+    .up();
     let url = format!("http://127.0.0.1:{port}/");
-    let get = || std::process::Command::new("curl").args(["-sS", "--max-time", "5", &url]).output().expect("curl");
+    let get = || {
+        std::process::Command::new("curl")
+            .args(["-sS", "--max-time", "5", &url])
+            .output()
+            .expect("curl")
+    };
     let answer = String::from_utf8_lossy(&get().stdout).into_owned();
     assert!(answer.starts_with("hello web-"), "{answer}");
     assert_eq!(host_network(), before, "the host has the links and rules that it had");
@@ -68,12 +93,28 @@ fn a_published_port_leads_in_and_the_host_is_left_alone() {
 fn exec_has_the_pods_environment_and_the_commands_exit_code() {
     let mesh = Mesh::new(User::Current);
     mesh.write("web.yaml", &web(1, "hi", "")).up();
-    let said = mesh.shell("deploy/web", "echo $GREETING $HOSTNAME $(hostname); head -1 /etc/resolv.conf");
+    let said = mesh.shell(
+        "deploy/web",
+        "echo $GREETING $HOSTNAME $(hostname); head -1 /etc/resolv.conf",
+    );
     let pod = mesh.ready_pods("deploy/web").remove(0);
-    assert_eq!(said, format!("hi {pod} {pod}\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\n"));
-    let code = |script: &str| mesh.run(&["exec", "deploy/web", "--", "sh", "-c", script]).status.code();
+    assert_eq!(
+        said,
+        format!("hi {pod} {pod}\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\n")
+    );
+    let code = |script: &str| {
+        mesh.run(&["exec", "deploy/web", "--", "sh", "-c", script])
+            .status
+            .code()
+    };
     assert_eq!((code("exit 7"), code("kill -9 $$")), (Some(7), Some(137)));
-    assert_eq!(mesh.run(&["exec", "web", "--", "no-such-program"]).status.code(), Some(127));
+    assert_eq!(
+        mesh.run(&["exec", "web", "--", "no-such-program"]).status.code(),
+        Some(127)
+    );
     let unknown = mesh.run(&["exec", "deploy/nothing", "--", "true"]);
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("the mesh has shop deploy/web"), "{unknown:?}");
+    assert!(
+        String::from_utf8_lossy(&unknown.stderr).contains("the mesh has shop deploy/web"),
+        "{unknown:?}"
+    );
 }

@@ -1,0 +1,203 @@
+//! Through both sidecars: the outbound path of one, the inbound path of the other, mutual TLS between them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rustls_pki_types::ServerName;
+use sheer_proxy::{
+    discovery::{Endpoint, Hint, Lookup, PeerIdentity, ProtocolPlan},
+    metrics::Format,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    inbound::{self, CLIENT, SERVER},
+    support::{Proxy, SERVICE, Server, ask, endpoint, http1_echo, read_head, run, script, service},
+};
+
+/// Both sidecars; what the client asks of [`SERVICE`] arrives at `app`.
+async fn both(app: SocketAddr) -> (Proxy, inbound::Proxy) {
+    let peer = inbound::Proxy::start().await;
+    let proxy = Proxy::start_as(peer.client_identity());
+    proxy.discovery.endpoints([meshed(peer.in_front_of(app).await, SERVER)]);
+    (proxy, peer)
+}
+
+fn meshed(addr: SocketAddr, name: &'static str) -> Endpoint {
+    let identity = PeerIdentity {
+        id: name.into(),
+        server_name: ServerName::try_from(name).unwrap(),
+    };
+    Endpoint {
+        identity: Some(identity),
+        hint: Hint::H2,
+        ..endpoint(addr)
+    }
+}
+
+#[test]
+fn http2_passes_over_one_connection_and_counts_as_mutual_tls() {
+    run(async {
+        let server = Server::start("app").await;
+        let (proxy, _peer) = both(server.addr).await;
+        for _ in 0..3 {
+            let client = proxy.h2().await;
+            for _ in 0..5 {
+                assert_eq!(client.call().await.expect("answered").server(), "app");
+            }
+        }
+        let page = proxy.registry.render(Format::Prometheus);
+        let mine = |name: &str| {
+            let found = page
+                .lines()
+                .find(|line| line.starts_with(name) && line.contains(&format!("server_id=\"{SERVER}\"")));
+            found.unwrap_or_else(|| panic!("no {name} in {page}")).to_owned()
+        };
+        assert!(mine("request_total").ends_with(" 15"));
+        let responses = mine("response_total");
+        assert!(
+            responses.ends_with(" 15") && responses.contains("classification=\"success\""),
+            "{responses}"
+        );
+        assert!(mine("tcp_open_total").ends_with(" 1"));
+        assert!(!mine("tcp_read_bytes_total").ends_with(" 0"));
+    });
+}
+
+#[test]
+fn http1_is_carried_in_http2_and_restored() {
+    run(async {
+        let (app, connections) = script(|tcp| http1_echo(tcp, "app")).await;
+        let (proxy, _peer) = both(app).await;
+        let mut client = proxy.connect_to(SERVICE.parse().unwrap()).await;
+        let get =
+            "GET /a?b=c HTTP/1.1\r\nHost: web.shop\r\nX-CamelCase: One\r\nx-lower: two\r\nX-CamelCase: Three\r\n\r\n";
+        for _ in 0..3 {
+            let (head, echo) = ask(&mut client, get).await;
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\nServer: app\r\n"), "{head}");
+            // The order of different fields carries no meaning, and is not kept by HTTP/2 codecs.
+            let sorted = |head: &str| {
+                // What a sidecar adds is spelt as the rest of the head is.
+                let restored = head.replace("L5d-Client-Id", "l5d-client-id");
+                let mut lines: Vec<_> = restored.lines().map(str::to_owned).collect();
+                lines[1..].sort();
+                lines
+            };
+            let expected = get.replacen("\r\n\r\n", &format!("\r\nl5d-client-id: {CLIENT}\r\n\r\n"), 1);
+            assert_eq!(sorted(&echo), sorted(&expected));
+            assert!(
+                echo.find("One") < echo.find("Three"),
+                "values of a repeated field keep their order: {echo}"
+            );
+        }
+        assert_eq!(connections.get(), 1);
+    });
+}
+
+#[test]
+fn an_upgrade_passes_as_http1() {
+    run(async {
+        let (app, _) = script(|mut tcp| async move {
+            read_head(&mut tcp).await;
+            tcp.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+                .await
+                .unwrap();
+            let mut bytes = [0; 4];
+            tcp.read_exact(&mut bytes).await.unwrap();
+            tcp.write_all(&bytes).await.unwrap();
+        })
+        .await;
+        let (proxy, _peer) = both(app).await;
+        let mut client = proxy.connect_to(SERVICE.parse().unwrap()).await;
+        let upgrade = "GET /ws HTTP/1.1\r\nHost: web.shop\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+        client.write_all(upgrade.as_bytes()).await.unwrap();
+        let head = read_head(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        client.write_all(b"ping").await.unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"ping");
+    });
+}
+
+#[test]
+fn another_identity_than_promised_is_refused_and_said() {
+    run(async {
+        let server = Server::start("app").await;
+        let peer = inbound::Proxy::start().await;
+        let proxy = Proxy::start_as(peer.client_identity());
+        let addr = peer.in_front_of(server.addr).await;
+        let other = "audit.bank.serviceaccount.identity.sheer.cluster.local";
+        let mut wrong = meshed(addr, SERVER);
+        wrong.identity.as_mut().unwrap().id = other.into();
+        proxy.discovery.endpoints([wrong]);
+        let answer = proxy.h2().await.call().await.expect("answered");
+        assert_eq!(answer.status, 503);
+        let said = answer.header("l5d-proxy-error");
+        assert!(
+            said.contains(&format!("{addr} should be {other} but its certificate is for {SERVER}")),
+            "{said}"
+        );
+        assert_eq!(server.switches.calls.get(), 0);
+    });
+}
+
+#[test]
+fn opaque_bytes_pass_with_both_half_closes() {
+    run(async {
+        let (app, _) = script(|mut tcp| async move {
+            let mut said = Vec::new();
+            tcp.read_to_end(&mut said).await.unwrap();
+            tcp.write_all(&said).await.unwrap();
+        })
+        .await;
+        let peer = inbound::Proxy::start().await;
+        let proxy = Proxy::start_as(peer.client_identity());
+        let mut target = service();
+        target.protocol = ProtocolPlan::Opaque;
+        proxy
+            .discovery
+            .target(SERVICE.parse().unwrap(), Lookup::Known(target.into()));
+        proxy.discovery.endpoints([Endpoint {
+            transport_port: Some(peer.addr().port()),
+            ..meshed(app, SERVER)
+        }]);
+
+        let mut client = proxy.connect_to(SERVICE.parse().unwrap()).await;
+        let said: Vec<u8> = (0..1_000_000u32).map(|n| (n ^ n >> 7) as u8).collect();
+        let (mut read, mut write) = client.split();
+        let send = async {
+            write.write_all(&said).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        let receive = async { read.read_to_end(&mut heard).await.unwrap() };
+        tokio::join!(send, receive);
+        assert!(heard == said, "{} of {} bytes", heard.len(), said.len());
+    });
+}
+
+#[test]
+fn a_silent_client_hears_a_server_that_speaks_first() {
+    run(async {
+        let (app, _) = script(|mut tcp| async move {
+            tcp.write_all(b"220 ready\r\n").await.unwrap();
+            drop(read_head(&mut tcp).await);
+        })
+        .await;
+        for transport_port in [true, false] {
+            let (proxy, peer) = both(app).await;
+            if transport_port {
+                let endpoint = Endpoint {
+                    transport_port: Some(peer.addr().port()),
+                    ..meshed(app, SERVER)
+                };
+                proxy.discovery.endpoints([endpoint]);
+            }
+            let mut client = proxy.connect_to(SERVICE.parse().unwrap()).await;
+            let mut banner = [0; 11];
+            let read = tokio::time::timeout(Duration::from_secs(3), client.read_exact(&mut banner));
+            read.await.expect("at once").unwrap();
+            assert_eq!(&banner, b"220 ready\r\n");
+        }
+    });
+}
