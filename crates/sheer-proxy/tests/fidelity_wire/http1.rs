@@ -117,18 +117,12 @@ fn write_fields(out: &mut Vec<u8>, fields: &[Field]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The proxy frames bodies itself and may spell that its own way.
-pub(super) fn canonical_framing(fields: Vec<Field>) -> Vec<Field> {
+/// What the proxy writes itself (the framing, the client's identity) it may spell its own way.
+pub(super) fn canonical_own(fields: Vec<Field>) -> Vec<Field> {
     let spelt = |(name, value): Field| {
-        let framing = name.eq_ignore_ascii_case(b"transfer-encoding");
-        (
-            if framing {
-                Bytes::from("Transfer-Encoding")
-            } else {
-                name
-            },
-            value,
-        )
+        let own = ["Transfer-Encoding", "l5d-client-id"].into_iter();
+        let own = own.map(Bytes::from).find(|own| own.eq_ignore_ascii_case(&name));
+        (own.unwrap_or(name), value)
     };
     fields.into_iter().map(spelt).collect()
 }
