@@ -37,8 +37,6 @@ pub struct Launch {
     pub folder: PathBuf,
     /// The sidecar.
     pub proxy: PathBuf,
-    /// Whether it runs without root.
-    pub rootless: bool,
     /// Environment that applications have beside their manifest's.
     pub environment: std::collections::BTreeMap<String, String>,
 }

@@ -54,6 +54,12 @@ fn subordinate_range(text: &str, name: &str, uid: u32) -> Option<(u32, u32)> {
     })
 }
 
+/// Whether this process is in a user namespace of the mesh: it was started without root.
+pub(crate) fn is_rootless() -> bool {
+    // The machine's own users are mapped one to one, all of them.
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().nth(2) != Some("4294967295"))
+}
+
 /// Whether the sidecar's uid exists here: always for the machine's root, else where it was mapped.
 pub(crate) fn has_proxy_uid() -> bool {
     let has = |file: &str| fs::read_to_string(file).is_ok_and(|map| maps(&map, PROXY_UID));

@@ -28,7 +28,6 @@ pub(crate) fn prepare(state: &State, paths: &[PathBuf]) -> anyhow::Result<Launch
         manifests: paths,
         folder: std::env::current_dir().context("the current folder is gone")?,
         proxy,
-        rootless: !is_root(),
         environment: environment()?,
     })
 }
@@ -90,13 +89,4 @@ fn environment() -> anyhow::Result<BTreeMap<String, String>> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     env.insert("PATH".to_owned(), format!("{}:{path}", own_folder()?.display()));
     Ok(env)
-}
-
-/// Whether namespaces can be had without a user namespace; the mesh finds out for itself, this is for `ps`.
-fn is_root() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status
-            .lines()
-            .any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
-    })
 }

@@ -55,6 +55,8 @@ pub(crate) struct MeshContext {
     pub(crate) state: State,
     /// Whether the mesh has IPv6.
     pub(crate) ipv6: bool,
+    /// Whether it runs without root.
+    pub(crate) rootless: bool,
     /// How sidecars are told from applications.
     pub(crate) exemption: Exemption,
     /// Signs workload tokens.
@@ -123,12 +125,19 @@ impl Started {
         self.tasks.push(tokio::spawn(runner.run()));
     }
 
-    async fn end(self) {
+    async fn end(mut self) {
         self.stop.send_replace(true);
-        for task in self.tasks {
+        for task in &mut self.tasks {
             // A panic was logged by its hook; the processes are killed with the pod.
             let _ = task.await;
         }
+    }
+}
+
+impl Drop for Started {
+    /// Nothing is started again once nobody waits for it any more.
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -414,7 +423,10 @@ async fn keep_rules(pod: Arc<PodHandle>, namespaces: Arc<Namespaces>) {
         let wanted = rules.borrow_and_update().clone();
         let text = wanted.to_string();
         let applied = namespaces.run_in_network(move || tools::nft(text)).await;
-        match applied.map_err(anyhow::Error::from).and_then(|done| done.map_err(Into::into)) {
+        match applied
+            .map_err(anyhow::Error::from)
+            .and_then(|done| done.map_err(Into::into))
+        {
             Ok(()) => pod.rules_applied(wanted),
             Err(error) => tracing::error!(pod = pod.name, "virtual addresses are out of date: {error:#}"),
         }

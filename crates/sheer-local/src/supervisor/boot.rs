@@ -172,6 +172,7 @@ fn context(launch: &Launch, state: &State, ipv6: bool) -> anyhow::Result<MeshCon
         launch: launch.clone(),
         state: state.clone(),
         ipv6,
+        rootless: userns::is_rootless(),
         exemption: if userns::has_proxy_uid() {
             Exemption::Uid
         } else {
@@ -270,7 +271,7 @@ fn describe(launch: &Launch, state: &State, ipv6: bool) -> anyhow::Result<()> {
         "version": env!("CARGO_PKG_VERSION"),
         "manifests": launch.manifests,
         "folder": launch.folder,
-        "rootless": launch.rootless,
+        "rootless": userns::is_rootless(),
         "control": bridge.v4,
         "ipv6": ipv6,
         "podNetworks": addresses::pod_networks(),

@@ -42,11 +42,11 @@ pub(crate) fn run(_args: &Args, global: &Global) -> anyhow::Result<Outcome> {
                 &format!("the mesh has ended after {:.1} s", started.elapsed().as_secs_f64()),
             );
         }
-        Err(ClientError::NoMesh(_)) => {
-            // One that was killed may still be dying: its lock says so.
+        // A connection that broke: it is dying. One that was killed may be, too: its lock says so.
+        Err(ClientError::NoMesh(_) | ClientError::Io(_)) => {
             anyhow::ensure!(
                 wait_for_end(&state, PATIENCE)?,
-                "a mesh is starting in {}: try again",
+                "the mesh in {} neither answers nor ends: kill its `sheer up`, with which everything ends",
                 state.root().display()
             );
             let text = match clean_up(&state)? {

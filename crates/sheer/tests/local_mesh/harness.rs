@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 /// How long something may take that takes milliseconds on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A user without privileges that every machine has.
 const NOBODY: u32 = 65_534;
 
@@ -45,7 +45,17 @@ impl Mesh {
             .expect("a folder in /tmp");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("permissions");
         // Where an ordinary user can reach it, wherever the checkout lies.
-        fs::copy(env!("CARGO_BIN_EXE_sheer"), folder.path().join("sheer")).expect("the program is copied");
+        // By another program: a file that this one wrote might still be open in a process that another test is about to start.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_sheer"))
+            .arg(folder.path().join("sheer"))
+            .status();
+        assert!(copied.expect("cp runs").success(), "the program is copied");
+        let proxy = Path::new(env!("CARGO_BIN_EXE_sheer")).with_file_name("sheer-proxy");
+        if proxy.exists() {
+            let copied = Command::new("cp").arg(proxy).arg(folder.path()).status();
+            assert!(copied.expect("cp runs").success(), "the sidecar is copied");
+        }
         fs::create_dir(folder.path().join("manifests")).expect("a folder");
         Self {
             folder,
@@ -66,6 +76,11 @@ impl Mesh {
     /// Removes a manifest.
     pub(crate) fn remove(&self, name: &str) {
         fs::remove_file(self.folder.path().join("manifests").join(name)).expect("removed");
+    }
+
+    /// Where everything of this test lies, and where commands of its mesh start.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -171,10 +186,12 @@ impl Mesh {
             if let Some(found) = look() {
                 return found;
             }
+            let ps = || String::from_utf8_lossy(&self.run(&["ps", "-o", "wide"]).stdout).into_owned();
             assert!(
                 Instant::now() < until,
-                "not within {PATIENCE:?}: {what}\nup said:\n{}",
-                self.up_log()
+                "not within {PATIENCE:?}: {what}\nup said:\n{}\n{}",
+                self.up_log(),
+                ps()
             );
             pause();
         }
@@ -209,12 +226,11 @@ impl Mesh {
             fs::read(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| line == format!("sheer\0mesh-process\0{role}\0").as_bytes())
         };
-        let pids = self
+        let mut pids = self
             .processes()
             .into_iter()
             .filter_map(|line| line.split(' ').next()?.parse().ok());
-        pids.filter(is)
-            .next()
+        pids.find(is)
             .unwrap_or_else(|| panic!("no process in the role {role}"))
     }
 
@@ -318,6 +334,21 @@ server.serve_forever()
 
 /// A Deployment of [`SERVER`] and its Service, without sidecars.
 pub(crate) fn web(replicas: u32, greeting: &str, annotations: &str) -> String {
+    server(replicas, greeting, &format!("sheer.dev/inject: disabled{annotations}"))
+}
+
+/// The same with sidecars.
+pub(crate) fn meshed_web(replicas: u32) -> String {
+    let sidecar = Path::new(env!("CARGO_BIN_EXE_sheer")).with_file_name("sheer-proxy");
+    assert!(
+        sidecar.exists(),
+        "{} is missing: build it with `cargo build --bin sheer-proxy`",
+        sidecar.display()
+    );
+    server(replicas, "", "")
+}
+
+fn server(replicas: u32, greeting: &str, annotations: &str) -> String {
     let server = serde_json::to_string(SERVER).expect("a string");
     format!(
         r#"
@@ -333,7 +364,7 @@ spec:
   replicas: {replicas}
   selector: {{ matchLabels: {{ app: web }} }}
   template:
-    metadata: {{ labels: {{ app: web }}, annotations: {{ sheer.dev/inject: disabled{annotations} }} }}
+    metadata: {{ labels: {{ app: web }}, annotations: {{ {annotations} }} }}
     spec:
       terminationGracePeriodSeconds: 5
       containers:
@@ -344,6 +375,11 @@ spec:
           readinessProbe: {{ httpGet: {{ path: /, port: http }}, periodSeconds: 1 }}
 "#
     )
+}
+
+/// A pod with a sidecar that does nothing else.
+pub(crate) fn meshed_client() -> String {
+    client().replace("sheer.dev/inject: disabled", "sheer.dev/inject: enabled")
 }
 
 /// A pod that does nothing, to run commands in.

@@ -8,3 +8,4 @@ mod lifecycle;
 mod network;
 mod rollout;
 mod rootless;
+mod sidecars;

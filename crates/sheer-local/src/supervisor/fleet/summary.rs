@@ -20,7 +20,7 @@ impl Fleet {
         });
         MeshStatus {
             age_s: self.started.elapsed().as_secs(),
-            rootless: mesh.launch.rootless,
+            rootless: mesh.rootless,
             manifests: mesh.launch.manifests.clone(),
             published: published.collect(),
             control: program(&self.parts.control.state(), &self.parts.usage),

@@ -1,0 +1,172 @@
+//! Workloads with sidecars: traffic goes through them, and neither their restart nor the control plane's loses it for long.
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{
+    harness::{Mesh, User, client, meshed_client, meshed_web, web},
+    rollout::under_requests,
+};
+
+const GET: &str = "curl -sS --max-time 10 http://web/";
+
+/// What the sidecars of a workload counted, as Prometheus text.
+fn metrics(mesh: &Mesh, workload: &str) -> String {
+    let pods = mesh.ready_pods(workload);
+    pods.iter()
+        .map(|pod| mesh.shell(pod, "curl -sS --max-time 5 http://127.0.0.1:4191/metrics"))
+        .collect()
+}
+
+fn pod(ps: &Value, workload: &str) -> Value {
+    ps["pods"]
+        .as_array()
+        .expect("pods")
+        .iter()
+        .find(|pod| pod["workload"] == workload)
+        .cloned()
+        .expect("a pod")
+}
+
+/// Kills a process of the mesh, by its pid inside.
+fn kill_inside(mesh: &Mesh, client: &str, pid: &Value) {
+    mesh.shell(client, &format!("kill -9 {pid}"));
+}
+
+fn mtls_between_sidecars(user: User) {
+    let mesh = Mesh::new(user);
+    mesh.write("web.yaml", &meshed_web(2))
+        .write("client.yaml", &meshed_client())
+        .up();
+    for family in ["-4", "-6"] {
+        let answer = mesh.shell("client", &format!("curl {family} -sS --max-time 10 http://web/"));
+        assert!(answer.starts_with("web-"), "{family}: {answer}");
+    }
+    let metrics = metrics(&mesh, "deploy/web");
+    let inbound = |line: &&str| line.starts_with("request_total{") && line.contains("direction=\"inbound\"");
+    let counted: Vec<&str> = metrics.lines().filter(inbound).collect();
+    assert!(counted.iter().any(|line| line.contains("tls=\"true\"")), "{counted:?}");
+    mesh.sheer(&["down"]);
+    mesh.assert_gone();
+}
+
+#[test]
+fn between_meshed_workloads_is_mtls() {
+    mtls_between_sidecars(User::Current);
+}
+
+#[test]
+fn an_ordinary_user_has_mtls_too() {
+    mtls_between_sidecars(User::Ordinary);
+}
+
+#[test]
+fn unmeshed_workloads_talk_with_meshed_ones_both_ways() {
+    let mesh = Mesh::new(User::Current);
+    let unmeshed = web(1, "plain ", "")
+        .replace("name: web", "name: legacy")
+        .replace("app: web", "app: legacy");
+    let outside = client().replace("name: client", "name: outside");
+    mesh.write("web.yaml", &meshed_web(1)).write("legacy.yaml", &unmeshed);
+    mesh.write("client.yaml", &meshed_client())
+        .write("outside.yaml", &outside)
+        .up();
+    assert!(mesh.shell("outside", GET).starts_with("web-"), "into the mesh");
+    let out = mesh.shell("client", "curl -sS --max-time 10 http://legacy/");
+    assert!(out.starts_with("plain legacy-"), "out of the mesh: {out}");
+    let ports = mesh.shell("outside", "nft list ruleset");
+    assert!(
+        !ports.contains("redirect"),
+        "a workload without a sidecar is not redirected: {ports}"
+    );
+}
+
+#[test]
+fn a_restart_of_meshed_pods_loses_no_request() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("web.yaml", &meshed_web(2))
+        .write("client.yaml", &meshed_client())
+        .up();
+    let before = mesh.ready_pods("deploy/web");
+    let (asked, failed) = under_requests(&mesh, || {
+        mesh.sheer(&["restart", "deploy/web"]);
+        mesh.wait("new pods only", || {
+            let pods = mesh.ready_pods("deploy/web");
+            (pods.len() == 2 && pods.iter().all(|pod| !before.contains(pod))).then_some(())
+        });
+    });
+    assert_eq!(failed, "0", "of {asked}");
+}
+
+#[test]
+fn a_killed_control_plane_disturbs_nothing_and_comes_back() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("web.yaml", &meshed_web(1))
+        .write("client.yaml", &meshed_client())
+        .up();
+    let (asked, failed) = under_requests(&mesh, || {
+        kill_inside(&mesh, "client", &mesh.ps()["control"]["pid"]);
+        mesh.wait("the control plane runs again", || {
+            (mesh.ps()["control"]["restarts"] == 1 && mesh.ps()["control"]["pid"].is_number()).then_some(())
+        });
+    });
+    assert_eq!(failed, "0", "of {asked}");
+    // It knows everything again: a new pod gets its certificate and its traffic.
+    mesh.sheer(&["scale", "deploy/web", "--replicas", "2"]);
+    mesh.wait("a second pod", || {
+        (mesh.ready_pods("deploy/web").len() == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_killed_sidecar_takes_its_pod_out_until_it_is_back() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("web.yaml", &meshed_web(1))
+        .write("client.yaml", &meshed_client())
+        .up();
+    kill_inside(&mesh, "client", &pod(&mesh.ps(), "deploy/web")["sidecar"]["pid"]);
+    let back = mesh.wait("the sidecar runs again", || {
+        let pod = pod(&mesh.ps(), "deploy/web");
+        (pod["ready"] == true && pod["sidecar"]["restarts"] == 1).then_some(pod)
+    });
+    assert_eq!(back["sidecar"]["last_exit"], "killed by SIGKILL");
+    assert_eq!(back["containers"][0]["restarts"], 0, "the application runs on");
+    mesh.wait("traffic flows again", || {
+        mesh.shell("client", GET).starts_with("web-").then_some(())
+    });
+}
+
+#[test]
+fn another_program_can_stand_in_the_sidecars_place() {
+    let mesh = Mesh::new(User::Current);
+    let swapped = meshed_web(1).replace(
+        "annotations: {  }",
+        "annotations: { config.sheer.dev/proxy-binary: ./other-proxy }",
+    );
+    assert!(swapped.contains("proxy-binary"), "the manifest has the annotation");
+    let folder = mesh.folder().to_owned();
+    std::fs::hard_link(folder.join("sheer-proxy"), folder.join("other-proxy")).expect("linked");
+    mesh.write("web.yaml", &swapped)
+        .write("client.yaml", &meshed_client())
+        .up();
+    assert!(mesh.shell("client", GET).starts_with("web-"));
+    let pid = pod(&mesh.ps(), "deploy/web")["sidecar"]["pid"].clone();
+    let program = mesh.shell(
+        "client",
+        &format!("cat /proc/{pid}/comm; grep ^Uid: /proc/{pid}/status"),
+    );
+    assert!(program.starts_with("other-proxy\n"), "{program}");
+    assert!(program.contains("2102"), "it runs as the sidecar's user: {program}");
+}
+
+#[test]
+fn a_sidecar_that_ends_with_the_mesh_leaves_nothing() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("web.yaml", &meshed_web(2)).up();
+    kill(Pid::from_raw(mesh.role("supervisor")), Signal::SIGKILL).expect("killed");
+    mesh.wait_outer();
+    mesh.assert_gone();
+}
