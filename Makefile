@@ -34,7 +34,9 @@ demo: setup-demo build ## sets up, builds and runs the sample on a mesh on this 
 	$(BIN)/sheer demo $(DEMO_ARGS)
 
 .PHONY: test
-test: setup-test lint deny build ## sets up what it needs and runs every test
+test: setup-test lint deny ## sets up what it needs and runs every test
+	# One command builds tests and binaries: a second one would resolve other features and build every dependency again.
+	cargo test --locked --profile quick --workspace --no-run
 	SHEER_TEST_BIN=$(BIN) cargo test --locked --profile quick --workspace --no-fail-fast
 
 .PHONY: lint
