@@ -35,7 +35,7 @@ demo: setup-demo build ## sets up, builds and runs the sample on a mesh on this 
 
 .PHONY: test
 test: setup-test lint deny build ## sets up what it needs and runs every test
-	SHEER_TEST_BIN=$(BIN) cargo test --locked --workspace --no-fail-fast
+	SHEER_TEST_BIN=$(BIN) cargo test --locked --profile quick --workspace --no-fail-fast
 
 .PHONY: lint
 lint: ## formatting and lints

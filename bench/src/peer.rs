@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
+use sheer_testkit::mesh::Mesh;
 
 use crate::{
     h2load::{self, LOADS},
@@ -75,7 +76,15 @@ pub(crate) struct Pair {
     /// The proxies that carry TCP; the same as above or processes of their own.
     pub(crate) tcp_outbound: Vec<u32>,
     pub(crate) tcp_inbound: Vec<u32>,
-    _held: Vec<Proc>,
+    _held: Held,
+}
+
+/// What ends with a pair.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Procs { _procs: Vec<Proc> },
+    Mesh { _mesh: Box<Mesh> },
 }
 
 /// What every pair needs to come up.

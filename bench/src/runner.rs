@@ -161,21 +161,21 @@ impl Run {
         }
         let mut measured: Vec<Measured> = pairs.iter().map(Measured::new).collect();
         for round in 1..=plan.rounds {
-            for n in 0..LOADS.len() {
+            for (n, load) in LOADS.iter().enumerate() {
                 for (pair, measured) in pairs.iter().zip(&mut measured) {
                     say(&format!(
                         "round {round}/{}: {} {}",
                         plan.rounds,
-                        LOADS[n].name,
+                        load.name,
                         pair.peer.name()
                     ));
                     measured.closed(pair, n, plan)?;
                 }
             }
         }
-        for n in 0..LOADS.len() {
+        for (n, load) in LOADS.iter().enumerate() {
             for (pair, measured) in pairs.iter().zip(&mut measured) {
-                say(&format!("latency: {} {}", LOADS[n].name, pair.peer.name()));
+                say(&format!("latency: {} {}", load.name, pair.peer.name()));
                 measured.open(pair, n, plan)?;
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Bring, HTTP_PORT, Pair, Peer, TCP_PORT, at_server, version_of};
+use super::{Bring, HTTP_PORT, Held, Pair, Peer, TCP_PORT, at_server, version_of};
 
 pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
     Ok(Pair {
@@ -18,6 +18,6 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
         inbound: Vec::new(),
         tcp_outbound: Vec::new(),
         tcp_inbound: Vec::new(),
-        _held: Vec::new(),
+        _held: Held::Nothing,
     })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Bring, HTTP_PORT, Pair, Peer, at_server, local, version_of};
+use super::{Bring, HTTP_PORT, Held, Pair, Peer, at_server, local, version_of};
 use crate::process::{Place, Proc};
 
 pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
@@ -30,7 +30,9 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
     let pid = |n: usize| vec![held[n].pid()];
     // `…/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
     let version = version_of(bring.envoy, "--version");
-    let release = version.split_once("version: ").and_then(|(_, version)| version.split('/').nth(1));
+    let release = version
+        .split_once("version: ")
+        .and_then(|(_, version)| version.split('/').nth(1));
     Ok(Pair {
         peer: Peer::Envoy,
         version: format!("envoy {}", release.context("Envoy said no version")?),
@@ -42,6 +44,6 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
         inbound: pid(1),
         tcp_outbound: pid(0),
         tcp_inbound: pid(1),
-        _held: held,
+        _held: Held::Procs { _procs: held },
     })
 }

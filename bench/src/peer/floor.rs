@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use super::{Bring, HTTP_PORT, Pair, Peer, TCP_PORT, at_server, local};
+use super::{Bring, HTTP_PORT, Held, Pair, Peer, TCP_PORT, at_server, local};
 use crate::process::{Place, Proc};
 
 pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
@@ -49,6 +49,6 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
         inbound: pid(1),
         tcp_outbound: pid(2),
         tcp_inbound: pid(3),
-        _held: held,
+        _held: Held::Procs { _procs: held },
     })
 }

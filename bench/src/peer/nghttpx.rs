@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Bring, HTTP_PORT, Pair, Peer, at_server, local, version_of};
+use super::{Bring, HTTP_PORT, Held, Pair, Peer, at_server, local, version_of};
 use crate::{certs, process::Place};
 
 pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
@@ -54,6 +54,6 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
         inbound: pid(1),
         tcp_outbound: Vec::new(),
         tcp_inbound: Vec::new(),
-        _held: held,
+        _held: Held::Procs { _procs: held },
     })
 }

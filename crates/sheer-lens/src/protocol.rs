@@ -6,6 +6,16 @@
 /// What a client of HTTP/2 sends first (RFC 9113 3.4).
 pub const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Whether a server's first bytes are its HTTP/2 preface: a SETTINGS frame, not an acknowledgement, on stream 0 (RFC 9113 3.4, 6.5).
+/// Such a server speaks at once, but has nothing to say before its client has spoken.
+pub fn is_http2_server_preface(bytes: &[u8]) -> bool {
+    let [l0, l1, l2, 0x4, 0, s0, 0, 0, 0, ..] = *bytes else {
+        return false;
+    };
+    let length = u32::from_be_bytes([0, l0, l1, l2]);
+    s0 & 0x7f == 0 && length.is_multiple_of(6) && length <= 16 * 1024
+}
+
 /// Longest method; the longest registered one (`UPDATEREDIRECTREF`) has 17 letters.
 const MAX_METHOD: usize = 32;
 /// Only HTTP has a second word as long as this: no need to wait for the version.

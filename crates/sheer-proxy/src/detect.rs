@@ -20,7 +20,7 @@ use std::{
 use bytes::BytesMut;
 use sheer_lens::{
     client_hello::{ClientHello, client_hello},
-    protocol::{Protocol, protocol},
+    protocol::{Protocol, is_http2_server_preface, protocol},
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -169,7 +169,11 @@ pub enum FirstSpeaker {
     ServerClosed,
 }
 
-/// Waits, without limit, for whoever speaks first. Where both have, the client wins: its bytes say more.
+/// What a server of HTTP/2 may say before its client has spoken: its SETTINGS and a WINDOW_UPDATE or two.
+const MAX_SERVER_PREFACE: usize = 1024;
+
+/// Waits, without limit, for whoever speaks first. Where both have, the client wins: its bytes say more. A server that sends the
+/// preface of HTTP/2 has not decided anything: its client is late (a starved machine, a lost packet) and may yet show a ClientHello.
 pub async fn first_speaker<C, S>(
     client: &mut C,
     client_buf: &mut BytesMut,
@@ -191,12 +195,14 @@ where
             });
             return Poll::Ready(spoke);
         }
-        let read = ready!(poll_read(server, server_buf, cx))?;
-        Poll::Ready(Ok(if read > 0 {
-            FirstSpeaker::Server
-        } else {
-            FirstSpeaker::ServerClosed
-        }))
+        loop {
+            if ready!(poll_read(server, server_buf, cx))? == 0 {
+                return Poll::Ready(Ok(FirstSpeaker::ServerClosed));
+            }
+            if !is_http2_server_preface(server_buf) || server_buf.len() > MAX_SERVER_PREFACE {
+                return Poll::Ready(Ok(FirstSpeaker::Server));
+            }
+        }
     })
     .await
 }

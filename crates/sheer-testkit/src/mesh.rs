@@ -50,17 +50,19 @@ pub struct Pod {
 }
 
 impl Mesh {
-    /// Brings up what a manifest says, and waits until every workload is ready.
+    /// Brings up what a manifest says with the binaries of [`BIN`], and waits until every workload is ready.
     pub fn up(manifests: &Path) -> Result<Self> {
-        let bin = PathBuf::from(std::env::var_os(BIN).with_context(|| {
+        let bin = std::env::var_os(BIN).with_context(|| {
             format!("{BIN} must name the folder with `sheer` and `sheer-proxy`, as target/quick after `make build`")
-        })?);
+        })?;
+        Self::up_with(Path::new(&bin), manifests)
+    }
+
+    /// The same with the binaries of a folder.
+    pub fn up_with(bin: &Path, manifests: &Path) -> Result<Self> {
         let sheer = bin.join("sheer");
-        ensure!(
-            sheer.exists() && bin.join("sheer-proxy").exists(),
-            "no `sheer` and `sheer-proxy` in {}",
-            bin.display()
-        );
+        let both = sheer.exists() && bin.join("sheer-proxy").exists();
+        ensure!(both, "no `sheer` and `sheer-proxy` in {}", bin.display());
         let state = tempfile::Builder::new().prefix("sheer-test.").tempdir()?;
         let log = fs::File::create(state.path().join("up.log"))?;
         // The mesh ends with the test, also where that is killed.
@@ -176,6 +178,11 @@ impl Mesh {
                 })
             })
             .with_context(|| format!("no process of this mesh has the id {pid}"))
+    }
+
+    /// The supervisor's process id on the host.
+    pub fn supervisor(&self) -> u32 {
+        self.supervisor.id()
     }
 
     /// The control plane's process, in the mesh's pid namespace.

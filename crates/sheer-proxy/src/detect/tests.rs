@@ -166,6 +166,26 @@ async fn whoever_speaks_first_decides() {
     assert_eq!(found.expect("open"), FirstSpeaker::ServerClosed);
 }
 
+/// A starved caller's ClientHello came after the wait; the application's SETTINGS made the connection opaque, and the hello went to it
+/// as it was.
+#[tokio::test(start_paused = true)]
+async fn an_http2_server_leaves_the_first_word_to_its_client() {
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    let (mut client, mut caller) = duplex(4096);
+    let (mut server, mut app) = duplex(4096);
+    app.write_all(settings).await.expect("room");
+    let late = tokio::spawn(async move {
+        sleep(Duration::from_secs(3)).await;
+        caller.write_all(&hello()).await.expect("room");
+        caller
+    });
+    let (mut from_client, mut from_server) = (BytesMut::new(), BytesMut::new());
+    let found = first_speaker(&mut client, &mut from_client, &mut server, &mut from_server).await;
+    assert_eq!(found.expect("open"), FirstSpeaker::Client);
+    assert_eq!(from_server[..], settings[..]);
+    drop((late.await, app));
+}
+
 #[tokio::test]
 async fn a_rewound_stream_gives_everything_once() {
     let mut rewound = Rewind::new(ended(b"def").await, &b"abc"[..]);
