@@ -10,6 +10,10 @@ use crate::{
 /// Name of the bridge, in the mesh's own network namespace.
 const BRIDGE: &str = "sheer0";
 
+/// Its hardware address: "sheer", locally administered. Without one of its own a bridge takes the lowest of its ports and changes it as pods
+/// come and go; pods then send to an address that nobody has until they ask again, seconds later.
+const BRIDGE_ADDRESS: &str = "02:73:68:65:65:72";
+
 /// Whether the kernel speaks IPv6 here.
 pub(crate) fn has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
@@ -28,7 +32,7 @@ fn bridge_lines(ipv6: bool) -> Vec<String> {
     let [services_v4, services_v6] = addresses::service_networks();
     let mut lines = vec![
         "link set lo up".to_owned(),
-        format!("link add {BRIDGE} type bridge forward_delay 0 mcast_snooping 0"),
+        format!("link add {BRIDGE} address {BRIDGE_ADDRESS} type bridge forward_delay 0 mcast_snooping 0"),
         format!("addr add {v4}/16 dev {BRIDGE}"),
         format!("link set {BRIDGE} up"),
         format!("route add unreachable {services_v4}"),
@@ -104,7 +108,7 @@ mod tests {
     fn the_bridge_refuses_addresses_that_no_service_has() {
         insta::assert_snapshot!(bridge_lines(true).join("\n"), @r"
         link set lo up
-        link add sheer0 type bridge forward_delay 0 mcast_snooping 0
+        link add sheer0 address 02:73:68:65:65:72 type bridge forward_delay 0 mcast_snooping 0
         addr add 10.77.0.1/16 dev sheer0
         link set sheer0 up
         route add unreachable 10.78.0.0/16

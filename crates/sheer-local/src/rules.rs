@@ -116,15 +116,29 @@ fn skip_networks(text: &mut String, side: &str, networks: &[IpNet]) {
     }
 }
 
+/// The chains that [`services`] fills. Once made they stay: taking a chain away and making it anew takes the kernel several times as long
+/// as replacing rules.
+const SERVICE_CHAINS: &str = "\
+table inet sheer_services {
+  chain untracked_out { type filter hook output priority raw; policy accept; }
+  chain untracked_in { type filter hook prerouting priority raw; policy accept; }
+  chain translate { type nat hook output priority -90; policy accept; }
+  chain refuse { type filter hook output priority 0; policy accept; }
+}
+flush table inet sheer_services
+";
+
 /// The rules that turn virtual addresses into endpoints, replacing those that stood before in one step.
 pub fn services(rules: &[ServiceRule]) -> String {
-    let mut text =
-        String::from("table inet sheer_services {}\ndelete table inet sheer_services\ntable inet sheer_services {\n");
-    text += "  chain translate {\n    type nat hook output priority -90; policy accept;\n";
+    let mut text = format!("{SERVICE_CHAINS}table inet sheer_services {{\n");
+    // Names are asked for often, and connection tracking has nothing to do there: without it there is no table to fill, and no race between
+    // the packets for A and AAAA that resolvers send from one socket.
+    text += "  chain untracked_out {\n    udp dport 53 notrack\n  }\n  chain untracked_in {\n    udp sport 53 notrack\n  }\n";
+    text += "  chain translate {\n";
     for rule in rules.iter().filter(|rule| !rule.endpoints.is_empty()) {
         let _ = writeln!(text, "    {}", translate(rule));
     }
-    text += "  }\n  chain refuse {\n    type filter hook output priority 0; policy accept;\n";
+    text += "  }\n  chain refuse {\n";
     for rule in rules.iter().filter(|rule| rule.endpoints.is_empty()) {
         // As kube-proxy: a service without endpoints refuses, it does not hang.
         let _ = writeln!(

@@ -3,7 +3,7 @@
 mod names;
 mod options;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sheer_control::{
@@ -150,8 +150,9 @@ pub fn desired(manifests: &[Manifest], overrides: &Overrides) -> Desired {
         };
         let inherited = namespaces
             .get(id.namespace.as_str())
-            .map(|namespace| &namespace.metadata.annotations);
-        desired.add_workload(id, replicas, &template, inherited, overrides);
+            .map(|namespace| mesh_annotations(&namespace.metadata.annotations));
+        let template = template.over(inherited.unwrap_or_default());
+        desired.add_workload(id, replicas, template, overrides);
         desired.publish_workload(manifest);
     }
     desired
@@ -160,7 +161,7 @@ pub fn desired(manifests: &[Manifest], overrides: &Overrides) -> Desired {
 /// The parts of a pod template, whatever object holds it.
 struct PodTemplateRef<'a> {
     labels: &'a Labels,
-    annotations: &'a Labels,
+    annotations: Cow<'a, Labels>,
     spec: &'a PodSpec,
 }
 
@@ -168,32 +169,33 @@ fn template(spec: &WorkloadSpec) -> PodTemplateRef<'_> {
     let PodTemplate { metadata, spec } = &spec.template;
     PodTemplateRef {
         labels: &metadata.labels,
-        annotations: &metadata.annotations,
+        annotations: Cow::Borrowed(&metadata.annotations),
         spec,
     }
 }
 
 impl<'a> PodTemplateRef<'a> {
+    /// The template with the annotations of its namespace as defaults.
+    fn over(self, mut inherited: Labels) -> Self {
+        inherited.extend(self.annotations.into_owned());
+        Self {
+            annotations: Cow::Owned(inherited),
+            ..self
+        }
+    }
+
     fn of_pod(pod: &'a sheer_control::objects::Pod) -> Self {
         Self {
             labels: &pod.metadata.labels,
-            annotations: &pod.metadata.annotations,
+            annotations: Cow::Borrowed(&pod.metadata.annotations),
             spec: &pod.spec,
         }
     }
 }
 
 impl Desired {
-    fn add_workload(
-        &mut self,
-        id: WorkloadId,
-        declared: u32,
-        template: &PodTemplateRef<'_>,
-        inherited: Option<&Labels>,
-        overrides: &Overrides,
-    ) {
-        let mut annotations = inherited.map(mesh_annotations).unwrap_or_default();
-        annotations.extend(template.annotations.clone());
+    fn add_workload(&mut self, id: WorkloadId, declared: u32, template: PodTemplateRef<'_>, overrides: &Overrides) {
+        let annotations = template.annotations.into_owned();
         let replicas = match overrides.replicas.get(&id) {
             Some((wanted, replaced)) if *replaced == declared => *wanted,
             _ => declared,

@@ -21,7 +21,7 @@ use super::{
     Phase, PodHandle, SIDECAR, Stop,
     files::{self, PodFacts},
     probe::Check,
-    program::{Backoff, Runner},
+    program::{Backoff, ProgramCell, Runner},
     sidecar::{self, Sidecar},
 };
 use crate::{
@@ -113,11 +113,26 @@ struct Started {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Where one program runs, who keeps its state, and how it learns that it shall end.
+struct Slot {
+    namespaces: Arc<Namespaces>,
+    cell: Arc<ProgramCell>,
+    stop: watch::Receiver<bool>,
+}
+
 impl Started {
     fn new() -> Self {
         Self {
             stop: watch::Sender::new(false),
             tasks: Vec::new(),
+        }
+    }
+
+    fn slot(&self, namespaces: &Arc<Namespaces>, cell: &Arc<ProgramCell>) -> Slot {
+        Slot {
+            namespaces: Arc::clone(namespaces),
+            cell: Arc::clone(cell),
+            stop: self.stop.subscribe(),
         }
     }
 
@@ -230,14 +245,7 @@ impl Life {
             });
             let anchors = self.wait_for_anchors().await;
             self.retry(|| self.prepare_sidecar()).await;
-            let runner = self.sidecar_runner(
-                namespaces,
-                options,
-                &anchors,
-                sidecar.stop.subscribe(),
-                Arc::clone(cell),
-            );
-            match runner {
+            match self.sidecar_runner(options, &anchors, sidecar.slot(namespaces, cell)) {
                 Ok(runner) => sidecar.start(runner),
                 Err(error) => {
                     self.pod.enter(Phase::Pending {
@@ -259,8 +267,7 @@ impl Life {
             .iter()
             .filter(|container| !container.command.is_empty());
         for (container, cell) in specs.zip(programs) {
-            let (namespaces, stop) = (Arc::clone(namespaces), containers.stop.subscribe());
-            match self.container_runner(container, namespaces, stop, Arc::clone(cell)) {
+            match self.container_runner(container, containers.slot(namespaces, cell)) {
                 Ok(runner) => containers.start(runner),
                 Err(error) => tracing::error!(pod = self.pod.name, container = container.name, "{error:#}"),
             }
@@ -314,14 +321,7 @@ impl Life {
         }
     }
 
-    fn sidecar_runner(
-        &self,
-        namespaces: &Arc<Namespaces>,
-        options: &MeshOptions,
-        anchors: &str,
-        stop: watch::Receiver<bool>,
-        cell: Arc<super::program::ProgramCell>,
-    ) -> anyhow::Result<Runner> {
+    fn sidecar_runner(&self, options: &MeshOptions, anchors: &str, slot: Slot) -> anyhow::Result<Runner> {
         let proxy = match &options.proxy_binary {
             Some(path) => self.mesh.launch.folder.join(path),
             None => self.mesh.launch.proxy.clone(),
@@ -339,36 +339,30 @@ impl Life {
             quiet: false,
         };
         Ok(Runner {
-            cell,
-            namespaces: Some(Arc::clone(namespaces)),
+            cell: slot.cell,
+            namespaces: Some(slot.namespaces),
             make: Box::new(move || Ok(program.clone())),
             check: Some(Check::of_sidecar(sidecar::admin_address(self.pod.addresses.v4.into()))),
             backoff: Backoff::OWN,
             log: self.log(SIDECAR)?,
-            stop,
+            stop: slot.stop,
             grace: self.pod.grace(),
         })
     }
 
-    fn container_runner(
-        &self,
-        container: &Container,
-        namespaces: Arc<Namespaces>,
-        stop: watch::Receiver<bool>,
-        cell: Arc<super::program::ProgramCell>,
-    ) -> anyhow::Result<Runner> {
+    fn container_runner(&self, container: &Container, slot: Slot) -> anyhow::Result<Runner> {
         let program = container_program(container, &self.facts, &self.mesh);
         let spec = &self.pod.workload.spec;
         let probe = container.readiness_probe.as_ref();
         let check = probe.and_then(|probe| Check::of_container(probe, spec, self.pod.addresses.v4.into(), &program));
         Ok(Runner {
-            cell,
-            namespaces: Some(namespaces),
+            cell: slot.cell,
+            namespaces: Some(slot.namespaces),
             make: Box::new(move || Ok(program.clone())),
             check,
             backoff: Backoff::CONTAINER,
             log: self.log(&container.name)?,
-            stop,
+            stop: slot.stop,
             grace: self.pod.grace(),
         })
     }

@@ -93,18 +93,27 @@ fn virtual_addresses_become_endpoints_or_refuse() {
         rule("fd78::7", &[]),
     ];
     insta::assert_snapshot!(services(&rules), @r"
-    table inet sheer_services {}
-    delete table inet sheer_services
     table inet sheer_services {
+      chain untracked_out { type filter hook output priority raw; policy accept; }
+      chain untracked_in { type filter hook prerouting priority raw; policy accept; }
+      chain translate { type nat hook output priority -90; policy accept; }
+      chain refuse { type filter hook output priority 0; policy accept; }
+    }
+    flush table inet sheer_services
+    table inet sheer_services {
+      chain untracked_out {
+        udp dport 53 notrack
+      }
+      chain untracked_in {
+        udp sport 53 notrack
+      }
       chain translate {
-        type nat hook output priority -90; policy accept;
         ip daddr 10.78.0.5 tcp dport 80 dnat ip to numgen random mod 2 map { 0 : 10.77.0.2 . 8080, 1 : 10.77.0.3 . 8080 }
         ip6 daddr fd78::5 tcp dport 80 dnat ip6 to numgen random mod 2 map { 0 : fd77::2 . 8080, 1 : fd77::3 . 8080 }
         ip daddr 10.78.0.6 tcp dport 80 dnat ip to 10.77.0.4:9090
         ip6 daddr fd78::6 tcp dport 80 dnat ip6 to [fd77::4]:9090
       }
       chain refuse {
-        type filter hook output priority 0; policy accept;
         ip daddr 10.78.0.7 tcp dport 80 reject with tcp reset
         ip6 daddr fd78::7 tcp dport 80 reject with tcp reset
       }

@@ -230,8 +230,7 @@ impl Mesh {
             .processes()
             .into_iter()
             .filter_map(|line| line.split(' ').next()?.parse().ok());
-        pids.find(is)
-            .unwrap_or_else(|| panic!("no process in the role {role}"))
+        pids.find(is).unwrap_or_else(|| panic!("no process in the role {role}"))
     }
 
     /// Asserts that nothing of the mesh is left: process, socket, status.

@@ -118,3 +118,25 @@ fn exec_has_the_pods_environment_and_the_commands_exit_code() {
         "{unknown:?}"
     );
 }
+
+/// A bridge without a hardware address of its own changes it with its ports, and every pod loses the gateway (DNS, control plane) for
+/// seconds.
+#[test]
+fn the_gateway_stays_reachable_while_pods_come_and_go() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("web.yaml", &web(1, "", ""))
+        .write("client.yaml", client())
+        .up();
+    let gateway = || mesh.shell("client", "getent hosts web; ip neigh show 10.77.0.1");
+    let before = gateway();
+    assert!(before.contains("lladdr 02:73:68:65:65:72"), "{before}");
+    for replicas in ["5", "1", "5"] {
+        mesh.sheer(&["scale", "deploy/web", "--replicas", replicas]);
+        let count: usize = replicas.parse().expect("a number");
+        mesh.wait("scaled", || {
+            (mesh.ready_pods("deploy/web").len() == count).then_some(())
+        });
+        let after = gateway();
+        assert!(after.contains("lladdr 02:73:68:65:65:72"), "{after}");
+    }
+}
