@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 cache=${SHEER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sheer}
 mkdir -p "$cache/tools"
 
-say() { printf '\033[2msetup:\033[0m %s\n' "$*" >&2; }
+say() { printf 'setup: %s\n' "$*" >&2; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # Debian packages that are not there yet, by the name of the package.
