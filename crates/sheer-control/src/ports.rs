@@ -90,7 +90,8 @@ fn says_opaque(snapshot: &Snapshot, pod: &Pod, port: u16) -> bool {
     by_server.unwrap_or(false) || listed(&pod.metadata.annotations, "opaque-ports", port).unwrap_or(false)
 }
 
-/// Whether connections to a pod's port meet its sidecar.
+/// Whether connections to a pod's port meet its sidecar's listener, and so mutual TLS. The sidecar's own ports are not redirected, and
+/// what listens there speaks plaintext.
 pub(crate) fn is_meshed(snapshot: &Snapshot, pod: &Pod, port: u16, control_namespace: &str) -> bool {
     let own = annotation(&pod.metadata.annotations, "", "meshed") == Some("true");
     let linkerd = pod
@@ -110,7 +111,8 @@ pub(crate) fn is_meshed(snapshot: &Snapshot, pod: &Pod, port: u16, control_names
             .iter()
             .any(|range| range.contains(&port))
     });
-    (own || linkerd) && !skipped
+    let by_sidecar = matches!(port, names::ADMIN_PORT | names::SIGHT_PORT);
+    (own || linkerd) && !skipped && !by_sidecar
 }
 
 /// The paths on a port that are let in whatever the policy: those of the pod's probes, and the sidecar's own on its admin port.

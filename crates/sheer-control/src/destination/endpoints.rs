@@ -107,10 +107,7 @@ pub(super) fn of_pod(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, addres
             strategy: Some(Strategy::DnsLikeIdentity(identity.clone())),
             server_name: Some(identity),
         });
-        endpoint.protocol_hint = Some(protocol_hint(
-            ports::is_opaque(snapshot, pod, address.port()),
-            address.port(),
-        ));
+        endpoint.protocol_hint = Some(protocol_hint(ports::is_opaque(snapshot, pod, address.port())));
         endpoint.http2 = Some(Http2ClientParams {
             keep_alive: Some(KeepAlive {
                 interval: KEEP_ALIVE_INTERVAL.try_into().ok(),
@@ -123,20 +120,17 @@ pub(super) fn of_pod(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, addres
     endpoint
 }
 
-fn protocol_hint(opaque: bool, port: u16) -> ProtocolHint {
+fn protocol_hint(opaque: bool) -> ProtocolHint {
     use protocol_hint::Protocol;
-    // The sidecar's own ports are served by itself: there is nothing behind them to forward to.
-    let own = matches!(port, names::ADMIN_PORT | names::SIGHT_PORT);
-    let transport = OpaqueTransport {
-        inbound_port: names::INBOUND_PORT.into(),
-    };
     ProtocolHint {
         protocol: Some(if opaque {
             Protocol::Opaque(Opaque {})
         } else {
             Protocol::H2(H2 {})
         }),
-        opaque_transport: (!own).then_some(transport),
+        opaque_transport: Some(OpaqueTransport {
+            inbound_port: names::INBOUND_PORT.into(),
+        }),
     }
 }
 
