@@ -71,7 +71,8 @@ where
         let (request, respond) = accepted?;
         let request = request_of(request);
         let responder = Responder::h2(respond, request.head.is_grpc());
-        worker::spawn_stream(Rc::clone(&service).call(request, responder));
+        let service = Rc::clone(&service);
+        worker::spawn_stream(move || service.call(request, responder));
     }
 }
 
