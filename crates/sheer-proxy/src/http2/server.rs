@@ -79,7 +79,7 @@ where
 fn request_of(request: http::Request<h2::RecvStream>) -> Request {
     let (parts, body) = request.into_parts();
     Request {
-        head: Head::of_h2(parts),
+        head: Box::new(Head::of_h2(parts)),
         body: Body::new(BodyIn::h2(body)),
     }
 }
