@@ -82,7 +82,7 @@ pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Li
 
 fn begin(head: RequestHead, reader: Loan<Reader>, writer: Loan<Writer>, fate: &Rc<Fate>) -> (Request, Responder) {
     let http10 = head.version == Version::HTTP_10;
-    let head = Head::of_http1(head);
+    let head = Box::new(Head::of_http1(head));
     let reply = Http1Reply {
         writer,
         method: head.method.clone(),

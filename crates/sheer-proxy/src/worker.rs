@@ -7,7 +7,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, PanicHookInfo},
+    panic::PanicHookInfo,
     rc::Rc,
     sync::{
         Arc,
@@ -16,7 +16,6 @@ use std::{
     },
 };
 
-use futures::FutureExt;
 use tokio::{net::TcpListener, runtime, task::LocalSet};
 
 use crate::{
@@ -121,18 +120,17 @@ fn text(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("without a message")
 }
 
-/// Spawns a task for a connection on this worker. A drain waits for it, the hard stop drops it, a panic ends it alone.
+/// Spawns a task for a connection on this worker. A drain waits for it, the hard stop drops it. A panic ends it alone: the runtime
+/// drops the task, and the hook has counted and logged the panic.
 pub fn spawn_connection(life: &Life, task: impl Future<Output = ()> + 'static) {
     let life = life.clone();
     tokio::task::spawn_local(async move {
-        // The hook has counted and logged the panic.
-        let _ = life.run(AssertUnwindSafe(task).catch_unwind()).await;
+        let _ = life.run(task).await;
     });
 }
 
-/// Spawns a task for a stream on this worker. Its connection holds up the drain and carries the hard stop; a panic ends it alone.
-pub(crate) fn spawn_stream(task: impl Future<Output = ()> + 'static) {
-    tokio::task::spawn_local(async move {
-        let _ = AssertUnwindSafe(task).catch_unwind().await;
-    });
+/// Spawns a task for a stream on this worker. Its connection holds up the drain and carries the hard stop. A panic ends it alone, as
+/// in [`spawn_connection`]. The future is made where it stays: it is large, and a task is moved several times before it runs.
+pub(crate) fn spawn_stream<F: Future<Output = ()>>(task: impl FnOnce() -> F + 'static) {
+    tokio::task::spawn_local(async move { Box::pin(task()).await });
 }

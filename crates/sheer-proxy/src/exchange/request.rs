@@ -9,8 +9,8 @@ use crate::http1::{HeaderCase, RequestHead, Target, TargetForm, strip_hop_by_hop
 /// A request on its way.
 #[derive(Debug)]
 pub struct Request {
-    /// Everything before the body.
-    pub head: Head,
+    /// Everything before the body. Boxed: a request moves often, and its head is large.
+    pub head: Box<Head>,
     /// The body and the trailers.
     pub body: Body,
 }

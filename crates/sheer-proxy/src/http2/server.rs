@@ -71,14 +71,15 @@ where
         let (request, respond) = accepted?;
         let request = request_of(request);
         let responder = Responder::h2(respond, request.head.is_grpc());
-        worker::spawn_stream(Rc::clone(&service).call(request, responder));
+        let service = Rc::clone(&service);
+        worker::spawn_stream(move || service.call(request, responder));
     }
 }
 
 fn request_of(request: http::Request<h2::RecvStream>) -> Request {
     let (parts, body) = request.into_parts();
     Request {
-        head: Head::of_h2(parts),
+        head: Box::new(Head::of_h2(parts)),
         body: Body::new(BodyIn::h2(body)),
     }
 }

@@ -8,7 +8,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(20), test)
+        tokio::time::timeout(Duration::from_secs(60), test)
             .await
             .expect("the test hangs");
     });
