@@ -19,7 +19,10 @@ fn server_name(name: &str) -> Vec<u8> {
 }
 
 fn alpn(protocols: &[&str]) -> Vec<u8> {
-    let list: Vec<u8> = protocols.iter().flat_map(|protocol| vector(1, protocol.as_bytes())).collect();
+    let list: Vec<u8> = protocols
+        .iter()
+        .flat_map(|protocol| vector(1, protocol.as_bytes()))
+        .collect();
     extension(16, &vector(2, &list))
 }
 
@@ -36,12 +39,19 @@ fn message(extensions: &[Vec<u8>]) -> Vec<u8> {
 
 /// The message, cut into records of at most `size` bytes.
 fn records(message: &[u8], size: usize) -> Vec<u8> {
-    message.chunks(size).flat_map(|part| [&[22, 3, 1][..], &vector(2, part)].concat()).collect()
+    message
+        .chunks(size)
+        .flat_map(|part| [&[22, 3, 1][..], &vector(2, part)].concat())
+        .collect()
 }
 
 /// As browsers and rustls send it: the key share of X25519MLKEM768 alone has 1,216 bytes.
 fn post_quantum() -> Vec<u8> {
-    message(&[extension(51, &[5; 1260]), server_name("Ledger.bank.svc.cluster.local"), alpn(&["h2", "http/1.1"])])
+    message(&[
+        extension(51, &[5; 1260]),
+        server_name("Ledger.bank.svc.cluster.local"),
+        alpn(&["h2", "http/1.1"]),
+    ])
 }
 
 fn found(sni: &str, alpn: &[&str]) -> ClientHello {
@@ -76,14 +86,27 @@ fn a_hello_without_extensions_is_one() {
     body.extend_from_slice(&[7; 32]);
     body.extend([0, 0, 2, 0, 10, 1, 0]);
     let bytes = records(&[&[1][..], &vector(3, &body)].concat(), 16_384);
-    assert_eq!(client_hello(&bytes), ClientHello::Complete { sni: None, alpn: vec![] });
+    assert_eq!(
+        client_hello(&bytes),
+        ClientHello::Complete {
+            sni: None,
+            alpn: vec![]
+        }
+    );
 }
 
 #[test]
 fn a_server_name_that_is_no_dns_name_is_left_out() {
     for name in ["", "a b", "ex\u{e4}mple", "a\0b"] {
         let bytes = records(&message(&[server_name(name)]), 16_384);
-        assert_eq!(client_hello(&bytes), ClientHello::Complete { sni: None, alpn: vec![] }, "{name:?}");
+        assert_eq!(
+            client_hello(&bytes),
+            ClientHello::Complete {
+                sni: None,
+                alpn: vec![]
+            },
+            "{name:?}"
+        );
     }
 }
 
@@ -112,7 +135,11 @@ fn malformed_hellos_are_refused() {
     for at in [38, 72, 77, 80, 84, 86, 89] {
         let mut lying = whole.clone();
         lying[at] = lying[at].wrapping_add(1);
-        assert_eq!(client_hello(&records(&lying, 16_384)), ClientHello::NotTls, "length at {at}");
+        assert_eq!(
+            client_hello(&records(&lying, 16_384)),
+            ClientHello::NotTls,
+            "length at {at}"
+        );
     }
     let empty_protocol = message(&[extension(16, &[0, 1, 0])]);
     assert_eq!(client_hello(&records(&empty_protocol, 16_384)), ClientHello::NotTls);

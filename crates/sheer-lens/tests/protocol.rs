@@ -23,7 +23,11 @@ fn http1_is_known_by_its_request_line() {
     }
     let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(100_000));
     assert_eq!(protocol(long.as_bytes()), Protocol::Http1);
-    assert_eq!(protocol(&long.as_bytes()[..16_000]), Protocol::Http1, "no other protocol has such a word");
+    assert_eq!(
+        protocol(&long.as_bytes()[..16_000]),
+        Protocol::Http1,
+        "no other protocol has such a word"
+    );
 }
 
 #[test]
@@ -62,7 +66,11 @@ fn other_protocols_are_opaque_as_soon_as_they_differ() {
         (b"A_TOKEN_THAT_IS_LONGER_THAN_ANY_METHOD", "a long word"),
     ] {
         assert_eq!(protocol(bytes), Protocol::Opaque, "{what}");
-        assert_eq!(protocol(&bytes[..bytes.len() - 1]), early(what), "{what}, one byte less");
+        assert_eq!(
+            protocol(&bytes[..bytes.len() - 1]),
+            early(what),
+            "{what}, one byte less"
+        );
     }
 }
 

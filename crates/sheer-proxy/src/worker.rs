@@ -74,8 +74,13 @@ fn listen(parts: Parts) -> io::Result<()> {
     } = parts;
     let shard = registry.shard();
     let listener = bind("inbound", settings.inbound.listen)?;
-    let inbound =
-        Inbound::new(Arc::clone(&settings), Arc::clone(&discovery), identity.clone(), life.clone(), shard.clone());
+    let inbound = Inbound::new(
+        Arc::clone(&settings),
+        Arc::clone(&discovery),
+        identity.clone(),
+        life.clone(),
+        shard.clone(),
+    );
     tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {
         Rc::clone(&inbound).serve(tcp, client)
     }));

@@ -502,14 +502,19 @@ fn an_idle_connection_that_the_application_closed_is_no_error() {
         let proxy = Proxy::start().await;
         let (app, _task) = app(|mut tcp| async move {
             read_until(&mut tcp, "\r\n\r\n").await;
-            tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await
+                .unwrap();
             // Closed without a word, as servers do whose keep-alive time is over.
         })
         .await;
         let mut client = proxy.plain(app).await;
         for _ in 0..20 {
             client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-            assert_eq!(read_until(&mut client, "ok").await, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            assert_eq!(
+                read_until(&mut client, "ok").await,
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            );
         }
     });
 }
@@ -526,7 +531,11 @@ fn an_application_that_allows_few_streams_gets_more_connections() {
                 let all_here = all_here.clone();
                 tokio::task::spawn_local(async move {
                     let mut server = h2::server::Builder::new();
-                    let mut server = server.max_concurrent_streams(1).handshake::<_, Bytes>(tcp).await.unwrap();
+                    let mut server = server
+                        .max_concurrent_streams(1)
+                        .handshake::<_, Bytes>(tcp)
+                        .await
+                        .unwrap();
                     while let Some(Ok((_request, mut respond))) = server.accept().await {
                         let all_here = all_here.clone();
                         tokio::task::spawn_local(async move {
@@ -557,7 +566,9 @@ fn a_response_that_breaks_off_is_not_taken_for_whole() {
         let proxy = Proxy::start().await;
         let (app, _task) = app(|mut tcp| async move {
             read_until(&mut tcp, "\r\n\r\n").await;
-            tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await.unwrap();
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+                .await
+                .unwrap();
         })
         .await;
         let mut client = proxy.plain(app).await;
@@ -569,9 +580,14 @@ fn a_response_that_breaks_off_is_not_taken_for_whole() {
 
         let mut meshed = h2_client(mesh(&proxy, app, Some(SessionProtocol::Http2)).await).await;
         let mut request = get("http://x/");
-        request.headers_mut().insert("l5d-orig-proto", HeaderValue::from_static("HTTP/1.1"));
+        request
+            .headers_mut()
+            .insert("l5d-orig-proto", HeaderValue::from_static("HTTP/1.1"));
         let mut body = meshed.send_request(request, true).unwrap().0.await.unwrap().into_body();
         assert_eq!(body.data().await.unwrap().unwrap().as_ref(), b"hello");
-        assert_eq!(body.data().await.unwrap().unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+        assert_eq!(
+            body.data().await.unwrap().unwrap_err().reason(),
+            Some(h2::Reason::INTERNAL_ERROR)
+        );
     });
 }

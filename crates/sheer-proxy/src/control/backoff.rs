@@ -13,8 +13,11 @@ pub(crate) const CONTROL: Backoff = Backoff {
 
 /// Waits before asking again about something that the control plane does not know: soon at first, since a workload may start before
 /// the control plane has heard of it, then rarely, since a proxy may talk to thousands of addresses outside of the mesh.
-pub(crate) const NOT_FOUND: Backoff =
-    Backoff { min: Duration::from_millis(100), max: Duration::from_secs(30), jitter: 0.5 };
+pub(crate) const NOT_FOUND: Backoff = Backoff {
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(30),
+    jitter: 0.5,
+};
 
 /// The waits of one series of attempts.
 #[derive(Clone, Debug)]

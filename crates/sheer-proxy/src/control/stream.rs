@@ -42,7 +42,12 @@ pub(crate) struct Streams {
 
 impl Streams {
     pub(crate) fn new(channel: Channel, method: &'static str, limits: ControlStreams) -> Self {
-        Self { channel, method, limits, again: Arc::default() }
+        Self {
+            channel,
+            method,
+            limits,
+            again: Arc::default(),
+        }
     }
 
     /// Ends the wait after "not found": there is reason to believe that the answer is another now.

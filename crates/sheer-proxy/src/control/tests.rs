@@ -50,7 +50,8 @@ async fn service(pki: &Pki) -> (SocketAddr, mpsc::UnboundedReceiver<Result<PeerN
             };
             let peer = peer_names(tls.get_ref().1.peer_certificates().unwrap_or_default());
             let _ = tell.send(peer.map_err(|error| error.to_string()));
-            let answer = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello")))) });
+            let answer =
+                service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello")))) });
             tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tls), answer));
         }
     });
@@ -61,7 +62,11 @@ fn channel(addr: SocketAddr, pki: &Pki, expected: &str, identity: Identity, wait
     let name = ServerName::try_from(expected.to_owned()).expect("a DNS name");
     let options = ChannelOptions {
         service: "test",
-        addr: ControlAddr { host: Host::Ip(addr.ip()), port: addr.port(), name: Some(name) },
+        addr: ControlAddr {
+            host: Host::Ip(addr.ip()),
+            port: addr.port(),
+            name: Some(name),
+        },
         mark: None,
         roots: Arc::new(roots(pki.anchors_pem())),
         identity,
@@ -76,8 +81,14 @@ async fn issuer_is_asked_without_a_certificate_and_the_rest_with_one() {
     let (addr, mut told) = service(&pki).await;
     let (publisher, identity) = identity::channel();
     let mut issuer = channel(addr, &pki, CONTROL, identity.clone(), false);
-    let request = Request::builder().uri(issuer.origin()).body(Body::empty()).expect("a request");
-    let response = timeout(PATIENCE, issuer.call(request)).await.expect("in time").expect("an answer");
+    let request = Request::builder()
+        .uri(issuer.origin())
+        .body(Body::empty())
+        .expect("a request");
+    let response = timeout(PATIENCE, issuer.call(request))
+        .await
+        .expect("in time")
+        .expect("an answer");
     assert_eq!(response.status(), 200);
     assert_eq!(told.recv().await, Some(Ok(PeerNames::default())));
 
@@ -99,6 +110,10 @@ async fn another_workload_cannot_play_the_control_plane() {
     let (_publisher, identity) = identity::channel();
     let issuer = channel(addr, &pki, LEDGER, identity, false);
     tokio::spawn(async move { issuer.ready().await });
-    let error = timeout(PATIENCE, told.recv()).await.expect("in time").expect("tried").expect_err("refused");
+    let error = timeout(PATIENCE, told.recv())
+        .await
+        .expect("in time")
+        .expect("tried")
+        .expect_err("refused");
     assert!(error.contains("alert") || error.contains("eof"), "{error}");
 }

@@ -6,14 +6,27 @@ fn every_error() -> Vec<ProxyError> {
     let addr: SocketAddr = "10.0.0.1:80".parse().unwrap();
     let connect = |cause| ProxyError::Connect { addr, cause };
     let too_large = |part| ProxyError::HeaderListTooLarge {
-        leg: Leg { direction: Direction::Inbound, part },
+        leg: Leg {
+            direction: Direction::Inbound,
+            part,
+        },
         size: 2,
         limit: 1,
     };
     vec![
-        ProxyError::FailFast { service: "s".into(), endpoints: 0, why: "w".into() },
-        ProxyError::QueueFull { service: "s".into(), waiting: 1 },
-        ProxyError::TooMany { what: "requests", limit: 1 },
+        ProxyError::FailFast {
+            service: "s".into(),
+            endpoints: 0,
+            why: "w".into(),
+        },
+        ProxyError::QueueFull {
+            service: "s".into(),
+            waiting: 1,
+        },
+        ProxyError::TooMany {
+            what: "requests",
+            limit: 1,
+        },
         ProxyError::ShuttingDown,
         connect(ConnectCause::Refused),
         connect(ConnectCause::TimedOut(Duration::ZERO)),
@@ -21,24 +34,55 @@ fn every_error() -> Vec<ProxyError> {
         connect(ConnectCause::Unreachable),
         connect(ConnectCause::Local(std::io::ErrorKind::OutOfMemory)),
         connect(ConnectCause::Other(std::io::ErrorKind::Other)),
-        ProxyError::IdentityMismatch { addr, expected: "a".into(), found: "b".into() },
+        ProxyError::IdentityMismatch {
+            addr,
+            expected: "a".into(),
+            found: "b".into(),
+        },
         ProxyError::TlsConnect { addr, why: "w".into() },
-        ProxyError::TlsAccept { client: addr, why: "w".into() },
+        ProxyError::TlsAccept {
+            client: addr,
+            why: "w".into(),
+        },
         ProxyError::IdentityNotReady,
-        ProxyError::PolicyDenied { client: addr, identity: "i".into(), port: 1, server: "s".into() },
+        ProxyError::PolicyDenied {
+            client: addr,
+            identity: "i".into(),
+            port: 1,
+            server: "s".into(),
+        },
         ProxyError::PolicyUnknown { port: 1 },
-        ProxyError::NoBackend { service: "s".into(), why: "w".into() },
+        ProxyError::NoBackend {
+            service: "s".into(),
+            why: "w".into(),
+        },
         ProxyError::Loop { addr },
         ProxyError::NoOriginalDst { why: "w".into() },
         too_large(Part::RequestHeaders),
         too_large(Part::ResponseTrailers),
-        ProxyError::BadRequest { why: "w".into(), status: StatusCode::BAD_REQUEST },
+        ProxyError::BadRequest {
+            why: "w".into(),
+            status: StatusCode::BAD_REQUEST,
+        },
         ProxyError::BadResponse { addr, why: "w".into() },
-        ProxyError::UpstreamReset { addr, code: ResetCode(h2::Reason::CANCEL) },
-        ProxyError::UpstreamClosed { addr, why: "w".into(), unprocessed: false },
+        ProxyError::UpstreamReset {
+            addr,
+            code: ResetCode(h2::Reason::CANCEL),
+        },
+        ProxyError::UpstreamClosed {
+            addr,
+            why: "w".into(),
+            unprocessed: false,
+        },
         ProxyError::ClientGone { why: "w".into() },
-        ProxyError::Timeout { what: "response", after: Duration::ZERO },
-        ProxyError::TransportHeader { client: addr, why: "w".into() },
+        ProxyError::Timeout {
+            what: "response",
+            after: Duration::ZERO,
+        },
+        ProxyError::TransportHeader {
+            client: addr,
+            why: "w".into(),
+        },
         ProxyError::Internal { what: "w" },
     ]
 }
@@ -56,8 +100,16 @@ fn the_document_says_what_the_code_does() {
         let reason = error.reason();
         let row = rows.iter().find(|row| row[0].trim_matches('`') == reason);
         let row = row.unwrap_or_else(|| panic!("{reason} is not in docs/errors.md"));
-        assert!(row[2].contains(error.verdict().as_str()), "{reason}: verdict {}", error.verdict());
-        assert!(row[3].contains(error.http_status().as_str()), "{reason}: HTTP {}", error.http_status());
+        assert!(
+            row[2].contains(error.verdict().as_str()),
+            "{reason}: verdict {}",
+            error.verdict()
+        );
+        assert!(
+            row[3].contains(error.http_status().as_str()),
+            "{reason}: HTTP {}",
+            error.http_status()
+        );
         let grpc = format!("{} ", error.grpc_status() as u16);
         assert!(row[4].starts_with(&grpc), "{reason}: gRPC {grpc}");
         assert_eq!(row[5] == "yes", error.retryable(), "{reason}: retried");

@@ -63,12 +63,17 @@ async fn run(
         Ok(mut opened) => {
             repeatable = opened.repeatable;
             match carry(&mut exchange, &mut opened, cx, observation).await {
-                Ok(Carried { switched: Some(server), .. }) => {
+                Ok(Carried {
+                    switched: Some(server), ..
+                }) => {
                     tunnel::run((exchange.body, exchange.responder), (server, opened.out), observation).await;
                     observation.end(End::Complete);
                     return Ok(());
                 }
-                Ok(Carried { switched: None, uploaded }) => {
+                Ok(Carried {
+                    switched: None,
+                    uploaded,
+                }) => {
                     if uploaded {
                         opened.settle();
                     }
@@ -101,10 +106,20 @@ async fn run(
 impl Exchange {
     /// Gives back what may be tried again.
     fn failed(self, error: ProxyError, repeatable: bool) -> Box<Failed> {
-        let Self { kept, mut body, responder } = self;
+        let Self {
+            kept,
+            mut body,
+            responder,
+        } = self;
         let again = error.retryable() || (repeatable && matches!(error, ProxyError::UpstreamClosed { .. }));
-        let request = kept.filter(|_| again && body.rewind()).map(|head| Request { head, body });
-        Box::new(Failed { request, responder, error })
+        let request = kept
+            .filter(|_| again && body.rewind())
+            .map(|head| Request { head, body });
+        Box::new(Failed {
+            request,
+            responder,
+            error,
+        })
     }
 }
 
@@ -135,7 +150,10 @@ async fn carry(
     if let Err(Break::Client(gone)) = &ended {
         out.reset(gone.code());
     }
-    Ok(Carried { switched: ended?, uploaded: uploaded.get() })
+    Ok(Carried {
+        switched: ended?,
+        uploaded: uploaded.get(),
+    })
 }
 
 /// Both directions came to their end.
