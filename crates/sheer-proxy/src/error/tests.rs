@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[expect(clippy::too_many_lines, reason = "a table, a line or two a variant")]
 fn every_error() -> Vec<ProxyError> {
     let addr: SocketAddr = "10.0.0.1:80".parse().unwrap();
     let connect = |cause| ProxyError::Connect { addr, cause };
