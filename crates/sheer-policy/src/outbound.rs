@@ -1,5 +1,8 @@
 //! Where traffic to a destination goes, and what is done to it on the way.
 
+mod choice;
+mod plain;
+
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, StatusCode, uri::Scheme};
