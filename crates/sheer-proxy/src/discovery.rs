@@ -8,9 +8,8 @@ mod client;
 mod endpoints;
 mod inbound;
 mod outbound;
-mod routes;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -21,6 +20,7 @@ pub(crate) use client::ClientOptions;
 pub use sheer_policy::{
     Endpoint, Hint, Labels, ObjectRef, PeerIdentity, ProtocolPlan,
     inbound::{Authentication, Authorization, InboundPolicy},
+    outbound::OutboundPolicy,
 };
 
 /// Answer to a look-up: the control plane may not have spoken yet.
@@ -39,39 +39,15 @@ pub enum Lookup<T> {
 pub struct OutboundTarget {
     /// The service or endpoint, as `ledger.bank.svc.cluster.local:8080`; the bare address where it has no name.
     pub name: Arc<str>,
-    /// What the decision came from (`parent_*` labels).
-    pub parent: ObjectRef,
-    /// How to find out the protocol.
-    pub protocol: ProtocolPlan,
-    /// Where traffic goes.
-    pub backend: Backend,
+    /// Where traffic goes, and what is done to it on the way. Has a rule for everything that may be spoken.
+    pub policy: Arc<OutboundPolicy>,
 }
 
-/// Where traffic goes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Backend {
-    /// To one endpoint (a pod addressed directly, or an address that the mesh does not know).
-    Forward(Arc<Endpoint>),
-    /// To the endpoints of a service, balanced.
-    Balance {
-        /// Key of [`Discovery::endpoints`], as `ledger.bank.svc.cluster.local:8080`.
-        path: Arc<str>,
-        /// The backend's own reference (`backend_*` labels).
-        backend: ObjectRef,
-        /// Load estimate of an endpoint that was never measured.
-        default_rtt: Duration,
-        /// Decay of the peak estimate.
-        decay: Duration,
-        /// Requests that may wait while no endpoint is ready.
-        queue_capacity: usize,
-        /// How long they wait before the fail-fast answer.
-        failfast_timeout: Duration,
-    },
-    /// Nowhere: the control plane says that there is no backend (404 for HTTP, reset for TCP).
-    None {
-        /// Why, for the caller.
-        why: Arc<str>,
-    },
+impl OutboundTarget {
+    /// What the decision came from (`parent_*` labels).
+    pub fn parent(&self) -> &ObjectRef {
+        &self.policy.parent
+    }
 }
 
 /// The endpoints of a service, whole. Workers diff it against what they hold.
@@ -89,7 +65,7 @@ pub trait Discovery: Send + Sync + 'static {
     /// What to do with connections to an original destination. `Unknown` also where the control plane did not answer
     /// within the first-answer timeout: traffic must flow.
     fn outbound(&self, dst: OrigDst) -> watch::Receiver<Lookup<OutboundTarget>>;
-    /// The endpoints of a balanced service, by [`Backend::Balance`]'s path.
+    /// The endpoints of a balanced service, by the path of a [`BackendTarget::Balance`](sheer_policy::outbound::BackendTarget).
     fn endpoints(&self, path: &str) -> watch::Receiver<Lookup<EndpointSet>>;
     /// The policy of one of the workload's own ports.
     fn inbound(&self, port: u16) -> watch::Receiver<Lookup<InboundPolicy>>;

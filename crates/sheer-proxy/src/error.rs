@@ -12,7 +12,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http::StatusCode;
 use sheer_api::Verdict;
 
-pub use parts::{ConnectCause, Direction, GrpcCode, Leg, Part, ResetCode};
+pub use parts::{ConnectCause, Direction, GrpcCode, Injected, Leg, Part, ResetCode, TimeLimit};
 
 /// Why the proxy itself ends a request or a connection: one variant a reason that users can look up in `docs/errors.md`.
 /// Text for the caller is `Display`; it uses operators' words and says what to do next.
@@ -166,12 +166,62 @@ pub enum ProxyError {
         why: String,
     },
     /// A timeout that an operator set.
-    #[error("{what} did not come within {after:?}")]
+    #[error("{limit} within {after:?}")]
     Timeout {
-        /// `response`, `response headers`, `next byte`.
-        what: &'static str,
+        /// Which.
+        limit: TimeLimit,
         /// The limit.
         after: Duration,
+    },
+    /// The time that the caller itself gave the call (`grpc-timeout`) is over.
+    #[error("the caller's deadline passed after {after:?}{}", if *.sent { "" } else { ", before the request was sent" })]
+    Deadline {
+        /// Whether the request had been sent.
+        sent: bool,
+        /// What the caller gave, as it arrived here.
+        after: Duration,
+    },
+    /// No rule of the destination's routes takes the request.
+    #[error("no route of {service} takes this request")]
+    NoRoute {
+        /// The service or address.
+        service: String,
+    },
+    /// The rule that takes the request has no backend, or one that does not exist.
+    #[error("{service} cannot be reached by {route}: {why}")]
+    InvalidBackend {
+        /// The service or address.
+        service: String,
+        /// The route.
+        route: String,
+        /// Why, from the control plane.
+        why: Arc<str>,
+    },
+    /// An operator forbids the destination.
+    #[error("{service} is forbidden by {route}")]
+    Forbidden {
+        /// The service or address.
+        service: String,
+        /// The route.
+        route: String,
+    },
+    /// A failure that an operator injects.
+    #[error("injected by {route}: {message}")]
+    Injected {
+        /// The route.
+        route: String,
+        /// The operator's words.
+        message: Arc<str>,
+        /// What the caller gets.
+        answer: Injected,
+    },
+    /// The server answered, and its answer is of those that are tried again. Callers see it only where nothing came of that.
+    #[error("{addr} answered {status} and no other attempt could be made")]
+    TriedAgain {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// As `503`, or `gRPC 14`.
+        status: String,
     },
     /// A meshed connection that does not start as it must.
     #[error("transport header from {client}: {why}")]
@@ -235,7 +285,15 @@ impl ProxyError {
             },
             Self::BadRequest { .. } | Self::ClientGone { .. } => Verdict::ClientConfig,
             Self::BadResponse { .. } => Verdict::ApplicationLibrary,
-            Self::UpstreamReset { .. } | Self::UpstreamClosed { .. } | Self::Timeout { .. } => Verdict::Application,
+            Self::UpstreamReset { .. }
+            | Self::UpstreamClosed { .. }
+            | Self::Timeout { .. }
+            | Self::Deadline { sent: true, .. }
+            | Self::TriedAgain { .. } => Verdict::Application,
+            Self::Deadline { sent: false, .. } => Verdict::ClientConfig,
+            Self::NoRoute { .. } | Self::InvalidBackend { .. } | Self::Forbidden { .. } | Self::Injected { .. } => {
+                Verdict::Policy
+            }
             Self::TransportHeader { .. } | Self::Internal { .. } => Verdict::Proxy,
         }
     }
@@ -268,7 +326,13 @@ impl ProxyError {
             Self::UpstreamReset { .. } => "upstream-reset",
             Self::UpstreamClosed { .. } => "upstream-closed",
             Self::ClientGone { .. } => "client-gone",
-            Self::Timeout { .. } => "timeout",
+            Self::Timeout { limit, .. } => limit.reason(),
+            Self::Deadline { .. } => "deadline",
+            Self::NoRoute { .. } => "no-route",
+            Self::InvalidBackend { .. } => "invalid-backend",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Injected { .. } => "fault-injected",
+            Self::TriedAgain { .. } => "tried-again",
             Self::TransportHeader { .. } => "transport-header",
             Self::NoOriginalDst { .. } => "no-original-destination",
             Self::ShuttingDown => "shutting-down",
@@ -290,15 +354,19 @@ impl ProxyError {
             | Self::TlsConnect { .. }
             | Self::BadResponse { .. }
             | Self::UpstreamReset { .. }
-            | Self::UpstreamClosed { .. } => StatusCode::BAD_GATEWAY,
-            Self::PolicyDenied { .. } => StatusCode::FORBIDDEN,
-            Self::NoBackend { .. } => StatusCode::NOT_FOUND,
+            | Self::UpstreamClosed { .. }
+            | Self::TriedAgain { .. } => StatusCode::BAD_GATEWAY,
+            Self::PolicyDenied { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::NoBackend { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::Injected { answer, .. } => answer.http_status(),
             Self::Loop { .. } => StatusCode::LOOP_DETECTED,
             Self::HeaderListTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BadRequest { status, .. } => *status,
             Self::TlsAccept { .. } | Self::ClientGone { .. } | Self::TransportHeader { .. } => StatusCode::BAD_REQUEST,
-            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::NoOriginalDst { .. } | Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Timeout { .. } | Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoOriginalDst { .. } | Self::InvalidBackend { .. } | Self::Internal { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -314,17 +382,20 @@ impl ProxyError {
             | Self::PolicyUnknown { .. }
             | Self::UpstreamReset { .. }
             | Self::UpstreamClosed { .. }
+            | Self::InvalidBackend { .. }
+            | Self::TriedAgain { .. }
             | Self::ShuttingDown => GrpcCode::Unavailable,
+            Self::Injected { answer, .. } => answer.grpc_status(),
             Self::TooMany { .. } | Self::HeaderListTooLarge { .. } => GrpcCode::ResourceExhausted,
-            Self::PolicyDenied { .. } => GrpcCode::PermissionDenied,
-            Self::NoBackend { .. } => GrpcCode::NotFound,
+            Self::PolicyDenied { .. } | Self::Forbidden { .. } => GrpcCode::PermissionDenied,
+            Self::NoBackend { .. } | Self::NoRoute { .. } => GrpcCode::NotFound,
             Self::Loop { .. } | Self::NoOriginalDst { .. } => GrpcCode::FailedPrecondition,
             Self::BadRequest { .. } | Self::TlsAccept { .. } | Self::TransportHeader { .. } => {
                 GrpcCode::InvalidArgument
             }
             Self::ClientGone { .. } => GrpcCode::Cancelled,
             Self::BadResponse { .. } | Self::Internal { .. } => GrpcCode::Internal,
-            Self::Timeout { .. } => GrpcCode::DeadlineExceeded,
+            Self::Timeout { .. } | Self::Deadline { .. } => GrpcCode::DeadlineExceeded,
         }
     }
 
@@ -348,6 +419,12 @@ impl ProxyError {
             | Self::BadResponse { .. }
             | Self::ClientGone { .. }
             | Self::Timeout { .. }
+            | Self::Deadline { .. }
+            | Self::NoRoute { .. }
+            | Self::InvalidBackend { .. }
+            | Self::Forbidden { .. }
+            | Self::Injected { .. }
+            | Self::TriedAgain { .. }
             | Self::TransportHeader { .. }
             | Self::NoOriginalDst { .. }
             | Self::ShuttingDown
@@ -362,6 +439,7 @@ impl ProxyError {
             | Self::ClientGone { .. }
             | Self::TlsAccept { .. }
             | Self::PolicyDenied { .. }
+            | Self::Deadline { sent: false, .. }
             | Self::TransportHeader { .. } => Side::Client,
             Self::Connect { .. }
             | Self::IdentityMismatch { .. }
@@ -369,7 +447,9 @@ impl ProxyError {
             | Self::BadResponse { .. }
             | Self::UpstreamReset { .. }
             | Self::UpstreamClosed { .. }
-            | Self::Timeout { .. } => Side::Server,
+            | Self::Timeout { .. }
+            | Self::Deadline { sent: true, .. }
+            | Self::TriedAgain { .. } => Side::Server,
             Self::HeaderListTooLarge { leg, .. } => match leg.part {
                 Part::RequestHeaders | Part::RequestTrailers => Side::Client,
                 Part::ResponseHeaders | Part::ResponseTrailers => Side::Server,
@@ -380,6 +460,10 @@ impl ProxyError {
             | Self::IdentityNotReady
             | Self::PolicyUnknown { .. }
             | Self::NoBackend { .. }
+            | Self::NoRoute { .. }
+            | Self::InvalidBackend { .. }
+            | Self::Forbidden { .. }
+            | Self::Injected { .. }
             | Self::Loop { .. }
             | Self::NoOriginalDst { .. }
             | Self::ShuttingDown

@@ -7,15 +7,18 @@
 //! * Bodies go both ways at once, chunk by chunk. A chunk is taken from one side only as the other side takes it, so the memory of
 //!   a stream is bounded by its windows, and a slow reader slows the writer.
 //! * Ends are exact: END_STREAM, trailers, interim responses, RST_STREAM and its code arrive as they were sent.
-//! * A request that had no effect comes back whole in [`Failed`], to be sent elsewhere.
+//! * A request that had no effect comes back whole in [`Failed`], to be sent elsewhere; so does one whose answer the [`Referee`] refuses.
 
 mod body;
+mod clock;
+mod copy;
 mod gone;
 mod http1_reply;
 mod http1_upstream;
 mod loan;
 mod outcome;
 mod pump;
+mod referee;
 mod relay;
 mod reply;
 mod request;
@@ -26,18 +29,21 @@ mod tunnel;
 mod upstream;
 
 pub use body::{Body, BodyIn};
+pub use clock::{Limits, Until};
 pub use http1_upstream::{GiveBack, Http1Connection, Http1Upstream};
 pub use outcome::{End, Observation, Outcome, Sink};
+pub use referee::{Judgement, Referee};
 pub use relay::exchange;
 pub use request::{Head, Origin, Request};
 pub use respond::Responder;
 
+pub(crate) use copy::{BodyCopy, send_copy};
 pub(crate) use http1_reply::{Fate, Http1Reply};
 pub(crate) use http1_upstream::limits as http1_limits;
 pub(crate) use loan::{Home, Loan, Reader, Writer, whole};
 pub(crate) use reply::{Http1Line, Reply};
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 
@@ -66,8 +72,10 @@ pub struct Context {
     pub addr: SocketAddr,
     /// Limit of a header list, and of trailers, in bytes.
     pub header_limit: usize,
-    /// How long the response headers may take.
-    pub response_timeout: Option<Duration>,
+    /// How long it may take.
+    pub limits: Limits,
+    /// Who has a say in it; nobody, and every answer is passed on as it is.
+    pub referee: Option<Rc<dyn Referee>>,
     /// Keep the start of the request's body until the response starts, so that [`Failed::request`] can be whole.
     pub replay: bool,
 }
@@ -88,8 +96,11 @@ impl Context {
 /// An exchange that ended before the client saw anything of a response.
 #[derive(Debug)]
 pub struct Failed {
-    /// The request, whole again, where it may be sent elsewhere: it certainly had no effect and its body could be kept.
+    /// The request, whole again, where it may be sent elsewhere: it certainly had no effect (or a referee wants it sent again) and
+    /// its body could be kept.
     pub request: Option<Request>,
+    /// The request, whole again, where the server may have acted on it: for rules that say when it is sent again nevertheless.
+    pub unsure: Option<Request>,
     /// Still unused: send the request elsewhere, or [`Responder::fail`].
     pub responder: Responder,
     /// Why.

@@ -13,6 +13,7 @@ mod path;
 mod process;
 mod registry;
 mod render;
+mod route;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use family::{Bounds, Family, Kind};
@@ -23,3 +24,4 @@ pub use path::{
 pub(crate) use process::describe_build;
 pub use registry::{Registry, Shard};
 pub use render::Format;
+pub use route::{RetryMetrics, RouteBackendMetrics, RouteMetrics, RouteStatus};

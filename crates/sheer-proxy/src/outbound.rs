@@ -2,16 +2,30 @@
 //!
 //! ```text
 //! accept ► original destination ► discover ► detect ─┬─ HTTP ► route ► balance ► connect ► exchange ► observe
-//!          (here)                 (targets)  (detect) └─ bytes ►        balance ► connect ► relay    ► observe
+//!          (here)                 (targets)  (detect) │        (route) └──── (attempts) ────┘
+//!                                                     └─ bytes ► route ► balance ► connect ► relay    ► observe
+//!                                                               (opaque)
 //! ```
+//!
+//! A destination's policy is held in a [`resolution`], with its [`services`] and what is prepared for each rule ([`plan`]).
 //!
 //! One [`Outbound`] a worker; the accept loop calls [`Outbound::serve`] for each connection. What the mesh does not know is
 //! forwarded as it is: one connection out for each connection in, to the very address that the workload asked for.
 
+mod affinity;
+mod asked;
+mod attempts;
 mod detect;
+mod egress;
 mod http;
+mod mirror;
 mod observe;
 mod opaque;
+mod plan;
+mod referee;
+mod resolution;
+mod route;
+mod services;
 mod targets;
 
 use std::{rc::Rc, sync::Arc};
@@ -66,7 +80,7 @@ impl Outbound {
         };
         let pool = Pool::new(connector, &settings.outbound, settings.http);
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
-        let targets = Targets::new(discovery, pool, shard, &settings.outbound);
+        let targets = Targets::new(discovery, pool, shard, &settings);
         let http2 = accepting(&settings.outbound.http2);
         Rc::new(Self {
             settings,
@@ -101,8 +115,8 @@ impl Outbound {
         match detect::protocol(&self, client, &target).await {
             Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
             Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,
-            Ok(Detected::Opaque(client, server)) => {
-                Box::pin(opaque::serve(&self, client, server, &target, accepted)).await
+            Ok(Detected::Opaque(client, server, kind)) => {
+                Box::pin(opaque::serve(&self, client, server, &target, (accepted, &kind))).await
             }
             Err(error) => tracing::debug!(%dst, %error, "the client is gone before it said anything"),
         }

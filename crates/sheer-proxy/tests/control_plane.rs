@@ -2,10 +2,14 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use sheer_api::linkerd::destination::DestinationProfile;
+use sheer_api::{
+    linkerd::destination::DestinationProfile,
+    v1::{OutboundExtras, RetryBudget},
+};
+use sheer_policy::outbound::{Backend, BackendTarget};
 use sheer_proxy::{
     addr::OrigDst,
-    discovery::{Authentication, Backend, EndpointSet, Lookup, OutboundTarget},
+    discovery::{Authentication, EndpointSet, Lookup, OutboundTarget},
     process::Control,
     settings,
 };
@@ -97,6 +101,12 @@ async fn known<T>(watch: &mut watch::Receiver<Lookup<T>>, matches: impl Fn(&T) -
         Lookup::Known(known) => Arc::clone(known),
         Lookup::Pending | Lookup::Unknown => unreachable!("was waited for"),
     }
+}
+
+/// Where requests of HTTP/1 go that are not special.
+fn backend(target: &OutboundTarget) -> &Backend {
+    let rule = &target.policy.http1.routes.rules()[0];
+    &rule.action.backends.all().next().expect("a backend").backend
 }
 
 fn ports(set: &EndpointSet) -> Vec<u16> {
@@ -239,7 +249,7 @@ async fn services_are_resolved_and_followed() {
     let proxy = Proxy::start(&plane, &[]).await;
     let target = known(&mut proxy.outbound(dst), |_| true).await;
     assert_eq!(&*target.name, PATH);
-    assert!(matches!(&target.backend, Backend::Balance { path, .. } if &**path == PATH));
+    assert!(matches!(&backend(&target).target, BackendTarget::Balance { path, .. } if &**path == PATH));
     let mut endpoints = proxy.control.parts.discovery.endpoints(PATH);
     let set = known(&mut endpoints, |set| ports(set) == [1, 2]).await;
     assert_eq!(
@@ -261,7 +271,10 @@ async fn lost_streams_are_resumed_without_flapping() {
     plane.set_endpoints(PATH, Some(vec![control::endpoint(addr(1)), control::endpoint(addr(2))]));
     let proxy = Proxy::start(&plane, &[]).await;
     let mut target = proxy.outbound(dst);
-    known(&mut target, |target| matches!(target.backend, Backend::Balance { .. })).await;
+    known(&mut target, |target| {
+        matches!(backend(target).target, BackendTarget::Balance { .. })
+    })
+    .await;
     let mut endpoints = proxy.control.parts.discovery.endpoints(PATH);
     let before = known(&mut endpoints, |set| ports(set) == [1, 2]).await;
 
@@ -306,7 +319,10 @@ async fn silence_makes_a_destination_unknown_until_the_answer() {
         .await
         .expect("subscribed");
     plane.set_silent(false);
-    known(&mut target, |target| matches!(target.backend, Backend::Balance { .. })).await;
+    known(&mut target, |target| {
+        matches!(backend(target).target, BackendTarget::Balance { .. })
+    })
+    .await;
 }
 
 /// The profile's stream stays open where the policy's is refused: its change brings the policy at once.
@@ -317,21 +333,18 @@ async fn address_that_becomes_a_service_gets_its_policy() {
     plane.set_profile(dst, Some(DestinationProfile::default()));
     let proxy = Proxy::start(&plane, &[]).await;
     let mut target = proxy.outbound(dst);
-    known(&mut target, |target| matches!(target.backend, Backend::Forward(_))).await;
+    known(&mut target, |target| {
+        matches!(backend(target).target, BackendTarget::Forward(_))
+    })
+    .await;
     plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
     let profile = DestinationProfile {
         fully_qualified_name: "ledger.test.svc.cluster.local".to_owned(),
         ..Default::default()
     };
     plane.set_profile(dst, Some(profile));
-    let found = known(&mut target, |target| target.parent.name == "ledger").await;
-    assert!(matches!(
-        &found.backend,
-        Backend::Balance {
-            queue_capacity: 100,
-            ..
-        }
-    ));
+    let found = known(&mut target, |target| target.parent().name == "ledger").await;
+    assert_eq!(backend(&found).queue_capacity, Some(100));
 }
 
 #[tokio::test]
@@ -342,4 +355,57 @@ async fn what_nobody_knows_is_unknown_at_once() {
     within(target.wait_for(|lookup| matches!(lookup, Lookup::Unknown)))
         .await
         .expect("subscribed");
+}
+
+/// What Linkerd's API cannot say comes beside the policy, and changes with it.
+#[tokio::test]
+async fn extras_are_joined_to_the_policy() {
+    let plane = ControlPlane::start();
+    let dst = addr(8080);
+    let extras = |ratio| OutboundExtras {
+        budget: Some(RetryBudget {
+            ratio,
+            min_per_second: 1,
+            ttl: None,
+        }),
+        ..OutboundExtras::default()
+    };
+    plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
+    plane.set_extras(dst, Some(extras(0.5)));
+    let proxy = Proxy::start(&plane, &[]).await;
+    let mut target = proxy.outbound(dst);
+    let first = known(&mut target, |_| true).await;
+    assert_eq!(first.policy.budget.ratio, 0.5, "not published before both are known");
+    plane.set_extras(dst, Some(extras(0.25)));
+    known(&mut target, |target| target.policy.budget.ratio == 0.25).await;
+    plane.set_extras(dst, None);
+    known(&mut target, |target| target.policy.budget.ratio == 0.2).await;
+}
+
+/// Linkerd's control plane has no such service: everything else works, and it is not asked again and again.
+#[tokio::test]
+async fn control_plane_without_extras_is_enough() {
+    let plane = ControlPlane::start_foreign();
+    let dst = addr(8080);
+    plane.set_policy(dst, Some(control::balance_policy("ledger", PATH)));
+    let proxy = Proxy::start(&plane, &[("DESTINATION_PROFILE_INITIAL_TIMEOUT", "1h")]).await;
+    let mut target = proxy.outbound(dst);
+    known(&mut target, |target| target.policy.budget.ratio == 0.2).await;
+    plane.set_policy(dst, Some(control::balance_policy("other", PATH)));
+    known(&mut target, |target| target.parent().name == "other").await;
+    let page = page(proxy.control.admin, "/metrics").await;
+    let asked: u64 = page
+        .lines()
+        .filter(|line| line.starts_with("control_request_total{") && line.contains("Extras.WatchOutbound"))
+        .map(|line| {
+            line.rsplit(' ')
+                .next()
+                .and_then(|count| count.parse::<u64>().ok())
+                .expect("a count")
+        })
+        .sum();
+    assert!(
+        (1..=3).contains(&asked),
+        "{asked}: once, and once for each change of the policy"
+    );
 }

@@ -16,11 +16,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sheer_api::linkerd::{
-    destination::{DestinationProfile, WeightedAddr, destination_server::DestinationServer},
-    identity::identity_server::IdentityServer,
-    inbound::{Server, inbound_server_policies_server::InboundServerPoliciesServer},
-    outbound::{OutboundPolicy, outbound_policies_server::OutboundPoliciesServer},
+use sheer_api::{
+    linkerd::{
+        destination::{DestinationProfile, WeightedAddr, destination_server::DestinationServer},
+        identity::identity_server::IdentityServer,
+        inbound::{Server, inbound_server_policies_server::InboundServerPoliciesServer},
+        outbound::{OutboundPolicy, outbound_policies_server::OutboundPoliciesServer},
+    },
+    v1::{OutboundExtras, extras_server::ExtrasServer},
 };
 use tokio::{runtime::Runtime, sync::watch};
 
@@ -73,6 +76,9 @@ pub(crate) struct Script {
     pub(crate) endpoints: Answers<Vec<WeightedAddr>>,
     pub(crate) policies: Answers<OutboundPolicy>,
     pub(crate) servers: Answers<Server>,
+    pub(crate) extras: Answers<OutboundExtras>,
+    /// Whether it is Sheer's: another has no extras.
+    has_extras: bool,
 }
 
 /// Answers by key.
@@ -98,6 +104,15 @@ impl<T> Answers<T> {
 impl ControlPlane {
     /// Begins on a free loopback port. It knows nothing, and issues certificates for a day.
     pub fn start() -> Self {
+        Self::start_as(true)
+    }
+
+    /// As [`Self::start`], with Linkerd's services alone.
+    pub fn start_foreign() -> Self {
+        Self::start_as(false)
+    }
+
+    fn start_as(has_extras: bool) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let script = Arc::new(Script {
@@ -111,6 +126,8 @@ impl ControlPlane {
             endpoints: Answers::default(),
             policies: Answers::default(),
             servers: Answers::default(),
+            extras: Answers::default(),
+            has_extras,
         });
         let runtime = Mutex::new(Some(serve(listener, Arc::clone(&script))));
         Self { addr, script, runtime }
@@ -155,6 +172,11 @@ impl ControlPlane {
     /// Answer of `OutboundPolicies.Watch` for an address.
     pub fn set_policy(&self, dst: SocketAddr, policy: Option<OutboundPolicy>) {
         self.script.policies.of(&dst.to_string()).send_replace(policy);
+    }
+
+    /// Answer of `Extras.WatchOutbound` for an address.
+    pub fn set_extras(&self, dst: SocketAddr, extras: Option<OutboundExtras>) {
+        self.script.extras.of(&dst.to_string()).send_replace(extras);
     }
 
     /// Endpoints of a service: open streams are told the difference. `None`: the service does not exist.
@@ -232,7 +254,8 @@ fn serve(listener: TcpListener, script: Arc<Script>) -> Runtime {
             .add_service(IdentityServer::from_arc(Arc::clone(&script)))
             .add_service(DestinationServer::from_arc(Arc::clone(&script)))
             .add_service(OutboundPoliciesServer::from_arc(Arc::clone(&script)))
-            .add_service(InboundServerPoliciesServer::from_arc(script));
+            .add_service(InboundServerPoliciesServer::from_arc(Arc::clone(&script)))
+            .add_optional_service(script.has_extras.then(|| ExtrasServer::from_arc(script)));
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         if let Err(error) = router.serve_with_incoming(incoming).await {
             tracing::error!(%error, "the fake control plane ended");

@@ -17,6 +17,8 @@ use crate::{
 
 /// Ends of streams at the same age would come in waves: lifetimes are shortened at random by up to this share.
 const LIFETIME_JITTER: f64 = 0.2;
+/// A service that the control plane does not have is asked for again this rarely, in case that another control plane has taken over.
+const UNIMPLEMENTED_WAIT: Duration = Duration::from_secs(600);
 /// "For ever", for timers.
 const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
@@ -27,7 +29,8 @@ pub(crate) enum Event<T> {
     First(T),
     /// A further message.
     Next(T),
-    /// The control plane knows nothing of this (`NOT_FOUND`, `INVALID_ARGUMENT`). It is asked again later.
+    /// The control plane knows nothing of this (`NOT_FOUND`, `INVALID_ARGUMENT`), or does not have the service at all
+    /// (`UNIMPLEMENTED`). It is asked again later.
     Unknown,
 }
 
@@ -74,6 +77,10 @@ impl Streams {
                 tell(Event::Unknown);
                 // Late or told to hurry, the next step is the same.
                 let _ = timeout(not_found.next(), self.again.notified()).await;
+            } else if status.code() == Code::Unimplemented {
+                tell(Event::Unknown);
+                let rarely = UNIMPLEMENTED_WAIT.mul_f64(1.0 + rand::rng().random::<f64>());
+                let _ = timeout(rarely, self.again.notified()).await;
             } else {
                 not_found.reset();
                 sleep(waits.next()).await;
@@ -143,7 +150,7 @@ impl Streams {
     }
 
     fn count_end(&self, status: &Status) {
-        let success = matches!(status.code(), Code::Ok | Code::NotFound);
+        let success = matches!(status.code(), Code::Ok | Code::NotFound | Code::Unimplemented);
         let labels = self
             .labels()
             .to_builder()

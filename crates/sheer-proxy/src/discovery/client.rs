@@ -3,10 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sheer_api::linkerd::{
-    destination::{GetDestination, destination_client::DestinationClient},
-    inbound::{PortSpec, inbound_server_policies_client::InboundServerPoliciesClient},
-    outbound::{TrafficSpec, outbound_policies_client::OutboundPoliciesClient, traffic_spec},
+use sheer_api::{
+    linkerd::{
+        destination::{DestinationProfile, GetDestination, destination_client::DestinationClient},
+        inbound::{PortSpec, inbound_server_policies_client::InboundServerPoliciesClient},
+        outbound::{self as api, TrafficSpec, outbound_policies_client::OutboundPoliciesClient, traffic_spec},
+    },
+    v1::{ExtrasRequest, OutboundExtras, extras_client::ExtrasClient},
 };
 use tokio::{runtime::Handle, sync::watch, time::sleep};
 
@@ -15,7 +18,7 @@ use super::{
     cache::{Cache, Publisher},
     endpoints::Fold,
     inbound,
-    outbound::{self, Defaults},
+    outbound::{self, Profile},
 };
 use crate::{
     addr::OrigDst,
@@ -109,10 +112,11 @@ impl Discovery for Client {
     }
 }
 
-/// What one of two sources said.
-#[derive(Clone, Debug)]
+/// What one of several sources said.
+#[derive(Clone, Debug, Default)]
 enum Heard<M, T> {
     /// Nothing yet.
+    #[default]
     Nothing,
     /// That it does not know.
     Unknown,
@@ -120,7 +124,32 @@ enum Heard<M, T> {
     Known(M, T),
 }
 
+/// What is said of one destination.
+#[derive(Debug, Default)]
+struct About {
+    profile: Heard<DestinationProfile, Profile>,
+    policy: Heard<api::OutboundPolicy, ()>,
+    extras: Heard<OutboundExtras, ()>,
+    /// The first-answer time is over.
+    late: bool,
+}
+
+impl About {
+    /// Whether everybody has spoken who has something to say: without a policy there are no extras.
+    fn is_complete(&self) -> bool {
+        let extras = !matches!(self.extras, Heard::Nothing) || !matches!(self.policy, Heard::Known(..));
+        extras && !matches!(self.profile, Heard::Nothing) && !matches!(self.policy, Heard::Nothing)
+    }
+}
+
 impl<M: PartialEq, T> Heard<M, T> {
+    fn message(&self) -> Option<&M> {
+        match self {
+            Self::Known(message, _) => Some(message),
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
+
     fn known(&self) -> Option<&T> {
         match self {
             Self::Known(_, meaning) => Some(meaning),
@@ -162,66 +191,45 @@ impl Shared {
         }
     }
 
-    /// Profile and policy side by side. Both are waited for, but for no longer than the first-answer time: then whoever spoke decides,
-    /// and where nobody did, traffic is forwarded as it is. Later answers still count.
+    /// Profile, policy and extras side by side. All are waited for, but for no longer than the first-answer time: then whoever spoke
+    /// decides, and where nobody did, traffic is forwarded as it is. Later answers still count.
     async fn follow_outbound(self: Arc<Self>, dst: OrigDst, publish: Publisher<OutboundTarget>) {
-        let defaults = Defaults::from(&self.settings.outbound);
-        let heard = Mutex::new((Heard::Nothing, Heard::Nothing, false));
+        let detect_timeout = self.settings.outbound.detect_timeout;
+        let about = Mutex::new(About::default());
         let decide = |force: bool| {
-            let mut heard = heard.lock();
-            heard.2 |= force;
-            let (profile, policy, late) = &*heard;
-            if !late && (matches!(profile, Heard::Nothing) || matches!(policy, Heard::Nothing)) {
+            let mut about = about.lock();
+            about.late |= force;
+            if !about.late && !about.is_complete() {
                 return;
             }
-            let target = outbound::target(dst.0, profile.known(), policy.known(), &defaults);
+            let (profile, policy, extras) = (about.profile.known(), about.policy.message(), about.extras.message());
+            let target = outbound::target(dst.0, profile, policy, extras, detect_timeout);
             publish.send_replace(target.map_or(Lookup::Unknown, |target| Lookup::Known(Arc::new(target))));
         };
         let policy_streams = self.streams(&self.policy, "OutboundPolicies.Watch");
-        let ask_policy_again = policy_streams.again();
-        let profiles = async {
-            let origin = self.destination.origin();
-            let request = self.destination(&dst.0.to_string());
-            let open = |channel| {
-                let (origin, request) = (origin.clone(), request.clone());
-                async move {
-                    DestinationClient::with_origin(channel, origin)
-                        .get_profile(request)
-                        .await
-                }
-            };
-            let streams = self.streams(&self.destination, "Destination.GetProfile");
-            let tell = |event| {
-                if heard.lock().0.hear(event, outbound::profile) {
-                    // An address that became a service's has a policy now.
-                    ask_policy_again.notify_waiters();
-                    decide(false);
-                }
-            };
-            streams.follow(open, tell).await;
-        };
-        let policies = async {
-            let origin = self.policy.origin();
-            let target = Some(traffic_spec::Target::Addr(dst.0.into()));
-            let request = TrafficSpec {
-                source_workload: self.settings.workload.clone(),
-                target,
-            };
-            let open = |channel| {
-                let (origin, request) = (origin.clone(), request.clone());
-                async move {
-                    OutboundPoliciesClient::with_origin(channel, origin)
-                        .watch(request)
-                        .await
-                }
-            };
-            let tell = |event| {
-                if heard.lock().1.hear(event, |policy| outbound::policy(policy, &defaults)) {
-                    decide(false);
-                }
-            };
-            policy_streams.follow(open, tell).await;
-        };
+        let extras_streams = self.streams(&self.policy, "Extras.WatchOutbound");
+        let (ask_policy_again, ask_extras_again) = (policy_streams.again(), extras_streams.again());
+        let profiles = self.follow_profile(dst, |event| {
+            let news = about.lock().profile.hear(event, outbound::profile);
+            if news {
+                // An address that became a service's has a policy now.
+                ask_policy_again.notify_waiters();
+                decide(false);
+            }
+        });
+        let policies = self.follow_policy(policy_streams, dst, |event| {
+            let news = about.lock().policy.hear(event, drop);
+            if news {
+                ask_extras_again.notify_waiters();
+                decide(false);
+            }
+        });
+        let extras = self.follow_extras(extras_streams, dst, |event| {
+            let news = about.lock().extras.hear(event, drop);
+            if news {
+                decide(false);
+            }
+        });
         let deadline = async {
             sleep(self.settings.outbound.first_answer).await;
             if matches!(*publish.borrow(), Lookup::Pending) {
@@ -229,7 +237,53 @@ impl Shared {
                 decide(true);
             }
         };
-        tokio::join!(profiles, policies, deadline);
+        tokio::join!(profiles, policies, extras, deadline);
+    }
+
+    async fn follow_profile(&self, dst: OrigDst, tell: impl FnMut(Event<DestinationProfile>)) {
+        let origin = self.destination.origin();
+        let request = self.destination(&dst.0.to_string());
+        let open = |channel| {
+            let (origin, request) = (origin.clone(), request.clone());
+            async move {
+                DestinationClient::with_origin(channel, origin)
+                    .get_profile(request)
+                    .await
+            }
+        };
+        self.streams(&self.destination, "Destination.GetProfile")
+            .follow(open, tell)
+            .await;
+    }
+
+    async fn follow_policy(&self, streams: Streams, dst: OrigDst, tell: impl FnMut(Event<api::OutboundPolicy>)) {
+        let origin = self.policy.origin();
+        let request = TrafficSpec {
+            source_workload: self.settings.workload.clone(),
+            target: Some(traffic_spec::Target::Addr(dst.0.into())),
+        };
+        let open = |channel| {
+            let (origin, request) = (origin.clone(), request.clone());
+            async move {
+                OutboundPoliciesClient::with_origin(channel, origin)
+                    .watch(request)
+                    .await
+            }
+        };
+        streams.follow(open, tell).await;
+    }
+
+    async fn follow_extras(&self, streams: Streams, dst: OrigDst, tell: impl FnMut(Event<OutboundExtras>)) {
+        let origin = self.policy.origin();
+        let request = ExtrasRequest {
+            source_workload: self.settings.workload.clone(),
+            address: dst.0.to_string(),
+        };
+        let open = |channel| {
+            let (origin, request) = (origin.clone(), request.clone());
+            async move { ExtrasClient::with_origin(channel, origin).watch_outbound(request).await }
+        };
+        streams.follow(open, tell).await;
     }
 
     async fn follow_endpoints(self: Arc<Self>, path: Arc<str>, publish: Publisher<EndpointSet>) {

@@ -1,17 +1,11 @@
-use std::time::Duration;
-
 use sheer_api::linkerd::{
     destination::{ProtocolHint, TlsIdentity, WeightedAddr, protocol_hint, tls_identity},
-    meta, opaque_route,
+    meta,
 };
 
 use super::*;
 
-const DEFAULTS: Defaults = Defaults {
-    detect_timeout: Duration::from_secs(10),
-    queue_capacity: 100,
-    failfast_timeout: Duration::from_secs(3),
-};
+const DETECT: Duration = Duration::from_secs(10);
 
 fn dst() -> SocketAddr {
     SocketAddr::from(([10, 78, 0, 1], 8080))
@@ -68,7 +62,7 @@ fn http_rule(backends: Vec<(api::Backend, u32)>) -> api::http_route::Rule {
     }
 }
 
-fn http_policy(rules: Vec<api::http_route::Rule>) -> Policy {
+fn http_policy(rules: Vec<api::http_route::Rule>) -> api::OutboundPolicy {
     let http1 = api::proxy_protocol::Http1 {
         routes: vec![api::HttpRoute {
             rules,
@@ -81,11 +75,32 @@ fn http_policy(rules: Vec<api::http_route::Rule>) -> Policy {
         ..Default::default()
     };
     let kind = Some(api::proxy_protocol::Kind::Detect(detect));
-    let said = api::OutboundPolicy {
+    api::OutboundPolicy {
         protocol: Some(api::ProxyProtocol { kind }),
         metadata: Some(resource("ledger")),
-    };
-    policy(said, &DEFAULTS)
+    }
+}
+
+fn joined(profile: Option<&Profile>, policy: Option<&api::OutboundPolicy>) -> OutboundTarget {
+    target(dst(), profile, policy, None, DETECT).expect("a target")
+}
+
+/// Where the first rule for HTTP/1 sends requests.
+fn first_http(target: &OutboundTarget) -> &BackendTarget {
+    let rule = target.policy.http1.routes.rules().first().expect("a rule");
+    &rule.action.backends.all().next().expect("a backend").backend.target
+}
+
+fn first_stream(target: &OutboundTarget) -> &BackendTarget {
+    let rule = target.policy.opaque.first().expect("a rule");
+    &rule.backends.all().next().expect("a backend").backend.target
+}
+
+fn path(target: &BackendTarget) -> &str {
+    match target {
+        BackendTarget::Balance { path, .. } => path,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn pod(identity: bool, opaque: bool) -> WeightedAddr {
@@ -110,7 +125,7 @@ fn pod(identity: bool, opaque: bool) -> WeightedAddr {
 
 #[test]
 fn nobody_knows_the_address() {
-    assert!(target(dst(), None, None, &DEFAULTS).is_none());
+    assert!(target(dst(), None, None, None, DETECT).is_none());
 }
 
 #[test]
@@ -123,28 +138,20 @@ fn service_is_balanced_as_the_policy_says() {
         fully_qualified_name: "ledger.bank.svc.cluster.local".into(),
         ..Default::default()
     });
-    let target = target(dst(), Some(&profile), Some(&policy), &DEFAULTS).expect("a target");
+    let target = joined(Some(&profile), Some(&policy));
     assert_eq!(&*target.name, "ledger.bank.svc.cluster.local:8080");
+    assert_eq!(target.parent().name, "ledger");
+    assert_eq!(target.policy.protocol, ProtocolPlan::Detect { timeout: DETECT });
+    assert_eq!(path(first_http(&target)), "ledger.bank.svc.cluster.local:8080");
+    let rule = &target.policy.http1.routes.rules()[0];
+    let backend = &rule.action.backends.all().next().expect("a backend").backend;
     assert_eq!(
-        target.protocol,
-        ProtocolPlan::Detect {
-            timeout: Duration::from_secs(10)
-        }
+        (backend.queue_capacity, backend.failfast_timeout),
+        (Some(7), Some(Duration::from_secs(1)))
     );
-    let Backend::Balance {
-        path,
-        queue_capacity,
-        failfast_timeout,
-        default_rtt,
-        decay,
-        ..
-    } = target.backend
-    else {
-        panic!("{target:?}")
-    };
-    assert_eq!(&*path, "ledger.bank.svc.cluster.local:8080");
-    assert_eq!((queue_capacity, failfast_timeout), (7, Duration::from_secs(1)));
-    assert_eq!((default_rtt, decay), (DEFAULT_RTT, DECAY));
+    // The policy says nothing of other protocols: they go to the service too.
+    assert_eq!(path(first_stream(&target)), "ledger.bank.svc.cluster.local:8080");
+    assert!(!target.policy.http2.routes.is_empty() && !target.policy.tls.is_empty());
 }
 
 /// A control plane that serves no policies: the profile alone makes a service.
@@ -154,8 +161,9 @@ fn profile_alone_is_enough() {
         fully_qualified_name: "a.b.svc.cluster.local".into(),
         ..Default::default()
     });
-    let target = target(dst(), Some(&profile), None, &DEFAULTS).expect("a target");
-    assert!(matches!(target.backend, Backend::Balance { path, .. } if &*path == "a.b.svc.cluster.local:8080"));
+    let target = joined(Some(&profile), None);
+    assert_eq!(path(first_http(&target)), "a.b.svc.cluster.local:8080");
+    assert_eq!(path(first_stream(&target)), "a.b.svc.cluster.local:8080");
 }
 
 /// The policy of a pod's address only repeats the address: without the profile's identity it would be plaintext.
@@ -170,14 +178,14 @@ fn pod_keeps_the_identity_that_the_profile_knows() {
         endpoint: Some(pod(true, false)),
         ..Default::default()
     });
-    let target = target(dst(), Some(&profile), Some(&policy), &DEFAULTS).expect("a target");
-    let Backend::Forward(endpoint) = target.backend else {
-        panic!("{target:?}")
-    };
-    assert_eq!(
-        endpoint.identity.as_ref().map(|identity| &*identity.id),
-        Some("ledger.bank.id")
-    );
+    let target = joined(Some(&profile), Some(&policy));
+    for backend in [first_http(&target), first_stream(&target)] {
+        let BackendTarget::Forward(endpoint) = backend else {
+            panic!("{target:?}")
+        };
+        let identity = endpoint.identity.as_ref().map(|identity| &*identity.id);
+        assert_eq!(identity, Some("ledger.bank.id"));
+    }
 }
 
 #[test]
@@ -192,79 +200,42 @@ fn opaque_wins_over_the_policy() {
         ..Default::default()
     });
     for profile in [by_endpoint, by_profile] {
-        let target = target(dst(), Some(&profile), Some(&policy), &DEFAULTS).expect("a target");
-        assert_eq!(target.protocol, ProtocolPlan::Opaque);
+        let target = joined(Some(&profile), Some(&policy));
+        assert_eq!(target.policy.protocol, ProtocolPlan::Opaque);
     }
 }
 
-/// The rule without conditions is the default, wherever it stands; of its backends the heaviest, the first of equals.
 #[test]
-fn default_rule_and_its_heaviest_backend() {
-    let special = api::http_route::Rule {
-        matches: vec![sheer_api::linkerd::http_route::HttpRouteMatch {
-            headers: vec![Default::default()],
-            ..Default::default()
-        }],
-        ..http_rule(vec![(balancer("special:1"), 1)])
+fn extras_are_part_of_the_policy() {
+    let policy = http_policy(vec![http_rule(vec![(balancer("a:1"), 1)])]);
+    let budget = v1::RetryBudget {
+        ratio: 0.5,
+        min_per_second: 3,
+        ttl: None,
     };
-    let default = http_rule(vec![
-        (balancer("light:1"), 1),
-        (balancer("heavy:1"), 9),
-        (balancer("other:1"), 9),
-    ]);
-    let policy = http_policy(vec![special, default]);
-    let target = target(dst(), None, Some(&policy), &DEFAULTS).expect("a target");
-    assert!(matches!(target.backend, Backend::Balance { path, .. } if &*path == "heavy:1"));
+    let extras = v1::OutboundExtras {
+        budget: Some(budget),
+        ..Default::default()
+    };
+    let target = target(dst(), None, Some(&policy), Some(&extras), DETECT).expect("a target");
+    assert_eq!(
+        (target.policy.budget.ratio, target.policy.budget.min_per_second),
+        (0.5, 3)
+    );
 }
 
 #[test]
-fn no_backend_says_why() {
-    let none = |policy: &Policy| match target(dst(), None, Some(policy), &DEFAULTS).expect("a target").backend {
-        Backend::None { why } => why.to_string(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(none(&http_policy(vec![http_rule(vec![])])), "the route has no backend");
-    assert_eq!(
-        none(&http_policy(vec![http_rule(vec![(balancer("a:1"), 0)])])),
-        "the route has no backend"
-    );
-    assert!(none(&http_policy(vec![http_rule(vec![(balancer(""), 1)])])).contains("without a name"));
-    let no_address = http_rule(vec![(api::Backend::default(), 1)]);
-    assert!(none(&http_policy(vec![no_address])).contains("without an address"));
-    let invalid = opaque_route::Invalid {
-        message: "no such service".into(),
-    };
-    let filter = api::opaque_route::Filter {
-        kind: Some(api::opaque_route::filter::Kind::Invalid(invalid)),
-    };
-    let rule = api::opaque_route::Rule {
-        filters: vec![filter],
-        ..Default::default()
-    };
-    let opaque = api::proxy_protocol::Opaque {
-        routes: vec![api::OpaqueRoute {
-            rules: vec![rule],
-            metadata: None,
-        }],
-    };
-    let kind = Some(api::proxy_protocol::Kind::Opaque(opaque));
-    let said = api::OutboundPolicy {
-        protocol: Some(api::ProxyProtocol { kind }),
-        metadata: None,
-    };
-    assert_eq!(none(&policy(said, &DEFAULTS)), "the route is invalid: no such service");
+fn a_service_without_a_name_is_called_by_its_backend() {
+    let policy = http_policy(vec![http_rule(vec![(balancer("heavy:1"), 9)])]);
+    let target = joined(None, Some(&policy));
+    assert_eq!((&*target.name, path(first_stream(&target))), ("heavy:1", "heavy:1"));
 }
 
 #[test]
 fn empty_answers_forward_to_the_address() {
-    let target = target(
-        dst(),
-        Some(&profile(DestinationProfile::default())),
-        Some(&policy(api::OutboundPolicy::default(), &DEFAULTS)),
-        &DEFAULTS,
-    )
-    .expect("a target");
-    let Backend::Forward(endpoint) = target.backend else {
+    let nothing = profile(DestinationProfile::default());
+    let target = joined(Some(&nothing), Some(&api::OutboundPolicy::default()));
+    let BackendTarget::Forward(endpoint) = first_http(&target) else {
         panic!("{target:?}")
     };
     assert_eq!((endpoint.addr, endpoint.identity.clone()), (dst(), None));

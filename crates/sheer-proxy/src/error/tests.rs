@@ -14,6 +14,10 @@ fn every_error() -> Vec<ProxyError> {
         size: 2,
         limit: 1,
     };
+    let timeout = |limit| ProxyError::Timeout {
+        limit,
+        after: Duration::ZERO,
+    };
     vec![
         ProxyError::FailFast {
             service: "s".into(),
@@ -76,9 +80,36 @@ fn every_error() -> Vec<ProxyError> {
             unprocessed: false,
         },
         ProxyError::ClientGone { why: "w".into() },
-        ProxyError::Timeout {
-            what: "response",
+        timeout(TimeLimit::Request),
+        timeout(TimeLimit::Response),
+        timeout(TimeLimit::Idle),
+        timeout(TimeLimit::Attempt),
+        ProxyError::Deadline {
+            sent: true,
             after: Duration::ZERO,
+        },
+        ProxyError::Deadline {
+            sent: false,
+            after: Duration::ZERO,
+        },
+        ProxyError::NoRoute { service: "s".into() },
+        ProxyError::InvalidBackend {
+            service: "s".into(),
+            route: "r".into(),
+            why: "w".into(),
+        },
+        ProxyError::Forbidden {
+            service: "s".into(),
+            route: "r".into(),
+        },
+        ProxyError::Injected {
+            route: "r".into(),
+            message: "m".into(),
+            answer: Injected::Http(StatusCode::SERVICE_UNAVAILABLE),
+        },
+        ProxyError::TriedAgain {
+            addr,
+            status: "503".into(),
         },
         ProxyError::TransportHeader {
             client: addr,

@@ -1,13 +1,18 @@
 //! Bodies: where one comes from, and the start of a request's, kept in case that it must be sent again.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
+    copy::BodyCopy,
     gone::Gone,
     loan::{Loan, Reader},
+    referee::Referee,
 };
 use crate::http1::{self, HeaderCase};
 
@@ -117,6 +122,11 @@ pub struct Body {
     /// Bytes from the source that nobody took yet.
     owed: usize,
     keep: Keep,
+    /// How much is kept, and who is told once that is not all.
+    limit: usize,
+    referee: Option<Rc<dyn Referee>>,
+    /// Who else gets what is read.
+    copies: Vec<Rc<BodyCopy>>,
 }
 
 /// Whether the body can still be given from its start.
@@ -141,6 +151,9 @@ impl Body {
             cursor: 0,
             owed: 0,
             keep: Keep::Untouched,
+            limit: REPLAY_LIMIT,
+            referee: None,
+            copies: Vec::new(),
         }
     }
 
@@ -173,11 +186,41 @@ impl Body {
         }
     }
 
-    /// From here on, keeps what it gives, up to a limit.
-    pub(crate) fn keep(&mut self) {
+    /// A body that is here whole.
+    pub(crate) fn of_frames(frames: Vec<Frame>) -> Self {
+        Self {
+            empty: frames.is_empty() || matches!(&frames[..], [Frame::End]),
+            kept: frames,
+            keep: Keep::Whole,
+            ..Self::new(BodyIn::Empty)
+        }
+    }
+
+    /// From here on, keeps what it gives, up to a limit: the referee's, where there is one.
+    pub(crate) fn keep(&mut self, referee: Option<&Rc<dyn Referee>>) {
         if self.keep == Keep::Untouched {
             self.keep = Keep::Whole;
+            if let Some(referee) = referee {
+                self.limit = referee.keeps();
+                self.referee = Some(Rc::clone(referee));
+            }
         }
+    }
+
+    /// From here on, copies what it reads.
+    pub(crate) fn copy_to(&mut self, copy: &Rc<BodyCopy>) {
+        self.copies.push(Rc::clone(copy));
+        if self.empty {
+            copy.push(&Frame::End);
+        }
+    }
+
+    /// The next frame, which [`Self::poll_frame`] will give once more. Of a body that is given once.
+    pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
+        let frame = ready!(self.poll_frame(cx))?;
+        self.kept = vec![frame.clone()];
+        self.cursor = 0;
+        Poll::Ready(Ok(frame))
     }
 
     /// Starts again from the beginning; `false` if a part of it is gone.
@@ -203,6 +246,7 @@ impl Body {
         if let Frame::Data { data, .. } = &frame {
             self.owed += data.len();
         }
+        self.copies.iter().for_each(|copy| copy.push(&frame));
         match self.keep {
             Keep::Untouched => self.keep = Keep::Gone,
             Keep::Whole => self.remember(&frame),
@@ -222,6 +266,10 @@ impl Body {
 
     /// A frame that was given before, where the body was rewound.
     fn again(&mut self) -> Option<Frame> {
+        if self.keep == Keep::Gone {
+            // Peeked at, or left over when the rest was let go: given once more and never again.
+            return (!self.kept.is_empty()).then(|| self.kept.remove(0));
+        }
         let frame = self.kept.get(self.cursor)?.clone();
         self.cursor += 1;
         Some(frame)
@@ -231,10 +279,13 @@ impl Body {
         if let Frame::Data { data, .. } = frame {
             self.kept_bytes += data.len();
         }
-        if self.kept_bytes > REPLAY_LIMIT {
+        if self.kept_bytes > self.limit {
             self.keep = Keep::Gone;
             self.kept = Vec::new();
             self.cursor = 0;
+            if let Some(referee) = self.referee.take() {
+                referee.body_lost();
+            }
         } else {
             self.kept.push(frame.clone());
             self.cursor = self.kept.len();

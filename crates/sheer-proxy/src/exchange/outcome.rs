@@ -156,6 +156,17 @@ impl Observation {
         }
     }
 
+    /// Bytes that moved so far, either way.
+    pub(super) fn moved(&self) -> u64 {
+        let outcome = self.outcome.borrow();
+        outcome.request_bytes + outcome.response_bytes
+    }
+
+    /// The client left while nothing was under way.
+    pub(crate) fn client_left(&self, code: ResetCode) {
+        self.end(End::ClientReset(code));
+    }
+
     pub(super) fn end(&self, end: End) {
         let mut outcome = self.outcome.borrow_mut();
         // The first end is the cause; what follows from it is not.

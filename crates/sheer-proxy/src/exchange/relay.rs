@@ -10,9 +10,11 @@ use std::{
 use super::{
     Context, Failed, Upstream,
     body::{Body, BodyIn},
+    clock::Clock,
     gone::Gone,
     outcome::{End, Observation, Way},
     pump::{Stop, pump},
+    referee::sends_again,
     reply::Reply,
     request::{Head, Request},
     respond::Responder,
@@ -38,7 +40,7 @@ pub fn exchange<'a>(
     let Request { head, mut body } = request;
     let kept = cx.replay.then(|| head.clone());
     if cx.replay {
-        body.keep();
+        body.keep(cx.referee.as_ref());
     }
     let opened = upstream.open(*head, body.is_empty(), cx.addr);
     run(Exchange { kept, body, responder }, opened, cx, observation)
@@ -95,6 +97,10 @@ async fn run(
         }
         Err(Break::Server(gone)) => gone.server_error(cx.addr),
         Err(Break::Proxy(error)) => error,
+        Err(Break::Again(status)) => {
+            let addr = cx.addr;
+            return Err(exchange.failed(ProxyError::TriedAgain { addr, status }, true));
+        }
     };
     if exchange.responder.has_begun() {
         exchange.responder.fail_in_place(&error, observation).await;
@@ -111,12 +117,14 @@ impl Exchange {
             mut body,
             responder,
         } = self;
-        let again = error.retryable() || (repeatable && matches!(error, ProxyError::UpstreamClosed { .. }));
-        let request = kept
-            .filter(|_| again && body.rewind())
-            .map(|head| Request { head, body });
+        let again = error.retryable()
+            || matches!(error, ProxyError::TriedAgain { .. })
+            || (repeatable && matches!(error, ProxyError::UpstreamClosed { .. }));
+        let whole = kept.filter(|_| body.rewind()).map(|head| Request { head, body });
+        let (request, unsure) = if again { (whole, None) } else { (None, whole) };
         Box::new(Failed {
             request,
+            unsure,
             responder,
             error,
         })
@@ -131,6 +139,8 @@ enum Break {
     Server(Gone),
     /// The proxy ends it.
     Proxy(ProxyError),
+    /// The answer is not passed on; the request goes out again. Says what the answer was.
+    Again(String),
 }
 
 /// Carries both directions. Gives the server's side where the two now want a tunnel.
@@ -145,7 +155,7 @@ async fn carry(
     let ended = {
         let upload = pin!(upload(&mut exchange.body, out, cx, observation, &uploaded));
         let download = pin!(download(response, &mut exchange.responder, cx, observation));
-        both(upload, &uploaded, download, cx).await
+        both(upload, &uploaded, download, (cx, observation)).await
     };
     if let Err(Break::Client(gone)) = &ended {
         out.reset(gone.code());
@@ -203,31 +213,29 @@ async fn download(
     cx: &Context,
     observation: &Observation,
 ) -> Result<Option<BodyIn>, Break> {
-    let (reply, body) = match cx.response_timeout {
-        None => final_head(response, responder, cx).await?,
-        Some(after) => match tokio::time::timeout(after, final_head(response, responder, cx)).await {
-            Ok(head) => head?,
-            Err(_) => {
-                return Err(Break::Proxy(ProxyError::Timeout {
-                    what: "response headers",
-                    after,
-                }));
-            }
-        },
-    };
+    let (mut reply, body) = final_head(response, responder, cx).await?;
+    let mut body = Body::once(body);
+    if let Some(referee) = &cx.referee {
+        if sends_again(&**referee, &reply, &mut body)
+            .await
+            .map_err(Break::Server)?
+        {
+            return Err(Break::Again(reply.status.as_str().to_owned()));
+        }
+        referee.amend(&mut reply.headers);
+    }
     observation.response_head(reply.status, &reply.headers);
     let switching = responder.switches_with(&reply);
-    let end = body.is_done() && !reply.is_chunked();
+    let end = body.is_empty() && !reply.is_chunked();
     let out = responder.head(reply, end).map_err(Break::Client)?;
     if switching {
         out.no_body().await.map_err(Break::Client)?;
-        return Ok(Some(body));
+        return Ok(Some(body.into_source()));
     }
     if end {
         out.no_body().await.map_err(Break::Client)?;
         return Ok(None);
     }
-    let mut body = Body::once(body);
     let carried = pump(Way::Response, &mut body, out, cx.header_limit, observation).await;
     carried.map(|()| None).map_err(|stop| match stop {
         Stop::Source(gone) => Break::Server(gone),
@@ -265,8 +273,9 @@ async fn both(
     mut upload: Pin<&mut impl Future<Output = Result<(), Stop>>>,
     uploaded: &Cell<bool>,
     mut download: Pin<&mut impl Future<Output = Result<Option<BodyIn>, Break>>>,
-    cx: &Context,
+    (cx, observation): (&Context, &Observation),
 ) -> Result<Option<BodyIn>, Break> {
+    let mut clock = Clock::of(&cx.limits);
     let mut stopped = false;
     let mut received = None;
     poll_fn(|task| {
@@ -291,7 +300,10 @@ async fn both(
             Some(switched) if stopped || uploaded.get() => Poll::Ready(Ok(switched)),
             pending => {
                 received = pending;
-                Poll::Pending
+                let Some(clock) = &mut clock else { return Poll::Pending };
+                clock
+                    .poll(task, uploaded.get(), observation)
+                    .map(|error| Err(Break::Proxy(error)))
             }
         }
     })

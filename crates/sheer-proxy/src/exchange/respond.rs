@@ -1,9 +1,12 @@
 //! The way back to the client, and the responses that the proxy makes up.
 
-use std::task::{Context, Poll};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::{
     gone::Gone,
@@ -14,7 +17,7 @@ use super::{
     synthesize,
 };
 use crate::{
-    error::{ProxyError, ResetCode},
+    error::{Injected, ProxyError, ResetCode},
     headers,
     http1::{HeaderCase, strip_hop_by_hop},
 };
@@ -84,6 +87,29 @@ impl Responder {
             Wire::Body(out) => out.poll_gone(cx),
             // HTTP/1 learns that where it reads the request.
             Wire::H1(_) | Wire::Moving => Poll::Pending,
+        }
+    }
+
+    /// Waits until the client left, for as long as nothing was sent to it; HTTP/1 does not tell.
+    pub(crate) async fn client_gone(&mut self) -> ResetCode {
+        poll_fn(|cx| self.poll_gone(cx)).await.code()
+    }
+
+    /// Answers with a head that the proxy made up, and nothing else.
+    pub(crate) async fn answer(mut self, status: StatusCode, headers: HeaderMap, observation: &Observation) {
+        observation.response_head(status, &headers);
+        observation.end(End::Complete);
+        if let Ok(out) = self.head(synthesize::bare(status, headers), true) {
+            // Fails only if the client is gone, and then nobody wants to know.
+            drop(out.no_body().await);
+        }
+    }
+
+    /// Whether an error is said in terms of gRPC: an injected failure is what the operator says, to whomever.
+    fn says_grpc(&self, error: &ProxyError) -> bool {
+        match error {
+            ProxyError::Injected { answer, .. } => matches!(answer, Injected::Grpc(_)),
+            _ => self.grpc,
         }
     }
 
@@ -167,7 +193,7 @@ impl Responder {
             }
             (Wire::H2 { .. } | Wire::H1(_), _) => {
                 observation.error(error);
-                let reply = synthesize::reply(error, self.grpc);
+                let reply = synthesize::reply(error, self.says_grpc(error));
                 observation.response_head(reply.status, &reply.headers);
                 if let Ok(out) = self.head(reply, true) {
                     // Fails only if the client is gone, and then nobody wants to know.

@@ -27,6 +27,11 @@ pub(super) fn reply(error: &ProxyError, grpc: bool) -> Reply {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         error.http_status()
     };
+    bare(status, headers)
+}
+
+/// A response of a head alone.
+pub(super) fn bare(status: StatusCode, headers: HeaderMap) -> Reply {
     let line = Http1Line {
         version: Version::HTTP_11,
         reason: None,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     discovery::{InboundPolicy, Lookup},
     error::{Direction, ProxyError},
-    exchange::{Context, Failed, Observation, Origin, Request, Responder, Upstream, exchange},
+    exchange::{Context, Failed, Limits, Observation, Origin, Request, Responder, Upstream, exchange},
     headers, http2,
     metrics::AuthzMetrics,
 };
@@ -47,7 +47,8 @@ impl Requests {
             direction: Direction::Inbound,
             addr: port.app.addr(),
             header_limit: inbound.settings.http.header_list_limit,
-            response_timeout: None,
+            limits: Limits::default(),
+            referee: None,
             replay: true,
         };
         let admission = RefCell::new(Rc::new(Admission::of(&port, &client)));
@@ -139,6 +140,7 @@ impl http2::Service for Requests {
                 request: again,
                 responder: back,
                 error,
+                ..
             } = match exchange(request, upstream, responder, &self.cx, &observation).await {
                 Ok(()) => return,
                 Err(failed) => *failed,

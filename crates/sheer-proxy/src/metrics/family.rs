@@ -83,6 +83,49 @@ families! {
     OUTBOUND_HTTP_BALANCER_ENDPOINTS = "outbound_http_balancer_endpoints", Kind::Gauge,
         "Endpoints of an HTTP balancer, by state.";
     OUTBOUND_TCP_BALANCER_ENDPOINTS = "outbound_tcp_balancer_endpoints", Kind::Gauge, "Endpoints of a TCP balancer, by state.";
+    OUTBOUND_HTTP_ROUTE_REQUEST_STATUSES_TOTAL = "outbound_http_route_request_statuses_total", Kind::Counter,
+        "Ends of requests of an HTTP route, by status and error.";
+    OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES_TOTAL = "outbound_grpc_route_request_statuses_total", Kind::Counter,
+        "Ends of requests of a gRPC route, by status and error.";
+    OUTBOUND_HTTP_ROUTE_BACKEND_REQUESTS_TOTAL = "outbound_http_route_backend_requests_total", Kind::Counter,
+        "Requests of an HTTP route that went to a backend.";
+    OUTBOUND_GRPC_ROUTE_BACKEND_REQUESTS_TOTAL = "outbound_grpc_route_backend_requests_total", Kind::Counter,
+        "Requests of a gRPC route that went to a backend.";
+    OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_STATUSES_TOTAL = "outbound_http_route_backend_response_statuses_total", Kind::Counter,
+        "Ends of requests of an HTTP route at a backend, by status and error.";
+    OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_STATUSES_TOTAL = "outbound_grpc_route_backend_response_statuses_total", Kind::Counter,
+        "Ends of requests of a gRPC route at a backend, by status and error.";
+    OUTBOUND_HTTP_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL = "outbound_http_route_retry_limit_exceeded_total", Kind::Counter,
+        "Requests that were not tried again because of the route's limit.";
+    OUTBOUND_HTTP_ROUTE_RETRY_OVERFLOW_TOTAL = "outbound_http_route_retry_overflow_total", Kind::Counter,
+        "Requests that were not tried again because the destination's retry budget was spent.";
+    OUTBOUND_HTTP_ROUTE_RETRY_REQUESTS_TOTAL = "outbound_http_route_retry_requests_total", Kind::Counter,
+        "Attempts beyond the first.";
+    OUTBOUND_HTTP_ROUTE_RETRY_SUCCESSES_TOTAL = "outbound_http_route_retry_successes_total", Kind::Counter,
+        "Requests that an attempt beyond the first answered well.";
+    OUTBOUND_GRPC_ROUTE_RETRY_LIMIT_EXCEEDED_TOTAL = "outbound_grpc_route_retry_limit_exceeded_total", Kind::Counter,
+        "Requests that were not tried again because of the route's limit.";
+    OUTBOUND_GRPC_ROUTE_RETRY_OVERFLOW_TOTAL = "outbound_grpc_route_retry_overflow_total", Kind::Counter,
+        "Requests that were not tried again because the destination's retry budget was spent.";
+    OUTBOUND_GRPC_ROUTE_RETRY_REQUESTS_TOTAL = "outbound_grpc_route_retry_requests_total", Kind::Counter,
+        "Attempts beyond the first.";
+    OUTBOUND_GRPC_ROUTE_RETRY_SUCCESSES_TOTAL = "outbound_grpc_route_retry_successes_total", Kind::Counter,
+        "Requests that an attempt beyond the first answered well.";
+    OUTBOUND_TCP_ROUTE_OPEN_TOTAL = "outbound_tcp_route_open_total", Kind::Counter,
+        "Connections that a TCP route took.";
+    OUTBOUND_TCP_ROUTE_CLOSE_TOTAL = "outbound_tcp_route_close_total", Kind::Counter,
+        "Connections of a TCP route that ended, by error.";
+    OUTBOUND_TLS_ROUTE_OPEN_TOTAL = "outbound_tls_route_open_total", Kind::Counter,
+        "Connections that a TLS route took.";
+    OUTBOUND_TLS_ROUTE_CLOSE_TOTAL = "outbound_tls_route_close_total", Kind::Counter,
+        "Connections of a TLS route that ended, by error.";
+    SHEER_RETRIES_TOTAL = "sheer_retries_total", Kind::Counter, "Attempts beyond the first, by reason.";
+    SHEER_HEDGES_TOTAL = "sheer_hedges_total", Kind::Counter, "Attempts beside another that has not answered, by result.";
+    SHEER_MIRRORED_REQUESTS_TOTAL = "sheer_mirrored_requests_total", Kind::Counter, "Copies of requests, by result.";
+    SHEER_EGRESS_REQUESTS_TOTAL = "sheer_egress_requests_total", Kind::Counter,
+        "Requests that leave the mesh, by host (a bounded number of them).";
+    SHEER_EGRESS_CONNECTIONS_TOTAL = "sheer_egress_connections_total", Kind::Counter,
+        "Connections that leave the mesh uninspected, by server name of TLS (a bounded number of them).";
     CONTROL_REQUEST_TOTAL = "control_request_total", Kind::Counter, "Requests to the control plane.";
     CONTROL_RESPONSE_TOTAL = "control_response_total", Kind::Counter,
         "Ends of requests and streams to the control plane, by classification.";

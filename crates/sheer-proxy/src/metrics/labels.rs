@@ -197,7 +197,7 @@ pub fn outbound_labels(
         .label("target_port", &endpoint.addr.port().to_string())
         .tls(Peer::Dst, tls)
         .label("authority", &target.name)
-        .object("parent_", &target.parent);
+        .object("parent_", target.parent());
     if let Some(backend) = backend {
         labels = labels.object("backend_", backend);
     }

@@ -8,7 +8,11 @@ use std::{io, rc::Rc};
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
-use super::{Outbound, opaque, targets::Target};
+use super::{
+    Outbound,
+    opaque::{self, Kind},
+    targets::Target,
+};
 use crate::{
     detect::{self, FirstSpeaker, Http, Rewind, Tls, Wait},
     discovery::ProtocolPlan,
@@ -23,19 +27,19 @@ pub(super) enum Detected {
     /// HTTP/2.
     Http2(Io),
     /// Anything else, with the server side where it was opened already.
-    Opaque(Io, Option<opaque::Server>),
+    Opaque(Io, Option<opaque::Server>, opaque::Kind),
 }
 
 /// Finds out what the client speaks.
 pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target: &Rc<Target>) -> io::Result<Detected> {
-    let plan = target.resolution().target.protocol;
+    let plan = target.resolution().target.policy.protocol;
     let timeout = match plan {
         ProtocolPlan::Http1 => return Ok(Detected::Http1(rewind(client, BytesMut::new()))),
         ProtocolPlan::Http2 => return Ok(Detected::Http2(rewind(client, BytesMut::new()))),
-        // The server name of TLS decides nothing yet: there is one backend for a destination.
-        ProtocolPlan::Opaque | ProtocolPlan::Tls => {
-            return Ok(Detected::Opaque(rewind(client, BytesMut::new()), None));
+        ProtocolPlan::Opaque => {
+            return Ok(Detected::Opaque(rewind(client, BytesMut::new()), None, Kind::Bytes));
         }
+        ProtocolPlan::Tls => return server_name(outbound, client).await,
         ProtocolPlan::Detect { timeout } => timeout.min(outbound.settings.outbound.detect_timeout),
     };
     let wait = Wait {
@@ -46,11 +50,26 @@ pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target:
     outbound.observer.detected(match &detected {
         Ok(Detected::Http1(_)) => DetectResult::Http1,
         Ok(Detected::Http2(_)) => DetectResult::Http2,
-        Ok(Detected::Opaque(client, _)) if client.prefix().is_empty() => DetectResult::ReadTimeout,
+        Ok(Detected::Opaque(client, ..)) if client.prefix().is_empty() => DetectResult::ReadTimeout,
         Ok(Detected::Opaque(..)) => DetectResult::NotHttp,
         Err(_) => DetectResult::Error,
     });
     detected
+}
+
+/// Reads the server name of TLS that is passed through. Whatever does not name one goes where connections without a name go.
+async fn server_name(outbound: &Outbound, mut client: TcpStream) -> io::Result<Detected> {
+    let timeout = outbound.settings.outbound.detect_timeout;
+    let wait = Wait {
+        silent: timeout,
+        partial: timeout,
+    };
+    let mut buf = BytesMut::new();
+    let name = match detect::tls(&mut client, &mut buf, wait).await? {
+        Tls::ClientHello { sni, .. } => sni,
+        Tls::Plain | Tls::Partial | Tls::Silent | Tls::Closed => None,
+    };
+    Ok(Detected::Opaque(rewind(client, buf), None, Kind::Tls(name)))
 }
 
 async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> io::Result<Detected> {
@@ -59,17 +78,17 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
     let silent = match detect::tls(&mut client, &mut buf, wait).await? {
         Tls::Silent => true,
         // It may still listen.
-        Tls::Closed => return Ok(Detected::Opaque(rewind(client, buf), None)),
+        Tls::Closed => return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Bytes)),
         Tls::ClientHello { .. } | Tls::Plain | Tls::Partial => false,
     };
     if silent {
         let opened = tokio::select! {
             biased; // a client that speaks meanwhile need not wait for a server side that it may not need
             _ = client.readable() => None,
-            opened = opaque::connect(target) => match opened {
+            opened = opaque::connect(target, &Kind::Bytes) => match opened {
                 Ok(opened) => Some(opened),
                 // Who has nothing to say and nobody to talk to is told so by `opaque::serve`, which tries again.
-                Err(_) => return Ok(Detected::Opaque(rewind(client, buf), None)),
+                Err(_) => return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Bytes)),
             },
         };
         if let Some(mut opened) = opened {
@@ -78,7 +97,7 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
             opened.prefix = answer.freeze();
             server = Some(opened);
             if first != FirstSpeaker::Client {
-                return Ok(Detected::Opaque(rewind(client, buf), server));
+                return Ok(Detected::Opaque(rewind(client, buf), server, Kind::Bytes));
             }
         }
         // The prefix of a ClientHello may come in pieces.
@@ -88,7 +107,9 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
     Ok(match detect::http(&mut client, &mut buf, wait).await? {
         Http::Http1 => Detected::Http1(rewind(client, buf)),
         Http::Http2 => Detected::Http2(rewind(client, buf)),
-        Http::Opaque | Http::Partial | Http::Silent | Http::Closed => Detected::Opaque(rewind(client, buf), server),
+        Http::Opaque | Http::Partial | Http::Silent | Http::Closed => {
+            Detected::Opaque(rewind(client, buf), server, Kind::Bytes)
+        }
     })
 }
 

@@ -1,29 +1,32 @@
-//! HTTP of one client connection: every request finds its own endpoint.
+//! HTTP of one client connection: every request is decided about on its own, and finds its own endpoint.
 
 use std::{
     cell::{Cell, OnceCell},
     rc::Rc,
 };
 
-use http::Method;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use super::{Outbound, observe::Admitted, targets::Target};
-use crate::{
-    discovery::Backend,
-    error::{Direction, ProxyError},
-    exchange::{Context, Failed, Head, Observation, Origin, Request, Responder, exchange},
-    headers, http2,
-    pool::{Carrier, Lease, Pick, Service},
+use super::{
+    Outbound,
+    attempts::{Sending, pause},
+    observe::Admitted,
+    plan::{BackendPlan, RulePlan},
+    resolution::Resolution,
+    route::{Action, Decision, decide},
+    targets::Target,
 };
-
-/// How many endpoints a request may meet that did not serve it. Each time nothing had reached an application, so that another attempt
-/// is safe; the bound ends what would else go round for ever.
-const MAX_ATTEMPTS: u32 = 8;
+use crate::{
+    error::{Direction, ProxyError, TimeLimit},
+    exchange::{Context, End, Limits, Observation, Origin, Request, Responder, Until},
+    headers, http2,
+    metrics::RouteStatus,
+    pool::{Carrier, Service},
+};
 
 /// A connection of the workload that speaks HTTP.
 pub(super) struct HttpConnection {
-    outbound: Rc<Outbound>,
+    pub(super) outbound: Rc<Outbound>,
     target: Rc<Target>,
     /// To a destination that the mesh does not know: this connection's own way there.
     own: OnceCell<Rc<Service>>,
@@ -44,96 +47,167 @@ impl HttpConnection {
         })
     }
 
-    /// Where a request goes.
-    fn route(&self, head: &Head) -> Result<Rc<Service>, ProxyError> {
-        let resolution = self.target.resolution();
-        match head.origin {
-            Origin::Http2 if resolution.known => resolution.streams(),
-            Origin::Http1 { .. } if resolution.known => resolution.http1(),
-            origin => {
-                if let Some(own) = self.own.get() {
-                    return Ok(Rc::clone(own));
-                }
-                let own = resolution.own(match origin {
-                    Origin::Http2 => Carrier::OwnStreams,
-                    Origin::Http1 { .. } => Carrier::OwnConnections,
-                })?;
-                let own = Rc::clone(self.own.get_or_init(|| own));
-                self.changed.notify_waiters();
-                Ok(own)
-            }
-        }
-    }
-
-    /// Sends a request to one endpoint after the other until one has served it. What is returned was served by none.
-    async fn dispatch(
+    /// Decides about a request and does what was decided. What is returned was answered by nobody.
+    async fn serve(
         &self,
         mut request: Request,
         mut responder: Responder,
         admitted: &Rc<Admitted>,
-        observation: &Observation,
+        counted: &Counted<'_>,
     ) -> Result<(), (Responder, ProxyError)> {
-        for attempt in 1.. {
-            let lease = match self.lease(&request.head).await {
-                Ok(lease) => lease,
-                Err(error) => return Err((responder, error)),
-            };
-            let cx = self.context(lease.request.node().endpoint.addr);
-            let Lease {
-                upstream,
-                slot,
-                request: in_flight,
-            } = lease;
-            let endpoint = self.outbound.observer.endpoint(in_flight, slot, admitted);
-            observation.redirect(Rc::clone(&endpoint) as _);
-            let Err(failed) = exchange(request, upstream, responder, &cx, observation).await else {
+        let observation = counted.observation;
+        let arrived = Instant::now();
+        let resolution = self.target.resolution();
+        resolution.budget.borrow_mut().request(arrived.into_std());
+        resolution.context.egress.request(&resolution, request.head.authority());
+        let decision = decide(&resolution, &mut request.head, arrived);
+        let whole = whole(&decision, arrived);
+        let Decision {
+            plan,
+            delay,
+            action,
+            deadline,
+            timeouts,
+        } = decision;
+        let plan = plan.map(|plan| counted.begin(plan, &action));
+        if let Some(delay) = delay {
+            let until = whole.filter(|whole| whole.at < Instant::now() + delay);
+            let wait = until.map_or(delay, |until| until.at.saturating_duration_since(Instant::now()));
+            if pause(&mut responder, wait, observation).await.is_err() {
                 return Ok(());
-            };
-            let Failed {
-                request: again,
-                responder: back,
-                error,
-            } = *failed;
-            endpoint.lost(&error);
-            match again {
-                Some(again) if attempt < MAX_ATTEMPTS => (request, responder) = (again, back),
-                _ => return Err((back, error)),
+            }
+            if let Some(until) = until {
+                return Err((responder, until.reached()));
             }
         }
-        unreachable!("the last attempt returns")
-    }
-
-    async fn lease(&self, head: &Head) -> Result<Lease, ProxyError> {
-        let service = self.route(head)?;
-        let leaves_http =
-            matches!(head.origin, Origin::Http1 { .. }) && (head.upgrade.is_some() || head.method == Method::CONNECT);
-        let leased = if leaves_http {
-            service.tunnel(Pick::default()).await
-        } else {
-            service.upstream(Pick::default()).await
-        };
-        if leased.is_err() {
-            self.note_unreachable();
+        match (action, plan) {
+            (Action::Send { backend, retry }, Some(plan)) => {
+                for mirror in &plan.mirrors {
+                    mirror.copy(&mut request, &resolution);
+                }
+                backend.metrics.requests.inc();
+                let sending = Sending {
+                    connection: self,
+                    resolution: &resolution,
+                    plan,
+                    backend,
+                    retry,
+                    timeouts,
+                    deadline,
+                    whole,
+                    admitted,
+                    observation,
+                };
+                sending.run(request, responder).await
+            }
+            (Action::Redirect { status, location }, _) => {
+                let headers = redirect_headers(location);
+                responder.answer(status, headers, observation).await;
+                Ok(())
+            }
+            (Action::Fail(error), _) => Err((responder, error)),
+            (Action::Send { .. }, None) => {
+                let what = "a request had a backend and no route";
+                Err((responder, ProxyError::Internal { what }))
+            }
         }
-        leased
     }
 
-    /// Nothing answers. Behind a service others may come; a single address that the client chose stays what it is, and only a new
-    /// connection of the client finds another.
-    fn note_unreachable(&self) {
-        if matches!(self.target.resolution().target.backend, Backend::Forward(_)) && !self.stale.replace(true) {
+    /// What carries a request to a backend.
+    pub(super) fn service(
+        &self,
+        origin: Origin,
+        backend: &BackendPlan,
+        resolution: &Resolution,
+    ) -> Result<Rc<Service>, ProxyError> {
+        if resolution.known {
+            return backend.service(origin, resolution);
+        }
+        if let Some(own) = self.own.get() {
+            return Ok(Rc::clone(own));
+        }
+        let carrier = match origin {
+            Origin::Http2 => Carrier::OwnStreams,
+            Origin::Http1 { .. } => Carrier::OwnConnections,
+        };
+        let own = resolution.services.own(&backend.backend, carrier)?;
+        let own = Rc::clone(self.own.get_or_init(|| own));
+        self.changed.notify_waiters();
+        Ok(own)
+    }
+
+    /// The address that the client asked for is gone.
+    pub(super) fn note_stale(&self) {
+        if !self.stale.replace(true) {
             self.changed.notify_waiters();
         }
     }
 
-    fn context(&self, addr: std::net::SocketAddr) -> Context {
+    fn context(&self) -> Context {
         Context {
             direction: Direction::Outbound,
-            addr,
+            addr: self.target.dst().0,
             header_limit: self.outbound.settings.http.header_list_limit,
-            response_timeout: None,
-            replay: true,
+            limits: Limits::default(),
+            referee: None,
+            replay: false,
         }
+    }
+}
+
+/// When a request ends at the latest: by its rule's timeout, or its caller's.
+fn whole(decision: &Decision, arrived: Instant) -> Option<Until> {
+    let request = decision.timeouts.request.and_then(|after| {
+        Some(Until {
+            at: arrived.checked_add(after)?,
+            after,
+            limit: Some(TimeLimit::Request),
+        })
+    });
+    let deadline = decision.deadline.as_ref().and_then(crate::deadline::Deadline::until);
+    [request, deadline].into_iter().flatten().min_by_key(|until| until.at)
+}
+
+fn redirect_headers(location: http::HeaderValue) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::with_capacity(2);
+    headers.insert(http::header::LOCATION, location);
+    headers.insert(http::header::CONTENT_LENGTH, http::HeaderValue::from_static("0"));
+    headers
+}
+
+/// Counts a request for its rule and backend when it is over, however it ends.
+struct Counted<'a> {
+    observation: &'a Observation,
+    by: OnceCell<(Rc<RulePlan>, Option<Rc<BackendPlan>>)>,
+}
+
+impl Counted<'_> {
+    /// It is known whom the request counts for.
+    fn begin(&self, plan: Rc<RulePlan>, action: &Action) -> &Rc<RulePlan> {
+        let backend = match action {
+            Action::Send { backend, .. } => Some(Rc::clone(backend)),
+            Action::Redirect { .. } | Action::Fail(_) => None,
+        };
+        &self.by.get_or_init(|| (plan, backend)).0
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let Some((plan, backend)) = self.by.get() else { return };
+        let outcome = self.observation.outcome();
+        let status = RouteStatus {
+            status: outcome.status.map(|status| status.as_u16()),
+            grpc_status: outcome.grpc_status,
+            error: match outcome.end {
+                End::Complete => None,
+                End::Proxy { reason, .. } => Some(reason),
+                End::ClientReset(_) => Some("client-reset"),
+                End::ServerReset(_) => Some("server-reset"),
+                End::Dropped => Some("dropped"),
+            },
+        };
+        plan.ended(backend.as_deref(), status);
     }
 }
 
@@ -161,13 +235,14 @@ impl http2::Service for HttpConnection {
 
     async fn call(self: Rc<Self>, request: Request, responder: Responder) {
         let observation = Observation::start(self.outbound.observer.no_endpoint());
-        let admitted = headers::check_limit(&request.head, &self.context(self.target.dst().0))
-            .and_then(|()| self.outbound.observer.admit());
+        let admitted =
+            headers::check_limit(&request.head, &self.context()).and_then(|()| self.outbound.observer.admit());
+        let counted = Counted {
+            observation: &observation,
+            by: OnceCell::new(),
+        };
         let ended = match admitted {
-            Ok(admitted) => {
-                self.dispatch(request, responder, &Rc::new(admitted), &observation)
-                    .await
-            }
+            Ok(admitted) => self.serve(request, responder, &Rc::new(admitted), &counted).await,
             Err(error) => Err((responder, error)),
         };
         if let Err((responder, error)) = ended {

@@ -9,16 +9,16 @@ use std::{
 };
 
 use ahash::AHashMap;
-use sheer_policy::outbound::{Balancing, LoadEstimate};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
+use super::{egress::Egress, resolution::Resolution};
 use crate::{
     addr::OrigDst,
-    discovery::{Backend, Discovery, Endpoint, Hint, Labels, Lookup, ObjectRef, OutboundTarget, ProtocolPlan},
-    error::{Direction, ProxyError},
-    metrics::{BalancerMetrics, LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls, outbound_labels},
-    pool::{Carrier, Pool, Queue, Service, ServiceOptions},
-    settings,
+    discovery::{Discovery, Lookup, OutboundTarget},
+    error::Direction,
+    metrics::{LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls},
+    pool::Pool,
+    settings::{self, Settings},
 };
 
 /// The destinations of one worker.
@@ -28,11 +28,13 @@ pub(super) struct Targets {
 }
 
 /// What every target is made with.
-struct Context {
-    discovery: Arc<dyn Discovery>,
-    pool: Rc<Pool>,
-    shard: Shard,
-    settings: settings::Outbound,
+pub(super) struct Context {
+    pub(super) discovery: Arc<dyn Discovery>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) shard: Shard,
+    pub(super) settings: settings::Outbound,
+    pub(super) header_limit: usize,
+    pub(super) egress: Egress,
 }
 
 /// One original destination.
@@ -46,30 +48,17 @@ pub(super) struct Target {
     accepted: OnceCell<TcpMetrics>,
 }
 
-/// What is known of a destination now.
-pub(super) struct Resolution {
-    /// What discovery says, or made up for a destination that it does not know.
-    pub(super) target: OutboundTarget,
-    /// Whether the mesh knows the destination.
-    pub(super) known: bool,
-    context: Rc<Context>,
-    streams: OnceCell<Rc<Service>>,
-    http1: OnceCell<Rc<Service>>,
-    connections: OnceCell<Rc<Service>>,
-}
-
 impl Targets {
-    pub(super) fn new(
-        discovery: Arc<dyn Discovery>,
-        pool: Rc<Pool>,
-        shard: Shard,
-        settings: &settings::Outbound,
-    ) -> Rc<Self> {
+    pub(super) fn new(discovery: Arc<dyn Discovery>, pool: Rc<Pool>, shard: Shard, settings: &Settings) -> Rc<Self> {
+        let header_limit = settings.http.header_list_limit;
+        let settings = &settings.outbound;
         let context = Rc::new(Context {
             discovery,
             pool,
+            egress: Egress::new(&shard),
             shard,
             settings: settings.clone(),
+            header_limit,
         });
         let targets = Rc::new(Self {
             context,
@@ -168,7 +157,7 @@ impl Target {
     }
 
     fn update(&self, lookup: &Lookup<OutboundTarget>) {
-        let new = Resolution::new(lookup, self.dst, &self.context);
+        let mut new = Resolution::new(lookup, self.dst, &self.context);
         let old = self.resolution();
         new.take_over(&old);
         self.resolution.replace(Rc::new(new));
@@ -183,141 +172,6 @@ impl Drop for Target {
     }
 }
 
-impl Resolution {
-    fn new(lookup: &Lookup<OutboundTarget>, dst: OrigDst, context: &Rc<Context>) -> Self {
-        let (target, known) = match lookup {
-            Lookup::Known(target) => (OutboundTarget::clone(target), true),
-            Lookup::Pending | Lookup::Unknown => (as_it_is(dst, context.settings.detect_timeout), false),
-        };
-        Self {
-            target,
-            known,
-            context: Rc::clone(context),
-            streams: OnceCell::new(),
-            http1: OnceCell::new(),
-            connections: OnceCell::new(),
-        }
-    }
-
-    /// Keeps the services of `old` where the answer is the same for them, and else has the ones that were in use begin to connect, so
-    /// that the next request does not wait for it.
-    fn take_over(&self, old: &Self) {
-        let unchanged = self.known == old.known && is_same_service(&self.target, &old.target);
-        let pairs = [
-            (&self.streams, &old.streams, Carrier::Streams),
-            (&self.http1, &old.http1, Carrier::AsHinted),
-            (&self.connections, &old.connections, Carrier::Connections),
-        ];
-        for (new, old, carrier) in pairs {
-            match old.get() {
-                Some(service) if unchanged => drop(new.set(Rc::clone(service))),
-                Some(_) => drop(self.cached(new, carrier)),
-                None => {}
-            }
-        }
-    }
-
-    /// What carries requests of HTTP/2.
-    pub(super) fn streams(&self) -> Result<Rc<Service>, ProxyError> {
-        self.cached(&self.streams, Carrier::Streams)
-    }
-
-    /// What carries requests of HTTP/1: streams to peers of the mesh, connections to others.
-    pub(super) fn http1(&self) -> Result<Rc<Service>, ProxyError> {
-        self.cached(&self.http1, Carrier::AsHinted)
-    }
-
-    /// What carries connections.
-    pub(super) fn connections(&self) -> Result<Rc<Service>, ProxyError> {
-        self.cached(&self.connections, Carrier::Connections)
-    }
-
-    /// A service of its own for one client connection, to a destination that the mesh does not know.
-    pub(super) fn own(&self, carrier: Carrier) -> Result<Rc<Service>, ProxyError> {
-        self.service(carrier)
-    }
-
-    fn cached(&self, cell: &OnceCell<Rc<Service>>, carrier: Carrier) -> Result<Rc<Service>, ProxyError> {
-        if let Some(service) = cell.get() {
-            return Ok(Rc::clone(service));
-        }
-        let service = self.service(carrier)?;
-        Ok(Rc::clone(cell.get_or_init(|| service)))
-    }
-
-    fn service(&self, carrier: Carrier) -> Result<Rc<Service>, ProxyError> {
-        let Context {
-            discovery,
-            pool,
-            shard,
-            settings,
-        } = &*self.context;
-        let options = |load, queue, backend: Option<&ObjectRef>| ServiceOptions {
-            name: Arc::clone(&self.target.name),
-            carrier,
-            load,
-            balancing: Balancing::default(),
-            accrual: None,
-            queue,
-            shard: shard.clone(),
-            labels: endpoint_labels(&self.target, backend),
-            metrics: self.balancer_metrics(carrier, backend),
-        };
-        let (capacity, failfast) = match carrier {
-            Carrier::Connections => (settings.tcp_queue, settings.tcp_failfast),
-            Carrier::Streams | Carrier::AsHinted | Carrier::OwnStreams | Carrier::OwnConnections => {
-                (settings.http_queue, settings.http_failfast)
-            }
-        };
-        let queue = Queue {
-            capacity,
-            failfast,
-            at_once: !self.known,
-        };
-        Ok(Rc::new(match &self.target.backend {
-            Backend::Forward(endpoint) => Service::fixed(options(LoadEstimate::default(), queue, None), pool, endpoint),
-            Backend::Balance {
-                path,
-                backend,
-                default_rtt,
-                decay,
-                queue_capacity,
-                failfast_timeout,
-            } => {
-                let queue = Queue {
-                    capacity: *queue_capacity,
-                    failfast: *failfast_timeout,
-                    at_once: false,
-                };
-                let load = LoadEstimate {
-                    default_rtt: *default_rtt,
-                    decay: *decay,
-                    penalty: None,
-                };
-                Service::balanced(options(load, queue, Some(backend)), pool, discovery.endpoints(path))
-            }
-            Backend::None { why } => {
-                return Err(ProxyError::NoBackend {
-                    service: self.target.name.to_string(),
-                    why: Arc::clone(why),
-                });
-            }
-        }))
-    }
-
-    fn balancer_metrics(&self, carrier: Carrier, backend: Option<&ObjectRef>) -> BalancerMetrics {
-        let mut labels = LabelSet::builder().object("parent_", &self.target.parent);
-        if let Some(backend) = backend {
-            labels = labels.object("backend_", backend);
-        }
-        let labels = labels.build();
-        match carrier {
-            Carrier::Connections => BalancerMetrics::tcp(&self.context.shard, &labels),
-            _ => BalancerMetrics::http(&self.context.shard, &labels),
-        }
-    }
-}
-
 /// Labels of the client side, which is within the pod.
 fn accepted_labels(dst: OrigDst) -> LabelSet {
     LabelSet::builder()
@@ -328,43 +182,4 @@ fn accepted_labels(dst: OrigDst) -> LabelSet {
         .label("target_port", &dst.0.port().to_string())
         .tls(Peer::Src, Tls::Loopback)
         .build()
-}
-
-fn endpoint_labels(target: &OutboundTarget, backend: Option<&ObjectRef>) -> Box<dyn Fn(&Endpoint) -> LabelSet> {
-    let (target, backend) = (target.clone(), backend.cloned());
-    Box::new(move |endpoint| {
-        let tls = match &endpoint.identity {
-            Some(identity) => Tls::Mutual(Some(&identity.id)),
-            None => Tls::NotProvided,
-        };
-        outbound_labels(&target, backend.as_ref(), endpoint, tls)
-    })
-}
-
-/// A destination that the mesh does not know, or not yet.
-fn as_it_is(dst: OrigDst, timeout: Duration) -> OutboundTarget {
-    let endpoint = Endpoint {
-        addr: dst.0,
-        weight: 1.0,
-        identity: None,
-        hint: Hint::Unknown,
-        transport_port: None,
-        authority_override: None,
-        labels: Labels::default(),
-    };
-    OutboundTarget {
-        name: dst.to_string().into(),
-        parent: ObjectRef {
-            kind: "default".to_owned(),
-            name: "unknown".to_owned(),
-            ..ObjectRef::default()
-        },
-        protocol: ProtocolPlan::Detect { timeout },
-        backend: Backend::Forward(Arc::new(endpoint)),
-    }
-}
-
-/// Whether requests go to the same endpoints under the same labels and limits.
-fn is_same_service(a: &OutboundTarget, b: &OutboundTarget) -> bool {
-    a.name == b.name && a.parent == b.parent && a.backend == b.backend
 }

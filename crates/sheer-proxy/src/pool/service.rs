@@ -211,6 +211,11 @@ impl Service {
             .await
     }
 
+    /// Whether an endpoint would take a request now.
+    pub fn is_ready(&self) -> bool {
+        self.inner.balancer.borrow().ready_len() > 0
+    }
+
     /// Returns once the server closed a connection that this service keeps for one client.
     pub async fn closed(&self) {
         loop {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use sheer_proxy::discovery::{Backend, Lookup, OutboundTarget};
+use sheer_policy::outbound::{Backend, BackendTarget};
+use sheer_proxy::discovery::Lookup;
 use tokio::{net::TcpListener, time::Instant};
 
-use crate::support::{Proxy, Server, endpoint, eventually, run, service};
+use crate::support::{PATH, Proxy, Server, balanced, endpoint, eventually, run, service, target};
 
 /// An address where nothing listens.
 async fn nobody() -> std::net::SocketAddr {
@@ -183,19 +184,19 @@ fn an_edit_of_the_target_loses_no_request_and_keeps_connections() {
 fn no_backend_is_said() {
     run(async {
         let proxy = Proxy::start();
-        let why = "no route of web.shop matches".into();
-        let target = OutboundTarget {
-            backend: Backend::None { why },
-            ..service()
-        };
+        let why = "there is no such service".into();
+        let target = target(Backend {
+            target: BackendTarget::Invalid { why },
+            ..balanced("web", PATH)
+        });
         proxy
             .discovery
             .target(crate::support::SERVICE.parse().unwrap(), Lookup::Known(target.into()));
         let answer = proxy.h2().await.call().await.expect("answered");
-        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(
             answer.header("l5d-proxy-error"),
-            "web.shop:80 has no backend: no route of web.shop matches"
+            "web.shop:80 cannot be reached by default http: there is no such service"
         );
     });
 }
@@ -204,10 +205,7 @@ fn no_backend_is_said() {
 fn a_client_of_an_address_that_is_gone_has_to_connect_anew() {
     run(async {
         let (proxy, server) = (Proxy::start(), Server::start("pod").await);
-        let target = OutboundTarget {
-            backend: Backend::Forward(server.endpoint().into()),
-            ..service()
-        };
+        let target = target(Backend::forward(server.endpoint()));
         proxy.discovery.target(server.addr, Lookup::Known(target.into()));
         let client = proxy.h2_to(server.addr).await;
         assert_eq!(client.call().await.expect("answered").server(), "pod");

@@ -4,14 +4,14 @@ use std::{net::SocketAddr, time::Duration};
 
 use rustls_pki_types::ServerName;
 use sheer_proxy::{
-    discovery::{Endpoint, Hint, Lookup, PeerIdentity, ProtocolPlan},
+    discovery::{Endpoint, Hint, Lookup, OutboundPolicy, PeerIdentity, ProtocolPlan},
     metrics::Format,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     inbound::{self, CLIENT, SERVER},
-    support::{Proxy, SERVICE, Server, ask, endpoint, http1_echo, read_head, run, script, service},
+    support::{Proxy, SERVICE, Server, ask, endpoint, http1_echo, read_head, run, script, service, with_policy},
 };
 
 /// Both sidecars; what the client asks of [`SERVICE`] arrives at `app`.
@@ -152,8 +152,9 @@ fn opaque_bytes_pass_with_both_half_closes() {
         .await;
         let peer = inbound::Proxy::start().await;
         let proxy = Proxy::start_as(peer.client_identity());
-        let mut target = service();
-        target.protocol = ProtocolPlan::Opaque;
+        let mut policy = OutboundPolicy::clone(&service().policy);
+        policy.protocol = ProtocolPlan::Opaque;
+        let target = with_policy(policy);
         proxy
             .discovery
             .target(SERVICE.parse().unwrap(), Lookup::Known(target.into()));

@@ -13,11 +13,12 @@ use std::{
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest, server::SendResponse};
 use http::{HeaderMap, Request, Response, StatusCode};
+use sheer_policy::outbound::Backend;
 use sheer_proxy::{
     addr::OrigDst,
     discovery::{
-        Backend, Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Labels, Lookup, ObjectRef, OutboundTarget,
-        ProtocolPlan,
+        Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Labels, Lookup, ObjectRef, OutboundPolicy,
+        OutboundTarget, ProtocolPlan,
     },
     identity,
     life::LifeControl,
@@ -58,7 +59,7 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// The address that clients ask for; nothing listens there.
 pub(crate) const SERVICE: &str = "10.9.8.7:80";
-const PATH: &str = "web.shop.svc.cluster.local:80";
+pub(crate) const PATH: &str = "web.shop.svc.cluster.local:80";
 
 /// A discovery that the test plays.
 #[derive(Default)]
@@ -102,6 +103,11 @@ impl Play {
 
     /// The endpoints of the service from now on.
     pub(crate) fn endpoints(&self, endpoints: impl IntoIterator<Item = Endpoint>) {
+        self.endpoints_of(PATH, endpoints);
+    }
+
+    /// The endpoints of a path from now on.
+    pub(crate) fn endpoints_of(&self, path: &str, endpoints: impl IntoIterator<Item = Endpoint>) {
         let mut endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
         endpoints.sort_by_key(|endpoint| endpoint.addr);
         let set = Lookup::Known(Arc::new(EndpointSet {
@@ -109,7 +115,7 @@ impl Play {
             exists: true,
         }));
         let mut all = self.endpoints.lock().unwrap();
-        all.entry(PATH.to_owned())
+        all.entry(path.to_owned())
             .or_insert_with(|| watch::channel(Lookup::Pending).0)
             .send_replace(set);
     }
@@ -117,24 +123,37 @@ impl Play {
 
 /// A service at [`SERVICE`], balanced over the endpoints that the test says.
 pub(crate) fn service() -> OutboundTarget {
+    target(balanced("web", PATH))
+}
+
+/// A target whose traffic goes to one backend.
+pub(crate) fn target(backend: Backend) -> OutboundTarget {
+    with_policy(OutboundPolicy::plain(object("Service", "web"), DETECT, backend))
+}
+
+/// A target with a policy.
+pub(crate) fn with_policy(policy: OutboundPolicy) -> OutboundTarget {
     OutboundTarget {
         name: "web.shop:80".into(),
-        parent: object("Service", "web"),
-        protocol: ProtocolPlan::Detect {
-            timeout: Duration::from_secs(10),
-        },
-        backend: Backend::Balance {
-            path: PATH.into(),
-            backend: object("Service", "web"),
-            default_rtt: Duration::from_millis(30),
-            decay: Duration::from_secs(10),
-            queue_capacity: 100,
-            failfast_timeout: Duration::from_millis(300),
-        },
+        policy: Arc::new(policy),
     }
 }
 
-fn object(kind: &str, name: &str) -> ObjectRef {
+/// How services find out what is spoken.
+pub(crate) const DETECT: ProtocolPlan = ProtocolPlan::Detect {
+    timeout: Duration::from_secs(10),
+};
+
+/// The endpoints of a path; nobody waits long for them.
+pub(crate) fn balanced(name: &str, path: &str) -> Backend {
+    Backend {
+        queue_capacity: Some(100),
+        failfast_timeout: Some(Duration::from_millis(300)),
+        ..Backend::balanced(object("Service", name), path)
+    }
+}
+
+pub(crate) fn object(kind: &str, name: &str) -> ObjectRef {
     ObjectRef {
         group: "core".into(),
         kind: kind.into(),

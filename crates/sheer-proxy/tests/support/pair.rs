@@ -5,11 +5,12 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use rustls::{RootCertStore, crypto::aws_lc_rs::sign::any_supported_type};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use sheer_policy::outbound::Backend;
 use sheer_proxy::{
     addr::{ClientAddr, OrigDst},
     discovery::{
-        Authentication, Authorization, Backend, Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Lookup,
-        ObjectRef, OutboundTarget, PeerIdentity, ProtocolPlan,
+        Authentication, Authorization, Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Lookup, ObjectRef,
+        OutboundPolicy, OutboundTarget, PeerIdentity, ProtocolPlan,
     },
     identity::{self, Credentials, Identity, Material},
     inbound::Inbound,
@@ -46,11 +47,10 @@ struct OneEndpoint(Endpoint);
 
 impl Discovery for OneEndpoint {
     fn outbound(&self, _dst: OrigDst) -> watch::Receiver<Lookup<OutboundTarget>> {
+        let policy = OutboundPolicy::plain(ObjectRef::default(), DETECT, Backend::forward(self.0.clone()));
         known(OutboundTarget {
             name: "ledger.bank:80".into(),
-            parent: ObjectRef::default(),
-            protocol: DETECT,
-            backend: Backend::Forward(Arc::new(self.0.clone())),
+            policy: Arc::new(policy),
         })
     }
 

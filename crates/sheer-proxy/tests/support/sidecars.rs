@@ -88,7 +88,8 @@ impl http2::Service for Outbound {
             direction: Direction::Outbound,
             addr: "10.0.0.9:8080".parse().unwrap(),
             header_limit: 256 * 1024,
-            response_timeout: None,
+            limits: exchange::Limits::default(),
+            referee: None,
             replay: true,
         };
         let send = self.send.clone().ready().await.unwrap();

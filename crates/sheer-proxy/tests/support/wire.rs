@@ -43,7 +43,8 @@ impl http2::Service for Proxy {
             direction: Direction::Inbound,
             addr: "10.0.0.9:8080".parse().unwrap(),
             header_limit: 256 * 1024,
-            response_timeout: None,
+            limits: exchange::Limits::default(),
+            referee: None,
             replay: true,
         };
         if let Err(error) = headers::check_limit(&request.head, &cx) {
@@ -70,6 +71,7 @@ impl http2::Service for Proxy {
                 request: again,
                 responder: back,
                 error,
+                ..
             } = failed;
             match again {
                 Some(again) if attempt < self.knobs.attempts => (request, responder) = (again, back),

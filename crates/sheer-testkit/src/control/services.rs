@@ -3,14 +3,17 @@
 use std::{collections::BTreeMap, pin::Pin};
 
 use futures::{Stream, StreamExt as _};
-use sheer_api::linkerd::{
-    destination::{
-        AddrSet, DestinationProfile, GetDestination, NoEndpoints, Update, WeightedAddr, WeightedAddrSet,
-        destination_server::Destination, update,
+use sheer_api::{
+    linkerd::{
+        destination::{
+            AddrSet, DestinationProfile, GetDestination, NoEndpoints, Update, WeightedAddr, WeightedAddrSet,
+            destination_server::Destination, update,
+        },
+        identity::{CertifyRequest, CertifyResponse, identity_server::Identity},
+        inbound::{PortSpec, Server, inbound_server_policies_server::InboundServerPolicies},
+        outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
     },
-    identity::{CertifyRequest, CertifyResponse, identity_server::Identity},
-    inbound::{PortSpec, Server, inbound_server_policies_server::InboundServerPolicies},
-    outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
+    v1::{ExtrasRequest, OutboundExtras, extras_server::Extras},
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status, async_trait};
@@ -117,6 +120,19 @@ impl InboundServerPolicies for Script {
     async fn watch_port(&self, request: Request<PortSpec>) -> Result<Response<Self::WatchPortStream>, Status> {
         let answer = self.servers.of(&request.into_inner().port.to_string());
         self.follow("WatchPort", answer).await
+    }
+}
+
+#[async_trait]
+impl Extras for Script {
+    type WatchOutboundStream = Answers<OutboundExtras>;
+
+    async fn watch_outbound(
+        &self,
+        request: Request<ExtrasRequest>,
+    ) -> Result<Response<Self::WatchOutboundStream>, Status> {
+        let answer = self.extras.of(&request.into_inner().address);
+        self.follow("WatchOutbound", answer).await
     }
 }
 

@@ -1,0 +1,312 @@
+//! Says of the answers to one request which are passed on and which are tried again: by the rule's conditions and limit, the time that is
+//! left, what the server asks for, and the destination's budget.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use sheer_policy::{budget::Budget, outbound::Retry};
+use tokio::time::Instant;
+
+use super::plan::{BackendPlan, RulePlan};
+use crate::{
+    error::{ProxyError, TimeLimit},
+    exchange::{Judgement, Referee},
+    filters,
+};
+
+/// gRPC CANCELLED and UNAVAILABLE: what a reset, and the end of a connection, are to a gRPC client.
+const CANCELLED: u16 = 1;
+const UNAVAILABLE: u16 = 14;
+/// A server that says "not before" further away than this is not waited for, whatever the rule allows.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The attempts at one request.
+pub(super) struct Attempts {
+    plan: Rc<RulePlan>,
+    backend: Rc<BackendPlan>,
+    retry: Option<Rc<Retry>>,
+    budget: Rc<RefCell<Budget>>,
+    /// The request is gRPC.
+    grpc: bool,
+    /// When the request ends at the latest.
+    ends: Option<Instant>,
+    /// Attempts beyond the first, by the rule.
+    made: Cell<u32>,
+    /// Wait before the next.
+    wait: Cell<Duration>,
+    /// The body cannot be sent again.
+    lost: Cell<bool>,
+}
+
+/// What attempts are about.
+pub(super) struct About<'a> {
+    pub(super) plan: &'a Rc<RulePlan>,
+    pub(super) backend: &'a Rc<BackendPlan>,
+    pub(super) retry: Option<Rc<Retry>>,
+    pub(super) budget: &'a Rc<RefCell<Budget>>,
+    pub(super) grpc: bool,
+    pub(super) ends: Option<Instant>,
+}
+
+impl Attempts {
+    /// None where every answer is passed on as it is.
+    pub(super) fn new(about: About<'_>) -> Option<Rc<Self>> {
+        let About {
+            plan,
+            backend,
+            retry,
+            budget,
+            grpc,
+            ends,
+        } = about;
+        let retry = retry.filter(|retry| retry.limit > 0);
+        if retry.is_none() && backend.response.is_empty() {
+            return None;
+        }
+        Some(Rc::new(Self {
+            plan: Rc::clone(plan),
+            backend: Rc::clone(backend),
+            retry,
+            budget: Rc::clone(budget),
+            grpc,
+            ends,
+            made: Cell::new(0),
+            wait: Cell::new(Duration::ZERO),
+            lost: Cell::new(false),
+        }))
+    }
+
+    /// Attempts beyond the first.
+    pub(super) fn made(&self) -> u32 {
+        self.made.get()
+    }
+
+    /// How long to wait before the attempt that was allowed.
+    pub(super) fn wait(&self) -> Duration {
+        self.wait.get()
+    }
+
+    /// Whether to try again after an error, where the server may have acted on the request; counts it if so. With HTTP, a rule that has
+    /// retries has them for whatever happens to a connection (Gateway API, `HTTPRouteRetry`); a gRPC client sees the same as a code.
+    pub(super) fn may_after(&self, error: &ProxyError) -> bool {
+        let Some(retry) = &self.retry else { return false };
+        let codes = |codes: &[u16]| !self.grpc || codes.iter().any(|code| retry.grpc_codes.contains(code));
+        let reason = match error {
+            ProxyError::Timeout {
+                limit: TimeLimit::Attempt | TimeLimit::Response,
+                ..
+            } => "timeout",
+            ProxyError::UpstreamReset { code, .. } if code.0 == h2::Reason::CANCEL && codes(&[CANCELLED]) => "reset",
+            ProxyError::UpstreamReset { .. } if codes(&[UNAVAILABLE]) => "reset",
+            ProxyError::UpstreamClosed { .. } if codes(&[UNAVAILABLE]) => "connection",
+            _ => return false,
+        };
+        self.allows(retry, reason, Hint::None)
+    }
+
+    /// Whether there is another attempt in the limit, the time and the budget.
+    fn allows(&self, retry: &Retry, reason: &'static str, hint: Hint) -> bool {
+        if self.lost.get() || hint == Hint::Never {
+            return false;
+        }
+        let metrics = &self.plan.metrics;
+        if self.made.get() >= retry.limit {
+            metrics.retries().limit_exceeded.inc();
+            return false;
+        }
+        let wait = wait(retry, self.made.get(), hint, rand::random());
+        let in_time = self.ends.is_none_or(|ends| Instant::now() + wait < ends);
+        if !in_time || wait > LONGEST_WAIT {
+            return false;
+        }
+        if !self.budget.borrow_mut().again(Instant::now().into_std()) {
+            metrics.retries().overflow.inc();
+            return false;
+        }
+        self.made.set(self.made.get() + 1);
+        self.wait.set(wait);
+        metrics.retries().requests.inc();
+        metrics.tried_again(reason);
+        true
+    }
+}
+
+impl fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempts")
+            .field("made", &self.made)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Referee for Attempts {
+    fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Judgement {
+        let Some(retry) = &self.retry else {
+            return Judgement::Pass;
+        };
+        if headers.contains_key("grpc-status") {
+            return again(self.sends_again_for(headers));
+        }
+        let code = status.as_u16();
+        let listed = retry
+            .statuses
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&code));
+        if listed {
+            let hint = hint(headers, SystemTime::now());
+            return again(self.allows(retry, "status", hint));
+        }
+        if self.grpc && status.is_success() && !retry.grpc_codes.is_empty() {
+            return Judgement::SeeTrailers;
+        }
+        Judgement::Pass
+    }
+
+    fn sends_again_for(&self, trailers: &HeaderMap) -> bool {
+        let Some(retry) = &self.retry else { return false };
+        let code = trailers
+            .get("grpc-status")
+            .and_then(|code| code.to_str().ok()?.parse::<u16>().ok());
+        code.is_some_and(|code| retry.grpc_codes.contains(&code))
+            && self.allows(retry, "grpc-status", hint(trailers, SystemTime::now()))
+    }
+
+    fn amend(&self, headers: &mut HeaderMap) {
+        for modifier in &self.backend.response {
+            filters::modify(headers, modifier);
+        }
+    }
+
+    fn keeps(&self) -> usize {
+        self.retry
+            .as_ref()
+            .map_or(0, |retry| retry.max_request_bytes)
+            .max(KEPT_ANYWAY)
+    }
+
+    fn body_lost(&self) {
+        self.lost.set(true);
+    }
+}
+
+/// Kept of every body, in case that an endpoint does not serve the request at all.
+const KEPT_ANYWAY: usize = 64 * 1024;
+
+fn again(is_so: bool) -> Judgement {
+    if is_so { Judgement::SendAgain } else { Judgement::Pass }
+}
+
+/// What the server says about another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hint {
+    None,
+    /// Not before.
+    After(Duration),
+    /// Not at all.
+    Never,
+}
+
+/// `grpc-retry-pushback-ms` (negative, or no number: do not try again), `Retry-After` (seconds, or a date).
+fn hint(headers: &HeaderMap, now: SystemTime) -> Hint {
+    if let Some(pushback) = headers.get("grpc-retry-pushback-ms") {
+        let millis = pushback.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+        return millis.map_or(Hint::Never, |millis| Hint::After(Duration::from_millis(millis)));
+    }
+    let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
+        return Hint::None;
+    };
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Hint::After(Duration::from_secs(seconds));
+    }
+    match httpdate::parse_http_date(text) {
+        Ok(date) => Hint::After(date.duration_since(now).unwrap_or_default()),
+        Err(_) => Hint::None,
+    }
+}
+
+/// How long to wait before the attempt after `made` others; `random` is uniform in `0..1`.
+fn wait(retry: &Retry, made: u32, hint: Hint, random: f64) -> Duration {
+    let Some(backoff) = &retry.backoff else {
+        return match hint {
+            Hint::After(after) => after,
+            Hint::None | Hint::Never => Duration::ZERO,
+        };
+    };
+    if let Hint::After(after) = hint
+        && backoff.honour_hint
+    {
+        return after.clamp(backoff.min, backoff.max);
+    }
+    let grown = backoff.min.saturating_mul(1 << made.min(16)).min(backoff.max);
+    let jittered = grown.as_secs_f64() * (1.0 + backoff.jitter * random);
+    Duration::try_from_secs_f64(jittered).unwrap_or(backoff.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use sheer_policy::outbound::Backoff;
+
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).expect("a value"));
+        headers
+    }
+
+    #[test]
+    fn hints_are_read() {
+        let now = httpdate::parse_http_date("Thu, 26 Nov 2026 10:00:00 GMT").expect("a date");
+        let of = |name, value| hint(&headers(name, value), now);
+        let seconds = |seconds| Hint::After(Duration::from_secs(seconds));
+        assert_eq!(of("retry-after", "3"), seconds(3));
+        assert_eq!(of("retry-after", "Thu, 26 Nov 2026 10:00:05 GMT"), seconds(5));
+        assert_eq!(of("retry-after", "Thu, 26 Nov 2026 09:00:00 GMT"), seconds(0));
+        assert_eq!(of("retry-after", "soon"), Hint::None);
+        assert_eq!(of("grpc-retry-pushback-ms", "2000"), seconds(2));
+        assert_eq!(of("grpc-retry-pushback-ms", "-1"), Hint::Never);
+        assert_eq!(of("grpc-retry-pushback-ms", "x"), Hint::Never);
+        assert_eq!(of("x", "1"), Hint::None);
+    }
+
+    #[test]
+    fn waits_grow_within_their_bounds() {
+        let backoff = Backoff {
+            min: Duration::from_millis(10),
+            max: Duration::from_millis(50),
+            jitter: 0.5,
+            honour_hint: true,
+        };
+        let retry = |backoff| Retry {
+            limit: 9,
+            max_request_bytes: 0,
+            statuses: vec![],
+            grpc_codes: vec![],
+            timeout: None,
+            backoff,
+        };
+        let with = retry(Some(backoff));
+        let waits = [0, 1, 2, 3, 40].map(|made| wait(&with, made, Hint::None, 0.0).as_millis());
+        assert_eq!(waits, [10, 20, 40, 50, 50]);
+        assert_eq!(wait(&with, 0, Hint::None, 1.0), Duration::from_millis(15));
+        let after = Hint::After(Duration::from_millis(30));
+        assert_eq!(wait(&with, 0, after, 1.0), Duration::from_millis(30));
+        assert_eq!(
+            wait(&with, 0, Hint::After(Duration::from_secs(9)), 1.0),
+            Duration::from_millis(50)
+        );
+        let deaf = retry(Some(Backoff {
+            honour_hint: false,
+            ..backoff
+        }));
+        assert_eq!(wait(&deaf, 0, after, 0.0), Duration::from_millis(10));
+        assert_eq!(wait(&retry(None), 5, Hint::None, 1.0), Duration::ZERO);
+    }
+}

@@ -1,0 +1,109 @@
+//! What is known of one destination now: its policy, its services, and what was prepared for each of its rules.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use ahash::AHashMap;
+use sheer_policy::{
+    budget::Budget,
+    outbound::{Backend, HttpPolicy, HttpRule, OutboundPolicy},
+    routes::Rule,
+};
+use tokio::time::Instant;
+
+use super::{plan::RulePlan, services::Services, targets::Context};
+use crate::{
+    addr::OrigDst,
+    discovery::{Endpoint, Hint, Labels, Lookup, ObjectRef, OutboundTarget, ProtocolPlan},
+    exchange::Origin,
+};
+
+/// What is known of a destination now.
+pub(super) struct Resolution {
+    /// What discovery says, or made up for a destination that it does not know.
+    pub(super) target: OutboundTarget,
+    /// Whether the mesh knows the destination.
+    pub(super) known: bool,
+    pub(super) services: Services,
+    /// What may be sent more than once.
+    pub(super) budget: Rc<RefCell<Budget>>,
+    pub(super) context: Rc<Context>,
+    /// By the address of the rule, which lives as long as `target`.
+    plans: RefCell<AHashMap<*const Rule<HttpRule>, Rc<RulePlan>>>,
+    /// The only rule, where there is one: most destinations have no more, and need no look-up.
+    only: OnceCell<Rc<RulePlan>>,
+}
+
+impl Resolution {
+    pub(super) fn new(lookup: &Lookup<OutboundTarget>, dst: OrigDst, context: &Rc<Context>) -> Self {
+        let (target, known) = match lookup {
+            Lookup::Known(target) => (OutboundTarget::clone(target), true),
+            Lookup::Pending | Lookup::Unknown => (as_it_is(dst, context.settings.detect_timeout), false),
+        };
+        Self {
+            services: Services::new(context, &target, known),
+            budget: Rc::new(RefCell::new(Budget::new(
+                target.policy.budget,
+                Instant::now().into_std(),
+            ))),
+            known,
+            context: Rc::clone(context),
+            plans: RefCell::default(),
+            only: OnceCell::new(),
+            target,
+        }
+    }
+
+    /// Keeps of `old` what is the same now.
+    pub(super) fn take_over(&mut self, old: &Self) {
+        self.services.take_over(&old.services);
+        if self.target.policy.budget == old.target.policy.budget {
+            self.budget = Rc::clone(&old.budget);
+        }
+    }
+
+    /// The rules for requests of a protocol.
+    pub(super) fn http(&self, origin: Origin) -> &HttpPolicy {
+        match origin {
+            Origin::Http2 => &self.target.policy.http2,
+            Origin::Http1 { .. } => &self.target.policy.http1,
+        }
+    }
+
+    /// What is prepared for a rule of this policy.
+    pub(super) fn plan(&self, rule: &Arc<Rule<HttpRule>>) -> Rc<RulePlan> {
+        if let Some(only) = self.only.get().filter(|only| Arc::ptr_eq(&only.rule, rule)) {
+            return Rc::clone(only);
+        }
+        let mut plans = self.plans.borrow_mut();
+        let plan = plans
+            .entry(Arc::as_ptr(rule))
+            .or_insert_with(|| Rc::new(RulePlan::new(rule, self)));
+        // The first that is asked for is, in most policies, the only one.
+        let _ = self.only.set(Rc::clone(plan));
+        Rc::clone(plan)
+    }
+}
+
+/// A destination that the mesh does not know, or not yet.
+fn as_it_is(dst: OrigDst, timeout: Duration) -> OutboundTarget {
+    let endpoint = Endpoint {
+        addr: dst.0,
+        weight: 1.0,
+        identity: None,
+        hint: Hint::Unknown,
+        transport_port: None,
+        authority_override: None,
+        labels: Labels::default(),
+    };
+    let parent = ObjectRef::default_of("unknown");
+    let policy = OutboundPolicy::plain(parent, ProtocolPlan::Detect { timeout }, Backend::forward(endpoint));
+    OutboundTarget {
+        name: dst.to_string().into(),
+        policy: Arc::new(policy),
+    }
+}
