@@ -37,11 +37,12 @@ pub use relay::exchange;
 pub use request::{Head, Origin, Request};
 pub use respond::Responder;
 
-pub(crate) use copy::{BodyCopy, send_copy};
+pub(crate) use copy::{BodyCopy, CopyState, send_copy};
 pub(crate) use http1_reply::{Fate, Http1Reply};
 pub(crate) use http1_upstream::limits as http1_limits;
 pub(crate) use loan::{Home, Loan, Reader, Writer, whole};
 pub(crate) use reply::{Http1Line, Reply};
+pub(crate) use respond::Race;
 
 use std::{net::SocketAddr, rc::Rc};
 

@@ -17,6 +17,7 @@ mod asked;
 mod attempts;
 mod detect;
 mod egress;
+mod hedge;
 mod http;
 mod mirror;
 mod observe;

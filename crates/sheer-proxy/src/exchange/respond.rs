@@ -1,7 +1,9 @@
 //! The way back to the client, and the responses that the proxy makes up.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -40,13 +42,51 @@ enum Wire {
     },
     /// HTTP/1, no final head yet.
     H1(Http1Reply),
+    /// One of several attempts: the first that has a head takes the way.
+    Raced(Rc<RefCell<Option<Wire>>>),
     /// The head is out.
     Body(BodyOut),
     /// Between two states; never seen.
     Moving,
 }
 
+/// The way back to a client for whoever of several attempts has an answer first.
+#[derive(Debug)]
+pub(crate) struct Race {
+    wire: Rc<RefCell<Option<Wire>>>,
+    grpc: bool,
+}
+
+impl Race {
+    /// For one more attempt.
+    pub(crate) fn responder(&self) -> Responder {
+        Responder {
+            wire: Wire::Raced(Rc::clone(&self.wire)),
+            grpc: self.grpc,
+        }
+    }
+
+    /// Whether an attempt has taken the way: the others are in vain.
+    pub(crate) fn is_won(&self) -> bool {
+        self.wire.borrow().is_none()
+    }
+
+    /// The way back, where no attempt has taken it.
+    pub(crate) fn end(self) -> Option<Responder> {
+        let wire = self.wire.take()?;
+        Some(Responder { wire, grpc: self.grpc })
+    }
+}
+
 impl Responder {
+    /// Lets several attempts race for the way back.
+    pub(crate) fn race(self) -> Race {
+        Race {
+            wire: Rc::new(RefCell::new(Some(self.wire))),
+            grpc: self.grpc,
+        }
+    }
+
     /// For a stream of HTTP/2.
     pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool) -> Self {
         Self {
@@ -82,12 +122,7 @@ impl Responder {
 
     /// Ready once the client reset the stream or its connection ended.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
-        match &mut self.wire {
-            Wire::H2 { send, .. } => send.poll_reset(cx).map(sink::gone),
-            Wire::Body(out) => out.poll_gone(cx),
-            // HTTP/1 learns that where it reads the request.
-            Wire::H1(_) | Wire::Moving => Poll::Pending,
-        }
+        self.wire.poll_gone(cx)
     }
 
     /// Waits until the client left, for as long as nothing was sent to it; HTTP/1 does not tell.
@@ -121,12 +156,19 @@ impl Responder {
                 send.send_informational(reply.into_h2()).map_err(Gone::of)
             }
             Wire::H1(http1) => http1.interim(reply).await,
-            Wire::Body(_) | Wire::Moving => Ok(()),
+            // Of several attempts none speaks before it has won.
+            Wire::Raced(_) | Wire::Body(_) | Wire::Moving => Ok(()),
         }
     }
 
     /// Sends the final head; `end` if nothing follows. Gives where the body goes.
     pub(super) fn head(&mut self, mut reply: Reply, end: bool) -> Result<&mut BodyOut, Gone> {
+        if let Wire::Raced(way) = &self.wire {
+            let taken = way.take().ok_or_else(|| Gone::Closed {
+                why: "another attempt answered first".to_owned(),
+            })?;
+            self.wire = taken;
+        }
         self.wire = Wire::Body(match std::mem::replace(&mut self.wire, Wire::Moving) {
             Wire::H2 { mut send, mesh_http1 } => {
                 prepare_h2(&mut reply, mesh_http1);
@@ -138,11 +180,11 @@ impl Responder {
             }
             Wire::H1(http1) => http1.head(reply, end),
             Wire::Body(out) => out,
-            Wire::Moving => unreachable!("only within this function"),
+            Wire::Raced(_) | Wire::Moving => unreachable!("taken above, and only within this function"),
         });
         match &mut self.wire {
             Wire::Body(out) => Ok(out),
-            Wire::H2 { .. } | Wire::H1(_) | Wire::Moving => unreachable!("the head was just sent"),
+            Wire::H2 { .. } | Wire::H1(_) | Wire::Raced(_) | Wire::Moving => unreachable!("the head was just sent"),
         }
     }
 
@@ -153,7 +195,7 @@ impl Responder {
                 let connected = http1.method == Method::CONNECT && reply.status.is_success();
                 reply.status == StatusCode::SWITCHING_PROTOCOLS || connected
             }
-            Wire::H2 { .. } | Wire::Body(_) | Wire::Moving => false,
+            Wire::H2 { .. } | Wire::Raced(_) | Wire::Body(_) | Wire::Moving => false,
         }
     }
 
@@ -166,7 +208,7 @@ impl Responder {
     pub(super) fn into_body_out(self) -> Option<BodyOut> {
         match self.wire {
             Wire::Body(out) => Some(out),
-            Wire::H2 { .. } | Wire::H1(_) | Wire::Moving => None,
+            Wire::H2 { .. } | Wire::H1(_) | Wire::Raced(_) | Wire::Moving => None,
         }
     }
 
@@ -210,7 +252,23 @@ impl Responder {
                     None => break_off(out, ResetCode(h2::Reason::INTERNAL_ERROR)).await,
                 }
             }
-            (Wire::Moving, _) => {}
+            // What becomes of the client is decided where the race is held.
+            (Wire::Raced(_) | Wire::Moving, _) => {}
+        }
+    }
+}
+
+impl Wire {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        match self {
+            Self::H2 { send, .. } => send.poll_reset(cx).map(sink::gone),
+            Self::Body(out) => out.poll_gone(cx),
+            Self::Raced(way) => match &mut *way.borrow_mut() {
+                Some(wire) => wire.poll_gone(cx),
+                None => Poll::Pending,
+            },
+            // HTTP/1 learns that where it reads the request.
+            Self::H1(_) | Self::Moving => Poll::Pending,
         }
     }
 }

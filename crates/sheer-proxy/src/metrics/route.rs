@@ -114,11 +114,6 @@ impl RouteMetrics {
         self.note(&family::SHEER_HEDGES_TOTAL, "result", result);
     }
 
-    /// Counts what became of a copy (`sent`, `failed`, `dropped-full`, …).
-    pub fn mirrored(&self, result: &'static str) {
-        self.note(&family::SHEER_MIRRORED_REQUESTS_TOTAL, "result", result);
-    }
-
     fn note(&self, family: &'static family::Family, name: &str, value: &str) {
         self.shard.counter(family, &self.labels.with(name, value)).inc();
     }

@@ -7,7 +7,7 @@ use sheer_policy::outbound::{BackendTarget, Retry, Timeouts};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    affinity,
+    affinity, hedge,
     http::HttpConnection,
     observe::Admitted,
     plan::{BackendPlan, RulePlan},
@@ -55,6 +55,10 @@ impl Sending<'_> {
         mut request: Request,
         mut responder: Responder,
     ) -> Result<(), (Responder, ProxyError)> {
+        if let Some(hedge) = self.plan.rule.action.hedge.filter(|_| request.head.is_grpc()) {
+            // Boxed: few rules hedge, and all requests would carry its size.
+            return Box::pin(hedge::run(self, hedge, request, responder)).await;
+        }
         let attempts = Attempts::new(About {
             plan: self.plan,
             backend: &self.backend,

@@ -2,12 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+mod app;
 mod balancing;
+mod doubling;
 mod failing;
 mod http1;
 #[expect(dead_code, reason = "shared with the tests of the inbound half")]
 #[path = "../support/inbound.rs"]
 mod inbound;
 mod mesh;
+mod retrying;
+mod routing;
+mod streams;
 mod support;
+mod timing;
 mod unknown;

@@ -215,6 +215,20 @@ impl Proxy {
         client
     }
 
+    /// A port on which everything that connects wants to go to [`SERVICE`].
+    pub(crate) async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let outbound = Rc::clone(&self.outbound);
+        tokio::task::spawn_local(async move {
+            while let Ok((accepted, _)) = listener.accept().await {
+                let dst = OrigDst(SERVICE.parse().unwrap());
+                tokio::task::spawn_local(Rc::clone(&outbound).serve_to(accepted, dst));
+            }
+        });
+        addr
+    }
+
     /// An HTTP/2 client of [`SERVICE`].
     pub(crate) async fn h2(&self) -> Client {
         self.h2_to(SERVICE.parse().unwrap()).await

@@ -1,0 +1,287 @@
+//! A second attempt beside a first that has not answered (gRPC hedging, gRFC A6): whoever answers first is heard, the others are cancelled.
+//! Only for rules that an operator marked, since the application may see the request more than once; each attempt beyond the first is on
+//! account of the destination's budget.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context as Task, Poll},
+};
+
+use http::{HeaderMap, StatusCode};
+use sheer_policy::outbound::Hedge;
+use tokio::time::{Instant, Sleep};
+
+use super::{affinity, attempts::Sending, plan::BackendPlan};
+use crate::{
+    error::ProxyError,
+    exchange::{BodyCopy, CopyState, Head, Judgement, Outcome, Race, Referee, Request, Responder, Sink, exchange},
+    filters,
+    pool::{Lease, Pick},
+};
+
+/// Largest body that is copied for the attempts beyond the first, where the rule says nothing.
+const LARGEST_BODY: usize = 64 * 1024;
+/// Answers that lose against an attempt that is still under way, where the rule lists none: UNAVAILABLE.
+const LOSES: &[u16] = &[14];
+
+/// One attempt, on its way.
+type Attempt<'a> = Pin<Box<dyn Future<Output = Result<(), ProxyError>> + 'a>>;
+
+/// The attempts at one request.
+struct Hedging<'a> {
+    sending: &'a Sending<'a>,
+    hedge: Hedge,
+    race: Race,
+    head: Box<Head>,
+    copy: Rc<BodyCopy>,
+    shared: Rc<Shared>,
+    running: Vec<Attempt<'a>>,
+    timer: Pin<Box<Sleep>>,
+    sent: u32,
+    failed: Option<ProxyError>,
+}
+
+/// What the attempts share.
+#[derive(Default)]
+struct Shared {
+    running: Cell<u32>,
+    /// Where the last attempt went: the next goes elsewhere.
+    last: Cell<Option<SocketAddr>>,
+    /// Who is told how it went: the endpoint of the attempt that won.
+    winner: RefCell<Option<Rc<dyn Sink>>>,
+}
+
+/// Sends a request, and once more where no answer comes in time. What is returned was answered by none.
+pub(super) async fn run(
+    sending: &Sending<'_>,
+    hedge: Hedge,
+    mut request: Request,
+    responder: Responder,
+) -> Result<(), (Responder, ProxyError)> {
+    let limit = sending
+        .retry
+        .as_ref()
+        .map_or(LARGEST_BODY, |retry| retry.max_request_bytes);
+    let copy = Rc::new(BodyCopy::new(limit));
+    request.body.copy_to(&copy);
+    let shared = Rc::new(Shared::default());
+    let observer = &sending.connection.outbound.observer;
+    let sink = Winner {
+        shared: Rc::clone(&shared),
+        nobody: observer.no_endpoint(),
+    };
+    sending.observation.redirect(Rc::new(sink));
+    let mut hedging = Hedging {
+        sending,
+        hedge,
+        race: responder.race(),
+        head: request.head.clone(),
+        copy,
+        shared,
+        running: Vec::with_capacity(2),
+        timer: Box::pin(tokio::time::sleep(hedge.delay)),
+        sent: 0,
+        failed: None,
+    };
+    hedging.begin(request);
+    let error = match poll_fn(|task| hedging.poll(task)).await {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    match hedging.race.end() {
+        Some(responder) => Err((responder, error)),
+        // The attempt that took the way has told its client.
+        None => Ok(()),
+    }
+}
+
+impl<'a> Hedging<'a> {
+    fn begin(&mut self, request: Request) {
+        self.sent += 1;
+        self.shared.running.set(self.shared.running.get() + 1);
+        let attempt = attempt(self.sending, request, self.race.responder(), Rc::clone(&self.shared));
+        self.running.push(Box::pin(attempt));
+    }
+
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<Result<(), ProxyError>> {
+        loop {
+            let mut at = 0;
+            while at < self.running.len() {
+                let polled = self.running[at].as_mut().poll(task);
+                if self.race.is_won() && self.running.len() > 1 {
+                    // Dropping the others cancels their streams.
+                    let winner = self.running.swap_remove(at);
+                    self.running = vec![winner];
+                    at = 0;
+                    if self.sent > 1 {
+                        self.sending.plan.metrics.hedged("answered");
+                    }
+                }
+                match polled {
+                    Poll::Pending => at += 1,
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(error)) => {
+                        drop(self.running.remove(at));
+                        self.shared.running.set(self.shared.running.get() - 1);
+                        self.failed = Some(error);
+                    }
+                }
+            }
+            if self.race.is_won() {
+                return Poll::Pending;
+            }
+            // After a failure the next need not wait for its turn.
+            let due = self.timer.as_mut().poll(task).is_ready() || self.running.is_empty();
+            if due && self.begin_next() {
+                continue;
+            }
+            return match self.failed.take_if(|_| self.running.is_empty()) {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Pending,
+            };
+        }
+    }
+
+    /// Begins another attempt, where there is one to begin.
+    fn begin_next(&mut self) -> bool {
+        if self.sent >= self.hedge.max_attempts {
+            return false;
+        }
+        let metrics = &self.sending.plan.metrics;
+        let Some(body) = self.copy.body() else {
+            let result = match self.copy.state() {
+                CopyState::TooLarge => "too-large",
+                CopyState::Growing | CopyState::Whole => "body-not-whole",
+            };
+            metrics.hedged(result);
+            self.sent = self.hedge.max_attempts;
+            return false;
+        };
+        let now = Instant::now();
+        if !self.sending.resolution.budget.borrow_mut().again(now.into_std()) {
+            metrics.hedged("no-budget");
+            self.sent = self.hedge.max_attempts;
+            return false;
+        }
+        metrics.hedged("sent");
+        self.timer.as_mut().reset(now + self.hedge.delay);
+        let head = self.head.clone();
+        self.begin(Request { head, body });
+        true
+    }
+}
+
+/// One attempt. An error where it was not answered, or by an answer that lost.
+async fn attempt(
+    sending: &Sending<'_>,
+    mut request: Request,
+    responder: Responder,
+    shared: Rc<Shared>,
+) -> Result<(), ProxyError> {
+    sending.stamp(&mut request.head)?;
+    let limits = sending.limits();
+    let pick = Pick {
+        key: affinity::key(&sending.backend.backend, &request.head),
+        avoid: shared.last.get(),
+    };
+    let Lease {
+        upstream,
+        slot,
+        request: in_flight,
+    } = sending.lease(&request.head, pick, &limits).await?;
+    let addr = in_flight.node().endpoint.addr;
+    shared.last.set(Some(addr));
+    let observer = &sending.connection.outbound.observer;
+    let endpoint = observer.endpoint(in_flight, slot, sending.admitted);
+    let loses = sending.retry.as_ref().map(|retry| retry.grpc_codes.clone());
+    let racer = Racer {
+        shared,
+        backend: Rc::clone(&sending.backend),
+        endpoint: Rc::clone(&endpoint) as _,
+        loses: loses
+            .filter(|codes| !codes.is_empty())
+            .unwrap_or_else(|| LOSES.to_vec()),
+    };
+    let cx = sending.context(addr, limits, Some(Rc::new(racer)));
+    match exchange(request, upstream, responder, &cx, sending.observation).await {
+        Ok(()) => Ok(()),
+        Err(failed) => {
+            endpoint.lost(&failed.error);
+            Err(failed.error)
+        }
+    }
+}
+
+/// Decides about the answer to one of several attempts.
+struct Racer {
+    shared: Rc<Shared>,
+    backend: Rc<BackendPlan>,
+    endpoint: Rc<dyn Sink>,
+    loses: Vec<u16>,
+}
+
+impl std::fmt::Debug for Racer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Racer")
+    }
+}
+
+impl Referee for Racer {
+    fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Judgement {
+        let loses = self.sends_again_for(headers) || status.is_server_error() && self.shared.running.get() > 1;
+        if loses {
+            Judgement::SendAgain
+        } else if status.is_success() && !headers.contains_key("grpc-status") && self.shared.running.get() > 1 {
+            Judgement::SeeTrailers
+        } else {
+            Judgement::Pass
+        }
+    }
+
+    /// Whether the answer loses: others are under way, and may do better.
+    fn sends_again_for(&self, trailers: &HeaderMap) -> bool {
+        let code = trailers
+            .get("grpc-status")
+            .and_then(|code| code.to_str().ok()?.parse().ok());
+        self.shared.running.get() > 1 && code.is_some_and(|code: u16| self.loses.contains(&code))
+    }
+
+    fn amend(&self, headers: &mut HeaderMap) {
+        // It is passed on: this one has won.
+        self.shared.winner.replace(Some(Rc::clone(&self.endpoint)));
+        for modifier in &self.backend.response {
+            filters::modify(headers, modifier);
+        }
+    }
+
+    fn keeps(&self) -> usize {
+        LARGEST_BODY
+    }
+
+    fn body_lost(&self) {}
+}
+
+/// Tells the endpoint that won.
+struct Winner {
+    shared: Rc<Shared>,
+    nobody: Rc<dyn Sink>,
+}
+
+impl Sink for Winner {
+    fn response(&self, outcome: &Outcome) {
+        if let Some(winner) = &*self.shared.winner.borrow() {
+            winner.response(outcome);
+        }
+    }
+
+    fn end(&self, outcome: &Outcome) {
+        match &*self.shared.winner.borrow() {
+            Some(winner) => winner.end(outcome),
+            None => self.nobody.end(outcome),
+        }
+    }
+}

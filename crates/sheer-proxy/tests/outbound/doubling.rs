@@ -1,0 +1,199 @@
+//! What is sent twice: hedges and mirrors.
+
+use std::{sync::Arc, time::Duration};
+
+use sheer_policy::outbound::{Hedge, HttpRule, Mirror, RetryBudget, Share};
+use tokio::time::Instant;
+
+use crate::{
+    app::{App, Say, apply, ask, get, grpc, metric, policy, proxy_for, rule, to_service},
+    support::{Proxy, balanced, eventually, run},
+};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn hedged() -> HttpRule {
+    HttpRule {
+        hedge: Some(Hedge {
+            delay: Duration::from_millis(50),
+            max_attempts: 2,
+        }),
+        ..to_service()
+    }
+}
+
+#[test]
+fn the_first_answer_wins_and_the_other_attempt_is_cancelled() {
+    run(async {
+        let app = App::start(|n| Say::grpc(0).after(if n == 0 { LONG } else { Duration::ZERO })).await;
+        let (proxy, client) = proxy_for(&app, hedged()).await;
+        let began = Instant::now();
+        let answer = ask(&client, grpc(), b"call").await.expect("answered");
+        assert_eq!((answer.grpc_status(), answer.body.as_str()), ("0", "answer"));
+        assert!(began.elapsed() >= Duration::from_millis(50) && began.elapsed() < LONG);
+        assert_eq!(app.calls(), 2);
+        assert!(app.seen.borrow().iter().all(|seen| seen.body == b"call"));
+        eventually("the slow attempt is cancelled", || app.cancelled.get() == 1).await;
+        for result in ["sent", "answered"] {
+            assert_eq!(
+                metric(&proxy, "sheer_hedges_total", &[&format!("result=\"{result}\"")]),
+                1,
+                "{result}"
+            );
+        }
+        assert_eq!(metric(&proxy, "outbound_http_route_request_statuses_total", &[]), 1);
+    });
+}
+
+#[test]
+fn a_fast_answer_needs_no_other() {
+    run(async {
+        let app = App::start(|_| Say::grpc(0)).await;
+        let (_proxy, client) = proxy_for(&app, hedged()).await;
+        for _ in 0..5 {
+            assert_eq!(
+                ask(&client, grpc(), b"call").await.expect("answered").grpc_status(),
+                "0"
+            );
+        }
+        assert_eq!(app.calls(), 5);
+        // Rules are for gRPC: other requests may be sent once only.
+        let app = App::start(|_| Say::ok().after(Duration::from_millis(150))).await;
+        let (_proxy, client) = proxy_for(&app, hedged()).await;
+        assert_eq!(ask(&client, get("/"), b"x").await.expect("answered").status, 200);
+        assert_eq!(app.calls(), 1);
+    });
+}
+
+/// A failure does not win against an attempt that is still under way; of failures alone the last is the answer.
+#[test]
+fn failures_lose() {
+    run(async {
+        let app = App::start(|n| match n {
+            0 => Say::grpc(0).after(Duration::from_millis(200)),
+            _ => Say::grpc_head(14),
+        })
+        .await;
+        let (_proxy, client) = proxy_for(&app, hedged()).await;
+        let answer = ask(&client, grpc(), b"call").await.expect("answered");
+        assert_eq!((answer.grpc_status(), app.calls()), ("0", 2));
+        let app = App::start(|n| Say::grpc_head(14).after(Duration::from_millis(100 * (1 - n.min(1) as u64)))).await;
+        let (_proxy, client) = proxy_for(&app, hedged()).await;
+        assert_eq!(
+            ask(&client, grpc(), b"call").await.expect("answered").grpc_status(),
+            "14"
+        );
+    });
+}
+
+#[test]
+fn hedges_are_on_account_of_the_budget() {
+    run(async {
+        let app = App::start(|_| Say::grpc(0).after(Duration::from_millis(100))).await;
+        let proxy = Proxy::start();
+        let mut policy = policy(vec![rule(hedged())]);
+        policy.budget = RetryBudget {
+            ratio: 0.2,
+            min_per_second: 0,
+            ttl: Duration::from_secs(30),
+        };
+        apply(&proxy, policy);
+        proxy.discovery.endpoints([app.endpoint.clone()]);
+        let client = proxy.h2().await;
+        let calls = (0..50).map(|_| ask(&client, grpc(), b"call"));
+        for answer in futures::future::join_all(calls).await {
+            assert_eq!(answer.expect("answered").grpc_status(), "0");
+        }
+        assert_eq!(app.calls(), 60);
+        assert_eq!(metric(&proxy, "sheer_hedges_total", &["result=\"no-budget\""]), 40);
+    });
+}
+
+fn mirrored(share: Share) -> HttpRule {
+    HttpRule {
+        mirrors: vec![Mirror {
+            backend: Arc::new(balanced("shadow", "shadow")),
+            share,
+        }],
+        ..to_service()
+    }
+}
+
+#[test]
+fn a_mirror_gets_the_same_request() {
+    run(async {
+        let (app, shadow) = (App::start(|_| Say::ok()).await, App::start(|_| Say::status(500)).await);
+        let (proxy, client) = proxy_for(&app, mirrored(Share::ALL)).await;
+        proxy.discovery.endpoints_of("shadow", [shadow.endpoint.clone()]);
+        for _ in 0..10 {
+            let answer = ask(&client, get("/path?q"), b"question").await.expect("answered");
+            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "answer"));
+        }
+        eventually("all copies arrive", || shadow.calls() == 10).await;
+        for (copy, original) in shadow.seen.borrow().iter().zip(&*app.seen.borrow()) {
+            assert_eq!(
+                (&copy.head.uri, &copy.head.headers, &copy.body),
+                (&original.head.uri, &original.head.headers, &original.body)
+            );
+        }
+        eventually("they are counted", || {
+            metric(&proxy, "sheer_mirrored_requests_total", &["result=\"sent\""]) == 10
+        })
+        .await;
+        // Whoever counts requests at the service counts the original alone.
+        assert_eq!(metric(&proxy, "request_total", &[]), 10);
+    });
+}
+
+/// A mirror that takes nothing: no original waits for it, and what does not fit is dropped and counted.
+#[test]
+fn a_slow_mirror_slows_nobody() {
+    run(async {
+        let (app, shadow) = (
+            App::start(|_| Say::ok()).await,
+            App::start(|_| Say::ok().after(LONG)).await,
+        );
+        let (proxy, client) = proxy_for(&app, mirrored(Share::ALL)).await;
+        proxy.discovery.endpoints_of("shadow", [shadow.endpoint.clone()]);
+        let began = Instant::now();
+        for _ in 0..400 {
+            assert_eq!(ask(&client, get("/"), b"question").await.expect("answered").status, 200);
+        }
+        assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
+        assert!(
+            metric(
+                &proxy,
+                "sheer_mirrored_requests_total",
+                &["result=\"dropped-queue-full\""]
+            ) >= 100
+        );
+        let large = vec![b'x'; 100_000];
+        assert_eq!(ask(&client, get("/"), &large[..]).await.expect("answered").status, 200);
+    });
+}
+
+#[test]
+fn a_mirror_may_get_a_share_and_nothing_that_is_too_large() {
+    run(async {
+        let (app, shadow) = (App::start(|_| Say::ok()).await, App::start(|_| Say::ok()).await);
+        let share = Share {
+            numerator: 1,
+            denominator: 4,
+        };
+        let (proxy, client) = proxy_for(&app, mirrored(share)).await;
+        proxy.discovery.endpoints_of("shadow", [shadow.endpoint.clone()]);
+        for _ in 0..400 {
+            ask(&client, get("/"), b"").await.expect("answered");
+        }
+        let sent = || metric(&proxy, "sheer_mirrored_requests_total", &["result=\"sent\""]);
+        eventually("copies are sent", || sent() as usize == shadow.calls() && sent() >= 50).await;
+        assert!(shadow.calls() <= 150, "{}", shadow.calls());
+
+        let (proxy, client) = proxy_for(&app, mirrored(Share::ALL)).await;
+        proxy.discovery.endpoints_of("shadow", [shadow.endpoint.clone()]);
+        let large = vec![b'x'; 100_000];
+        assert_eq!(ask(&client, get("/"), &large[..]).await.expect("answered").status, 200);
+        let dropped = ["result=\"dropped-too-large\""];
+        assert_eq!(metric(&proxy, "sheer_mirrored_requests_total", &dropped), 1);
+    });
+}

@@ -1,0 +1,241 @@
+//! Timeouts, and the deadlines that callers bring.
+
+use std::{rc::Rc, time::Duration};
+
+use sheer_policy::outbound::{Delay, Filter, HttpRule, Share, Timeouts};
+use tokio::{net::TcpListener, time::Instant};
+
+use crate::{
+    app::{App, Say, apply, ask, get, grpc, policy, proxy_for, rule, to_service, with},
+    support::{Proxy, endpoint, run},
+};
+
+fn timed(timeouts: Timeouts) -> HttpRule {
+    HttpRule {
+        timeouts,
+        ..to_service()
+    }
+}
+
+const SHORT: Option<Duration> = Some(Duration::from_millis(100));
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn each_timeout_says_which_it_is() {
+    run(async {
+        let slow = || App::start(|_| Say::ok().after(LONG));
+        for (timeouts, reason) in [
+            (
+                Timeouts {
+                    request: SHORT,
+                    ..Timeouts::default()
+                },
+                "timeout-request",
+            ),
+            (
+                Timeouts {
+                    response: SHORT,
+                    ..Timeouts::default()
+                },
+                "timeout-response",
+            ),
+            (
+                Timeouts {
+                    idle: SHORT,
+                    ..Timeouts::default()
+                },
+                "timeout-idle",
+            ),
+        ] {
+            let app = slow().await;
+            let (_proxy, client) = proxy_for(&app, timed(timeouts)).await;
+            let began = Instant::now();
+            let answer = ask(&client, get("/"), b"x").await.expect("answered");
+            assert_eq!((answer.status.as_u16(), answer.reason()), (504, reason));
+            assert!(began.elapsed() >= Duration::from_millis(100) && began.elapsed() < LONG);
+            assert_eq!(ask(&client, grpc(), b"x").await.expect("answered").grpc_status(), "4");
+            crate::support::eventually("the server is told", || app.cancelled.get() == 2).await;
+        }
+    });
+}
+
+/// A response that has begun can only be broken off, but for gRPC, which says it in trailers.
+#[test]
+fn timeouts_within_a_response() {
+    run(async {
+        let app = App::start(|_| Say {
+            pause: LONG,
+            ..Say::ok()
+        })
+        .await;
+        for timeouts in [
+            Timeouts {
+                request: SHORT,
+                ..Timeouts::default()
+            },
+            Timeouts {
+                idle: SHORT,
+                ..Timeouts::default()
+            },
+        ] {
+            let (_proxy, client) = proxy_for(&app, timed(timeouts)).await;
+            assert!(ask(&client, get("/"), b"x").await.is_err());
+            let answer = ask(&client, grpc(), b"x").await.expect("trailers");
+            assert_eq!((answer.status.as_u16(), answer.grpc_status()), (200, "4"));
+        }
+        // The head came in time, and the rest may take as long as it likes.
+        let app = App::start(|_| Say {
+            pause: Duration::from_millis(300),
+            ..Say::ok()
+        })
+        .await;
+        let (_proxy, client) = proxy_for(
+            &app,
+            timed(Timeouts {
+                response: SHORT,
+                ..Timeouts::default()
+            }),
+        )
+        .await;
+        assert_eq!(ask(&client, get("/"), b"x").await.expect("answered").body, "answer");
+    });
+}
+
+/// Nobody is ready: the wait for an endpoint counts.
+#[test]
+fn waiting_for_an_endpoint_is_time_too() {
+    run(async {
+        let app = App::start(|_| Say::ok()).await;
+        let (proxy, client) = proxy_for(
+            &app,
+            timed(Timeouts {
+                request: SHORT,
+                ..Timeouts::default()
+            }),
+        )
+        .await;
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        proxy.discovery.endpoints([endpoint(nobody)]);
+        let answer = ask(&client, get("/"), b"").await.expect("answered");
+        assert_eq!(
+            (answer.status.as_u16(), answer.reason(), app.calls()),
+            (504, "timeout-request", 0)
+        );
+    });
+}
+
+#[test]
+fn requests_may_ask_for_timeouts() {
+    run(async {
+        let app = App::start(|_| Say::ok().after(LONG)).await;
+        let allowed = HttpRule {
+            allow_request_headers: true,
+            ..to_service()
+        };
+        let (_proxy, client) = proxy_for(&app, allowed).await;
+        for (name, reason) in [
+            ("l5d-timeout", "timeout-request"),
+            ("l5d-response-timeout", "timeout-response"),
+        ] {
+            let answer = ask(&client, with(get("/"), name, "50ms"), b"").await.expect("answered");
+            assert_eq!(answer.reason(), reason);
+        }
+        assert_eq!(app.header(0, "l5d-timeout"), None);
+    });
+}
+
+#[test]
+fn what_remains_of_a_deadline_is_passed_on() {
+    run(async {
+        let app = App::start(|_| Say::grpc(0)).await;
+        let (_proxy, client) = proxy_for(&app, delayed(Duration::from_millis(50))).await;
+        let call = |timeout| ask(&client, with(grpc(), "grpc-timeout", timeout), b"");
+        assert_eq!(call("10S").await.expect("answered").grpc_status(), "0");
+        let passed = remaining(&app, 0);
+        assert!(
+            passed <= Duration::from_millis(9_950) && passed > Duration::from_secs(8),
+            "{passed:?}"
+        );
+
+        // Over before it could be sent.
+        let answer = call("20m").await.expect("answered");
+        assert_eq!((answer.grpc_status(), answer.reason()), ("4", "deadline"));
+        assert_eq!(app.calls(), 1);
+    });
+}
+
+#[test]
+fn a_deadline_ends_a_request_that_is_under_way() {
+    run(async {
+        let app = App::start(|_| Say::grpc(0).after(LONG)).await;
+        let (_proxy, client) = proxy_for(&app, to_service()).await;
+        let answer = ask(&client, with(grpc(), "grpc-timeout", "100m"), b"")
+            .await
+            .expect("answered");
+        assert_eq!(
+            (answer.grpc_status(), answer.reason(), answer.header("sheer-verdict")),
+            ("4", "deadline", "application")
+        );
+        assert_eq!(app.calls(), 1);
+    });
+}
+
+/// Five proxies, one behind the other: each takes its time, and the last sees what remains.
+#[test]
+fn a_deadline_shrinks_over_five_hops() {
+    run(async {
+        const HOP: Duration = Duration::from_millis(40);
+        let app = App::start(|_| Say::grpc(0)).await;
+        let mut next = app.endpoint.clone();
+        let mut proxies = Vec::new();
+        for _ in 0..5 {
+            let proxy = Rc::new(Proxy::start());
+            apply(&proxy, policy(vec![rule(delayed(HOP))]));
+            proxy.discovery.endpoints([next]);
+            next = endpoint(proxy.listen().await);
+            proxies.push(proxy);
+        }
+        let client = proxies.last().expect("five").h2().await;
+        let answer = ask(&client, with(grpc(), "grpc-timeout", "5S"), b"")
+            .await
+            .expect("answered");
+        assert_eq!(answer.grpc_status(), "0");
+        let passed = remaining(&app, 0);
+        assert!(passed <= Duration::from_secs(5) - HOP * 5, "{passed:?}");
+        assert!(
+            passed >= Duration::from_secs(2),
+            "{passed:?}: spent on a machine that is not that slow"
+        );
+
+        // Enough for three hops: the fourth never sees it.
+        let answer = ask(&client, with(grpc(), "grpc-timeout", "130m"), b"")
+            .await
+            .expect("answered");
+        assert_eq!((answer.grpc_status(), app.calls()), ("4", 1));
+    });
+}
+
+fn delayed(delay: Duration) -> HttpRule {
+    let delay = Delay {
+        delay,
+        share: Share::ALL,
+    };
+    HttpRule {
+        filters: vec![Filter::Delay(delay)],
+        ..to_service()
+    }
+}
+
+/// What the n-th request said of its time.
+fn remaining(app: &App, n: usize) -> Duration {
+    let said = app.header(n, "grpc-timeout").expect("a timeout");
+    let (number, unit) = said.split_at(said.len() - 1);
+    let number: u64 = number.parse().unwrap();
+    match unit {
+        "n" => Duration::from_nanos(number),
+        "u" => Duration::from_micros(number),
+        "m" => Duration::from_millis(number),
+        "S" => Duration::from_secs(number),
+        other => panic!("{other}"),
+    }
+}
