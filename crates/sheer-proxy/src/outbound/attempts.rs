@@ -206,8 +206,9 @@ impl Sending<'_> {
                 Err(_) => Err(until.reached()),
             },
         };
-        if leased.is_err() {
-            self.note_unreachable();
+        match &leased {
+            Ok(_) | Err(ProxyError::Timeout { .. } | ProxyError::Deadline { .. }) => {}
+            Err(_) => self.note_unreachable(),
         }
         leased
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{affinity, attempts::Sending, plan::BackendPlan};
 use crate::{
-    error::ProxyError,
+    error::{ProxyError, TimeLimit},
     exchange::{BodyCopy, CopyState, Head, Judgement, Outcome, Race, Referee, Request, Responder, Sink, exchange},
     filters,
     pool::{Lease, Pick},
@@ -127,6 +127,9 @@ impl<'a> Hedging<'a> {
                     Poll::Ready(Err(error)) => {
                         drop(self.running.remove(at));
                         self.shared.running.set(self.shared.running.get() - 1);
+                        if is_over(&error) {
+                            self.sent = self.hedge.max_attempts;
+                        }
                         self.failed = Some(error);
                     }
                 }
@@ -173,6 +176,13 @@ impl<'a> Hedging<'a> {
         self.begin(Request { head, body });
         true
     }
+}
+
+/// Whether there is no time for another attempt.
+fn is_over(error: &ProxyError) -> bool {
+    let whole = TimeLimit::Request;
+    matches!(error, ProxyError::Deadline { .. })
+        || matches!(error, ProxyError::Timeout { limit, .. } if *limit == whole)
 }
 
 /// One attempt. An error where it was not answered, or by an answer that lost.

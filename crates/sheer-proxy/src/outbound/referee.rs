@@ -22,8 +22,9 @@ use crate::{
 /// gRPC CANCELLED and UNAVAILABLE: what a reset, and the end of a connection, are to a gRPC client.
 const CANCELLED: u16 = 1;
 const UNAVAILABLE: u16 = 14;
-/// A server that says "not before" further away than this is not waited for, whatever the rule allows.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A server that says "not before" further away than this is not waited for by a rule that does not say how long to wait: its client knows
+/// better what to do meanwhile.
+const LONGEST_HINT: Duration = Duration::from_secs(1);
 
 /// The attempts at one request.
 pub(super) struct Attempts {
@@ -121,7 +122,7 @@ impl Attempts {
         }
         let wait = wait(retry, self.made.get(), hint, rand::random());
         let in_time = self.ends.is_none_or(|ends| Instant::now() + wait < ends);
-        if !in_time || wait > LONGEST_WAIT {
+        if !in_time || (retry.backoff.is_none() && wait > LONGEST_HINT) {
             return false;
         }
         if !self.budget.borrow_mut().again(Instant::now().into_std()) {
@@ -183,10 +184,7 @@ impl Referee for Attempts {
     }
 
     fn keeps(&self) -> usize {
-        self.retry
-            .as_ref()
-            .map_or(0, |retry| retry.max_request_bytes)
-            .max(KEPT_ANYWAY)
+        self.retry.as_ref().map_or(KEPT_ANYWAY, |retry| retry.max_request_bytes)
     }
 
     fn body_lost(&self) {
@@ -194,7 +192,7 @@ impl Referee for Attempts {
     }
 }
 
-/// Kept of every body, in case that an endpoint does not serve the request at all.
+/// Kept of every body, in case that an endpoint does not serve the request at all, where no rule says how much.
 const KEPT_ANYWAY: usize = 64 * 1024;
 
 fn again(is_so: bool) -> Judgement {
