@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use sheer_api::names;
 
 use crate::{
-    error::{Part, ProxyError},
+    error::{ListSize, Part, ProxyError},
     exchange::{Context, Head, Origin},
     http1::HeaderCase,
 };
@@ -28,7 +28,7 @@ pub fn list_size(headers: &HeaderMap) -> usize {
 pub fn check_limit(head: &Head, cx: &Context) -> Result<(), ProxyError> {
     let size = list_size(&head.headers);
     if size > cx.header_limit {
-        Err(cx.too_large(Part::RequestHeaders, size))
+        Err(cx.too_large(Part::RequestHeaders, ListSize::Bytes(size)))
     } else {
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[expect(dead_code, reason = "shared with the tests of HTTP/1")]
 #[path = "support/pair.rs"]
 mod pair;
 #[path = "support/run.rs"]
