@@ -288,6 +288,7 @@ impl Inbound {
             keep_alive,
         };
         let (requests, io) = self.requests(talk, port);
+            header_limit: self.settings.http.header_list_limit,
         if let Err(error) = http2::serve(io, &config, requests, &self.life).await {
             tracing::debug!(%error, "an inbound HTTP/2 connection ended");
         }

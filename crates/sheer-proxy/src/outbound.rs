@@ -36,7 +36,7 @@ use crate::{
     life::Life,
     metrics::Shard,
     pool::Pool,
-    settings::{self, Settings},
+    settings::Settings,
     sys,
 };
 
@@ -67,7 +67,7 @@ impl Outbound {
         let pool = Pool::new(connector, &settings.outbound, settings.http);
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
         let targets = Targets::new(discovery, pool, shard, &settings.outbound);
-        let http2 = accepting(&settings.outbound.http2);
+        let http2 = accepting(&settings);
         Rc::new(Self {
             settings,
             life,
@@ -152,7 +152,9 @@ impl Outbound {
 }
 
 /// HTTP/2 towards the application.
-fn accepting(settings: &settings::Http2Server) -> http2::Config {
+fn accepting(settings: &Settings) -> http2::Config {
+    let header_limit = settings.http.header_list_limit;
+    let settings = &settings.outbound.http2;
     http2::Config {
         stream_window: settings.stream_window,
         connection_window: settings.connection_window,
@@ -162,6 +164,7 @@ fn accepting(settings: &settings::Http2Server) -> http2::Config {
         max_pending_accept_resets: settings.max_pending_accept_reset_streams,
         await_settings: false,
         keep_alive: settings.keep_alive_interval.map(|interval| http2::KeepAlive {
+        header_limit,
             interval,
             timeout: settings.keep_alive_timeout,
         }),

@@ -161,6 +161,7 @@ impl App {
             connection,
             give_back: Some(give_back),
         })
+            header_limit: self.settings.http.header_list_limit,
     }
 }
 

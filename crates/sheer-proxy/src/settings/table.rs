@@ -112,7 +112,7 @@ table! {
         INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "How long a quiet connection goes without a PING; 0: none is sent.";
         INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
-        INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken.";
+        INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
         INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Absent("the stream window"), "Bytes buffered to write for each stream.";
         INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Absent("20"), "Streams that a client may reset before they are looked at.";
         INBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
@@ -142,7 +142,7 @@ table! {
         OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "How long a quiet connection goes without a PING; 0: none is sent.";
         OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         OUTBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
-        OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken.";
+        OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
         OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Absent("the stream window"), "Bytes buffered to write for each stream.";
         OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Absent("20"), "Streams that a client may reset before they are looked at.";
         OUTBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
