@@ -104,7 +104,10 @@ impl Outbound {
             Ok(Detected::Opaque(client, server)) => {
                 Box::pin(opaque::serve(&self, client, server, &target, accepted)).await
             }
-            Err(error) => tracing::debug!(%dst, %error, "the client is gone before it said anything"),
+            Err(error) => {
+                tracing::debug!(%dst, %error, "the connection ended before anybody said anything");
+                self.observer.refused(&error);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Connections that nobody looks into: balanced once, then relayed byte for byte.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 
@@ -21,6 +21,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The server side of a connection, opened.
 pub(super) struct Server {
+    pub(super) addr: SocketAddr,
     pub(super) stream: Stream,
     /// What the server said already.
     pub(super) prefix: Bytes,
@@ -31,10 +32,12 @@ pub(super) struct Server {
 pub(super) async fn connect(target: &Rc<Target>) -> Result<Server, ProxyError> {
     let service = target.resolution().connections()?;
     let TcpLease { stream, request } = service.connect(Speak::Opaque).await?;
+    let addr = request.node().endpoint.addr;
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let (stream, metrics) = stream.unmetered();
     Ok(Server {
+        addr,
         stream,
         prefix: Bytes::new(),
         metrics,
@@ -54,6 +57,7 @@ pub(super) async fn serve(
         None => connect(target).await,
     };
     let Server {
+        addr: _,
         stream,
         prefix,
         metrics,
