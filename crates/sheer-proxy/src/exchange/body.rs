@@ -165,10 +165,16 @@ impl Body {
     /// Waits, once the body has been read, until its sender is gone. HTTP/2 tells of that on the way back.
     pub(crate) async fn sender_gone(&mut self) -> Gone {
         match &mut self.source {
-            BodyIn::H1(Http1Body(reader)) => {
-                let error = reader.broken().await;
-                Gone::of_read(&http1::ReadError::Io(error))
-            }
+            BodyIn::H1(Http1Body(reader)) => match reader.broken().await {
+                Some(error) => Gone::of_read(&http1::ReadError::Io(error)),
+                None => {
+                    // Boxed: few clients half-close, and all would carry its timer.
+                    Box::pin(reader.io().died()).await;
+                    Gone::Closed {
+                        why: "connection reset".to_owned(),
+                    }
+                }
+            },
             BodyIn::Empty | BodyIn::H2(_) => std::future::pending().await,
         }
     }
