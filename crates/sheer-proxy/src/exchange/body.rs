@@ -34,8 +34,8 @@ pub struct Http1Body(pub(crate) Loan<Reader>);
 pub(crate) enum Frame {
     /// Data; `last` if the same frame ended the stream.
     Data { data: Bytes, last: bool },
-    /// Trailers, which end the stream, and the case of their names.
-    Trailers(HeaderMap, HeaderCase),
+    /// Trailers, which end the stream, and the case of their names where HTTP/1 said them.
+    Trailers(HeaderMap, Option<HeaderCase>),
     /// The stream ended after the last data.
     End,
 }
@@ -75,7 +75,7 @@ impl BodyIn {
                 })),
                 Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
                 None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
-                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers, HeaderCase::default())),
+                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers, None)),
                     Ok(None) => Ok(Frame::End),
                     Err(error) => Err(Gone::of(error)),
                 }),
@@ -85,7 +85,7 @@ impl BodyIn {
                     data,
                     last: reader.is_body_done(),
                 }),
-                Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, case)),
+                Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, Some(case))),
                 Ok(None) => Ok(Frame::End),
                 Err(error) => Err(Gone::of_read(&error)),
             }),

@@ -75,19 +75,31 @@ impl BodyOut {
         }
     }
 
-    /// Ends the body with trailers.
-    pub(crate) async fn trailers(&mut self, mut trailers: HeaderMap, mut case: HeaderCase) -> Result<(), Gone> {
+    /// Sends data for which there is room.
+    pub(crate) async fn data(&mut self, data: Bytes, last: bool) -> Result<(), Gone> {
+        match self {
+            // Of an empty frame only the END_STREAM flag matters, and it needs no window.
+            Self::H2 { stream, .. } if last || !data.is_empty() => stream.send_data(data, last).map_err(Gone::of),
+            Self::H1 { writer, .. } if last => Ok(writer.finish_with(data, None).await?),
+            Self::H1 { writer, .. } if !data.is_empty() => Ok(writer.data(data).await?),
+            Self::H2 { .. } | Self::H1 { .. } => Ok(()),
+        }
+    }
+
+    /// Ends the body with trailers; `case` is known where HTTP/1 said them.
+    pub(crate) async fn trailers(&mut self, mut trailers: HeaderMap, case: Option<HeaderCase>) -> Result<(), Gone> {
         match self {
             Self::H2 { stream, mesh } => {
                 if *mesh {
-                    headers::carry_case(&mut trailers, &case);
+                    headers::carry_case(&mut trailers, &case.unwrap_or_default());
                 }
                 stream.send_trailers(trailers).map_err(Gone::of)
             }
             Self::H1 { writer, .. } => {
-                if let Some(carried) = headers::carried_case(&mut trailers) {
-                    case = carried;
-                }
+                // From HTTP/2 to HTTP/1 comes only what another sidecar carried.
+                let case = case
+                    .or_else(|| headers::carried_case(&mut trailers))
+                    .unwrap_or_default();
                 Ok(writer.finish(Some((&trailers, &case))).await?)
             }
         }
