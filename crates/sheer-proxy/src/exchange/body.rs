@@ -1,8 +1,12 @@
 //! Bodies: where one comes from, and the start of a request's, kept in case that it must be sent again.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::HeaderMap;
 
 use super::{
@@ -114,10 +118,16 @@ pub struct Body {
     kept_bytes: usize,
     /// Next of `kept` to give; past its end the source goes on.
     cursor: usize,
+    /// What the source gave while the other side took nothing.
+    ahead: Option<Box<Ahead>>,
     /// Bytes from the source that nobody took yet.
     owed: usize,
     keep: Keep,
 }
+
+/// Frames that were taken from the source before their turn, to learn whether it has left. Boxed: few bodies ever have any.
+#[derive(Debug, Default)]
+struct Ahead(VecDeque<Result<Frame, Gone>>);
 
 /// Whether the body can still be given from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +149,7 @@ impl Body {
             kept: Vec::new(),
             kept_bytes: 0,
             cursor: 0,
+            ahead: None,
             owed: 0,
             keep: Keep::Untouched,
         }
@@ -205,7 +216,10 @@ impl Body {
         if let Some(frame) = self.again() {
             return Poll::Ready(Ok(frame));
         }
-        let frame = ready!(self.source.poll_frame(cx))?;
+        let frame = match self.ahead.as_mut().and_then(|ahead| ahead.0.pop_front()) {
+            Some(ahead) => ahead?,
+            None => ready!(self.source.poll_frame(cx))?,
+        };
         if let Frame::Data { data, .. } = &frame {
             self.owed += data.len();
         }
@@ -215,6 +229,26 @@ impl Body {
             Keep::Gone => {}
         }
         Poll::Ready(Ok(frame))
+    }
+
+    /// While the other side takes nothing: ready once the source has reset the stream, whatever it sent before that. Only HTTP/2 can
+    /// tell, as its window bounds what is looked at; how a source ends otherwise is told behind what it sent.
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        if !matches!(self.source, BodyIn::H2(_)) {
+            return Poll::Pending;
+        }
+        loop {
+            match self.ahead.as_ref().and_then(|ahead| ahead.0.back()) {
+                None | Some(Ok(Frame::Data { last: false, .. })) => {}
+                Some(Ok(Frame::Data { last: true, .. } | Frame::Trailers(..) | Frame::End) | Err(_)) => {
+                    return Poll::Pending;
+                }
+            }
+            match ready!(self.source.poll_frame(cx)) {
+                Err(Gone::Reset(code)) if code != Reason::NO_ERROR => return Poll::Ready(Gone::Reset(code)),
+                frame => self.ahead.get_or_insert_default().0.push_back(frame),
+            }
+        }
     }
 
     /// The other side took this many bytes: let as many come. Bytes that are given again count once.

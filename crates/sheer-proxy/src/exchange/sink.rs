@@ -1,7 +1,6 @@
 //! Where a body goes: one chunk at a time, and no faster than the other side takes it.
 
 use std::{
-    future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -42,36 +41,11 @@ impl BodyOut {
         }
     }
 
-    /// Sends data, as the peer has room for it; `took` is told of every part that the codec accepted.
-    pub(crate) async fn data(&mut self, mut data: Bytes, last: bool, mut took: impl FnMut(usize)) -> Result<(), Gone> {
+    /// Ready once the peer has room for data; for up to how many bytes of `wanted`, at least 1. HTTP/1 finds out by writing.
+    pub(crate) fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
         match self {
-            Self::H2 { stream, .. } => {
-                if data.is_empty() {
-                    // Only the END_STREAM flag matters, and it needs no window.
-                    return if last {
-                        stream.send_data(data, true).map_err(Gone::of)
-                    } else {
-                        Ok(())
-                    };
-                }
-                while !data.is_empty() {
-                    let room = capacity(stream, data.len()).await?.min(data.len());
-                    let part = data.split_to(room);
-                    stream.send_data(part, last && data.is_empty()).map_err(Gone::of)?;
-                    took(room);
-                }
-                Ok(())
-            }
-            Self::H1 { writer, .. } => {
-                let bytes = data.len();
-                if last {
-                    writer.finish_with(data, None).await?;
-                } else if bytes > 0 {
-                    writer.data(data).await?;
-                }
-                took(bytes);
-                Ok(())
-            }
+            Self::H2 { stream, .. } => poll_capacity(stream, wanted, cx).map_ok(|room| room.min(wanted)),
+            Self::H1 { .. } => Poll::Ready(Ok(wanted)),
         }
     }
 
@@ -148,22 +122,21 @@ impl BodyOut {
     }
 }
 
-/// Waits for room for up to `wanted` bytes: the peer's window, and the codec's buffer. At least 1.
-async fn capacity(stream: &mut h2::SendStream<Bytes>, wanted: usize) -> Result<usize, Gone> {
+/// Room for up to `wanted` bytes: the peer's window, and the codec's buffer. At least 1.
+fn poll_capacity(stream: &mut h2::SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
     stream.reserve_capacity(wanted);
     // `poll_capacity` only tells of changes: what is there already has to be asked for.
     let room = stream.capacity();
     if room > 0 {
-        return Ok(room);
+        return Poll::Ready(Ok(room));
     }
-    poll_fn(|cx| match stream.poll_capacity(cx) {
+    match stream.poll_capacity(cx) {
         Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
         Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Gone::of(error))),
         // The stream is no longer open for sending: `poll_reset` knows why.
         Poll::Ready(None) => stream.poll_reset(cx).map(|reset| Err(gone(reset))),
         Poll::Pending => Poll::Pending,
-    })
-    .await
+    }
 }
 
 /// What `poll_reset` says.
