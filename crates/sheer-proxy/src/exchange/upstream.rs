@@ -8,7 +8,7 @@ use std::{
     task::Poll,
 };
 
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 
 use super::{
     Upstream,
@@ -81,7 +81,6 @@ impl Upstream {
                 let (response, stream) = send
                     .send_request(request, end)
                     .map_err(|error| Gone::of(error).server_error(addr))?;
-                let (response, out) = (ResponseIn::H2(response), BodyOut::H2 { stream, mesh });
                 Ok(Opened {
                     response: ResponseIn::H2 { response, carried },
                     out: BodyOut::H2 { stream, mesh },
@@ -181,16 +180,13 @@ async fn next_h2(response: &mut h2::client::ResponseFuture, carried: bool) -> Re
     };
     poll_fn(|task| {
         match response.poll_informational(task) {
-            Poll::Ready(Some(Ok(interim))) => return Poll::Ready(Ok(Event::Interim(Reply::of_h2(interim)))),
+            Poll::Ready(Some(Ok(interim))) => return Poll::Ready(Ok(Event::Interim(reply(interim)))),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Gone::of(error))),
             Poll::Ready(None) | Poll::Pending => {}
         }
         Pin::new(&mut *response).poll(task).map(|result| {
             let (head, body) = result.map_err(Gone::of)?.into_parts();
-            Ok(Event::Final(
-                Reply::of_h2(Response::from_parts(head, ())),
-                BodyIn::h2(body),
-            ))
+            Ok(Event::Final(reply(Response::from_parts(head, ())), BodyIn::h2(body)))
         })
     })
     .await

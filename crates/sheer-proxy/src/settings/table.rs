@@ -98,9 +98,6 @@ table! {
         INBOUND_IPS: BTreeSet<IpAddr>, IPS, Value(""), "The workload's own addresses; empty: any.";
         INBOUND_DETECT_TIMEOUT: Duration, DURATION, Value("10s"), "How long the first bytes of a connection may take.";
         INBOUND_CONNECT_TIMEOUT: Duration, DURATION, Value("300ms"), "How long a connection to the application may take.";
-        INBOUND_CONNECT_EXP_BACKOFF_MIN: Duration, DURATION, Value("100ms"), "First wait between attempts to reach the application.";
-        INBOUND_CONNECT_EXP_BACKOFF_MAX: Duration, DURATION, Value("10s"), "Longest such wait.";
-        INBOUND_CONNECT_EXP_BACKOFF_JITTER: f64, RATIO, Value("0.1"), "Share of such a wait that is added at random.";
         INBOUND_ACCEPT_KEEPALIVE: Duration, DURATION, Value("10s"), "TCP keepalive of accepted connections; 0: none.";
         INBOUND_ACCEPT_USER_TIMEOUT: Duration, DURATION, Value("30s"), "TCP_USER_TIMEOUT of accepted connections; 0: the system's.";
         INBOUND_CONNECT_KEEPALIVE: Duration, DURATION, Value("10s"), "TCP keepalive of connections to the application; 0: none.";
@@ -180,6 +177,18 @@ pub(super) static NOT_HONOURED: &[(&str, &str)] = &[
     ("DESTINATION_PROFILE_SUFFIXES", "every destination is looked up"),
     ("DNS_MIN_TTL", "control addresses are resolved for each connection"),
     ("DNS_MAX_TTL", "control addresses are resolved for each connection"),
+    (
+        "INBOUND_CONNECT_EXP_BACKOFF_MIN",
+        "the application is tried again by the next who needs it",
+    ),
+    (
+        "INBOUND_CONNECT_EXP_BACKOFF_MAX",
+        "the application is tried again by the next who needs it",
+    ),
+    (
+        "INBOUND_CONNECT_EXP_BACKOFF_JITTER",
+        "the application is tried again by the next who needs it",
+    ),
     ("INBOUND_GATEWAY_SUFFIXES", "no gateway yet"),
     ("INBOUND_HTTP_FAILFAST_TIMEOUT", "the inbound side has no queue"),
     ("INBOUND_HTTP_QUEUE_CAPACITY", "the inbound side has no queue"),
