@@ -98,7 +98,12 @@ impl Outbound {
         let target = self.targets.find(dst);
         let accepted = target.accepted();
         target.resolved().await;
-        match detect::protocol(&self, client, &target).await {
+        let detected = tokio::select! {
+            biased; // who has spoken is served, also in a drain
+            detected = detect::protocol(&self, client, &target) => detected,
+            () = self.life.quiet_in_drain(|| 0) => return tracing::debug!(%dst, "a silent connection ends with the proxy"),
+        };
+        match detected {
             Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
             Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,
             Ok(Detected::Opaque(client, server)) => {
@@ -159,6 +164,7 @@ fn accepting(settings: &Settings) -> http2::Config {
     let header_limit = settings.http.header_list_limit;
     let settings = &settings.outbound.http2;
     http2::Config {
+        header_limit,
         stream_window: settings.stream_window,
         connection_window: settings.connection_window,
         max_concurrent_streams: settings.max_concurrent_streams,
@@ -167,7 +173,6 @@ fn accepting(settings: &Settings) -> http2::Config {
         max_pending_accept_resets: settings.max_pending_accept_reset_streams,
         await_settings: false,
         keep_alive: settings.keep_alive_interval.map(|interval| http2::KeepAlive {
-        header_limit,
             interval,
             timeout: settings.keep_alive_timeout,
         }),

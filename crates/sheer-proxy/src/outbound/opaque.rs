@@ -72,11 +72,20 @@ pub(super) async fn serve(
         server: metrics,
         seen: (0, 0),
     };
-    let relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
-    tokio::select! {
+    let mut relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
+    let quiet = outbound.life.quiet_in_drain(|| counters.moved());
+    let is_quiet = tokio::select! {
         biased; // the end is worth more than another count
-        outcome = relay => tracing::debug!(dst = %target.dst(), ?outcome, "relay ended"),
-        () = counted.count_regularly() => {}
+        outcome = &mut relay => {
+            tracing::debug!(dst = %target.dst(), ?outcome, "relay ended");
+            false
+        }
+        () = counted.count_regularly() => false,
+        () = quiet => true,
+    };
+    if is_quiet {
+        tracing::debug!(dst = %target.dst(), "a quiet relay ends with the proxy");
+        relay.close().await;
     }
 }
 
