@@ -155,7 +155,7 @@ table! {
     "Process" {
         ADMIN_LISTEN_ADDR: SocketAddr, ADDRESS, Value("127.0.0.1:4191"), "Where the admin server listens.";
         SHUTDOWN_ENDPOINT_ENABLED: bool, BOOL, Value("false"), "Whether `POST /shutdown` ends the proxy.";
-        SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut.";
+        SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut. Connections on which nobody has spoken, and opaque ones on which no byte moves, end after 3 s of it.";
         METRICS_RETAIN_IDLE: Duration, DURATION, Value("10m"), "How long a metric series that nobody uses is kept.";
         LOG: String, LOG_FILTER, Value("warn,sheer_proxy=info"), "What is logged. Linkerd's own targets (`linkerd`) are taken for Sheer's.";
         LOG_FORMAT: LogFormat, LOG_FORMAT, Value("plain"), "Shape of a log line.";
