@@ -119,6 +119,7 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
     };
     let observation = service.refused(&refused);
     Responder::http1(reply, false).fail(&refused, &observation).await;
+    drop(observation); // told now, and not once the client has closed as well
     if let Some(writer) = home.lend() {
         close(reader, writer).await;
     }
