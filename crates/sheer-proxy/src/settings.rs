@@ -110,8 +110,6 @@ pub struct Inbound {
     pub discovery_idle: Duration,
     /// HTTP/2 towards clients.
     pub http2: Http2Server,
-    /// Waits between attempts to reach the application.
-    pub backoff: Backoff,
 }
 
 /// The outbound half.

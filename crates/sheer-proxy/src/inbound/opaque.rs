@@ -10,6 +10,16 @@ use super::{
 };
 use crate::{detect::Rewind, error::ProxyError, metrics::TcpOpen, sys, tcp};
 
+/// How a relay ended.
+enum Ended {
+    /// By itself.
+    Done(tcp::Outcome),
+    /// Policy lets its client in no more.
+    Denied,
+    /// The proxy goes away, and nothing was said for a while.
+    Drained,
+}
+
 impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.
     pub(super) async fn opaque(&self, talk: Conversation, port: Rc<Port>) -> Result<(), ProxyError> {
@@ -36,17 +46,19 @@ impl Inbound {
             },
         };
         let counters = tcp::Counters::default();
-        let relay = tcp::relay(Rewind::new(talk.stream, talk.buf), Rewind::new(app, said), &counters);
-        let outcome = tokio::select! {
+        let mut relay = tcp::relay(Rewind::new(talk.stream, talk.buf), Rewind::new(app, said), &counters);
+        let ended = tokio::select! {
             biased; // what is done counts as done
-            outcome = relay => Some(outcome),
-            () = no_longer_allowed(&port, &talk.client) => None,
+            outcome = &mut relay => Ended::Done(outcome),
+            () = no_longer_allowed(&port, &talk.client) => Ended::Denied,
+            () = self.life.quiet_in_drain(|| counters.moved()) => Ended::Drained,
         };
         open.read(counters.to_server());
         open.wrote(counters.to_client());
-        match outcome {
-            Some(outcome) => close(open, &outcome),
-            None => authz.tcp_terminate.inc(),
+        match ended {
+            Ended::Done(outcome) => close(open, &outcome),
+            Ended::Denied => authz.tcp_terminate.inc(),
+            Ended::Drained => relay.close().await,
         }
         Ok(())
     }

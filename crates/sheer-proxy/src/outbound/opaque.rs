@@ -1,6 +1,6 @@
 //! Connections that nobody looks into: balanced once, then relayed byte for byte.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 
@@ -21,6 +21,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The server side of a connection, opened.
 pub(super) struct Server {
+    pub(super) addr: SocketAddr,
     pub(super) stream: Stream,
     /// What the server said already.
     pub(super) prefix: Bytes,
@@ -31,10 +32,12 @@ pub(super) struct Server {
 pub(super) async fn connect(target: &Rc<Target>) -> Result<Server, ProxyError> {
     let service = target.resolution().connections()?;
     let TcpLease { stream, request } = service.connect(Speak::Opaque).await?;
+    let addr = request.node().endpoint.addr;
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let (stream, metrics) = stream.unmetered();
     Ok(Server {
+        addr,
         stream,
         prefix: Bytes::new(),
         metrics,
@@ -54,6 +57,7 @@ pub(super) async fn serve(
         None => connect(target).await,
     };
     let Server {
+        addr: _,
         stream,
         prefix,
         metrics,
@@ -68,11 +72,20 @@ pub(super) async fn serve(
         server: metrics,
         seen: (0, 0),
     };
-    let relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
-    tokio::select! {
+    let mut relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
+    let quiet = outbound.life.quiet_in_drain(|| counters.moved());
+    let is_quiet = tokio::select! {
         biased; // the end is worth more than another count
-        outcome = relay => tracing::debug!(dst = %target.dst(), ?outcome, "relay ended"),
-        () = counted.count_regularly() => {}
+        outcome = &mut relay => {
+            tracing::debug!(dst = %target.dst(), ?outcome, "relay ended");
+            false
+        }
+        () = counted.count_regularly() => false,
+        () = quiet => true,
+    };
+    if is_quiet {
+        tracing::debug!(dst = %target.dst(), "a quiet relay ends with the proxy");
+        relay.close().await;
     }
 }
 

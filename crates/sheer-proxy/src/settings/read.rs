@@ -93,12 +93,6 @@ fn inbound(source: &mut Source, http: &Http) -> Inbound {
                 .optional(&t::INBOUND_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE)
                 .unwrap_or(http.connection_window),
         },
-        backoff: backoff(
-            source,
-            &t::INBOUND_CONNECT_EXP_BACKOFF_MIN,
-            &t::INBOUND_CONNECT_EXP_BACKOFF_MAX,
-            &t::INBOUND_CONNECT_EXP_BACKOFF_JITTER,
-        ),
     }
 }
 
