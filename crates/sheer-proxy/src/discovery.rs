@@ -109,6 +109,16 @@ pub enum Backend {
     },
 }
 
+impl Backend {
+    /// What the endpoints belong to, where that is an object of its own.
+    pub fn object(&self) -> Option<&ObjectRef> {
+        match self {
+            Self::Balance { backend, .. } => Some(backend),
+            Self::Forward(_) | Self::None { .. } => None,
+        }
+    }
+}
+
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
