@@ -11,7 +11,8 @@ use tokio::io::AsyncReadExt;
 use crate::{
     error::{Direction, Leg, Part, ProxyError},
     exchange::{
-        Body, BodyIn, Fate, Head, Home, Http1Reply, Loan, Reader, Request, Responder, Writer, http1_limits, whole,
+        Body, BodyIn, Fate, Head, Home, Http1Reply, Loan, Reader, Request, Responder, Writer, http1_limits, list_size,
+        whole,
     },
     http1::{BodyLength, ParseError, ReadError, RequestHead},
     http2::Service,
@@ -131,19 +132,16 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
 }
 
 fn refusal(why: ParseError, config: Config) -> ProxyError {
-    match why {
-        ParseError::HeadTooLarge { limit } | ParseError::TargetTooLong { limit } => {
-            let leg = Leg {
+    match list_size(why) {
+        Some(size) => ProxyError::HeaderListTooLarge {
+            leg: Leg {
                 direction: config.direction,
                 part: Part::RequestHeaders,
-            };
-            ProxyError::HeaderListTooLarge {
-                leg,
-                size: limit,
-                limit: config.header_limit,
-            }
-        }
-        _ => ProxyError::BadRequest {
+            },
+            size,
+            limit: config.header_limit,
+        },
+        None => ProxyError::BadRequest {
             status: why.status(),
             why: why.to_string(),
         },

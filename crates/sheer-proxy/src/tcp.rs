@@ -114,6 +114,11 @@ impl Counters {
     pub fn to_client(&self) -> u64 {
         self.to_client.load(Ordering::Relaxed)
     }
+
+    /// Bytes both ways.
+    pub fn moved(&self) -> u64 {
+        self.to_server() + self.to_client()
+    }
 }
 
 /// How one direction ended.

@@ -360,6 +360,55 @@ fn an_application_that_does_not_listen_is_named() {
 }
 
 #[test]
+fn who_waits_for_an_application_that_hangs_shares_the_wait() {
+    run(async {
+        let proxy = Proxy::start().await;
+        // Once its queue is full, a listener that accepts nothing leaves further SYNs unanswered.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let app = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(tcp) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(app)).await {
+            queued.push(tcp.unwrap());
+        }
+        let client = h2_client(mesh(&proxy, app, Some(SessionProtocol::Http2)).await).await;
+        let began = std::time::Instant::now();
+        let asked = (0..10).map(|_| {
+            let mut client = client.clone();
+            async move {
+                client
+                    .send_request(get("http://ledger.bank/"), true)
+                    .unwrap()
+                    .0
+                    .await
+                    .unwrap()
+            }
+        });
+        for response in futures::future::join_all(asked).await {
+            assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+            assert_eq!(response.headers()["sheer-reason"], "connect-timeout");
+        }
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_secs(1),
+            "ten waits of 300 ms one after the other: {took:?}"
+        );
+        // A failure is not kept for who comes later.
+        let began = std::time::Instant::now();
+        let mut later = client.clone();
+        let response = later
+            .send_request(get("http://ledger.bank/"), true)
+            .unwrap()
+            .0
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["sheer-reason"], "connect-timeout");
+        assert!(began.elapsed() >= Duration::from_millis(250), "it was tried again");
+    });
+}
+
+#[test]
 fn a_server_that_speaks_first_is_not_kept_waiting() {
     run(async {
         let proxy = Proxy::start().await;

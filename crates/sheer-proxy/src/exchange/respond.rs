@@ -183,7 +183,7 @@ impl Responder {
                 match synthesize::trailers(error, self.style) {
                     Some(trailers) => {
                         observation.trailers(&trailers);
-                        drop(out.trailers(trailers, HeaderCase::title()).await);
+                        drop(out.trailers(trailers, Some(HeaderCase::title())).await);
                     }
                     None => break_off(out, ResetCode(h2::Reason::INTERNAL_ERROR)).await,
                 }

@@ -44,7 +44,12 @@ impl Inbound {
             client,
             server: Some(observers.app().open()),
         };
-        let relay = tcp::relay_counted(Rewind::new(talk.stream, talk.buf), Rewind::new(app, said), meters);
+        let relay = tcp::relay_counted(
+            Rewind::new(talk.stream, talk.buf),
+            Rewind::new(app, said),
+            meters,
+            &self.life,
+        );
         tokio::select! {
             biased; // what is done counts as done
             outcome = relay => tracing::debug!(dst = %port.app.addr(), ?outcome, "relay ended"),

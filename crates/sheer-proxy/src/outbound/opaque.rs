@@ -1,6 +1,6 @@
 //! Connections that nobody looks into: balanced once, then relayed byte for byte.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 
@@ -18,6 +18,7 @@ use crate::{
 
 /// The server side of a connection, opened.
 pub(super) struct Server {
+    pub(super) addr: SocketAddr,
     pub(super) stream: Stream,
     /// What the server said already.
     pub(super) prefix: Bytes,
@@ -28,10 +29,12 @@ pub(super) struct Server {
 pub(super) async fn connect(target: &Rc<Target>) -> Result<Server, ProxyError> {
     let service = target.resolution().connections()?;
     let TcpLease { stream, request } = service.connect(Speak::Opaque).await?;
+    let addr = request.node().endpoint.addr;
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let (stream, metrics) = stream.unmetered();
     Ok(Server {
+        addr,
         stream,
         prefix: Bytes::new(),
         metrics,
@@ -51,6 +54,7 @@ pub(super) async fn serve(
         None => connect(target).await,
     };
     let Server {
+        addr: _,
         stream,
         prefix,
         metrics,
@@ -62,6 +66,7 @@ pub(super) async fn serve(
         client: accepted,
         server: metrics,
     };
-    let outcome = tcp::relay_counted(client, Rewind::new(stream, prefix), meters).await;
+    let relay = tcp::relay_counted(client, Rewind::new(stream, prefix), meters, &outbound.life);
+    let outcome = relay.await;
     tracing::debug!(dst = %target.dst(), ?outcome, "relay ended");
 }

@@ -110,7 +110,7 @@ table! {
             "Time between two PINGs to a peer's proxy; 0: none is sent.";
         INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
-        INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken.";
+        INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
         INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Value("409600"), "Bytes buffered to write for each stream.";
         INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Value("4096"), "Streams that a client may reset before they are looked at.";
         INBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
@@ -141,7 +141,7 @@ table! {
         OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "Time between two PINGs; 0: none is sent.";
         OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         OUTBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
-        OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken.";
+        OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
         OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Value("409600"), "Bytes buffered to write for each stream.";
         OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Value("4096"), "Streams that a client may reset before they are looked at.";
         OUTBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
@@ -157,7 +157,7 @@ table! {
     "Process" {
         ADMIN_LISTEN_ADDR: SocketAddr, ADDRESS, Value("127.0.0.1:4191"), "Where the admin server listens.";
         SHUTDOWN_ENDPOINT_ENABLED: bool, BOOL, Value("false"), "Whether `POST /shutdown` ends the proxy.";
-        SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut.";
+        SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut. Connections on which nobody has spoken, and opaque ones on which no byte moves, end after 3 s of it.";
         METRICS_RETAIN_IDLE: Duration, DURATION, Value("10m"), "How long a metric series that nobody uses is kept.";
         LOG: String, LOG_FILTER, Value("warn,sheer_proxy=info"), "What is logged. Linkerd's own targets (`linkerd`) are taken for Sheer's.";
         LOG_FORMAT: LogFormat, LOG_FORMAT, Value("plain"), "Shape of a log line.";
@@ -181,15 +181,15 @@ pub(super) static NOT_HONOURED: &[(&str, &str)] = &[
     ("DNS_MAX_TTL", "control addresses are resolved for each connection"),
     (
         "INBOUND_CONNECT_EXP_BACKOFF_MIN",
-        "every request tries the application at once",
+        "the application is tried again by the next who needs it",
     ),
     (
         "INBOUND_CONNECT_EXP_BACKOFF_MAX",
-        "every request tries the application at once",
+        "the application is tried again by the next who needs it",
     ),
     (
         "INBOUND_CONNECT_EXP_BACKOFF_JITTER",
-        "every request tries the application at once",
+        "the application is tried again by the next who needs it",
     ),
     ("INBOUND_GATEWAY_SUFFIXES", "no gateway yet"),
     ("INBOUND_HTTP_FAILFAST_TIMEOUT", "the inbound side has no queue"),

@@ -5,7 +5,7 @@
 use std::{cell::Cell, time::Duration};
 
 use super::{Counters, Direction, Duplex, End, Outcome, relay};
-use crate::metrics::TcpOpen;
+use crate::{life::Life, metrics::TcpOpen};
 
 /// How often a relay that runs is counted.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -19,22 +19,27 @@ pub struct Meters {
     pub server: Option<TcpOpen>,
 }
 
-/// As [`relay`], counted. What was moved until then counts also where this is dropped.
-pub async fn relay_counted<C: Duplex, S: Duplex>(client: C, server: S, meters: Meters) -> Outcome {
+/// As [`relay`], counted. What was moved until then counts also where this is dropped. No outcome where the proxy goes away and nothing
+/// was said for a while: both sides are then told that it is over.
+pub async fn relay_counted<C: Duplex, S: Duplex>(client: C, server: S, meters: Meters, life: &Life) -> Option<Outcome> {
     let counters = Counters::default();
     let counted = Counted {
         counters: &counters,
         meters,
         seen: Cell::new((0, 0)),
     };
-    let relay = relay(client, server, &counters);
+    let mut relay = relay(client, server, &counters);
     let outcome = tokio::select! {
         biased; // the end is worth more than another count
-        outcome = relay => outcome,
+        outcome = &mut relay => outcome,
         never = counted.count_regularly() => match never {},
+        () = life.quiet_in_drain(|| counters.moved()) => {
+            relay.close().await;
+            return None;
+        }
     };
     counted.finish(&outcome);
-    outcome
+    Some(outcome)
 }
 
 struct Counted<'a> {
