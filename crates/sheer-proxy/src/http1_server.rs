@@ -33,6 +33,8 @@ pub struct Config {
     pub direction: Direction,
     /// Limit of a header list, in bytes.
     pub header_limit: usize,
+    /// Whether refusals come without the fields that are Sheer's own.
+    pub terse: bool,
 }
 
 /// Serves a connection until it ends. In a drain the request that is served is the last.
@@ -118,7 +120,11 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
         fate,
     };
     let observation = service.refused(&refused);
-    Responder::http1(reply, false).fail(&refused, &observation).await;
+    let mut responder = Responder::http1(reply, false);
+    if config.terse {
+        responder.terse();
+    }
+    responder.fail(&refused, &observation).await;
     drop(observation); // told now, and not once the client has closed as well
     if let Some(writer) = home.lend() {
         close(reader, writer).await;

@@ -270,6 +270,7 @@ impl Inbound {
         let config = http1_server::Config {
             direction: Direction::Inbound,
             header_limit: self.settings.http.header_list_limit,
+            terse: false,
         };
         let (requests, io) = self.requests(talk, port);
         if let Err(error) = http1_server::serve(io, config, requests, &self.life).await {
@@ -293,8 +294,8 @@ impl Inbound {
             connection_window: server.connection_window,
             max_concurrent_streams: server.max_concurrent_streams,
             max_frame_size: server.max_frame_size,
-            max_send_buffer: server.max_send_buffer,
-            max_pending_accept_resets: server.max_pending_accept_reset_streams,
+            max_send_buffer: Some(server.max_send_buffer),
+            max_pending_accept_resets: Some(server.max_pending_accept_reset_streams),
             await_settings: false,
             keep_alive,
         };

@@ -152,6 +152,7 @@ impl Outbound {
         let config = http1_server::Config {
             direction: Direction::Outbound,
             header_limit: self.settings.http.header_list_limit,
+            terse: !self.settings.outbound.informational_headers,
         };
         if let Err(error) = http1_server::serve(client, config, connection, &self.life).await {
             tracing::debug!(%dst, %error, "HTTP/1 connection of the application ended");
@@ -169,8 +170,8 @@ fn accepting(settings: &Settings) -> http2::Config {
         connection_window: settings.connection_window,
         max_concurrent_streams: settings.max_concurrent_streams,
         max_frame_size: settings.max_frame_size,
-        max_send_buffer: settings.max_send_buffer,
-        max_pending_accept_resets: settings.max_pending_accept_reset_streams,
+        max_send_buffer: Some(settings.max_send_buffer),
+        max_pending_accept_resets: Some(settings.max_pending_accept_reset_streams),
         await_settings: false,
         keep_alive: settings.keep_alive_interval.map(|interval| http2::KeepAlive {
             interval,

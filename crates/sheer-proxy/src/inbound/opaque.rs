@@ -8,17 +8,12 @@ use super::{
     port::Port,
     speech::Conversation,
 };
-use crate::{detect::Rewind, error::ProxyError, metrics::TcpOpen, sys, tcp};
-
-/// How a relay ended.
-enum Ended {
-    /// By itself.
-    Done(tcp::Outcome),
-    /// Policy lets its client in no more.
-    Denied,
-    /// The proxy goes away, and nothing was said for a while.
-    Drained,
-}
+use crate::{
+    detect::Rewind,
+    error::ProxyError,
+    sys,
+    tcp::{self, Meters},
+};
 
 impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.
@@ -33,7 +28,7 @@ impl Inbound {
             return Err(policy::denied(observers.policy(), &talk.client, port.app.addr().port()));
         }
         authz.tcp_allow.inc();
-        let open = observers.tcp.open();
+        let client = observers.tcp.open();
         let (app, said) = match talk.app {
             Some(app) => app,
             None => match port.app.connect().await {
@@ -45,20 +40,20 @@ impl Inbound {
                 }
             },
         };
-        let counters = tcp::Counters::default();
-        let mut relay = tcp::relay(Rewind::new(talk.stream, talk.buf), Rewind::new(app, said), &counters);
-        let ended = tokio::select! {
-            biased; // what is done counts as done
-            outcome = &mut relay => Ended::Done(outcome),
-            () = no_longer_allowed(&port, &talk.client) => Ended::Denied,
-            () = self.life.quiet_in_drain(|| counters.moved()) => Ended::Drained,
+        let meters = Meters {
+            client,
+            server: Some(observers.app().open()),
         };
-        open.read(counters.to_server());
-        open.wrote(counters.to_client());
-        match ended {
-            Ended::Done(outcome) => close(open, &outcome),
-            Ended::Denied => authz.tcp_terminate.inc(),
-            Ended::Drained => relay.close().await,
+        let relay = tcp::relay_counted(
+            Rewind::new(talk.stream, talk.buf),
+            Rewind::new(app, said),
+            meters,
+            &self.life,
+        );
+        tokio::select! {
+            biased; // what is done counts as done
+            outcome = relay => tracing::debug!(dst = %port.app.addr(), ?outcome, "relay ended"),
+            () = no_longer_allowed(&port, &talk.client) => authz.tcp_terminate.inc(),
         }
         Ok(())
     }
@@ -75,12 +70,5 @@ async fn no_longer_allowed(port: &Port, client: &Client) {
             // Discovery is gone, as it is at the end of the process: the last policy stays.
             return std::future::pending().await;
         }
-    }
-}
-
-fn close(open: TcpOpen, outcome: &tcp::Outcome) {
-    let reset = |direction: &tcp::Direction| matches!(direction.end, tcp::End::SenderReset | tcp::End::ReceiverReset);
-    if reset(&outcome.to_server) || reset(&outcome.to_client) {
-        open.close("ECONNRESET");
     }
 }

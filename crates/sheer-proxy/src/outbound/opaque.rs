@@ -1,6 +1,6 @@
 //! Connections that nobody looks into: balanced once, then relayed byte for byte.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 
@@ -13,11 +13,8 @@ use crate::{
     io::{Io, Stream},
     metrics::TcpOpen,
     pool::TcpLease,
-    tcp::{self, Counters},
+    tcp::{self, Meters},
 };
-
-/// How often a relay that runs is counted.
-const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The server side of a connection, opened.
 pub(super) struct Server {
@@ -65,62 +62,11 @@ pub(super) async fn serve(
         Ok(server) => server,
         Err(error) => return outbound.refuse(client.io().tcp(), &error),
     };
-    let counters = Counters::default();
-    let mut counted = Counted {
-        counters: &counters,
+    let meters = Meters {
         client: accepted,
         server: metrics,
-        seen: (0, 0),
     };
-    let mut relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
-    let quiet = outbound.life.quiet_in_drain(|| counters.moved());
-    let is_quiet = tokio::select! {
-        biased; // the end is worth more than another count
-        outcome = &mut relay => {
-            tracing::debug!(dst = %target.dst(), ?outcome, "relay ended");
-            false
-        }
-        () = counted.count_regularly() => false,
-        () = quiet => true,
-    };
-    if is_quiet {
-        tracing::debug!(dst = %target.dst(), "a quiet relay ends with the proxy");
-        relay.close().await;
-    }
-}
-
-/// Counts the bytes of a relay: the relay itself moves them past every other counter.
-struct Counted<'a> {
-    counters: &'a Counters,
-    client: TcpOpen,
-    server: Option<TcpOpen>,
-    /// Counted already: to the server, to the client.
-    seen: (u64, u64),
-}
-
-impl Counted<'_> {
-    async fn count_regularly(&mut self) {
-        loop {
-            tokio::time::sleep(COUNT_INTERVAL).await;
-            self.count();
-        }
-    }
-
-    fn count(&mut self) {
-        let now = (self.counters.to_server(), self.counters.to_client());
-        let (up, down) = (now.0 - self.seen.0, now.1 - self.seen.1);
-        self.seen = now;
-        self.client.read(up);
-        self.client.wrote(down);
-        if let Some(server) = &self.server {
-            server.wrote(up);
-            server.read(down);
-        }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.count();
-    }
+    let relay = tcp::relay_counted(client, Rewind::new(stream, prefix), meters, &outbound.life);
+    let outcome = relay.await;
+    tracing::debug!(dst = %target.dst(), ?outcome, "relay ended");
 }

@@ -106,12 +106,13 @@ table! {
         MAX_IDLE_CONNS_PER_ENDPOINT: usize, COUNT, Value("10000"), "Idle HTTP/1 connections kept to each port of the application.";
         INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT: Duration, DURATION, Value("3s"), "How long such a connection is kept.";
         INBOUND_DISCOVERY_IDLE_TIMEOUT: Duration, DURATION, Value("90s"), "How long a policy that nobody uses stays subscribed.";
-        INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "How long a quiet connection goes without a PING; 0: none is sent.";
+        INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"),
+            "Time between two PINGs to a peer's proxy; 0: none is sent.";
         INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
         INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
-        INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Absent("the stream window"), "Bytes buffered to write for each stream.";
-        INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Absent("20"), "Streams that a client may reset before they are looked at.";
+        INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Value("409600"), "Bytes buffered to write for each stream.";
+        INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Value("4096"), "Streams that a client may reset before they are looked at.";
         INBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
         INBOUND_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_CONNECTION_WINDOW_SIZE"), "Window of a connection.";
     }
@@ -135,13 +136,14 @@ table! {
         OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT: usize, COUNT, Value("10000"), "Idle HTTP/1 connections kept to each endpoint.";
         OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT: Duration, DURATION, Value("3s"), "How long such a connection is kept.";
         OUTBOUND_DISCOVERY_IDLE_TIMEOUT: Duration, DURATION, Value("5s"), "How long a destination that nobody uses stays subscribed.";
-        OUTBOUND_DISABLE_INFORMATIONAL_HEADERS: bool, BOOL, Value("false"), "Whether errors reach the application without `l5d-proxy-error` and the like.";
-        OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "How long a quiet connection goes without a PING; 0: none is sent.";
+        OUTBOUND_DISABLE_INFORMATIONAL_HEADERS: bool, BOOL, Value("false"),
+            "Whether what this proxy answers itself reaches the application without `l5d-proxy-error`, `sheer-verdict` and `sheer-reason`.";
+        OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "Time between two PINGs; 0: none is sent.";
         OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         OUTBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
         OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
-        OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Absent("the stream window"), "Bytes buffered to write for each stream.";
-        OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Absent("20"), "Streams that a client may reset before they are looked at.";
+        OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Value("409600"), "Bytes buffered to write for each stream.";
+        OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Value("4096"), "Streams that a client may reset before they are looked at.";
         OUTBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
         OUTBOUND_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_CONNECTION_WINDOW_SIZE"), "Window of a connection.";
     }

@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// Both sidecars; what the client asks of [`SERVICE`] arrives at `app`.
-async fn both(app: SocketAddr) -> (Proxy, inbound::Proxy) {
+pub(crate) async fn both(app: SocketAddr) -> (Proxy, inbound::Proxy) {
     let peer = inbound::Proxy::start().await;
     let proxy = Proxy::start_as(peer.client_identity());
     proxy.discovery.endpoints([meshed(peer.in_front_of(app).await, SERVER)]);
     (proxy, peer)
 }
 
-fn meshed(addr: SocketAddr, name: &'static str) -> Endpoint {
+pub(crate) fn meshed(addr: SocketAddr, name: &'static str) -> Endpoint {
     let identity = PeerIdentity {
         id: name.into(),
         server_name: ServerName::try_from(name).unwrap(),
