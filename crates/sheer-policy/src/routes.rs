@@ -4,12 +4,15 @@
 //! longer one), path (exact, then the longest prefix, then a regular expression), a method, the number of headers, the number of query
 //! parameters. Rules that are still equal: the first in the list, in which the control plane has put the older route first.
 
+mod judge;
 mod matching;
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 use regex::{Regex, bytes::Regex as BytesRegex};
+
+pub use judge::Judged;
 
 use crate::ObjectRef;
 
