@@ -28,6 +28,8 @@ use self::{
     h2::H2Peer,
     on_demand::{Keep, OnDemand},
 };
+use self::service::Services;
+pub(crate) use self::service::{EndpointView, ServiceView};
 pub use self::{
     h2::StreamSlot,
     service::{Carrier, Lease, Member, Pick, Queue, Service, ServiceOptions, TcpLease},
@@ -51,6 +53,7 @@ const KEEP_ALIVE: http2::KeepAlive = http2::KeepAlive {
 pub struct Pool {
     shared: Rc<Shared>,
     peers: RefCell<AHashMap<PeerKey, Weak<H2Peer>>>,
+    services: Services,
 }
 
 /// What every connection of a worker is made with.
@@ -112,6 +115,7 @@ impl Pool {
         Rc::new(Self {
             shared,
             peers: RefCell::default(),
+            services: Services::default(),
         })
     }
 

@@ -6,7 +6,6 @@ use sheer_api::Verdict;
 use super::{Answer, Client, Decision, Explanation, Loser, Outcome, Stage, authorization, rule, words};
 use crate::{
     inbound::{InboundPolicy, RateLimit},
-    outbound::Filter,
     routes::RequestView,
 };
 

@@ -1,12 +1,13 @@
-//! Explanations as `sheer.v1` says them.
+//! Explanations and requests as `sheer.v1` says them.
 
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sheer_api::v1;
 
 use crate::{
     ObjectRef,
     explain::{Decision, Explanation, Loser, words},
     outbound::HttpRule,
-    routes::Rule,
+    routes::{RequestView, Rule},
 };
 
 /// An object, as several messages of `sheer.v1` refer to it.
@@ -72,5 +73,54 @@ pub fn outbound_rule(rule: &Rule<HttpRule>) -> v1::RouteState {
         actions: words::actions(&rule.action).join("; "),
         backends: words::backends(&rule.action.backends),
         requests: 0,
+    }
+}
+
+/// A request of `sheer.v1`, ready to be matched.
+#[derive(Clone, Debug)]
+pub struct Head {
+    method: Method,
+    authority: String,
+    path: String,
+    headers: HeaderMap,
+}
+
+/// A request as far as policies look at it, or what is wrong with it.
+pub fn request(said: &v1::RequestHead) -> Result<Head, String> {
+    let method = if said.method.is_empty() { "GET" } else { &said.method };
+    let mut headers = HeaderMap::new();
+    for field in &said.headers {
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| format!("{:?} is not the name of a header", field.name))?;
+        let value = HeaderValue::from_bytes(&field.value)
+            .map_err(|_| format!("the value of header {} has bytes that none may have", field.name))?;
+        headers.append(name, value);
+    }
+    Ok(Head {
+        method: method.parse().map_err(|_| format!("{method:?} is not a method"))?,
+        authority: said.authority.clone(),
+        path: if said.path.is_empty() {
+            "/".to_owned()
+        } else {
+            said.path.clone()
+        },
+        headers,
+    })
+}
+
+impl Head {
+    /// What matching looks at.
+    pub fn view(&self) -> RequestView<'_> {
+        let (path, query) = match self.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.path.as_str(), None),
+        };
+        RequestView {
+            method: &self.method,
+            host: (!self.authority.is_empty()).then_some(self.authority.as_str()),
+            path,
+            query,
+            headers: &self.headers,
+        }
     }
 }

@@ -97,6 +97,8 @@ families! {
         "Attempts to have a certificate issued, by result.";
     SHEER_ERRORS_TOTAL = "sheer_errors_total", Kind::Counter,
         "Requests and connections that the proxy itself ended, by verdict and reason.";
+    SHEER_SIGHT_CONNECTIONS_TOTAL = "sheer_sight_connections_total", Kind::Counter,
+        "Connections to the sight port, by result: `allowed`, `refused` (not the control plane), `failed` (no TLS).";
     PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";
     RUSTLS_INFO = "rustls_info", Kind::Gauge, "The TLS library and what it may negotiate.";
 }
