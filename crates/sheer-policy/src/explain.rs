@@ -185,12 +185,7 @@ impl Explanation {
 
 impl Decision {
     /// A decision without losers.
-    pub fn new(
-        stage: Stage,
-        object: Option<&ObjectRef>,
-        choice: impl Into<String>,
-        why: impl Into<String>,
-    ) -> Self {
+    pub fn new(stage: Stage, object: Option<&ObjectRef>, choice: impl Into<String>, why: impl Into<String>) -> Self {
         Self {
             stage,
             object: object.cloned(),

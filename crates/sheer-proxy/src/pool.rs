@@ -24,12 +24,12 @@ use std::{
 use ahash::AHashMap;
 use http::uri::Authority;
 
+use self::service::Services;
+pub(crate) use self::service::{EndpointView, ServiceView};
 use self::{
     h2::H2Peer,
     on_demand::{Keep, OnDemand},
 };
-use self::service::Services;
-pub(crate) use self::service::{EndpointView, ServiceView};
 pub use self::{
     h2::StreamSlot,
     service::{Carrier, Lease, Member, Pick, Queue, Service, ServiceOptions, TcpLease},

@@ -166,7 +166,11 @@ async fn what_the_proxy_holds_and_would_do() {
     assert_eq!(explained.endpoints.len(), 1);
 
     let nobody = outbound(&mut client, addr(81)).await;
-    assert_eq!((nobody.outcome.as_str(), nobody.endpoints.len()), ("forwarded", 1), "{nobody:?}");
+    assert_eq!(
+        (nobody.outcome.as_str(), nobody.endpoints.len()),
+        ("forwarded", 1),
+        "{nobody:?}"
+    );
 
     let request = ExplainInboundRequest {
         port: 9000,

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump, ReportRequest,
-    ReportResponse,
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
+    ReportRequest, ReportResponse,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::client::Client;
@@ -286,7 +286,10 @@ impl Mesh {
 /// An answer for which the control plane asks proxies. What the operator wrote wrong is misuse, told in the control plane's words.
 async fn proxies_asked<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> anyhow::Result<T> {
     use tonic::Code::{InvalidArgument, NotFound};
-    match timeout(PROXIES_PATIENCE, asked).await.context("the control plane takes too long")? {
+    match timeout(PROXIES_PATIENCE, asked)
+        .await
+        .context("the control plane takes too long")?
+    {
         Ok(answer) => Ok(answer.into_inner()),
         Err(status) if matches!(status.code(), InvalidArgument | NotFound) => {
             Err(Misuse(status.message().to_owned()).into())

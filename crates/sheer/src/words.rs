@@ -71,7 +71,11 @@ pub(crate) fn identity(name: &str) -> String {
 
 /// The text, or `-` where there is none.
 pub(crate) fn or_dash(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +97,9 @@ mod tests {
         assert_eq!(place(&here.display().to_string(), 3), "a/b.yaml:3");
         assert_eq!((place("", 0).as_str(), place("/x.yaml", 0).as_str()), ("-", "/x.yaml"));
         assert_eq!([820, 12_000, 180_000].map(age_ms), ["820ms", "12s", "3m"]);
-        assert_eq!(identity("web.bank.serviceaccount.identity.sheer.cluster.local"), "web.bank…");
+        assert_eq!(
+            identity("web.bank.serviceaccount.identity.sheer.cluster.local"),
+            "web.bank…"
+        );
     }
 }

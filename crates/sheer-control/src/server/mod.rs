@@ -13,9 +13,9 @@ use std::{
 
 use anyhow::Context;
 use futures::stream::BoxStream;
+pub(crate) use report::to_message as finding_message;
 use rustls::ServerConfig;
 use sheer_api::{names, v1::control_server::ControlServer};
-pub(crate) use report::to_message as finding_message;
 pub(crate) use streams::Streams;
 use tokio::{
     net::{TcpListener, UnixListener},

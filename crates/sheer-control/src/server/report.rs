@@ -6,8 +6,8 @@ use std::{
 };
 
 use sheer_api::v1::{
-    ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, PolicyDiffRequest, PolicyDiffResponse,
-    ReportRequest, ReportResponse, control_server::Control, finding,
+    ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, PolicyDiffRequest,
+    PolicyDiffResponse, ReportRequest, ReportResponse, control_server::Control, finding,
 };
 use tonic::{Request, Response, Status};
 

@@ -55,7 +55,9 @@ impl Proxies {
             .await
             .map_err(|_| format!("{address} does not answer"))?
             .map_err(|error| format!("{address}: {}", innermost(&error)))?;
-        Ok(Proxy(SightClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
+        Ok(Proxy(
+            SightClient::new(channel).max_decoding_message_size(LARGEST_ANSWER),
+        ))
     }
 }
 
@@ -64,11 +66,17 @@ impl Proxy {
         answer(self.0.state(v1::StateRequest {})).await
     }
 
-    pub(super) async fn explain_outbound(&mut self, asked: v1::ExplainOutboundRequest) -> Result<v1::Explanation, String> {
+    pub(super) async fn explain_outbound(
+        &mut self,
+        asked: v1::ExplainOutboundRequest,
+    ) -> Result<v1::Explanation, String> {
         answer(self.0.explain_outbound(asked)).await
     }
 
-    pub(super) async fn explain_inbound(&mut self, asked: v1::ExplainInboundRequest) -> Result<v1::Explanation, String> {
+    pub(super) async fn explain_inbound(
+        &mut self,
+        asked: v1::ExplainInboundRequest,
+    ) -> Result<v1::Explanation, String> {
         answer(self.0.explain_inbound(asked)).await
     }
 

@@ -59,7 +59,11 @@ pub(super) async fn diff(sight: &Sight, asked: v1::PolicyDiffRequest) -> Result<
             replay.sample(&snapshot, &pod, sample).await?;
         }
     }
-    let mut changes: Vec<_> = replay.changes.into_iter().map(|(group, count)| group.message(count)).collect();
+    let mut changes: Vec<_> = replay
+        .changes
+        .into_iter()
+        .map(|(group, count)| group.message(count))
+        .collect();
     changes.sort_by_key(|change| std::cmp::Reverse(change.requests));
     answer.changes = changes;
     Ok(answer)
@@ -353,7 +357,10 @@ impl Decider {
 fn backend(explanation: &Explanation) -> String {
     let of = |stage| explanation.decisions.iter().rev().find(|one| one.stage == stage);
     if let Some(backend) = of(Stage::Backend) {
-        let others = backend.losers.iter().map(|loser| format!(", {} ({})", loser.choice, loser.why));
+        let others = backend
+            .losers
+            .iter()
+            .map(|loser| format!(", {} ({})", loser.choice, loser.why));
         let route = of(Stage::Route)
             .and_then(|route| route.object.as_ref())
             .map_or_else(String::new, |route| format!(" by {route}"));

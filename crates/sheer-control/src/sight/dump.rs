@@ -16,7 +16,8 @@ pub(super) async fn dump(sight: &Sight, asked: v1::ConfigDumpRequest) -> Result<
     let snapshot = sight.snapshot();
     let pods = if asked.workload.is_empty() {
         let of_namespace = |pod: &&Arc<Pod>| {
-            (asked.namespace.is_empty() || pod.metadata.namespace == asked.namespace) && is_meshed(sight, &snapshot, pod)
+            (asked.namespace.is_empty() || pod.metadata.namespace == asked.namespace)
+                && is_meshed(sight, &snapshot, pod)
         };
         snapshot.pods().filter(of_namespace).cloned().collect()
     } else {

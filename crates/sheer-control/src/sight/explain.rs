@@ -29,12 +29,16 @@ pub(super) async fn explain(sight: &Sight, asked: v1::ExplainRequest) -> Result<
     let places = Places::of(&snapshot);
     let out = outbound(sight, &view, &question, &mut answer).await?;
     take_over(&mut answer, out.decisions, &places, &question.source.metadata.namespace);
-    let endpoint = out.endpoints.first().cloned();
     conclude(&mut answer, &out.explanation);
     if answer.outcome == "forwarded"
-        && let Some(endpoint) = endpoint
+        && let Some(endpoint) = out.endpoints.first()
     {
-        inbound(sight, &view, &question, &endpoint, &places, &mut answer).await?;
+        let arrives = Arrival {
+            endpoint: endpoint.address.clone(),
+            // A proxy speaks TLS where discovery promised an identity; without one, nobody does.
+            is_mutual: question.source_meshed && (!out.is_proxys || !endpoint.identity.is_empty()),
+        };
+        inbound(sight, &view, &question, &arrives, &places, &mut answer).await?;
     }
     Ok(answer)
 }
@@ -67,8 +71,16 @@ fn question(sight: &Sight, snapshot: &Snapshot, mut asked: v1::ExplainRequest) -
     })
 }
 
+/// How a request arrives.
+struct Arrival {
+    endpoint: String,
+    is_mutual: bool,
+}
+
 /// What the sending half comes to.
 struct Out {
+    /// Whether the proxy said it, and not the control plane in its place.
+    is_proxys: bool,
     explanation: v1::Explanation,
     decisions: Vec<v1::Decision>,
     endpoints: Vec<v1::EndpointState>,
@@ -95,21 +107,22 @@ async fn outbound(
         Ok(mut proxy) => proxy.explain_outbound(request).await,
         Err(why) => Err(why),
     };
-    let explanation = match said {
+    let (is_proxys, explanation) = match said {
         Ok(said) => {
             answer.proxy_state_age_ms = said.state_age_ms;
             differences(&name(source), &said, &own, answer);
-            said
+            (true, said)
         }
         Err(why) => {
             answer.notes.push(format!(
                 "the proxy of {} did not say what it would do ({why}): what follows is what the control plane would have it do",
                 name(source)
             ));
-            own
+            (false, own)
         }
     };
     Ok(Out {
+        is_proxys,
         decisions: explanation.decisions.clone(),
         endpoints: explanation.endpoints.clone(),
         explanation,
@@ -143,6 +156,7 @@ fn without_sidecar(question: &Question, own: v1::Explanation, answer: &mut v1::E
         ..v1::Decision::default()
     };
     Out {
+        is_proxys: false,
         explanation,
         decisions: vec![decision],
         endpoints: own.endpoints,
@@ -153,17 +167,17 @@ async fn inbound(
     sight: &Sight,
     view: &View,
     question: &Question,
-    endpoint: &v1::EndpointState,
+    arrives: &Arrival,
     places: &Places,
     answer: &mut v1::ExplainResponse,
 ) -> Result<(), Status> {
-    let Ok(address) = endpoint.address.parse::<SocketAddr>() else {
+    let Ok(address) = arrives.endpoint.parse::<SocketAddr>() else {
         return Ok(());
     };
     let Some(pod) = view.snapshot.find_pod_at(address.ip()).cloned() else {
-        answer
-            .notes
-            .push(format!("{address} is no pod of the mesh: nothing is known of who may come in there"));
+        answer.notes.push(format!(
+            "{address} is no pod of the mesh: nothing is known of who may come in there"
+        ));
         return Ok(());
     };
     answer.destination = name(&pod);
@@ -175,8 +189,7 @@ async fn inbound(
         ));
         return Ok(());
     }
-    let meshed = question.source_meshed && !(endpoint.identity.is_empty() && answer.proxy_state_age_ms > 0);
-    let caller = view.caller(&question.source, meshed)?;
+    let caller = view.caller(&question.source, arrives.is_mutual)?;
     let request = question.asked.request.as_ref();
     let own = view.explain_inbound(&pod, address.port(), &caller, request).await?;
     let asked = v1::ExplainInboundRequest {
@@ -249,7 +262,10 @@ fn differences(pod: &str, said: &v1::Explanation, own: &v1::Explanation, answer:
         }
     }
     if said.outcome != own.outcome && !matches!(said.reason.as_str(), "failfast" | "no-backend") {
-        differs(format!("would end with {}, the control plane with {}", said.outcome, own.outcome));
+        differs(format!(
+            "would end with {}, the control plane with {}",
+            said.outcome, own.outcome
+        ));
     }
     let (held, wanted) = (addresses(said), addresses(own));
     if held != wanted && said.outcome == "forwarded" && own.outcome == "forwarded" {

@@ -49,10 +49,20 @@ fn what_operators_mean() {
     let snapshot = snapshot();
     let config = MeshConfig::for_tests();
     let pods = |reference: &str, namespace: &str| match resolve::pods(&snapshot, reference, namespace) {
-        Ok(pods) => pods.iter().map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>().join(" "),
+        Ok(pods) => pods
+            .iter()
+            .map(|pod| pod.metadata.name.clone())
+            .collect::<Vec<_>>()
+            .join(" "),
         Err(status) => status.message().to_owned(),
     };
-    for reference in ["deploy/ledger", "ledger", "pod/ledger-0", "ledger-0", "deploy/ledger.bank"] {
+    for reference in [
+        "deploy/ledger",
+        "ledger",
+        "pod/ledger-0",
+        "ledger-0",
+        "deploy/ledger.bank",
+    ] {
         assert_eq!(pods(reference, ""), "ledger-0", "{reference}");
     }
     assert!(pods("sts/ledger", "").starts_with("no pod of sts/ledger runs"));
@@ -101,17 +111,16 @@ fn decisions_know_their_file_and_line() {
     places.fill(&mut decisions, "bank");
     let found: Vec<_> = decisions.iter().map(|one| (one.file.as_str(), one.line)).collect();
     assert_eq!(found, [("test.yaml", 7), ("test.yaml", 12), ("", 0)]);
-    assert_eq!(decisions[1].object.as_ref().map(|object| object.namespace.as_str()), Some("bank"));
+    assert_eq!(
+        decisions[1].object.as_ref().map(|object| object.namespace.as_str()),
+        Some("bank")
+    );
 }
 
 #[tokio::test]
 async fn the_control_planes_own_view_explains_both_halves() {
     let (down, shutdown) = tokio::sync::watch::channel(false);
-    let view = View::new(
-        snapshot(),
-        Arc::new(MeshConfig::for_tests()),
-        Streams::new(shutdown),
-    );
+    let view = View::new(snapshot(), Arc::new(MeshConfig::for_tests()), Streams::new(shutdown));
     let pod = |name: &str| Arc::clone(view.snapshot.find_pod("bank", name).expect("runs"));
     let asked = v1::ExplainRequest {
         request: Some(v1::RequestHead::default()),
@@ -121,9 +130,15 @@ async fn the_control_planes_own_view_explains_both_halves() {
         .explain_outbound(&pod("web-0"), "10.96.0.3:8080".parse().unwrap(), &asked)
         .await
         .unwrap();
-    assert_eq!((out.outcome.as_str(), out.endpoints[0].address.as_str()), ("forwarded", "10.77.0.5:9000"));
+    assert_eq!(
+        (out.outcome.as_str(), out.endpoints[0].address.as_str()),
+        ("forwarded", "10.77.0.5:9000")
+    );
     let caller = view.caller(&pod("web-0"), true).unwrap();
-    let inside = view.explain_inbound(&pod("ledger-0"), 9000, &caller, asked.request.as_ref()).await.unwrap();
+    let inside = view
+        .explain_inbound(&pod("ledger-0"), 9000, &caller, asked.request.as_ref())
+        .await
+        .unwrap();
     assert_eq!(inside.outcome, "forwarded");
 
     let changed = "
@@ -138,7 +153,10 @@ spec: {podSelector: {matchLabels: {app: ledger}}, port: 9000}
         Arc::new(MeshConfig::for_tests()),
         Streams::new(down.subscribe()),
     );
-    let denied = changed.explain_inbound(&pod("ledger-0"), 9000, &caller, asked.request.as_ref()).await.unwrap();
+    let denied = changed
+        .explain_inbound(&pod("ledger-0"), 9000, &caller, asked.request.as_ref())
+        .await
+        .unwrap();
     assert_eq!((denied.outcome.as_str(), denied.status), ("denied", 403));
     assert_eq!(changed.snapshot.written().len(), 4);
 }

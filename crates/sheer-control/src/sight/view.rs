@@ -164,8 +164,8 @@ impl View {
     /// Who a pod is to those whom it calls; plaintext where `meshed` is false.
     pub(super) fn caller(&self, pod: &Pod, meshed: bool) -> Result<Caller, Status> {
         let address = pod.addresses().first().copied();
-        let address = address
-            .ok_or_else(|| Status::unavailable(format!("{} has no address yet", pod.metadata.name)))?;
+        let address =
+            address.ok_or_else(|| Status::unavailable(format!("{} has no address yet", pod.metadata.name)))?;
         let identities = if meshed {
             let namespace = &pod.metadata.namespace;
             let uri = sheer_api::names::spiffe_identity(pod.service_account(), namespace, &self.config.trust_domain);

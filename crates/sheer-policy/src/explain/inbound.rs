@@ -58,7 +58,12 @@ pub fn explain(
     let filters = of_route.map_or(&[][..], |rule| &rule.action.filters);
     for filter in filters {
         let object = of_route.map(|rule| &rule.route);
-        decisions.push(Decision::new(Stage::Filter, object, words::filter(filter), "the rule says so"));
+        decisions.push(Decision::new(
+            Stage::Filter,
+            object,
+            words::filter(filter),
+            "the rule says so",
+        ));
         if let Some((outcome, answer)) = super::outbound::answered_by(filter) {
             return Explanation::ended(decisions, outcome, answer);
         }
@@ -72,12 +77,7 @@ fn server(policy: &InboundPolicy, port: u16) -> Decision {
     } else {
         format!("it selects port {port} of the workload")
     };
-    Decision::new(
-        Stage::Server,
-        Some(&policy.server),
-        words::object(&policy.server),
-        why,
-    )
+    Decision::new(Stage::Server, Some(&policy.server), words::object(&policy.server), why)
 }
 
 fn protocol_why(policy: &InboundPolicy) -> &'static str {

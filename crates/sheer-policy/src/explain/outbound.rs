@@ -91,7 +91,11 @@ fn http(
     decisions.extend(routing);
     let decisions = std::mem::take(decisions);
     let Some(found) = found else {
-        return ended(decisions, Outcome::Refused, refusal("no-route", StatusCode::NOT_FOUND, NOT_FOUND));
+        return ended(
+            decisions,
+            Outcome::Refused,
+            refusal("no-route", StatusCode::NOT_FOUND, NOT_FOUND),
+        );
     };
     let rule = found.rule;
     let mut decisions = decisions;
@@ -162,7 +166,14 @@ fn of_backend(backends: &Backends) -> Vec<Decision> {
     };
     let filters = first.into_iter().flat_map(|backend| {
         let object = &backend.backend.object;
-        let tell = move |filter| Decision::new(Stage::Filter, Some(object), words::filter(filter), "of this backend alone");
+        let tell = move |filter| {
+            Decision::new(
+                Stage::Filter,
+                Some(object),
+                words::filter(filter),
+                "of this backend alone",
+            )
+        };
         backend.filters.iter().map(tell)
     });
     filters.collect()
@@ -202,16 +213,10 @@ pub(super) fn answered_by(filter: &Filter) -> Option<(Outcome, Answer)> {
 }
 
 fn takes(rule: &StreamRule, name: Option<&str>) -> bool {
-    rule.server_names.is_empty()
-        || name.is_some_and(|name| rule.server_names.iter().any(|wanted| wanted.matches(name)))
+    rule.server_names.is_empty() || name.is_some_and(|name| rule.server_names.iter().any(|wanted| wanted.matches(name)))
 }
 
-fn tls(
-    mut decisions: Vec<Decision>,
-    rules: &[StreamRule],
-    taken: Option<&StreamRule>,
-    name: Option<&str>,
-) -> Outbound {
+fn tls(mut decisions: Vec<Decision>, rules: &[StreamRule], taken: Option<&StreamRule>, name: Option<&str>) -> Outbound {
     let asked = name.unwrap_or("no name");
     let why = |rule: &StreamRule| {
         if takes(rule, name) {
@@ -281,7 +286,12 @@ fn stream_rule(mut decisions: Vec<Decision>, rule: &StreamRule) -> Outbound {
             Refusal::Forbidden => "an operator forbids it, or the Service has no such port".to_owned(),
             Refusal::Invalid(why) => format!("the route is invalid: {why}"),
         };
-        decisions.push(Decision::new(Stage::Filter, Some(&rule.route), "refuses connections", why));
+        decisions.push(Decision::new(
+            Stage::Filter,
+            Some(&rule.route),
+            "refuses connections",
+            why,
+        ));
         return ended(decisions, Outcome::Refused, reset("no-backend", Verdict::Policy));
     }
     let (decision, backends) = backend(Some(&rule.route), &rule.backends);

@@ -6,10 +6,7 @@ use super::{Decision, Loser, Stage, words};
 use crate::routes::{Found, Judged, PathMatch, RequestMatch, RequestView, Routes, Rule, Why};
 
 /// The decisions "route" and "rule". The rule is none where no rule takes the request: then the only decision says so.
-pub(super) fn decide<'a, R>(
-    routes: &'a Routes<R>,
-    request: &RequestView<'_>,
-) -> (Vec<Decision>, Option<Found<'a, R>>) {
+pub(super) fn decide<'a, R>(routes: &'a Routes<R>, request: &RequestView<'_>) -> (Vec<Decision>, Option<Found<'a, R>>) {
     let Judged { winner, losers } = routes.judge(request);
     let Some(found) = winner else {
         let losers = losers
@@ -73,7 +70,11 @@ fn because<R>(rule: &Rule<R>, why: &Why, winner: Option<&Found<'_, R>>, request:
             request.host.unwrap_or("no host")
         ),
         Why::Path => path(&rule.matches, request.path),
-        Why::Method => format!("it takes {}, the request is a {}", methods(&rule.matches), request.method),
+        Why::Method => format!(
+            "it takes {}, the request is a {}",
+            methods(&rule.matches),
+            request.method
+        ),
         Why::Header(name) => header(&rule.matches, name, request),
         Why::Query(name) => query(&rule.matches, name, request),
         Why::Condition => {
@@ -115,7 +116,10 @@ fn methods(matches: &[RequestMatch]) -> String {
 
 fn header(matches: &[RequestMatch], name: &HeaderName, request: &RequestView<'_>) -> String {
     let headers = matches.iter().flat_map(|found| &found.headers);
-    let mut wanted: Vec<_> = headers.filter(|header| header.name == name).map(words::header).collect();
+    let mut wanted: Vec<_> = headers
+        .filter(|header| header.name == name)
+        .map(words::header)
+        .collect();
     wanted.dedup();
     let values: Vec<_> = request
         .headers

@@ -22,7 +22,10 @@ fn page(explanation: &Explanation) -> String {
     let mut text = String::new();
     for decision in &explanation.decisions {
         let object = decision.object.as_ref().map(ToString::to_string).unwrap_or_default();
-        text += &format!("{} [{object}]: {} ({})\n", decision.stage, decision.choice, decision.why);
+        text += &format!(
+            "{} [{object}]: {} ({})\n",
+            decision.stage, decision.choice, decision.why
+        );
         for loser in &decision.losers {
             text += &format!("  not {} {}: {}\n", loser.object, loser.choice, loser.why);
         }
@@ -345,7 +348,12 @@ fn who_is_let_in_by_which_authorization() {
         authorization("near", "10.0.0.0/8", &["10.1.0.0/16"], Authentication::Unauthenticated),
         authorization("fx", "0.0.0.0/0", &[], identities(&[fx, "spiffe://x/ns/y/sa/z"], &[])),
         authorization("same-name", "0.0.0.0/0", &[], identities(&[elsewhere], &[])),
-        authorization("ops", "0.0.0.0/0", &[], identities(&[], &["ops.serviceaccount.identity.sheer.cluster.local"])),
+        authorization(
+            "ops",
+            "0.0.0.0/0",
+            &[],
+            identities(&[], &["ops.serviceaccount.identity.sheer.cluster.local"]),
+        ),
         authorization("web", "0.0.0.0/0", &[], identities(&[WEB], &[])),
         authorization("any", "0.0.0.0/0", &[], Authentication::MeshTlsAny),
     ]);

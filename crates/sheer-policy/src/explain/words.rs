@@ -305,9 +305,13 @@ pub fn accrual(accrual: &FailureAccrual) -> String {
     let consecutive = accrual
         .max_consecutive
         .map(|count| format!("{count} failures in a row"));
-    let rate = accrual
-        .success_rate
-        .map(|rate| format!("less than {} success in {}", percent(rate.threshold), duration(rate.window)));
+    let rate = accrual.success_rate.map(|rate| {
+        format!(
+            "less than {} success in {}",
+            percent(rate.threshold),
+            duration(rate.window)
+        )
+    });
     let parts: Vec<_> = consecutive.into_iter().chain(rate).collect();
     format!(
         "an endpoint sits out {} to {} after {}",
@@ -377,9 +381,9 @@ pub(super) fn names(authentication: &Authentication) -> Vec<String> {
 /// Client networks with their exceptions; empty where every network is meant.
 pub(super) fn networks(rule: &Authorization) -> String {
     let everywhere = |family_v4: bool| {
-        rule.networks
-            .iter()
-            .any(|(network, except)| network.prefix_len() == 0 && except.is_empty() && network.addr().is_ipv4() == family_v4)
+        rule.networks.iter().any(|(network, except)| {
+            network.prefix_len() == 0 && except.is_empty() && network.addr().is_ipv4() == family_v4
+        })
     };
     if everywhere(true) && everywhere(false) {
         return String::new();

@@ -56,9 +56,7 @@ pub fn explanation(said: &Explanation) -> v1::Explanation {
         status: answer
             .and_then(|answer| answer.status)
             .map_or(0, |status| status.as_u16().into()),
-        grpc_status: answer
-            .and_then(|answer| answer.grpc_status)
-            .map_or(-1, i32::from),
+        grpc_status: answer.and_then(|answer| answer.grpc_status).map_or(-1, i32::from),
         state_age_ms: 0,
         endpoints: Vec::new(),
     }

@@ -102,7 +102,10 @@ mod tests {
         line.heard();
         line.ended(&Status::unavailable("gone"));
         let [record] = &ledger.records()[..] else { panic!() };
-        assert_eq!((record.messages, record.connected, record.last_error.as_str()), (1, false, "gone"));
+        assert_eq!(
+            (record.messages, record.connected, record.last_error.as_str()),
+            (1, false, "gone")
+        );
         assert!(record.age().is_some());
         drop(line);
         assert!(ledger.records().is_empty());

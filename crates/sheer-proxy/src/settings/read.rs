@@ -58,11 +58,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
 
 /// The names are taken as they were set, also where the channel to a service is plaintext because it is on loopback.
 fn sight(source: &mut Source) -> Sight {
-    let names = [
-        &t::DESTINATION_SVC_NAME,
-        &t::POLICY_SVC_NAME,
-        &t::IDENTITY_SVC_NAME,
-    ];
+    let names = [&t::DESTINATION_SVC_NAME, &t::POLICY_SVC_NAME, &t::IDENTITY_SVC_NAME];
     let mut clients: Vec<Arc<str>> = names
         .into_iter()
         .filter_map(|name| source.optional(name))

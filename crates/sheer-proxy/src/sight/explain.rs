@@ -55,10 +55,7 @@ pub(super) async fn outbound(sight: &Sight, asked: v1::ExplainOutboundRequest) -
 
 /// The first answer, for as long as it is worth waiting.
 async fn answered<T: Clone>(mut receiver: watch::Receiver<Lookup<T>>) -> Lookup<T> {
-    let waited = timeout(
-        PATIENCE,
-        receiver.wait_for(|lookup| !matches!(lookup, Lookup::Pending)),
-    );
+    let waited = timeout(PATIENCE, receiver.wait_for(|lookup| !matches!(lookup, Lookup::Pending)));
     match waited.await {
         Ok(Ok(lookup)) => lookup.clone(),
         Ok(Err(_)) | Err(_) => Lookup::Pending,
@@ -161,11 +158,7 @@ fn endpoint(backend: &Backend, endpoints: &[v1::EndpointState]) -> Decision {
     let loser = |one: &v1::EndpointState| sheer_policy::explain::Loser {
         object: backend.object.clone(),
         choice: name(one),
-        why: if one.why.is_empty() {
-            cost(one)
-        } else {
-            one.why.clone()
-        },
+        why: if one.why.is_empty() { cost(one) } else { one.why.clone() },
     };
     let mut decision = Decision::new(Stage::Endpoint, object, name(best), why);
     if !best.ready && best.why != state::NEVER_USED {
@@ -184,10 +177,7 @@ fn name(endpoint: &v1::EndpointState) -> String {
 }
 
 fn cost(endpoint: &v1::EndpointState) -> String {
-    format!(
-        "ready too: {:.1} ms, {} under way",
-        endpoint.rtt_ms, endpoint.pending
-    )
+    format!("ready too: {:.1} ms, {} under way", endpoint.rtt_ms, endpoint.pending)
 }
 
 fn tls(best: &v1::EndpointState) -> Decision {
@@ -235,7 +225,11 @@ pub(super) async fn inbound(sight: &Sight, asked: v1::ExplainInboundRequest) -> 
             "the policy of port {port} is not known to this proxy yet"
         )));
     };
-    let names: Vec<&str> = asked.client_identity.split(',').filter(|name| !name.is_empty()).collect();
+    let names: Vec<&str> = asked
+        .client_identity
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .collect();
     let client = Client {
         address,
         meshed: !names.is_empty(),

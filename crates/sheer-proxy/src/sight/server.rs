@@ -56,7 +56,9 @@ pub(crate) async fn serve(listener: TcpListener, sight: Arc<Sight>, clients: Vec
             };
             let (door, sight, life) = (Arc::clone(&door), Arc::clone(&sight), life.clone());
             tokio::spawn(async move {
-                let _ = life.stopped_or(connection(tcp, sys::canonical(client), &door, sight)).await;
+                let _ = life
+                    .stopped_or(connection(tcp, sys::canonical(client), &door, sight))
+                    .await;
                 drop(permit);
             });
         }

@@ -134,7 +134,10 @@ fn stream_rule(rule: &StreamRule, what: &str) -> v1::RouteState {
 fn backends_of(policy: &OutboundPolicy) -> Vec<Arc<Backend>> {
     let http = |rule: &Arc<Rule<HttpRule>>| {
         let mirrors = rule.action.mirrors.iter().map(|mirror| Arc::clone(&mirror.backend));
-        all(&rule.action.backends).into_iter().chain(mirrors).collect::<Vec<_>>()
+        all(&rule.action.backends)
+            .into_iter()
+            .chain(mirrors)
+            .collect::<Vec<_>>()
     };
     let rules = policy.http2.routes.rules().iter().chain(policy.http1.routes.rules());
     let streams = policy.opaque.iter().chain(policy.tls.iter());
@@ -165,10 +168,9 @@ fn all(backends: &Backends) -> Vec<Arc<Backend>> {
 pub(super) fn backend_state(backend: &Backend, set: Option<&EndpointSet>, views: &[ServiceView]) -> v1::BackendState {
     let (path, endpoints) = match &backend.target {
         BackendTarget::Forward(endpoint) => (String::new(), vec![Arc::clone(endpoint)]),
-        BackendTarget::Balance { path, .. } => (
-            path.to_string(),
-            set.map_or_else(Vec::new, |set| set.endpoints.clone()),
-        ),
+        BackendTarget::Balance { path, .. } => {
+            (path.to_string(), set.map_or_else(Vec::new, |set| set.endpoints.clone()))
+        }
         BackendTarget::Invalid { .. } => (String::new(), Vec::new()),
     };
     let waiting = views

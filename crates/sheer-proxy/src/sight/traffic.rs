@@ -99,7 +99,9 @@ impl Sampler {
 
     /// What is kept, not older than `within`.
     pub(super) fn kept(&self, within: Option<Duration>) -> Traffic {
-        let oldest = within.map_or(0, |within| now_ms() - i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        let oldest = within.map_or(0, |within| {
+            now_ms() - i64::try_from(within.as_millis()).unwrap_or(i64::MAX)
+        });
         let kept = self.kept.borrow();
         let recent = kept.iter().filter(|kept| kept.sample.at_ms >= oldest);
         let first = recent.clone().map(|kept| kept.before).min();
@@ -314,6 +316,9 @@ mod tests {
         assert_ne!(value("authorization"), value("x-secret"));
         assert_eq!(value("x-tenant"), "acme");
         let path = path("/x?page=2&access_token=abc");
-        assert!(path.starts_with("/x?page=2&access_token=hash:") && !path.contains("abc"), "{path}");
+        assert!(
+            path.starts_with("/x?page=2&access_token=hash:") && !path.contains("abc"),
+            "{path}"
+        );
     }
 }

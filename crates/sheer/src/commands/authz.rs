@@ -95,7 +95,12 @@ fn of_port(port: &InboundState, scrapes: &Scrapes) -> Vec<Row> {
     let server = words::object(port.server.as_ref());
     let of_routes = port.routes.iter().flat_map(|route| {
         let lets_in = route.actions.split("; ").filter_map(|one| one.strip_prefix("lets in "));
-        lets_in.map(move |who| (super::config::route_name(route), format!("{who}, for {}", route.matches)))
+        lets_in.map(move |who| {
+            (
+                super::config::route_name(route),
+                format!("{who}, for {}", route.matches),
+            )
+        })
     });
     let own = port.authorizations.iter().map(|text| {
         let (name, who) = text.split_once(": ").unwrap_or((text, ""));
@@ -104,7 +109,9 @@ fn of_port(port: &InboundState, scrapes: &Scrapes) -> Vec<Row> {
     let of_rule = |(name, lets_in): (String, String)| {
         let counted = name.rsplit(['/', ' ']).next().unwrap_or_default().to_owned();
         let allowed = move |sample: &Sample<'_>| {
-            is_of_port(sample, port.port) && sample.name.ends_with("authz_allow_total") && sample.label("authz_name") == counted
+            is_of_port(sample, port.port)
+                && sample.name.ends_with("authz_allow_total")
+                && sample.label("authz_name") == counted
         };
         Row {
             port: port.port,
@@ -191,7 +198,10 @@ mod tests {
         let before = "inbound_http_authz_allow_total{target_port=\"9000\",authz_name=\"callers\"} 10\n\
             inbound_http_authz_deny_total{target_port=\"9000\",srv_name=\"ledger\"} 4\n\
             inbound_http_authz_deny_total{target_port=\"80\",srv_name=\"other\"} 0\n";
-        let after = before.replace(" 10\n", " 30\n").replace(" 4\n", " 5\n").replace(" 0\n", " 9\n");
+        let after = before
+            .replace(" 10\n", " 30\n")
+            .replace(" 4\n", " 5\n")
+            .replace(" 0\n", " 9\n");
         let scrapes = Scrapes::of(&[(before, &after)], Duration::from_secs(2));
         insta::assert_snapshot!(table(&rows(&[proxy.clone(), proxy], &scrapes)).render(false));
     }

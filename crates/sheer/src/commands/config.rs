@@ -171,7 +171,15 @@ fn routes(outbound: &[OutboundState], wide: bool) -> Option<Table> {
         ];
         if state.routes.is_empty() {
             let [name, protocol, age] = name;
-            let cells = [name, protocol, "-".into(), "-".into(), "as it is".into(), "-".into(), age];
+            let cells = [
+                name,
+                protocol,
+                "-".into(),
+                "-".into(),
+                "as it is".into(),
+                "-".into(),
+                age,
+            ];
             table.row(cells);
             continue;
         }
@@ -204,7 +212,17 @@ pub(crate) fn route_name(route: &RouteState) -> String {
 
 fn endpoints(outbound: &[OutboundState], wide: bool) -> Option<Table> {
     let mut table = Table::new([
-        "BACKEND", "ADDRESS", "POD", "READY", "BREAKER", "FAILURES", "EWMA", "UNDER WAY", "WEIGHT", "MTLS", "WHY NOT",
+        "BACKEND",
+        "ADDRESS",
+        "POD",
+        "READY",
+        "BREAKER",
+        "FAILURES",
+        "EWMA",
+        "UNDER WAY",
+        "WEIGHT",
+        "MTLS",
+        "WHY NOT",
     ]);
     let mut known = Vec::new();
     for backend in outbound.iter().flat_map(|state| &state.backends) {
@@ -324,7 +342,11 @@ mod tests {
     fn object(kind: &str, name: &str) -> Option<ObjectRef> {
         Some(ObjectRef {
             kind: kind.to_owned(),
-            namespace: if kind == "default" { String::new() } else { "bank".to_owned() },
+            namespace: if kind == "default" {
+                String::new()
+            } else {
+                "bank".to_owned()
+            },
             name: name.to_owned(),
             ..ObjectRef::default()
         })
@@ -340,7 +362,12 @@ mod tests {
             failures,
             rtt_ms: 2.25,
             pending: 1,
-            why: if ready { "" } else { "sits out after 5 failures in a row" }.to_owned(),
+            why: if ready {
+                ""
+            } else {
+                "sits out after 5 failures in a row"
+            }
+            .to_owned(),
             pod: "ledger-0".to_owned(),
             ..EndpointState::default()
         };
@@ -361,7 +388,10 @@ mod tests {
             routes: vec![route],
             backends: vec![BackendState {
                 backend: object("Service", "ledger"),
-                endpoints: vec![endpoint("10.77.0.5:9000", true, 0), endpoint("10.77.0.6:9000", false, 5)],
+                endpoints: vec![
+                    endpoint("10.77.0.5:9000", true, 0),
+                    endpoint("10.77.0.6:9000", false, 5),
+                ],
                 ..BackendState::default()
             }],
         };

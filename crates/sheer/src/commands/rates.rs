@@ -24,7 +24,8 @@ impl Scrapes {
             .await?
             .into_iter()
             .filter(|pod| {
-                let is = |dump: &ProxyDump| dump.namespace == pod.namespace && dump.pod == pod.name && dump.state.is_some();
+                let is =
+                    |dump: &ProxyDump| dump.namespace == pod.namespace && dump.pod == pod.name && dump.state.is_some();
                 proxies.iter().any(is)
             })
             .collect();
@@ -68,7 +69,11 @@ pub(crate) fn per_second(scrapes: &Scrapes, is_meant: impl Fn(&Sample<'_>) -> bo
         if after < before { after } else { after - before }
     });
     let seconds = scrapes.window.as_secs_f64();
-    if seconds > 0.0 { grown.sum::<f64>() / seconds } else { 0.0 }
+    if seconds > 0.0 {
+        grown.sum::<f64>() / seconds
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]
@@ -77,8 +82,15 @@ mod tests {
 
     #[test]
     fn rates_are_of_what_grew() {
-        let scrapes = Scrapes::of(&[("a 10\nb 1\n", "a 30\nb 9\n"), ("a 100\n", "a 4\n")], Duration::from_secs(4));
-        assert_eq!(per_second(&scrapes, |sample| sample.name == "a"), 6.0, "20 and, after a restart, 4");
+        let scrapes = Scrapes::of(
+            &[("a 10\nb 1\n", "a 30\nb 9\n"), ("a 100\n", "a 4\n")],
+            Duration::from_secs(4),
+        );
+        assert_eq!(
+            per_second(&scrapes, |sample| sample.name == "a"),
+            6.0,
+            "20 and, after a restart, 4"
+        );
         assert_eq!(per_second(&scrapes, |sample| sample.name == "c"), 0.0);
     }
 }

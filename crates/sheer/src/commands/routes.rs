@@ -117,7 +117,8 @@ fn rows(proxies: &[ProxyDump], scrapes: &Scrapes, is_meant: impl Fn(Option<&Obje
             .filter(|state| is_meant(state.parent.as_ref()))
             .flat_map(|state| of_destination(state, scrapes))
         {
-            let same = |known: &Row| (&known.parent, &known.route, &known.takes) == (&row.parent, &row.route, &row.takes);
+            let same =
+                |known: &Row| (&known.parent, &known.route, &known.takes) == (&row.parent, &row.route, &row.takes);
             let at = match rows.iter().position(same) {
                 Some(at) => at,
                 None => {
@@ -218,7 +219,11 @@ mod tests {
         };
         let (before, after) = (page(0), page(8));
         let scrapes = Scrapes::of(&[(&before, &after)], Duration::from_secs(2));
-        let of = |name: &str| rows(&[proxy.clone(), proxy.clone()], &scrapes, |parent| is_named(parent, name, Some("bank")));
+        let of = |name: &str| {
+            rows(&[proxy.clone(), proxy.clone()], &scrapes, |parent| {
+                is_named(parent, name, Some("bank"))
+            })
+        };
         insta::assert_snapshot!(table(&of("ledger")).render(false));
         assert_eq!(of("ledger.bank").len(), 2);
         assert!(of("ledger.shop").is_empty() && of("fx").is_empty());

@@ -63,7 +63,11 @@ impl Pool {
     /// Every service as it stands.
     pub(crate) fn views(&self) -> Vec<ServiceView> {
         let services = self.services.0.borrow();
-        services.iter().filter_map(Weak::upgrade).map(|service| view(&service)).collect()
+        services
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|service| view(&service))
+            .collect()
     }
 }
 

@@ -148,7 +148,10 @@ fn page(answer: &PolicyDiffResponse, within: u64, wide: bool, colour: bool) -> S
     );
     if answer.changes.is_empty() {
         let _ = match answer.samples {
-            0 => writeln!(text, "No proxy saw a request in the last {within} s: nothing to try the change on."),
+            0 => writeln!(
+                text,
+                "No proxy saw a request in the last {within} s: nothing to try the change on."
+            ),
             _ => writeln!(text, "Of {seen} none would be treated otherwise."),
         };
         return text;

@@ -252,7 +252,12 @@ fn table(answer: &ExplainResponse, wide: bool) -> Table {
             table.toned(cells.map(|cell| (cell, Tone::Dim)));
         }
         if let Some(more) = decision.losers.len().checked_sub(shown).filter(|more| *more > 0) {
-            let cells = [String::new(), format!("× {more} more"), String::new(), "see -o wide".to_owned()];
+            let cells = [
+                String::new(),
+                format!("× {more} more"),
+                String::new(),
+                "see -o wide".to_owned(),
+            ];
             table.toned(cells.map(|cell| (cell, Tone::Dim)));
         }
     }
@@ -312,7 +317,9 @@ mod tests {
 
     fn args(more: &[&str]) -> Args {
         let line = ["explain", "--from", "deploy/web", "--to", "svc/ledger:8080"];
-        Line::try_parse_from(line.iter().chain(more)).unwrap_or_else(|error| panic!("{error}")).args
+        Line::try_parse_from(line.iter().chain(more))
+            .unwrap_or_else(|error| panic!("{error}"))
+            .args
     }
 
     fn object(kind: &str, name: &str) -> Option<ObjectRef> {
@@ -383,6 +390,11 @@ mod tests {
         for wrong in [["-H", "nothing"], ["--path", "api"]] {
             assert!(super::request(&self::args(&wrong)).is_err(), "{wrong:?}");
         }
-        assert!(super::request(&self::args(&["--protocol", "opaque"])).unwrap().request.is_none());
+        assert!(
+            super::request(&self::args(&["--protocol", "opaque"]))
+                .unwrap()
+                .request
+                .is_none()
+        );
     }
 }
