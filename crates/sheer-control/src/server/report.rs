@@ -5,11 +5,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use sheer_api::v1::{Finding, ReportRequest, ReportResponse, control_server::Control, finding};
+use sheer_api::v1::{
+    ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, PolicyDiffRequest,
+    PolicyDiffResponse, ReportRequest, ReportResponse, control_server::Control, finding,
+};
 use tonic::{Request, Response, Status};
 
 use super::Streams;
-use crate::{config::MeshConfig, identity::Authority, manifests, store::Store};
+use crate::{config::MeshConfig, identity::Authority, manifests, sight::Sight, store::Store};
 
 /// The report service.
 pub(super) struct ReportService {
@@ -17,6 +20,15 @@ pub(super) struct ReportService {
     pub(super) config: Arc<MeshConfig>,
     pub(super) authority: Arc<Authority>,
     pub(super) streams: Streams,
+    /// Only for the socket, which is its owner's: what proxies hold is nobody else's business.
+    pub(super) sight: Option<Sight>,
+}
+
+impl ReportService {
+    fn sight(&self) -> Result<&Sight, Status> {
+        let refused = || Status::permission_denied("asked through the control plane's socket only");
+        self.sight.as_ref().ok_or_else(refused)
+    }
 }
 
 #[tonic::async_trait]
@@ -43,6 +55,18 @@ impl Control for ReportService {
             last_change_age_ms: u64::try_from(diagnosis.changed.elapsed().as_millis()).unwrap_or(u64::MAX),
         }))
     }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        self.sight()?.explain(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn config_dump(&self, request: Request<ConfigDumpRequest>) -> Result<Response<ConfigDumpResponse>, Status> {
+        self.sight()?.config_dump(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn policy_diff(&self, request: Request<PolicyDiffRequest>) -> Result<Response<PolicyDiffResponse>, Status> {
+        self.sight()?.policy_diff(request.into_inner()).await.map(Response::new)
+    }
 }
 
 fn unix(time: SystemTime) -> i64 {
@@ -50,7 +74,8 @@ fn unix(time: SystemTime) -> i64 {
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-fn to_message(finding: &manifests::Finding) -> Finding {
+/// A finding as `sheer.v1` says it.
+pub(crate) fn to_message(finding: &manifests::Finding) -> Finding {
     let severity = match finding.severity {
         manifests::Severity::Error => finding::Severity::Error,
         manifests::Severity::Warning => finding::Severity::Warning,

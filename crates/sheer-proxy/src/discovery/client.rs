@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     addr::OrigDst,
-    control::{Channel, Event, Streams},
+    control::{Channel, Event, Record, Streams},
     settings::Settings,
 };
 
@@ -88,6 +88,35 @@ impl Client {
     /// The workload's own ports of whose policy nothing was heard yet: the proxy is not ready before there are none.
     pub fn unanswered_ports(&self) -> watch::Receiver<BTreeSet<u16>> {
         self.unanswered.subscribe()
+    }
+
+    /// Every original destination that is subscribed to, and what is known of it.
+    pub(crate) fn destinations(&self) -> Vec<(OrigDst, Lookup<OutboundTarget>)> {
+        self.outbound.entries()
+    }
+
+    /// Every port of the workload whose policy is subscribed to.
+    pub(crate) fn ports(&self) -> Vec<(u16, Lookup<InboundPolicy>)> {
+        self.inbound.entries()
+    }
+
+    /// The endpoints of a service, where somebody asked for them.
+    pub(crate) fn known_endpoints(&self, path: &str) -> Option<Arc<EndpointSet>> {
+        let entries = self.endpoints.entries();
+        entries.into_iter().find_map(|(known, lookup)| match lookup {
+            Lookup::Known(set) if *known == *path => Some(set),
+            Lookup::Known(_) | Lookup::Pending | Lookup::Unknown => None,
+        })
+    }
+
+    /// Every stream to the control plane.
+    pub(crate) fn streams(&self) -> Vec<Record> {
+        let Shared {
+            destination, policy, ..
+        } = &*self.shared;
+        let mut records = destination.ledger().records();
+        records.extend(policy.ledger().records());
+        records
     }
 }
 
@@ -178,8 +207,8 @@ impl<M: PartialEq, T> Heard<M, T> {
 }
 
 impl Shared {
-    fn streams(&self, channel: &Channel, method: &'static str) -> Streams {
-        Streams::new(channel.clone(), method, self.settings.control_streams)
+    fn streams(&self, channel: &Channel, method: &'static str, target: &str) -> Streams {
+        Streams::new(channel.clone(), method, target, self.settings.control_streams)
     }
 
     fn destination(&self, path: &str) -> GetDestination {
@@ -206,8 +235,8 @@ impl Shared {
             let target = outbound::target(dst.0, profile, policy, extras, detect_timeout);
             publish.send_replace(target.map_or(Lookup::Unknown, |target| Lookup::Known(Arc::new(target))));
         };
-        let policy_streams = self.streams(&self.policy, "OutboundPolicies.Watch");
-        let extras_streams = self.streams(&self.policy, "Extras.WatchOutbound");
+        let policy_streams = self.streams(&self.policy, "OutboundPolicies.Watch", &dst.to_string());
+        let extras_streams = self.streams(&self.policy, "Extras.WatchOutbound", &dst.to_string());
         let (ask_policy_again, ask_extras_again) = (policy_streams.again(), extras_streams.again());
         let profiles = self.follow_profile(dst, |event| {
             let news = about.lock().profile.hear(event, outbound::profile);
@@ -251,7 +280,7 @@ impl Shared {
                     .await
             }
         };
-        self.streams(&self.destination, "Destination.GetProfile")
+        self.streams(&self.destination, "Destination.GetProfile", &dst.to_string())
             .follow(open, tell)
             .await;
     }
@@ -307,7 +336,7 @@ impl Shared {
                 publish.send_replace(Lookup::Known(Arc::new(fold.set())));
             }
         };
-        self.streams(&self.destination, "Destination.Get")
+        self.streams(&self.destination, "Destination.Get", &path)
             .follow(open, tell)
             .await;
     }
@@ -348,7 +377,7 @@ impl Shared {
                 publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));
             }
         };
-        let streams = self.streams(&self.policy, "InboundServerPolicies.WatchPort");
+        let streams = self.streams(&self.policy, "InboundServerPolicies.WatchPort", &port.to_string());
         let deadline = async {
             sleep(first_answer(&self.settings)).await;
             if matches!(*publish.borrow(), Lookup::Pending) {

@@ -7,6 +7,8 @@ use std::{
     task::Poll,
 };
 
+use http::StatusCode;
+
 use super::{
     Context, Failed, Upstream,
     body::{Body, BodyIn},
@@ -23,8 +25,9 @@ use super::{
     upstream::{Event, Opened, ResponseIn},
 };
 use crate::{
-    error::{Part, ProxyError},
+    error::{ListSize, Part, ProxyError},
     headers,
+    http1::ParseError,
 };
 
 /// Carries a request to `upstream` and its response back. Told to `observation` in full when it returns `Ok`, whatever became of
@@ -91,14 +94,23 @@ async fn run(
             observation.end(End::Complete);
             return Ok(());
         }
+        Err(Break::Client(Gone::Malformed(why))) => {
+            exchange.responder.last(); // nobody knows where its next request starts
+            cx.bad_request(why)
+        }
         Err(Break::Client(gone)) => {
             observation.end(End::ClientReset(gone.code()));
             return Ok(());
         }
-        Err(Break::Server(gone)) => gone.server_error(cx.addr),
+        Err(Break::Answered(why)) => {
+            observation.error(&cx.bad_request(why));
+            return Ok(());
+        }
+        Err(Break::Server(gone)) if exchange.responder.has_begun() => cx.server_left(gone, Part::ResponseTrailers),
+        Err(Break::Server(gone)) => cx.server_left(gone, Part::ResponseHeaders),
         Err(Break::Proxy(error)) => error,
         Err(Break::Again(status)) => {
-            let addr = cx.addr;
+            let (addr, status) = (cx.addr, status.as_str().to_owned());
             return Err(exchange.failed(ProxyError::TriedAgain { addr, status }, true));
         }
     };
@@ -133,14 +145,16 @@ impl Exchange {
 
 /// Why an exchange did not come to its end.
 enum Break {
-    /// The client left.
+    /// The client left, or what it sends is malformed.
     Client(Gone),
+    /// What the client still sends is malformed, and it has the whole response already.
+    Answered(ParseError),
     /// The server left.
     Server(Gone),
     /// The proxy ends it.
     Proxy(ProxyError),
-    /// The answer is not passed on; the request goes out again. Says what the answer was.
-    Again(String),
+    /// An answer of this status is not passed on; the request goes out again.
+    Again(StatusCode),
 }
 
 /// Carries both directions. Gives the server's side where the two now want a tunnel.
@@ -157,8 +171,10 @@ async fn carry(
         let download = pin!(download(response, &mut exchange.responder, cx, observation));
         both(upload, &uploaded, download, (cx, observation)).await
     };
-    if let Err(Break::Client(gone)) = &ended {
-        out.reset(gone.code());
+    match &ended {
+        Err(Break::Client(gone)) => out.reset(gone.code()),
+        Err(Break::Answered(why)) => out.reset(Gone::Malformed(*why).code()),
+        Err(Break::Server(_) | Break::Proxy(_) | Break::Again(_)) | Ok(_) => {}
     }
     Ok(Carried {
         switched: ended?,
@@ -220,7 +236,7 @@ async fn download(
             .await
             .map_err(Break::Server)?
         {
-            return Err(Break::Again(reply.status.as_str().to_owned()));
+            return Err(Break::Again(reply.status));
         }
         referee.amend(&mut reply.headers);
     }
@@ -240,7 +256,7 @@ async fn download(
     carried.map(|()| None).map_err(|stop| match stop {
         Stop::Source(gone) => Break::Server(gone),
         Stop::Sink(gone) => Break::Client(gone),
-        Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, size)),
+        Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, ListSize::Bytes(size))),
     })
 }
 
@@ -259,7 +275,7 @@ async fn final_head(
         let (Event::Interim(reply) | Event::Final(reply, _)) = &event;
         let size = headers::list_size(&reply.headers);
         if size > cx.header_limit {
-            return Err(Break::Proxy(cx.too_large(Part::ResponseHeaders, size)));
+            return Err(Break::Proxy(cx.too_large(Part::ResponseHeaders, ListSize::Bytes(size))));
         }
         match event {
             Event::Interim(reply) => responder.interim(reply).await.map_err(Break::Client)?,
@@ -290,9 +306,13 @@ async fn both(
                 // A server may answer without reading all of the request (RFC 9113 8.1). If it left for another reason, the
                 // download says so.
                 Ok(()) | Err(Stop::Sink(_)) => stopped = true,
+                Err(Stop::Source(Gone::Malformed(why))) if received.is_some() => {
+                    return Poll::Ready(Err(Break::Answered(why)));
+                }
                 Err(Stop::Source(gone)) => return Poll::Ready(Err(Break::Client(gone))),
                 Err(Stop::Trailers(size)) => {
-                    return Poll::Ready(Err(Break::Proxy(cx.too_large(Part::RequestTrailers, size))));
+                    let error = cx.too_large(Part::RequestTrailers, ListSize::Bytes(size));
+                    return Poll::Ready(Err(Break::Proxy(error)));
                 }
             }
         }

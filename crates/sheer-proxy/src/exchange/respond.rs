@@ -16,7 +16,7 @@ use super::{
     outcome::{End, Observation},
     reply::Reply,
     sink::{self, BodyOut},
-    synthesize,
+    synthesize::{self, Style},
 };
 use crate::{
     error::{Injected, ProxyError, ResetCode},
@@ -28,8 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Responder {
     wire: Wire,
-    /// The request was gRPC: errors are said in its terms.
-    grpc: bool,
+    style: Style,
 }
 
 #[derive(Debug)]
@@ -54,7 +53,7 @@ enum Wire {
 #[derive(Debug)]
 pub(crate) struct Race {
     wire: Rc<RefCell<Option<Wire>>>,
-    grpc: bool,
+    style: Style,
 }
 
 impl Race {
@@ -62,7 +61,7 @@ impl Race {
     pub(crate) fn responder(&self) -> Responder {
         Responder {
             wire: Wire::Raced(Rc::clone(&self.wire)),
-            grpc: self.grpc,
+            style: self.style,
         }
     }
 
@@ -74,7 +73,8 @@ impl Race {
     /// The way back, where no attempt has taken it.
     pub(crate) fn end(self) -> Option<Responder> {
         let wire = self.wire.take()?;
-        Some(Responder { wire, grpc: self.grpc })
+        let style = self.style;
+        Some(Responder { wire, style })
     }
 }
 
@@ -83,7 +83,7 @@ impl Responder {
     pub(crate) fn race(self) -> Race {
         Race {
             wire: Rc::new(RefCell::new(Some(self.wire))),
-            grpc: self.grpc,
+            style: self.style,
         }
     }
 
@@ -94,7 +94,7 @@ impl Responder {
                 send,
                 mesh_http1: false,
             },
-            grpc,
+            style: Style { grpc, terse: false },
         }
     }
 
@@ -102,7 +102,7 @@ impl Responder {
     pub(crate) fn http1(reply: Http1Reply, grpc: bool) -> Self {
         Self {
             wire: Wire::H1(reply),
-            grpc,
+            style: Style { grpc, terse: false },
         }
     }
 
@@ -111,6 +111,11 @@ impl Responder {
         if let Wire::H2 { mesh_http1, .. } = &mut self.wire {
             *mesh_http1 = true;
         }
+    }
+
+    /// Leaves out of made-up responses the fields that are Sheer's own.
+    pub(crate) fn terse(&mut self) {
+        self.style.terse = true;
     }
 
     /// Has the client's connection end after this response, where its protocol says that with the response.
@@ -140,12 +145,13 @@ impl Responder {
         }
     }
 
-    /// Whether an error is said in terms of gRPC: an injected failure is what the operator says, to whomever.
-    fn says_grpc(&self, error: &ProxyError) -> bool {
-        match error {
+    /// How an error is said: an injected failure is what the operator says, to whomever.
+    fn style_for(&self, error: &ProxyError) -> Style {
+        let grpc = match error {
             ProxyError::Injected { answer, .. } => matches!(answer, Injected::Grpc(_)),
-            _ => self.grpc,
-        }
+            _ => self.style.grpc,
+        };
+        Style { grpc, ..self.style }
     }
 
     /// Sends an interim response (1xx).
@@ -235,7 +241,7 @@ impl Responder {
             }
             (Wire::H2 { .. } | Wire::H1(_), _) => {
                 observation.error(error);
-                let reply = synthesize::reply(error, self.says_grpc(error));
+                let reply = synthesize::reply(error, self.style_for(error));
                 observation.response_head(reply.status, &reply.headers);
                 if let Ok(out) = self.head(reply, true) {
                     // Fails only if the client is gone, and then nobody wants to know.
@@ -244,10 +250,10 @@ impl Responder {
             }
             (Wire::Body(out), None) => {
                 observation.error(error);
-                match synthesize::trailers(error, self.grpc) {
+                match synthesize::trailers(error, self.style) {
                     Some(trailers) => {
                         observation.trailers(&trailers);
-                        drop(out.trailers(trailers, HeaderCase::title()).await);
+                        drop(out.trailers(trailers, Some(HeaderCase::title())).await);
                     }
                     None => break_off(out, ResetCode(h2::Reason::INTERNAL_ERROR)).await,
                 }

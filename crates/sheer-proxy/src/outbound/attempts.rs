@@ -71,7 +71,7 @@ impl Sending<'_> {
             key: affinity::key(&self.backend.backend, &request.head),
             avoid: None,
         };
-        let mut elsewhere = 0;
+        let (mut elsewhere, mut sent) = (0, 0);
         loop {
             if let Err(error) = self.stamp(&mut request.head) {
                 return Err((responder, error));
@@ -95,7 +95,8 @@ impl Sending<'_> {
                         limits,
                         attempts.clone().map(|attempts| attempts as Rc<dyn Referee>),
                     );
-                    match self.attempt(request, responder, lease, &cx).await {
+                    sent += 1;
+                    match self.attempt(request, responder, (lease, sent), &cx).await {
                         Ok(()) => return Ok(self.succeeded(attempts.as_deref())),
                         Err(mut failed) => {
                             let next = self.next(&mut failed, attempts.as_deref(), &mut elsewhere);
@@ -119,7 +120,7 @@ impl Sending<'_> {
         &self,
         request: Request,
         responder: Responder,
-        lease: Lease,
+        (lease, number): (Lease, u32),
         cx: &Context,
     ) -> Result<(), Box<Failed>> {
         let Lease {
@@ -128,7 +129,7 @@ impl Sending<'_> {
             request: in_flight,
         } = lease;
         let observer = &self.connection.outbound.observer;
-        let endpoint = observer.endpoint(in_flight, slot, self.admitted);
+        let endpoint = observer.endpoint(in_flight, slot, self.admitted, number);
         self.observation.redirect(Rc::clone(&endpoint) as _);
         let ended = exchange(request, upstream, responder, cx, self.observation).await;
         if let Err(failed) = &ended {

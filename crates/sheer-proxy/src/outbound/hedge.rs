@@ -69,10 +69,9 @@ pub(super) async fn run(
     let copy = Rc::new(BodyCopy::new(limit));
     request.body.copy_to(&copy);
     let shared = Rc::new(Shared::default());
-    let observer = &sending.connection.outbound.observer;
     let sink = Winner {
         shared: Rc::clone(&shared),
-        nobody: observer.no_endpoint(),
+        nobody: sending.resolution.no_endpoint(),
     };
     sending.observation.redirect(Rc::new(sink));
     let mut hedging = Hedging {
@@ -103,7 +102,8 @@ impl<'a> Hedging<'a> {
     fn begin(&mut self, request: Request) {
         self.sent += 1;
         self.shared.running.set(self.shared.running.get() + 1);
-        let attempt = attempt(self.sending, request, self.race.responder(), Rc::clone(&self.shared));
+        let way = (self.race.responder(), self.sent);
+        let attempt = attempt(self.sending, request, way, Rc::clone(&self.shared));
         self.running.push(Box::pin(attempt));
     }
 
@@ -189,7 +189,7 @@ fn is_over(error: &ProxyError) -> bool {
 async fn attempt(
     sending: &Sending<'_>,
     mut request: Request,
-    responder: Responder,
+    (responder, number): (Responder, u32),
     shared: Rc<Shared>,
 ) -> Result<(), ProxyError> {
     sending.stamp(&mut request.head)?;
@@ -206,7 +206,7 @@ async fn attempt(
     let addr = in_flight.node().endpoint.addr;
     shared.last.set(Some(addr));
     let observer = &sending.connection.outbound.observer;
-    let endpoint = observer.endpoint(in_flight, slot, sending.admitted);
+    let endpoint = observer.endpoint(in_flight, slot, sending.admitted, number);
     let loses = sending.retry.as_ref().map(|retry| retry.grpc_codes.clone());
     let racer = Racer {
         shared,

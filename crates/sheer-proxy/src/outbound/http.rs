@@ -214,7 +214,7 @@ impl Drop for Counted<'_> {
 impl http2::Service for HttpConnection {
     fn refused(&self, error: &ProxyError) -> Observation {
         tracing::info!(dst = %self.target.dst(), %error, "request refused");
-        Observation::start(self.outbound.observer.no_endpoint())
+        Observation::start(self.target.resolution().no_endpoint())
     }
 
     async fn retired(&self) {
@@ -233,8 +233,14 @@ impl http2::Service for HttpConnection {
         }
     }
 
-    async fn call(self: Rc<Self>, request: Request, responder: Responder) {
-        let observation = Observation::start(self.outbound.observer.no_endpoint());
+    async fn call(self: Rc<Self>, request: Request, mut responder: Responder) {
+        if !self.outbound.settings.outbound.informational_headers {
+            responder.terse();
+        }
+        let observation = Observation::start(self.target.resolution().no_endpoint());
+        if let Some(ticket) = self.outbound.sampler().ticket() {
+            observation.sample(ticket.outbound(self.target.dst(), &request.head));
+        }
         let admitted =
             headers::check_limit(&request.head, &self.context()).and_then(|()| self.outbound.observer.admit());
         let counted = Counted {

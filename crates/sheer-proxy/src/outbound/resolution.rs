@@ -15,11 +15,17 @@ use sheer_policy::{
 };
 use tokio::time::Instant;
 
-use super::{plan::RulePlan, services::Services, targets::Context};
+use super::{
+    observe::NoEndpoint,
+    plan::RulePlan,
+    services::{Services, labelled},
+    targets::Context,
+};
 use crate::{
     addr::OrigDst,
     discovery::{Endpoint, Hint, Labels, Lookup, ObjectRef, OutboundTarget, ProtocolPlan},
-    exchange::Origin,
+    exchange::{Origin, Sink},
+    metrics::target_labels,
 };
 
 /// What is known of a destination now.
@@ -32,6 +38,7 @@ pub(super) struct Resolution {
     /// What may be sent more than once.
     pub(super) budget: Rc<RefCell<Budget>>,
     pub(super) context: Rc<Context>,
+    no_endpoint: Rc<NoEndpoint>,
     /// By the address of the rule, which lives as long as `target`.
     plans: RefCell<AHashMap<*const Rule<HttpRule>, Rc<RulePlan>>>,
     /// The only rule, where there is one: most destinations have no more, and need no look-up.
@@ -44,7 +51,9 @@ impl Resolution {
             Lookup::Known(target) => (OutboundTarget::clone(target), true),
             Lookup::Pending | Lookup::Unknown => (as_it_is(dst, context.settings.detect_timeout), false),
         };
+        let labels = target_labels(&target, only_backend(&target.policy), dst.0);
         Self {
+            no_endpoint: Rc::new(NoEndpoint::new(&context.shard, labels)),
             services: Services::new(context, &target, known),
             budget: Rc::new(RefCell::new(Budget::new(
                 target.policy.budget,
@@ -64,6 +73,11 @@ impl Resolution {
         if self.target.policy.budget == old.target.policy.budget {
             self.budget = Rc::clone(&old.budget);
         }
+    }
+
+    /// Who is told of a request that has no endpoint yet.
+    pub(super) fn no_endpoint(&self) -> Rc<dyn Sink> {
+        Rc::clone(&self.no_endpoint) as _
     }
 
     /// The rules for requests of a protocol.
@@ -87,6 +101,18 @@ impl Resolution {
         let _ = self.only.set(Rc::clone(plan));
         Rc::clone(plan)
     }
+}
+
+/// Where every request goes, whatever it is like; none where that depends on the request.
+fn only_backend(policy: &OutboundPolicy) -> Option<&ObjectRef> {
+    let mut backends = policy
+        .http2
+        .routes
+        .rules()
+        .iter()
+        .flat_map(|rule| rule.action.backends.all());
+    let only = backends.next().filter(|_| backends.next().is_none());
+    only.and_then(|route| labelled(&route.backend))
 }
 
 /// A destination that the mesh does not know, or not yet.

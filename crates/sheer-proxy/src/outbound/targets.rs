@@ -16,7 +16,7 @@ use crate::{
     addr::OrigDst,
     discovery::{Discovery, Lookup, OutboundTarget},
     error::Direction,
-    metrics::{LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls},
+    metrics::{LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls, labels_of},
     pool::Pool,
     settings::{self, Settings},
 };
@@ -174,12 +174,7 @@ impl Drop for Target {
 
 /// Labels of the client side, which is within the pod.
 fn accepted_labels(dst: OrigDst) -> LabelSet {
-    LabelSet::builder()
-        .label("direction", Direction::Outbound.as_str())
-        .label("peer", Peer::Src.as_str())
-        .label("target_addr", &dst.to_string())
-        .label("target_ip", &dst.0.ip().to_string())
-        .label("target_port", &dst.0.port().to_string())
+    labels_of(Direction::Outbound, Peer::Src, dst.0)
         .tls(Peer::Src, Tls::Loopback)
         .build()
 }

@@ -7,7 +7,7 @@ use sheer_policy::outbound::{Backend, BackendTarget};
 use sheer_proxy::discovery::Lookup;
 use tokio::{net::TcpListener, time::Instant};
 
-use crate::support::{PATH, Proxy, Server, balanced, endpoint, eventually, run, service, target};
+use crate::support::{PATH, Proxy, Server, ask, balanced, endpoint, eventually, run, service, settings, target};
 
 /// An address where nothing listens.
 async fn nobody() -> std::net::SocketAddr {
@@ -198,6 +198,24 @@ fn no_backend_is_said() {
             answer.header("l5d-proxy-error"),
             "web.shop:80 cannot be reached by default http: there is no such service"
         );
+    });
+}
+
+#[test]
+fn informational_headers_can_be_left_out() {
+    run(async {
+        let mut settings = settings();
+        settings.outbound.informational_headers = false;
+        let proxy = Proxy::start_with(sheer_proxy::identity::channel().1, settings);
+        proxy.discovery.endpoints([endpoint(nobody().await)]);
+        let answer = proxy.h2().await.call().await.expect("answered");
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers.len(), 1, "{:?}", answer.headers);
+        let mut client = proxy.connect_to(crate::support::SERVICE.parse().unwrap()).await;
+        let (refused, _) = ask(&mut client, "GET / HTTP/1.1\r\nHost: x\r\n folded: 1\r\n\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+        let lower = refused.to_ascii_lowercase();
+        assert!(!lower.contains("l5d-") && !lower.contains("sheer-"), "{refused}");
     });
 }
 

@@ -4,6 +4,7 @@
 
 mod app;
 mod balancing;
+mod counting;
 mod doubling;
 mod failing;
 mod http1;
@@ -11,6 +12,8 @@ mod http1;
 #[path = "../support/inbound.rs"]
 mod inbound;
 mod mesh;
+mod pipelining;
+mod renewal;
 mod retrying;
 mod routing;
 mod streams;

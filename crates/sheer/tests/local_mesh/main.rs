@@ -6,6 +6,7 @@
 mod harness;
 mod lifecycle;
 mod network;
+mod policy;
 mod rollout;
 mod rootless;
 mod sidecars;
