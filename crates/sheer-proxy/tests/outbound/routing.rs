@@ -21,7 +21,7 @@ use crate::{
 
 fn prefix(prefix: &str) -> RequestMatch {
     RequestMatch {
-        path: Some(PathMatch::Prefix(prefix.to_owned())),
+        path: Some(PathMatch::Prefix(prefix.trim_end_matches('/').to_owned())),
         ..RequestMatch::default()
     }
 }
