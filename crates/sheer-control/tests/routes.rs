@@ -4,11 +4,12 @@
 
 use std::{
     fmt::Write,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     time::{Duration, Instant},
 };
 
+use prost::{Message, bytes::Buf};
 use sheer_api::{
     linkerd::{
         destination::{GetDestination, destination_client::DestinationClient},
@@ -20,11 +21,17 @@ use sheer_api::{
     },
     v1::{
         ExtrasRequest, OutboundExtras, ReportRequest, RoutesRequest, control_client::ControlClient,
-        extras_client::ExtrasClient, filter_extra,
+        extras_client::ExtrasClient, filter_extra, finding,
     },
 };
 use sheer_control::{Bound, ControlOptions, Ports};
-use tonic::{Streaming, transport::Channel};
+use tonic::{
+    Request, Status, Streaming,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
 
 /// Longest wait for what has to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,8 +65,8 @@ spec:
     )
 }
 
-/// A control plane over a folder, and channels to its destination and policy ports.
-async fn control(folder: &Path) -> [Channel; 2] {
+/// A control plane over a folder: the addresses of its destination and policy ports.
+async fn serve(folder: &Path) -> [SocketAddr; 2] {
     let mut options = ControlOptions::new(folder.join("identity"), Ipv4Addr::LOCALHOST.into());
     options.ports = Ports {
         identity: 0,
@@ -70,7 +77,12 @@ async fn control(folder: &Path) -> [Channel; 2] {
     let bound = Bound::new(options).await.unwrap();
     let [_, destination, policy] = bound.addresses().unwrap();
     tokio::spawn(bound.serve(std::future::pending()));
-    [destination, policy].map(|address| {
+    [destination, policy]
+}
+
+/// The same, and channels to the two.
+async fn control(folder: &Path) -> [Channel; 2] {
+    serve(folder).await.map(|address| {
         let channel = Channel::from_shared(format!("http://{address}"));
         channel.unwrap().connect_lazy()
     })
@@ -84,7 +96,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 }
 
 fn spec(address: &str) -> TrafficSpec {
-    let address: std::net::SocketAddr = address.parse().unwrap();
+    let address: SocketAddr = address.parse().unwrap();
     TrafficSpec {
         source_workload: r#"{"ns":"web","pod":"web-0"}"#.to_owned(),
         target: Some(traffic_spec::Target::Addr(TcpAddress::from(address))),
@@ -153,7 +165,8 @@ async fn an_edit_reaches_policy_and_extras_and_a_broken_file_changes_nothing() {
     let deadline = Instant::now() + PATIENCE;
     let finding = loop {
         let report = control.report(ReportRequest {}).await.unwrap().into_inner();
-        if let Some(finding) = report.findings.into_iter().next() {
+        let mut errors = report.findings.into_iter();
+        if let Some(finding) = errors.find(|finding| finding.severity() == finding::Severity::Error) {
             break finding;
         }
         assert!(Instant::now() < deadline, "the mistake is told");
@@ -248,45 +261,106 @@ spec:
     insta::assert_debug_snapshot!(route.condition);
 }
 
-/// How long an edit of one of many routes takes to reach many streams is printed: `cargo test --test routes -- --nocapture many`.
+/// Sizes of messages: decoding many large ones would take longer than what is looked at.
+struct Sizes;
+
+impl Codec for Sizes {
+    type Encode = TrafficSpec;
+    type Decode = usize;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Sizes {
+    type Item = TrafficSpec;
+    type Error = Status;
+
+    fn encode(&mut self, message: TrafficSpec, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        message.encode(buffer).unwrap();
+        Ok(())
+    }
+}
+
+impl Decoder for Sizes {
+    type Item = usize;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<usize>, Status> {
+        let size = buffer.remaining();
+        buffer.advance(size);
+        Ok(Some(size))
+    }
+}
+
+/// The sizes of what is told of the ledger, over a connection of its own, as a proxy has it.
+async fn watch_sizes(address: &str) -> Streaming<usize> {
+    let channel = Channel::from_shared(address.to_owned())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = Grpc::new(channel).max_decoding_message_size(64 << 20);
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/io.linkerd.proxy.outbound.OutboundPolicies/Watch");
+    let request = Request::new(spec("10.78.0.1:80"));
+    client
+        .server_streaming(request, path, Sizes)
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+/// How long an edit of one of many routes takes to reach many proxies is printed: `cargo test --test routes many -- --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_edit_of_many_routes_reaches_many_streams() {
     const ROUTES: usize = 1_000;
     const STREAMS: usize = 200;
     let folder = tempfile::tempdir().unwrap();
-    let mut all = String::new();
-    for index in 0..ROUTES - 1 {
-        write!(all, "{}", route(&format!("route-{index}"), &format!("/{index}"), "/to")).unwrap();
-    }
+    let routes = |from: usize, to: usize| {
+        (from..to).fold(String::new(), |mut all, index| {
+            write!(
+                all,
+                "{}",
+                route(&format!("route-{index:04}"), &format!("/{index:04}"), "/to")
+            )
+            .unwrap();
+            all
+        })
+    };
     write(folder.path(), "services.yaml", SERVICES);
-    write(folder.path(), "routes.yaml", &all);
-    let [_, channel] = control(folder.path()).await;
+    write(folder.path(), "routes.yaml", &routes(0, ROUTES - 1));
+    let address = serve(folder.path()).await[1];
+    let address = format!("http://{address}");
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
-        let mut stream = watch(&channel, "10.78.0.1:80").await;
-        assert_eq!(rules(&next(&mut stream).await).len(), ROUTES - 1);
-        streams.push(stream);
+        let mut stream = watch_sizes(&address).await;
+        let size = next(&mut stream).await;
+        streams.push((stream, size));
     }
     let edited = Instant::now();
-    write(folder.path(), "one-more.yaml", &route("one-more", "/one-more", "/to"));
+    write(folder.path(), "one-more.yaml", &routes(ROUTES - 1, ROUTES));
     let mut arrivals = tokio::task::JoinSet::new();
-    for mut stream in streams {
-        arrivals.spawn(async move {
-            let policy = next(&mut stream).await;
-            (edited.elapsed(), rules(&policy).len())
-        });
+    for (mut stream, before) in streams {
+        arrivals.spawn(async move { (next(&mut stream).await, before, edited.elapsed()) });
     }
     let mut times: Vec<Duration> = Vec::new();
     while let Some(arrival) = arrivals.join_next().await {
-        let (time, count) = arrival.unwrap();
-        assert_eq!(count, ROUTES);
+        let (size, before, time) = arrival.unwrap();
+        assert!(
+            size > before && size < before + before / 100,
+            "one route more: {before} then {size}"
+        );
         times.push(time);
     }
     times.sort();
-    println!(
-        "{ROUTES} routes, {STREAMS} streams: first {:?}, half {:?}, last {:?}",
-        times[0],
-        times[STREAMS / 2],
-        times[STREAMS - 1]
-    );
+    let [first, half, last] = [0, STREAMS / 2, STREAMS - 1].map(|at| times[at]);
+    println!("{ROUTES} routes, {STREAMS} streams: first {first:?}, half {half:?}, last {last:?} after the edit");
 }
