@@ -97,12 +97,14 @@ impl Bound {
                 sight,
             })
         };
-        let (outbound, inbound) = (policy.outbound(), policy.inbound());
+        let (outbound, inbound, extras) = (policy.outbound(), policy.inbound(), policy.extras());
         let all = Routes::new(identity.clone())
             .add_service(destination.clone())
             .add_service(outbound.clone());
-        let all = all.add_service(inbound.clone()).add_service(report(Some(sight)));
-        let policy = Routes::new(outbound).add_service(inbound).add_service(report(None));
+        let all = all.add_service(inbound.clone()).add_service(extras.clone());
+        let all = all.add_service(report(Some(sight)));
+        let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
+        let policy = policy.add_service(report(None));
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),
