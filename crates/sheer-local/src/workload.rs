@@ -12,8 +12,8 @@ use sheer_control::{
 };
 
 pub use names::{Reference, template_hash};
-pub use options::{MeshOptions, redirects};
 use options::parse_publish;
+pub use options::{MeshOptions, redirects};
 
 #[cfg(test)]
 mod tests;

@@ -281,12 +281,19 @@ fn fields_that_are_honoured_in_one_value_alone_are_named_in_any_other() {
 #[test]
 fn what_becomes_a_part_of_a_dns_name_has_63_bytes() {
     let (fits, long) = ("a".repeat(63), "a".repeat(64));
-    let account = |name: &str| format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: bank}}\n");
+    let account =
+        |name: &str| format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: bank}}\n");
     let pod = |name: &str| {
-        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}{name}, namespace: bank}}\nspec: {{serviceAccountName: {name}, containers: [{{name: app, command: [sleep]}}]}}\n")
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}{name}, namespace: bank}}\nspec: {{serviceAccountName: {name}, containers: [{{name: app, command: [sleep]}}]}}\n"
+        )
     };
     assert_eq!(findings(&account(&fits)) + &findings(&pod(&fits)), "");
     for text in [account(&long), pod(&long)] {
-        assert!(findings(&text).contains("64 characters: a part of a DNS name"), "{}", findings(&text));
+        assert!(
+            findings(&text).contains("64 characters: a part of a DNS name"),
+            "{}",
+            findings(&text)
+        );
     }
 }

@@ -195,7 +195,11 @@ mod tests {
     fn a_host_name_is_cut_as_in_kubernetes() {
         let named = |name: String| PodFacts { name, ..pod() };
         assert_eq!(named("a".repeat(63)).hostname(), "a".repeat(63));
-        assert_eq!(named("a".repeat(62) + "-b0").hostname(), "a".repeat(62), "it must not end with a dash");
+        assert_eq!(
+            named("a".repeat(62) + "-b0").hostname(),
+            "a".repeat(62),
+            "it must not end with a dash"
+        );
         let long = named("a".repeat(71) + "-6d9f4-0");
         assert_eq!(long.hostname().len(), 63);
         assert!(hosts(&long).ends_with(&format!("\t{}\n", long.hostname())));

@@ -253,7 +253,9 @@ impl Life {
                 }
             };
             // Beside the start, which lasts as long as the sidecar has no certificate: for that it needs a token.
-            let renew = self.sidecar().renew_token(&self.mesh.signer, self.facts.clone(), wall_clock);
+            let renew = self
+                .sidecar()
+                .renew_token(&self.mesh.signer, self.facts.clone(), wall_clock);
             tokio::join!(start, renew);
         } else {
             self.start_containers(namespaces, containers);
@@ -444,7 +446,10 @@ async fn keep_rules(pod: Arc<PodHandle>, namespaces: Arc<Namespaces>) {
         match apply(&namespaces, wanted.to_string()).await {
             Ok(()) => pod.rules_applied(wanted),
             Err(error) => {
-                tracing::error!(pod = pod.name, "virtual addresses are out of date: {error:#}; tried again in {RULES_RETRY:?}");
+                tracing::error!(
+                    pod = pod.name,
+                    "virtual addresses are out of date: {error:#}; tried again in {RULES_RETRY:?}"
+                );
                 // As if they had changed again; the latest are what counts then.
                 sleep(RULES_RETRY).await;
                 rules.mark_changed();

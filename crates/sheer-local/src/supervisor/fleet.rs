@@ -175,7 +175,9 @@ impl Fleet {
         let control = self.parts.control.state();
         let Some(exit) = control.last_exit else { return };
         let words = control.last_words.map(|words| format!(": {words}")).unwrap_or_default();
-        let text = format!("the control plane has ended ({exit}){words}. It is started again; `sheer logs control` has the rest.");
+        let text = format!(
+            "the control plane has ended ({exit}){words}. It is started again; `sheer logs control` has the rest."
+        );
         if text != self.control_end {
             self.control_end.clone_from(&text);
             self.tell(Event::Warning { text });

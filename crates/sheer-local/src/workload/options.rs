@@ -74,7 +74,11 @@ pub fn redirects(annotations: &Labels, client: IpAddr, port: u16) -> bool {
     let ports = annotation(annotations, "config", "skip-inbound-ports").and_then(|text| parse_ports(text).ok());
     let networks = annotation(annotations, "config", "skip-subnets").and_then(|text| parse_networks(text).ok());
     let skipped = ports.unwrap_or_default().iter().any(|range| range.contains(&port));
-    !skipped && !networks.unwrap_or_default().iter().any(|network| network.contains(&client))
+    !skipped
+        && !networks
+            .unwrap_or_default()
+            .iter()
+            .any(|network| network.contains(&client))
 }
 
 fn parse_networks(text: &str) -> Result<Vec<IpNet>, String> {

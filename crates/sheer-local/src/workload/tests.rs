@@ -105,7 +105,10 @@ fn a_scale_by_command_lasts_until_the_manifest_changes() {
     assert_eq!(desired(&objects(MANIFEST), &overrides).workloads[&web].replicas, 5);
     overrides.forget_ended(&desired(&objects(&edited), &overrides));
     let back = desired(&objects(MANIFEST), &overrides);
-    assert_eq!(back.workloads[&web].replicas, 2, "the old number in the manifest does not bring it back");
+    assert_eq!(
+        back.workloads[&web].replicas, 2,
+        "the old number in the manifest does not bring it back"
+    );
 }
 
 #[test]

@@ -152,7 +152,9 @@ fn undefined_port(path: &str, known: &[Manifest]) -> Option<String> {
     } else {
         listed.join(", ")
     };
-    Some(format!("service {name} of namespace {namespace} has no port {port}; it has {has}"))
+    Some(format!(
+        "service {name} of namespace {namespace} has no port {port}; it has {has}"
+    ))
 }
 
 fn namespace_of(name: &str, known: &[(String, String)]) -> Result<String, Misuse> {

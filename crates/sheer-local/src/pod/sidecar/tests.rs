@@ -119,7 +119,10 @@ async fn a_token_is_renewed_by_the_time_of_day() {
         assert_eq!(fs::read(&file).expect("token"), b"old", "it is fresh");
         seconds.set(seconds.get() + TOKEN_LIFETIME.as_secs() / 2);
         tokio::time::sleep(TOKEN_LOOK).await;
-        assert!(fs::read(&file).expect("token").len() > 100, "it was renewed a minute later");
+        assert!(
+            fs::read(&file).expect("token").len() > 100,
+            "it was renewed a minute later"
+        );
     };
     tokio::select! {
         () = watch => {}

@@ -106,7 +106,9 @@ struct Proxies<'a> {
 impl Proxies<'_> {
     /// Some at a time: those that do not answer take all of the patience.
     async fn look_at_all(&self, pods: &[Pod], progress: &mut Progress) -> Vec<evidence::Pod> {
-        let mut looks = futures::stream::iter(pods).map(|pod| self.look_at(pod)).buffered(AT_A_TIME);
+        let mut looks = futures::stream::iter(pods)
+            .map(|pod| self.look_at(pod))
+            .buffered(AT_A_TIME);
         let mut seen = Vec::new();
         loop {
             progress.step(&format!("asking proxies: {} of {} pods", seen.len(), pods.len()));
