@@ -7,6 +7,7 @@
 pub mod identity;
 pub mod manifests;
 pub mod objects;
+pub mod socket;
 
 mod config;
 mod destination;

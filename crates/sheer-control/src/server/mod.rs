@@ -31,6 +31,7 @@ use crate::{
     identity::{Authority, IdentityService, OwnIdentity, token::Signer},
     policy::PolicyService,
     sight::Sight,
+    socket::shorten,
     store::Store,
 };
 
@@ -203,8 +204,9 @@ fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     use std::os::unix::{fs::PermissionsExt, net::UnixStream};
     let context = || format!("cannot listen on {}", path.display());
     if path.exists() {
+        let (short, _folder) = shorten(path).with_context(context)?;
         anyhow::ensure!(
-            UnixStream::connect(path).is_err(),
+            UnixStream::connect(short).is_err(),
             "cannot listen on {}: another control plane does",
             path.display()
         );
@@ -212,7 +214,8 @@ fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     }
     // Made under a name that nobody knows, closed to others, then renamed: it is never open to them.
     let hidden = path.with_extension(format!("new.{}", std::process::id()));
-    let listener = UnixListener::bind(&hidden).with_context(context)?;
+    let (short, _folder) = shorten(&hidden).with_context(context)?;
+    let listener = UnixListener::bind(short).with_context(context)?;
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600)).with_context(context)?;
     std::fs::rename(&hidden, path).with_context(context)?;
     Ok(listener)
