@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{ObjectRef, ProtocolPlan, outbound::Filter, routes::Routes};
+use crate::{ObjectRef, ProtocolPlan, limit::Limiter, outbound::Filter, routes::Routes};
 
 /// What an inbound port allows and how it speaks.
 #[derive(Clone, Debug)]
@@ -17,7 +17,18 @@ pub struct InboundPolicy {
     /// Empty where the control plane sends none: then every request is taken.
     pub routes: Arc<Routes<InboundRule>>,
     /// How much may come in.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limit: Option<Arc<Limiter>>,
+}
+
+impl InboundPolicy {
+    /// Takes over the buckets of the policy that was in force, where the limit is the same: another edit of the policy is no fresh start.
+    pub fn take_over_limits(&mut self, before: &Self) {
+        if let (Some(now), Some(before)) = (&mut self.rate_limit, &before.rate_limit)
+            && ***before == ***now
+        {
+            *now = Arc::clone(before);
+        }
+    }
 }
 
 /// One rule of a route of a Server.

@@ -18,7 +18,8 @@ pub use cell::{Counter, Gauge, Histogram};
 pub use family::{Bounds, Family, Kind};
 pub use labels::{LabelBuilder, LabelSet, Tls, inbound_labels, outbound_labels};
 pub use path::{
-    AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, ResponseOutcome, TcpMetrics, TcpOpen,
+    BalancerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, Peer, ResponseOutcome,
+    TcpAuthzMetrics, TcpMetrics, TcpOpen,
 };
 pub(crate) use process::describe_build;
 pub use registry::{Registry, Shard};
