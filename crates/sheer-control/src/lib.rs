@@ -13,6 +13,7 @@ mod destination;
 mod options;
 mod policy;
 mod ports;
+mod routes;
 mod server;
 mod store;
 mod target;

@@ -1,5 +1,7 @@
 //! What types alone cannot hold: names, selectors, ports and annotations of one object.
 
+mod routes;
+
 use std::{collections::HashSet, net::IpAddr};
 
 use super::{Severity, annotations, tree::Step};
@@ -30,6 +32,16 @@ pub(super) fn check(object: &Object) -> Vec<Wrong> {
                 c.error("networks", "empty: it would let nobody in; write at least one network");
             }
         }),
+        Object::HttpRoute(route) | Object::PolicyHttpRoute(route) => checker.within("spec", |c| c.http_route(route)),
+        Object::GrpcRoute(route) => checker.within("spec", |c| c.grpc_route(route)),
+        Object::TlsRoute(route) => checker.within("spec", |c| c.tls_route(route)),
+        Object::TcpRoute(route) => {
+            checker.within("spec", |c| c.stream_rules(&route.spec.parent_refs, &route.spec.rules))
+        }
+        Object::ReferenceGrant(grant) => checker.within("spec", |c| c.grant(grant)),
+        Object::EgressNetwork(network) => checker.within("spec", |c| c.egress(network)),
+        Object::HttpFault(fault) => checker.within("spec", |c| c.fault(fault)),
+        Object::ServiceProfile(profile) => checker.profile(profile),
         Object::Namespace(_) | Object::ServiceAccount(_) => {}
     }
     checker.wrong

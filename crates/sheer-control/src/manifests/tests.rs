@@ -135,7 +135,7 @@ fn what_is_not_honoured_is_named() {
             "        config.linkerd.io/opaque-ports: '5432'",
             "        config.linkerd.io/proxy-await: enabled\n        sheer.dev/injct: disabled",
         );
-    let others = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a, namespace: bank}\n---\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\n---\n---\n# nothing\n";
+    let others = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: a, namespace: bank}\n---\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\n---\n---\n# nothing\n";
     insta::assert_snapshot!(findings(&(text + others)), @r#"
     warning: bank.yaml:14: Deployment bank/ledger: spec.template.metadata.annotations["config.linkerd.io/proxy-await"]: not honoured: Linkerd's meaning does not apply
     warning: bank.yaml:15: Deployment bank/ledger: spec.template.metadata.annotations["sheer.dev/injct"]: not an annotation that Sheer knows: left out
@@ -144,7 +144,7 @@ fn what_is_not_honoured_is_named() {
     warning: bank.yaml:29: Deployment bank/ledger: spec.template.spec.containers[0].livenessProbe: not run: a program that ends is started again, one that hangs is not
     warning: bank.yaml:40: Service bank/ledger: spec.type: treated as ClusterIP: reach it from outside by the annotation sheer.dev/publish
     warning: bank.yaml:46: ConfigMap a: not honoured: nothing is mounted, and no variable is set from it
-    warning: bank.yaml:50: HTTPRoute bank/a: not honoured yet: requests go to the Service as if the route did not exist
+    warning: bank.yaml:50: Endpoints bank/a: not honoured: the endpoints of a Service are the ready pods that it selects
     warning: bank.yaml:54: Widget a: example.com/v1 Widget is not a type that Sheer knows: left out
     "#);
 }

@@ -67,7 +67,6 @@ const ACCEPTED: &[&str] = &[
     "Service:spec.ipFamilyPolicy",
     "Service:spec.internalTrafficPolicy",
     "Service:spec.externalTrafficPolicy",
-    "Service:spec.trafficDistribution",
     "Service:spec.allocateLoadBalancerNodePorts",
 ];
 
@@ -164,7 +163,35 @@ const MISSED: &[(&str, &str)] = &[
     ),
     (
         "Service:spec.sessionAffinityConfig",
-        "not honoured: requests of one client go to any endpoint",
+        "not honoured: affinity lasts while the set of endpoints does",
+    ),
+    (
+        "HTTPRoute:spec.useDefaultGateways",
+        "not honoured: there is no Gateway here; name a Service or an EgressNetwork in parentRefs",
+    ),
+    (
+        "GRPCRoute:spec.useDefaultGateways",
+        "not honoured: there is no Gateway here; name a Service or an EgressNetwork in parentRefs",
+    ),
+    (
+        "HTTPRoute:spec.rules[].filters[].cors",
+        "not honoured: the rule answers every request with 500",
+    ),
+    (
+        "HTTPRoute:spec.rules[].filters[].externalAuth",
+        "not honoured: the rule answers every request with 500",
+    ),
+    (
+        "HTTPRoute:spec.rules[].sessionPersistence.absoluteTimeout",
+        "not honoured: the mesh sets no cookie, so none of its making ends",
+    ),
+    (
+        "HTTPRoute:spec.rules[].sessionPersistence.idleTimeout",
+        "not honoured: the mesh sets no cookie, so none of its making ends",
+    ),
+    (
+        "HTTPRoute:spec.rules[].sessionPersistence.cookieConfig",
+        "not honoured: the mesh sets no cookie; the application's own is used",
     ),
     (
         "Server:spec.externalWorkloadSelector",
@@ -180,12 +207,9 @@ pub(super) fn explain(kind: Kind, path: &[Step], node: &Node) -> Option<String> 
     }
     // These matter or not by their value.
     match (names.last()?.as_str(), node.as_str()) {
-        ("Service:spec.type", Some("ClusterIP")) | ("Service:spec.sessionAffinity", Some("None")) => return None,
+        ("Service:spec.type", Some("ClusterIP")) => return None,
         ("Service:spec.type", _) => {
             return Some("treated as ClusterIP: reach it from outside by the annotation sheer.dev/publish".to_owned());
-        }
-        ("Service:spec.sessionAffinity", _) => {
-            return Some("not honoured: requests of one client go to any endpoint".to_owned());
         }
         _ => {}
     }
