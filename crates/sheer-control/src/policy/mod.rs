@@ -5,6 +5,8 @@
 mod inbound;
 mod outbound;
 
+pub(crate) use inbound::cannot_be_applied;
+
 use std::{net::IpAddr, net::SocketAddr, sync::Arc};
 
 use futures::stream::BoxStream;
