@@ -2,12 +2,13 @@
 
 mod access;
 mod routes;
+mod traffic;
 
 use std::{collections::HashSet, net::IpAddr};
 
 use super::{Severity, annotations, tree::Step};
 use crate::objects::{
-    AppProtocol, AuthorizationPolicy, Container, FieldRef, Labels, MeshTlsAuthentication, Object, PodSpec, Probe,
+    AppProtocol, AuthorizationPolicy, Container, FieldRef, Kind, Labels, MeshTlsAuthentication, Object, PodSpec, Probe,
     Server, Service, WorkloadSpec,
 };
 
@@ -99,19 +100,21 @@ impl Checker {
             if let Err(message) = check_name(&metadata.namespace) {
                 c.error("namespace", message);
             }
-            c.annotations(&metadata.annotations);
+            c.annotations(object.kind(), &metadata.annotations);
         });
+        self.traffic(object);
     }
 
-    fn annotations(&mut self, annotations: &Labels) {
+    fn annotations(&mut self, kind: Kind, annotations: &Labels) {
         self.within("annotations", |c| {
-            for (severity, key, message) in annotations::check(annotations) {
+            for (severity, key, message) in annotations::check(kind, annotations) {
                 c.push(severity, &key, message);
             }
         });
     }
 
     fn service(&mut self, service: &Service) {
+        self.session_affinity(service);
         for (key, address) in service
             .spec
             .cluster_ip
@@ -169,7 +172,9 @@ impl Checker {
             );
         }
         self.within("template", |c| {
-            c.within("metadata", |c| c.annotations(&spec.template.metadata.annotations));
+            c.within("metadata", |c| {
+                c.annotations(Kind::Pod, &spec.template.metadata.annotations)
+            });
             c.within("spec", |c| c.pod(&spec.template.spec));
         });
     }

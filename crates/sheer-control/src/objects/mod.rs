@@ -15,6 +15,7 @@ mod profile;
 mod route;
 mod service;
 mod stream_route;
+pub(crate) mod traffic;
 mod traffic_policy;
 mod workload;
 
@@ -48,6 +49,7 @@ pub use route::{
 use serde::{Deserialize, Serialize};
 pub use service::{Service, ServicePort, ServiceSpec};
 pub use stream_route::{StreamRouteRule, TcpRoute, TcpRouteSpec, TlsRoute, TlsRouteSpec};
+pub use traffic::Traffic;
 pub use traffic_policy::{
     EgressNetwork, EgressNetworkSpec, FaultAbort, FaultDelay, GrantFrom, GrantTo, HttpFault, HttpFaultSpec,
     ReferenceGrant, ReferenceGrantSpec, TrafficPolicy,

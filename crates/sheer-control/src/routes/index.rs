@@ -36,6 +36,11 @@ pub(crate) enum RouteType {
     Tcp,
 }
 
+impl RouteType {
+    /// All of them.
+    pub(crate) const ALL: &'static [Self] = &[Self::Grpc, Self::Http, Self::Tls, Self::Tcp];
+}
+
 impl Route {
     /// The route that an object is.
     pub(crate) fn of(object: &Object) -> Option<Self> {
@@ -168,22 +173,6 @@ impl ParentKey {
     }
 }
 
-/// Routes of one type for one port, in their order of precedence.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Attached {
-    /// All of one type.
-    pub(crate) routes: Vec<Route>,
-    /// Whether clients of another namespace have other routes.
-    pub(crate) differs_by_client: bool,
-}
-
-impl Attached {
-    /// Their type; `None` where there are none.
-    pub(crate) fn route_type(&self) -> Option<RouteType> {
-        self.routes.first().map(Route::route_type)
-    }
-}
-
 type Named<T> = HashMap<(String, String), Arc<T>>;
 
 /// Routes by their parents, and what routes may refer to.
@@ -191,6 +180,8 @@ type Named<T> = HashMap<(String, String), Arc<T>>;
 pub(crate) struct RouteIndex {
     by_parent: HashMap<ParentKey, Vec<Route>>,
     all: Vec<Route>,
+    /// Parents of which routes or ServiceProfiles stand in other namespaces than their own.
+    with_consumers: HashSet<ParentKey>,
     services: Named<Service>,
     servers: HashSet<(String, String)>,
     egress: BTreeMap<(String, String), Arc<EgressNetwork>>,
@@ -227,6 +218,9 @@ impl RouteIndex {
                 Object::HttpFault(o) => drop(index.faults.insert(key(&o.metadata), o.clone())),
                 Object::ServiceProfile(o) => {
                     if let Some(service) = profiled(&o.metadata.name) {
+                        if service.0 != o.metadata.namespace {
+                            index.with_consumers.insert(ParentKey::service(&service.0, &service.1));
+                        }
                         index.profiles.entry(service).or_default().push(o.clone());
                     }
                 }
@@ -248,6 +242,9 @@ impl RouteIndex {
                 }
             }
             for parent in parents {
+                if parent.namespace != route.metadata().namespace {
+                    index.with_consumers.insert(parent.clone());
+                }
                 index.by_parent.entry(parent).or_default().push(route.clone());
             }
         }
@@ -264,15 +261,14 @@ impl RouteIndex {
         self.by_parent.get(parent).map_or(&[], Vec::as_slice)
     }
 
-    /// The routes that count for a port of a parent and the clients of a namespace.
+    /// The routes that count for a port of a parent and the clients of a namespace, in the order of precedence: all of one type.
     ///
-    /// Routes of the client's namespace (consumer routes) replace those of the parent's (GEP-1426); of several types the most specific counts.
-    pub(crate) fn attached(&self, parent: &ParentKey, port: Port<'_>, client: &str) -> Attached {
-        let named: Vec<&Route> = self
-            .of_parent(parent)
-            .iter()
-            .filter(|route| names_port(route, parent, port))
-            .collect();
+    /// Routes of the client's namespace (consumer routes) replace those of the parent's (GEP-1426); of the types that the port can have the
+    /// most specific counts.
+    pub(crate) fn attached(&self, parent: &ParentKey, port: Port<'_>, client: &str, types: &[RouteType]) -> Vec<Route> {
+        let named = self.of_parent(parent).iter();
+        let named = named.filter(|route| types.contains(&route.route_type()) && names_port(route, parent, port));
+        let named: Vec<&Route> = named.collect();
         let of = |namespace: &str| -> Vec<&Route> {
             let in_namespace = named.iter().filter(|route| route.metadata().namespace == namespace);
             in_namespace.copied().collect()
@@ -291,10 +287,12 @@ impl RouteIndex {
         let routes = routes
             .into_iter()
             .filter(|route| Some(route.route_type()) == route_type);
-        Attached {
-            routes: routes.cloned().collect(),
-            differs_by_client: named.iter().any(|route| route.metadata().namespace != parent.namespace),
-        }
+        routes.cloned().collect()
+    }
+
+    /// Whether the clients of some namespace have routes or a ServiceProfile of their own for a parent.
+    pub(crate) fn differs_by_client(&self, parent: &ParentKey) -> bool {
+        self.with_consumers.contains(parent)
     }
 
     /// A Service as users wrote it.
@@ -334,7 +332,7 @@ impl RouteIndex {
     }
 
     /// The ServiceProfiles of a Service, in whatever domain and namespace.
-    pub(super) fn profiles_of(&self, namespace: &str, name: &str) -> &[Arc<ServiceProfile>] {
+    pub(crate) fn profiles_of(&self, namespace: &str, name: &str) -> &[Arc<ServiceProfile>] {
         let key = (namespace.to_owned(), name.to_owned());
         self.profiles.get(&key).map_or(&[], Vec::as_slice)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::index::{ParentKey, ParentKind, Route, RouteIndex};
-use crate::objects::{BackendRef, EgressNetwork, Service};
+use crate::objects::{BackendRef, Service};
 
 /// What a backend is.
 #[derive(Clone, Debug)]
@@ -11,7 +11,7 @@ pub(crate) enum Target {
     /// A Service's port.
     Service(Arc<Service>, u16),
     /// Addresses outside the mesh: where the client wanted to go.
-    Egress(Arc<EgressNetwork>),
+    Egress,
 }
 
 /// Why a reference leads nowhere. Requests that it would have got are answered with 500 (Gateway API).
@@ -74,7 +74,7 @@ impl RouteIndex {
                     );
                     return Err(bad("RefNotPermitted", message));
                 }
-                Ok(Target::Egress(network.clone()))
+                Ok(Target::Egress)
             }
             _ => Err(bad(
                 "InvalidKind",

@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     filters::{fault_of, unsupported},
-    index::{ParentKey, ParentKind, Port, Route, RouteIndex, reference_names},
+    index::{ParentKey, ParentKind, Port, Route, RouteIndex, RouteType, reference_names},
     resolve::BadRef,
 };
 
@@ -50,7 +50,6 @@ pub(crate) struct Condition {
 
 /// What a [`Condition`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "Gateway API's own words")]
 pub(crate) enum ConditionType {
     Accepted,
     ResolvedRefs,
@@ -212,11 +211,11 @@ fn find_parent(index: &RouteIndex, reference: &ParentRef, parent: &ParentKey) ->
 fn conflict(index: &RouteIndex, route: &Route, reference: &ParentRef, parent: &ParentKey) -> Option<String> {
     let client = &route.metadata().namespace;
     let shadowed = |port: Port<'_>| {
-        let attached = index.attached(parent, port, client);
-        attached
-            .route_type()
-            .filter(|winner| *winner < route.route_type())
-            .map(|_| attached.routes[0].id())
+        let attached = index.attached(parent, port, client, RouteType::ALL);
+        let winner = attached
+            .first()
+            .filter(|winner| winner.route_type() < route.route_type())?;
+        Some(winner.id())
     };
     match parent.kind {
         ParentKind::Server => None,

@@ -91,12 +91,14 @@ impl Bound {
             authority,
             streams,
         }));
-        let (outbound, inbound) = (policy.outbound(), policy.inbound());
+        let (outbound, inbound, extras) = (policy.outbound(), policy.inbound(), policy.extras());
         let all = Routes::new(identity.clone())
             .add_service(destination.clone())
             .add_service(outbound.clone());
-        let all = all.add_service(inbound.clone()).add_service(report.clone());
-        let policy = Routes::new(outbound).add_service(inbound).add_service(report);
+        let all = all.add_service(inbound.clone()).add_service(extras.clone());
+        let all = all.add_service(report.clone());
+        let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
+        let policy = policy.add_service(report);
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),
