@@ -226,11 +226,20 @@ fn a_route_lets_in_more_than_its_server_for_the_requests_that_it_takes() {
         let mut plain = Client::plain(&proxy, app.addr).await;
         assert_eq!(plain.status("/public/x").await, 200);
         let denied = plain.get("/admin").await;
-        assert_eq!((denied.status().as_u16(), header(&denied, "sheer-verdict")), (403, "policy"));
+        assert_eq!(
+            (denied.status().as_u16(), header(&denied, "sheer-verdict")),
+            (403, "policy")
+        );
         let text = header(&denied, "l5d-proxy-error");
-        assert!(text.ends_with(&format!("is not allowed on port {}", app.addr.port())), "{text}");
+        assert!(
+            text.ends_with(&format!("is not allowed on port {}", app.addr.port())),
+            "{text}"
+        );
         let lost = plain.get("/elsewhere").await;
-        assert_eq!((lost.status().as_u16(), header(&lost, "sheer-reason")), (404, "no-route"));
+        assert_eq!(
+            (lost.status().as_u16(), header(&lost, "sheer-reason")),
+            (404, "no-route")
+        );
         assert_eq!(header(&plain.send(grpc("/admin")).await, "grpc-status"), "7");
         assert_eq!(header(&plain.send(grpc("/elsewhere")).await, "grpc-status"), "5");
 
@@ -246,14 +255,26 @@ fn a_route_lets_in_more_than_its_server_for_the_requests_that_it_takes() {
         let seen: Vec<_> = app.seen.borrow().iter().map(|(path, _)| path.clone()).collect();
         assert_eq!(seen, ["/public/x", "/public", "/admin/x", "/admin/x", "/admin/x"]);
         let counted = |name, labels: &[&str]| metric(&proxy, name, labels);
-        assert_eq!(counted("inbound_http_authz_allow_total", &[r#"route_name="public""#]), 2);
         assert_eq!(
-            counted("inbound_http_authz_allow_total", &[r#"route_name="admin""#, r#"authz_name="test""#]),
+            counted("inbound_http_authz_allow_total", &[r#"route_name="public""#]),
+            2
+        );
+        assert_eq!(
+            counted(
+                "inbound_http_authz_allow_total",
+                &[r#"route_name="admin""#, r#"authz_name="test""#]
+            ),
             3
         );
         assert_eq!(counted("inbound_http_authz_deny_total", &[r#"route_name="admin""#]), 2);
-        assert_eq!(counted("inbound_http_authz_deny_total", &[r#"route_name="locked""#, CLIENT]), 1);
-        assert_eq!(counted("inbound_http_route_not_found_total", &[r#"srv_name="test""#]), 2);
+        assert_eq!(
+            counted("inbound_http_authz_deny_total", &[r#"route_name="locked""#, CLIENT]),
+            1
+        );
+        assert_eq!(
+            counted("inbound_http_route_not_found_total", &[r#"srv_name="test""#]),
+            2
+        );
     });
 }
 
@@ -281,7 +302,12 @@ fn probes_are_let_through_and_nothing_else() {
             method: Some(Method::GET),
             ..RequestMatch::default()
         };
-        let rules = || vec![rule(ObjectRef::default_of("default"), "/", vec![], vec![]), probe.clone()];
+        let rules = || {
+            vec![
+                rule(ObjectRef::default_of("default"), "/", vec![], vec![]),
+                probe.clone(),
+            ]
+        };
         proxy.policies.set(app.addr.port(), routed(Some(&["nobody"]), rules()));
         let mut kubelet = Client::plain(&proxy, app.addr).await;
         assert_eq!((kubelet.status("/ready").await, kubelet.status("/").await), (200, 403));
@@ -333,7 +359,12 @@ fn filters_of_a_route_change_redirect_and_fail() {
             rule(route("headers"), "/headers", vec![], vec![headers]),
             rule(route("redirect"), "/old", vec![], vec![redirect]),
             rule(route("fault"), "/fault", vec![], vec![teapot]),
-            rule(route("grpc-fault"), "/bank.Ledger", vec![], vec![abort(AbortAnswer::Grpc(10))]),
+            rule(
+                route("grpc-fault"),
+                "/bank.Ledger",
+                vec![],
+                vec![abort(AbortAnswer::Grpc(10))],
+            ),
         ];
         proxy.policies.set(app.addr.port(), routed(None, rules));
         let mut client = Client::plain(&proxy, app.addr).await;
@@ -347,14 +378,23 @@ fn filters_of_a_route_change_redirect_and_fail() {
         assert!(header(&moved, "location").starts_with("http://new.bank"), "{moved:?}");
         assert!(header(&moved, "location").ends_with("/old/a?b=c"), "{moved:?}");
         let failed = client.get("/fault").await;
-        assert_eq!((failed.status().as_u16(), header(&failed, "sheer-reason")), (418, "fault-injected"));
+        assert_eq!(
+            (failed.status().as_u16(), header(&failed, "sheer-reason")),
+            (418, "fault-injected")
+        );
         assert!(header(&failed, "l5d-proxy-error").contains("an exercise"), "{failed:?}");
-        assert_eq!(header(&client.send(grpc("/bank.Ledger/Pay")).await, "grpc-status"), "10");
+        assert_eq!(
+            header(&client.send(grpc("/bank.Ledger/Pay")).await, "grpc-status"),
+            "10"
+        );
 
         let seen = app.seen.borrow();
         let [(path, got)] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((path.as_str(), got.get("x-secret")), ("/headers", None));
-        assert_eq!((got["x-team"].as_bytes(), got["x-kept"].as_bytes()), (&b"books"[..], &b"2"[..]));
+        assert_eq!(
+            (got["x-team"].as_bytes(), got["x-kept"].as_bytes()),
+            (&b"books"[..], &b"2"[..])
+        );
     });
 }
 
@@ -405,19 +445,30 @@ fn requests_past_a_limit_are_refused_and_told_when_to_come_back() {
         let seconds = began.elapsed().as_secs_f64();
 
         let refusal = refusal.unwrap();
-        assert_eq!((header(&refusal, "retry-after"), header(&refusal, "sheer-reason")), ("1", "rate-limited"));
+        assert_eq!(
+            (header(&refusal, "retry-after"), header(&refusal, "sheer-reason")),
+            ("1", "rate-limited")
+        );
         let text = header(&refusal, "l5d-proxy-error");
         assert_eq!(
             text,
             "more than 5 requests a second, of one client: HTTPLocalRateLimitPolicy bank/slow"
         );
-        let text = stranger.as_ref().map_or("", |stranger| header(stranger, "l5d-proxy-error"));
+        let text = stranger
+            .as_ref()
+            .map_or("", |stranger| header(stranger, "l5d-proxy-error"));
         assert!(text.starts_with("more than ") && !text.contains("bank/slow"), "{text}");
         // What came back meanwhile may be let in too, and no more.
         let most = |rate: f64| rate + rate * seconds + 1.0;
         let let_in = by_identity + by_again + by_stranger;
-        assert!(by_identity >= 5 && by_stranger >= 1, "{by_identity} {by_again} {by_stranger}");
-        assert!((by_identity + by_again) as f64 <= most(5.0), "{by_identity} {by_again} in {seconds} s");
+        assert!(
+            by_identity >= 5 && by_stranger >= 1,
+            "{by_identity} {by_again} {by_stranger}"
+        );
+        assert!(
+            (by_identity + by_again) as f64 <= most(5.0),
+            "{by_identity} {by_again} in {seconds} s"
+        );
         assert!(let_in as f64 <= most(8.0), "{let_in} in {seconds} s");
         assert_eq!(app.count("/"), let_in, "the application saw what was let in");
         let counted = |labels: &[&str]| metric(&proxy, "inbound_http_local_ratelimit_total", labels);
@@ -468,7 +519,12 @@ fn a_change_of_policy_ends_the_connections_that_it_no_longer_allows() {
         let app = App::start().await;
         let port = app.addr.port();
         let by_server = || routed(Some(&[CLIENT]), vec![rule(route("all"), "/", vec![], vec![])]);
-        let by_route = || routed(Some(&["nobody"]), vec![rule(route("all"), "/", who(Some(&[CLIENT])), vec![])]);
+        let by_route = || {
+            routed(
+                Some(&["nobody"]),
+                vec![rule(route("all"), "/", who(Some(&[CLIENT])), vec![])],
+            )
+        };
         let by_none = || routed(Some(&["nobody"]), vec![rule(route("all"), "/", vec![], vec![])]);
         proxy.policies.set(port, by_server());
 
@@ -487,11 +543,18 @@ fn a_change_of_policy_ends_the_connections_that_it_no_longer_allows() {
         let changed = Instant::now();
         proxy.policies.set(port, by_none());
         idle.connection.await.unwrap().unwrap();
-        assert!(idle.send.ready().await.is_err(), "the connection takes no more requests");
+        assert!(
+            idle.send.ready().await.is_err(),
+            "the connection takes no more requests"
+        );
         assert!(stream.await.is_err(), "a stream without end ends as well");
         assert!(changed.elapsed() < PATIENCE);
         assert_eq!(metric(&proxy, "inbound_tcp_authz_terminate_total", &[CLIENT]), 2);
-        assert_eq!(denied.status("/").await, 403, "who was never let in is told so for each request");
+        assert_eq!(
+            denied.status("/").await,
+            403,
+            "who was never let in is told so for each request"
+        );
     });
 }
 
@@ -506,7 +569,9 @@ fn a_change_of_policy_closes_http1_and_resets_opaque_connections() {
                 tokio::task::spawn_local(async move {
                     let mut buffer = [0; 1024];
                     while tcp.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-                        tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                        tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                            .await
+                            .unwrap();
                     }
                 });
             }
@@ -524,7 +589,9 @@ fn a_change_of_policy_closes_http1_and_resets_opaque_connections() {
             let before = metric(&proxy, "inbound_tcp_authz_terminate_total", &[]);
             proxy.policies.set(app.port(), policy(protocol, Some(&["nobody"])));
             let mut rest = Vec::new();
-            let ended = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest)).await.unwrap();
+            let ended = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest))
+                .await
+                .unwrap();
             assert_eq!(
                 ended.map_err(|error| error.kind()).is_err(),
                 protocol == ProtocolPlan::Opaque,
@@ -554,6 +621,9 @@ fn audit_lets_in_and_counts() {
         let mut meshed = Client::meshed(&proxy, app.addr).await;
         assert_eq!((plain.status("/").await, meshed.status("/").await), (200, 200));
         let counted = |label| metric(&proxy, "inbound_http_authz_allow_total", &[label]);
-        assert_eq!((counted(r#"authz_name="audit""#), counted(r#"authz_name="test""#)), (1, 1));
+        assert_eq!(
+            (counted(r#"authz_name="audit""#), counted(r#"authz_name="test""#)),
+            (1, 1)
+        );
     });
 }

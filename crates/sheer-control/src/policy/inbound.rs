@@ -4,8 +4,9 @@
 //! * [`routes`]: the routes of a port.
 
 mod clients;
-mod matches;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

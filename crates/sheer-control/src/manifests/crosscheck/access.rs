@@ -5,7 +5,7 @@ use super::{Checker, Manifest};
 use crate::{
     objects::{
         AuthenticationRef, AuthorizationPolicy, HttpLocalRateLimitPolicy, Kind, MeshTlsAuthentication, Object,
-        ProxyProtocol, Server, ServerAuthorization,
+        ObjectId, ProxyProtocol, Server, ServerAuthorization,
     },
     policy::cannot_be_applied,
     routes::{ParentKey, ParentKind, Route},
@@ -65,7 +65,15 @@ impl Checker<'_> {
     }
 
     fn find_server(&self, namespace: &str, name: &str) -> Option<&Server> {
-        self.servers(namespace).find(|server| server.metadata.name == name)
+        let id = ObjectId {
+            kind: Kind::Server,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        match &self.ids.get(&id)?.object {
+            Object::Server(server) => Some(server),
+            _ => None,
+        }
     }
 
     pub(super) fn policy(&mut self, manifest: &Manifest, policy: &AuthorizationPolicy) {

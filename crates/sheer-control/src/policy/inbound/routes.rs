@@ -6,22 +6,15 @@
 
 use sheer_api::linkerd::{
     grpc_route::{GrpcFailureInjector, GrpcRouteMatch, GrpcRpcMatch},
-    http_route::{
-        HttpFailureInjector, HttpRouteMatch, PathMatch, PathModifier, Ratio, RequestHeaderModifier, RequestRedirect,
-        path_match, path_modifier,
-    },
-    http_types::{Headers, Scheme, headers, scheme},
+    http_route::{HttpFailureInjector, HttpRouteMatch, PathMatch, RequestHeaderModifier, RequestRedirect, path_match},
     inbound::{Authz, GrpcRoute, HttpRoute, grpc_route, http_route},
-    meta::{Metadata, Resource, metadata},
 };
 
-use super::{
-    clients::{self, default},
-    matches,
-};
+use super::clients::{self, default};
 use crate::{
     config::MeshConfig,
-    objects::{self, FaultAbort, FilterType, Header, HeaderModifier, MatchType, PathModifierType, RouteFilter, Server},
+    objects::{self, FaultAbort, FilterType, MatchType, RouteFilter, Server},
+    policy::outbound,
     routes::{ParentKey, ParentKind, Route, RouteIndex, fault_of, unsupported},
     store::Snapshot,
 };
@@ -30,8 +23,6 @@ use crate::{
 const CANNOT: u32 = 500;
 /// `UNAVAILABLE`
 const GRPC_CANNOT: u32 = 14;
-/// Of a fault's share, a million is the whole.
-const WHOLE: f64 = 1_000_000.0;
 
 /// The routes of a port.
 pub(super) struct Routes<'a> {
@@ -106,8 +97,8 @@ impl<'a> Routes<'a> {
                 Route::Tls(_) | Route::Tcp(_) => unreachable!("left out when the routes were collected"),
             };
             HttpRoute {
-                metadata: Some(reference(route)),
-                hosts: hosts.iter().map(|host| matches::host(host)).collect(),
+                metadata: Some(outbound::route_reference(route)),
+                hosts: hosts.iter().map(|host| outbound::host(host)).collect(),
                 authorizations: authorizations.clone(),
                 rules,
             }
@@ -123,7 +114,7 @@ impl<'a> Routes<'a> {
     fn of_probes(&self) -> Option<HttpRoute> {
         let probe = |path: &String| HttpRouteMatch {
             path: at(path_match::Kind::Exact(path.clone())),
-            method: Some(matches::method("GET")),
+            method: Some(outbound::method("GET")),
             ..HttpRouteMatch::default()
         };
         (!self.probes.is_empty()).then(|| HttpRoute {
@@ -139,7 +130,7 @@ impl<'a> Routes<'a> {
 
     fn http_rule(&self, route: &Route, rule: &objects::HttpRouteRule) -> http_route::Rule {
         http_route::Rule {
-            matches: rule.matches.iter().map(matches::http).collect(),
+            matches: rule.matches.iter().map(outbound::http_match).collect(),
             filters: self.http_filters(route, &rule.filters),
         }
     }
@@ -150,7 +141,7 @@ impl<'a> Routes<'a> {
                 Some(method) => path_match::Kind::Regex(path_regex(method)),
                 None => path_match::Kind::Prefix("/".to_owned()),
             }),
-            headers: matches::headers(&said.headers),
+            headers: outbound::headers(&said.headers),
             ..HttpRouteMatch::default()
         };
         http_route::Rule {
@@ -167,7 +158,7 @@ impl<'a> Routes<'a> {
                     service: method.service.unwrap_or_default(),
                     method: method.method.unwrap_or_default(),
                 }),
-                headers: matches::headers(&said.headers),
+                headers: outbound::headers(&said.headers),
             }
         };
         let rule = |rule: &objects::GrpcRouteRule| grpc_route::Rule {
@@ -175,8 +166,8 @@ impl<'a> Routes<'a> {
             filters: self.grpc_filters(route, &rule.filters),
         };
         GrpcRoute {
-            metadata: Some(reference(route)),
-            hosts: object.spec.hostnames.iter().map(|host| matches::host(host)).collect(),
+            metadata: Some(outbound::route_reference(route)),
+            hosts: object.spec.hostnames.iter().map(|host| outbound::host(host)).collect(),
             authorizations: authorizations.to_vec(),
             rules: object.spec.rules.iter().map(rule).collect(),
         }
@@ -196,8 +187,8 @@ impl<'a> Routes<'a> {
             Action::Redirect(said) => filter(Kind::Redirect(said)),
             Action::Abort(abort) => failure(
                 abort.http_status.map_or(CANNOT, u32::from),
-                message(&abort),
-                ratio(abort.percent),
+                outbound::message(&abort),
+                outbound::ratio(abort.percent),
             ),
         };
         actions.into_iter().map(kind).collect()
@@ -218,8 +209,8 @@ impl<'a> Routes<'a> {
             Action::Redirect(_) => failure(GRPC_CANNOT, "gRPC has no redirects".to_owned(), None),
             Action::Abort(abort) => failure(
                 abort.grpc_code.map_or(GRPC_CANNOT, u32::from),
-                message(&abort),
-                ratio(abort.percent),
+                outbound::message(&abort),
+                outbound::ratio(abort.percent),
             ),
         };
         actions.into_iter().map(kind).collect()
@@ -233,10 +224,10 @@ impl<'a> Routes<'a> {
         let mut actions = Vec::new();
         for filter in filters {
             if let Some(said) = &filter.request_header_modifier {
-                actions.push(Action::Headers(request_headers(said)));
+                actions.push(Action::Headers(outbound::request_headers(said)));
             }
             if let Some(said) = &filter.request_redirect {
-                actions.push(Action::Redirect(redirect(said)));
+                actions.push(Action::Redirect(outbound::redirect(said)));
             }
             if let Some(reference) = &filter.extension_ref {
                 let fault = fault_of(self.index, &route.metadata().namespace, reference).map_err(|bad| bad.message)?;
@@ -309,19 +300,6 @@ fn at(kind: path_match::Kind) -> Option<PathMatch> {
     Some(PathMatch { kind: Some(kind) })
 }
 
-fn reference(route: &Route) -> Metadata {
-    let resource = Resource {
-        group: route.group().to_owned(),
-        kind: route.kind().as_str().to_owned(),
-        name: route.metadata().name.clone(),
-        namespace: route.metadata().namespace.clone(),
-        ..Resource::default()
-    };
-    Metadata {
-        kind: Some(metadata::Kind::Resource(resource)),
-    }
-}
-
 /// Whether the form of gRPC can say all matches of a rule: it has no regular expressions.
 fn has_names_only(rule: &objects::GrpcRouteRule) -> bool {
     let methods = rule.matches.iter().filter_map(|found| found.method.as_ref());
@@ -355,60 +333,4 @@ fn path_regex(said: &objects::GrpcMethodMatch) -> String {
         Some(regex) => format!("(?:{regex})"),
     };
     format!("/{}/{}", part(&said.service), part(&said.method))
-}
-
-fn request_headers(said: &HeaderModifier) -> RequestHeaderModifier {
-    let fields = |fields: &[Header]| {
-        let field = |field: &Header| headers::Header {
-            name: field.name.clone(),
-            value: field.value.clone().into_bytes(),
-        };
-        (!fields.is_empty()).then(|| Headers {
-            headers: fields.iter().map(field).collect(),
-        })
-    };
-    RequestHeaderModifier {
-        add: fields(&said.add),
-        set: fields(&said.set),
-        remove: said.remove.clone(),
-    }
-}
-
-fn redirect(said: &objects::RequestRedirect) -> RequestRedirect {
-    let scheme = said.scheme.as_deref().map(|name| match name {
-        "https" => scheme::Registered::Https,
-        _ => scheme::Registered::Http,
-    });
-    let path = said.path.as_ref().and_then(|path| match path.kind {
-        PathModifierType::ReplaceFullPath => path.replace_full_path.clone().map(path_modifier::Replace::Full),
-        PathModifierType::ReplacePrefixMatch => path.replace_prefix_match.clone().map(path_modifier::Replace::Prefix),
-    });
-    RequestRedirect {
-        scheme: scheme.map(|scheme| Scheme {
-            r#type: Some(scheme::Type::Registered(scheme.into())),
-        }),
-        host: said.hostname.clone().unwrap_or_default(),
-        path: path.map(|replace| PathModifier { replace: Some(replace) }),
-        port: said.port.unwrap_or(0).into(),
-        status: said.status_code.unwrap_or(302).into(),
-    }
-}
-
-fn message(abort: &FaultAbort) -> String {
-    abort
-        .message
-        .clone()
-        .unwrap_or_else(|| "injected by an HTTPFault".to_owned())
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to the range of a share"
-)]
-fn ratio(percent: Option<f64>) -> Option<Ratio> {
-    percent.map(|percent| Ratio {
-        numerator: (percent.clamp(0.0, 100.0) / 100.0 * WHOLE).round() as u32,
-        denominator: WHOLE as u32,
-    })
 }

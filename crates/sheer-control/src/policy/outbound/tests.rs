@@ -8,7 +8,7 @@ mod profile;
 mod references;
 mod streams;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sheer_policy::{
     ObjectRef,
     outbound::{BackendTarget, Backends, Filter, HttpRule, OutboundPolicy, PathModifier, RouteBackend},
