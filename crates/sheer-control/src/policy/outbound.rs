@@ -31,6 +31,8 @@ use sheer_api::{
 
 pub(super) use egress::{fallback, find as find_egress, is_of_cluster, of_egress};
 pub(super) use extras::in_zone;
+pub(super) use filters::{message, ratio, redirect, request_headers};
+pub(super) use http::{headers, host, http_match, method};
 
 use crate::{
     config::MeshConfig,
@@ -245,7 +247,7 @@ fn resource(group: &str, kind: &str, namespace: &str, name: &str, port: u16) -> 
 }
 
 /// A route, as metrics name it.
-fn route_reference(route: &Route) -> Metadata {
+pub(super) fn route_reference(route: &Route) -> Metadata {
     let metadata = route.metadata();
     resource(
         route.group(),

@@ -195,7 +195,7 @@ pub(super) fn everything() -> HttpRouteMatch {
     }
 }
 
-pub(super) fn host(name: &str) -> HostMatch {
+pub(in crate::policy) fn host(name: &str) -> HostMatch {
     let found = match name.strip_prefix("*.") {
         Some(domain) => host_match::Match::Suffix(host_match::Suffix {
             reverse_labels: domain.split('.').rev().map(str::to_owned).collect(),
@@ -205,7 +205,7 @@ pub(super) fn host(name: &str) -> HostMatch {
     HostMatch { r#match: Some(found) }
 }
 
-fn http_match(said: &objects::HttpRouteMatch) -> HttpRouteMatch {
+pub(in crate::policy) fn http_match(said: &objects::HttpRouteMatch) -> HttpRouteMatch {
     let path = said.path.as_ref().map(|path| match path.kind {
         PathMatchType::Exact => path_match::Kind::Exact(path.value.clone()),
         PathMatchType::PathPrefix => path_match::Kind::Prefix(path.value.clone()),
@@ -230,7 +230,7 @@ fn http_match(said: &objects::HttpRouteMatch) -> HttpRouteMatch {
 }
 
 /// Header fields to match. Of two for one field the first counts (Gateway API).
-pub(super) fn headers(said: &[ValueMatch]) -> Vec<HeaderMatch> {
+pub(in crate::policy) fn headers(said: &[ValueMatch]) -> Vec<HeaderMatch> {
     let mut names: Vec<String> = Vec::new();
     let mut matches = Vec::new();
     for header in said {
@@ -250,7 +250,7 @@ pub(super) fn headers(said: &[ValueMatch]) -> Vec<HeaderMatch> {
     matches
 }
 
-pub(super) fn method(name: &str) -> HttpMethod {
+pub(in crate::policy) fn method(name: &str) -> HttpMethod {
     use http_method::{Registered, Type};
     HttpMethod {
         r#type: Some(match Registered::from_str_name(name) {
