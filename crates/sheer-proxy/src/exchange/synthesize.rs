@@ -192,14 +192,26 @@ mod tests {
             by: "HTTPLocalRateLimitPolicy bank/ledger".into(),
             told: false,
         };
-        let response = reply(&error(1_001), Style { grpc: false, terse: false });
+        let response = reply(
+            &error(1_001),
+            Style {
+                grpc: false,
+                terse: false,
+            },
+        );
         assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers["retry-after"], "2", "whole seconds, never too early");
         assert_eq!(
             response.headers["l5d-proxy-error"],
             "more than 10 requests a second, of one client"
         );
-        let response = reply(&error(20), Style { grpc: true, terse: false });
+        let response = reply(
+            &error(20),
+            Style {
+                grpc: true,
+                terse: false,
+            },
+        );
         assert_eq!(response.headers["grpc-status"], "8");
         assert_eq!(response.headers["retry-after"], "1");
         assert_eq!(response.headers["grpc-retry-pushback-ms"], "20");
