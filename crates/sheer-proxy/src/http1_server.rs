@@ -125,6 +125,7 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
         responder.terse();
     }
     responder.fail(&refused, &observation).await;
+    drop(observation); // told now, and not once the client has closed as well
     if let Some(writer) = home.lend() {
         close(reader, writer).await;
     }

@@ -287,7 +287,9 @@ impl Shared {
             if !matches!(event, Event::Unknown) {
                 unanswered.send_if_modified(|ports| ports.remove(&port));
             }
-            if heard.hear(event, |server| inbound::policy(server, settings.detect_timeout)) {
+            if heard.hear(event, |server| {
+                sheer_policy::wire::inbound::policy(server, settings.detect_timeout)
+            }) {
                 let policy = heard.known().cloned();
                 publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));
             }

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use sheer_api::linkerd::destination::{Update, update};
 
-use super::{Endpoint, EndpointSet, convert};
+use sheer_policy::wire as convert;
+
+use super::{Endpoint, EndpointSet};
 
 /// What the updates of one stream add up to.
 #[derive(Debug, Default)]

@@ -3,9 +3,10 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use sheer_api::linkerd::{destination::DestinationProfile, outbound as api};
+use sheer_policy::wire as convert;
 
 use super::{
-    Backend, Endpoint, Hint, ObjectRef, OutboundTarget, ProtocolPlan, convert,
+    Backend, Endpoint, Hint, ObjectRef, OutboundTarget, ProtocolPlan,
     routes::{Choice, Rule, default_choice},
 };
 use crate::settings::Outbound;

@@ -134,6 +134,8 @@ mod tests {
             protocol: ProtocolPlan::Opaque,
             authorizations,
             server,
+            routes: Default::default(),
+            rate_limit: None,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     error::{Direction, ProxyError},
     exchange::{Context, Failed, Head, Observation, Origin, Request, Responder, exchange},
     headers, http2,
-    pool::{Carrier, Lease, Service},
+    pool::{Carrier, Lease, Pick, Service},
 };
 
 /// How many endpoints a request may meet that did not serve it. Each time nothing had reached an application, so that another attempt
@@ -108,9 +108,9 @@ impl HttpConnection {
         let leaves_http =
             matches!(head.origin, Origin::Http1 { .. }) && (head.upgrade.is_some() || head.method == Method::CONNECT);
         let leased = if leaves_http {
-            service.tunnel().await
+            service.tunnel(Pick::default()).await
         } else {
-            service.upstream().await
+            service.upstream(Pick::default()).await
         };
         if leased.is_err() {
             self.note_unreachable();

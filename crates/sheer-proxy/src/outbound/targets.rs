@@ -9,12 +9,12 @@ use std::{
 };
 
 use ahash::AHashMap;
+use sheer_policy::outbound::{Balancing, LoadEstimate};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::observe::NoEndpoint;
 use crate::{
     addr::OrigDst,
-    balance::Ewma,
     discovery::{Backend, Discovery, Endpoint, Hint, Labels, Lookup, ObjectRef, OutboundTarget, ProtocolPlan},
     error::{Direction, ProxyError},
     exchange::Sink,
@@ -23,12 +23,6 @@ use crate::{
     },
     pool::{Carrier, Pool, Queue, Service, ServiceOptions},
     settings,
-};
-
-/// Estimates for a single endpoint, where they decide nothing.
-const EWMA: Ewma = Ewma {
-    default_rtt: Duration::from_millis(30),
-    decay: Duration::from_secs(10),
 };
 
 /// The destinations of one worker.
@@ -270,10 +264,12 @@ impl Resolution {
             shard,
             settings,
         } = &*self.context;
-        let options = |ewma, queue, backend: Option<&ObjectRef>| ServiceOptions {
+        let options = |load, queue, backend: Option<&ObjectRef>| ServiceOptions {
             name: Arc::clone(&self.target.name),
             carrier,
-            ewma,
+            load,
+            balancing: Balancing::default(),
+            accrual: None,
             queue,
             shard: shard.clone(),
             labels: endpoint_labels(&self.target, backend),
@@ -291,7 +287,7 @@ impl Resolution {
             at_once: !self.known,
         };
         Ok(Rc::new(match &self.target.backend {
-            Backend::Forward(endpoint) => Service::fixed(options(EWMA, queue, None), pool, endpoint),
+            Backend::Forward(endpoint) => Service::fixed(options(LoadEstimate::default(), queue, None), pool, endpoint),
             Backend::Balance {
                 path,
                 backend,
@@ -305,11 +301,12 @@ impl Resolution {
                     failfast: *failfast_timeout,
                     at_once: false,
                 };
-                let ewma = Ewma {
+                let load = LoadEstimate {
                     default_rtt: *default_rtt,
                     decay: *decay,
+                    penalty: None,
                 };
-                Service::balanced(options(ewma, queue, Some(backend)), pool, discovery.endpoints(path))
+                Service::balanced(options(load, queue, Some(backend)), pool, discovery.endpoints(path))
             }
             Backend::None { why } => {
                 return Err(ProxyError::NoBackend {

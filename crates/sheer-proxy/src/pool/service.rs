@@ -8,12 +8,14 @@ mod member;
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
 
 use rand::{SeedableRng as _, rngs::SmallRng};
+use sheer_policy::outbound::{Balancing, FailureAccrual, LoadEstimate};
 use tokio::{
     sync::{Notify, futures::Notified, watch},
     task::AbortHandle,
@@ -55,8 +57,12 @@ pub struct ServiceOptions {
     pub name: Arc<str>,
     /// What carries the requests.
     pub carrier: Carrier,
-    /// Estimates of the balancer.
-    pub ewma: Ewma,
+    /// How load is estimated.
+    pub load: LoadEstimate,
+    /// How endpoints are chosen beyond load.
+    pub balancing: Balancing,
+    /// When an endpoint sits out; the balancer's own rule where the policy does not say.
+    pub accrual: Option<FailureAccrual>,
     /// Who may wait.
     pub queue: Queue,
     /// Where series are made.
@@ -65,6 +71,15 @@ pub struct ServiceOptions {
     pub labels: Box<dyn Fn(&Endpoint) -> LabelSet>,
     /// Counts endpoints by state.
     pub metrics: BalancerMetrics,
+}
+
+/// What a request asks of the choice of its endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pick {
+    /// Requests with the same key go to the same endpoint while it is well ([`Balancing::affinity`]).
+    pub key: Option<u64>,
+    /// An endpoint that just failed this request: another one, where there is one.
+    pub avoid: Option<SocketAddr>,
 }
 
 /// One target's endpoints.
@@ -154,7 +169,7 @@ impl Service {
     }
 
     /// The best endpoint for a request, once there is one.
-    pub async fn upstream(&self) -> Result<Lease, ProxyError> {
+    pub async fn upstream(&self, _pick: Pick) -> Result<Lease, ProxyError> {
         self.inner
             .acquire(async |node| {
                 let mut request = node.begin(now());
@@ -171,7 +186,7 @@ impl Service {
 
     /// A connection of HTTP/1 to the best endpoint that takes one, for one request that leaves HTTP (Upgrade, CONNECT). Endpoints that do
     /// not are passed over, as nothing was sent yet; the error is that of the last.
-    pub async fn tunnel(&self) -> Result<Lease, ProxyError> {
+    pub async fn tunnel(&self, _pick: Pick) -> Result<Lease, ProxyError> {
         let first = async |node: &Rc<Node<Member>>| Ok(tunnel_to(node).await.transpose());
         let mut outcome = self.inner.acquire(first).await?;
         let mut failed = Vec::new();
@@ -253,8 +268,12 @@ impl Drop for Service {
 
 impl Inner {
     fn new(options: ServiceOptions, pool: &Rc<Pool>, is_fixed: bool) -> Rc<Self> {
+        let ewma = Ewma {
+            default_rtt: options.load.default_rtt,
+            decay: options.load.decay,
+        };
         Rc::new(Self {
-            balancer: RefCell::new(Balancer::new(options.ewma, SmallRng::from_rng(&mut rand::rng()))),
+            balancer: RefCell::new(Balancer::new(ewma, SmallRng::from_rng(&mut rand::rng()))),
             options,
             is_fixed,
             pool: Rc::clone(pool),

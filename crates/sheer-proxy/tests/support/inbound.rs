@@ -88,6 +88,8 @@ pub(crate) fn policy(protocol: ProtocolPlan, identities: Option<&[&str]>) -> Inb
             policy: object("AuthorizationPolicy", "test"),
         }],
         server: object("Server", "test"),
+        routes: Default::default(),
+        rate_limit: None,
     }
 }
 

@@ -72,6 +72,8 @@ impl Discovery for OneEndpoint {
             protocol: DETECT,
             authorizations: vec![everybody],
             server: ObjectRef::default(),
+            routes: Arc::default(),
+            rate_limit: None,
         })
     }
 }

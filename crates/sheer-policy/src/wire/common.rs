@@ -13,13 +13,13 @@ use sheer_api::linkerd::{
     meta, net,
 };
 
-use super::{Endpoint, Hint, ObjectRef, PeerIdentity};
+use crate::{Endpoint, Hint, ObjectRef, PeerIdentity};
 
 /// The API's weight of an endpoint that is neither preferred nor spared.
 const WHOLE_WEIGHT: f64 = 10_000.0;
 
 /// An object, as metrics name it. Nothing at all is the default of nobody.
-pub(super) fn object(metadata: Option<meta::Metadata>) -> ObjectRef {
+pub fn object(metadata: Option<meta::Metadata>) -> ObjectRef {
     match metadata.and_then(|metadata| metadata.kind) {
         Some(meta::metadata::Kind::Resource(resource)) => ObjectRef {
             group: resource.group,
@@ -35,33 +35,29 @@ pub(super) fn object(metadata: Option<meta::Metadata>) -> ObjectRef {
 }
 
 /// What the control plane (or this proxy) made up.
-pub(super) fn default_object(name: &str) -> ObjectRef {
-    ObjectRef {
-        kind: "default".to_owned(),
-        name: name.to_owned(),
-        ..ObjectRef::default()
-    }
+pub fn default_object(name: &str) -> ObjectRef {
+    ObjectRef::default_of(name)
 }
 
 /// A port, where it is one.
-pub(super) fn port(port: u32) -> Option<u16> {
+pub fn port(port: u32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
 /// An address. (The API crate's conversion cuts ports to 16 bits.)
-pub(super) fn address(addr: net::TcpAddress) -> Option<SocketAddr> {
+pub fn address(addr: net::TcpAddress) -> Option<SocketAddr> {
     let ip = IpAddr::try_from(addr.ip?).ok()?;
     Some(SocketAddr::new(ip.to_canonical(), port(addr.port)?))
 }
 
 /// A duration; negative and absurd ones are none.
-pub(super) fn duration(duration: Option<prost_types::Duration>) -> Option<Duration> {
+pub fn duration(duration: Option<prost_types::Duration>) -> Option<Duration> {
     let duration = Duration::try_from(duration?).ok()?;
     (!duration.is_zero()).then_some(duration)
 }
 
 /// An endpoint with the labels of its set. `None` where it has no valid address.
-pub(super) fn endpoint(endpoint: WeightedAddr, set_labels: &HashMap<String, String>) -> Option<Endpoint> {
+pub fn endpoint(endpoint: WeightedAddr, set_labels: &HashMap<String, String>) -> Option<Endpoint> {
     let addr = address(endpoint.addr?)?;
     let mut labels: BTreeMap<_, _> = set_labels.clone().into_iter().collect();
     labels.extend(endpoint.metric_labels);
@@ -91,7 +87,7 @@ pub(super) fn endpoint(endpoint: WeightedAddr, set_labels: &HashMap<String, Stri
 }
 
 /// An address that nobody said anything about.
-pub(super) fn bare_endpoint(addr: SocketAddr) -> Endpoint {
+pub fn bare_endpoint(addr: SocketAddr) -> Endpoint {
     Endpoint {
         addr,
         weight: 1.0,

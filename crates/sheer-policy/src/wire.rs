@@ -1,0 +1,12 @@
+//! The wire to this crate's form: Linkerd's proxy API (`outbound.proto`, `inbound.proto`, `destination.proto`), and `sheer.v1.OutboundExtras`.
+//!
+//! Pure functions; whatever a control plane sends, they answer. What cannot be understood never opens a door: a route that cannot be read takes its
+//! requests and refuses them, an authorization that cannot be read lets nobody in.
+
+pub mod inbound;
+pub mod outbound;
+
+mod common;
+mod matches;
+
+pub use common::{address, bare_endpoint, default_object, duration, endpoint, object, port};
