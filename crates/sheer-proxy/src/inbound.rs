@@ -39,6 +39,7 @@ use crate::{
     life::Life,
     metrics::{DetectMetrics, LabelSet, Shard},
     settings::Settings,
+    sight::Sampler,
     sys, tls,
     transport_header::{SessionProtocol, TransportHeader},
 };
@@ -54,6 +55,7 @@ pub struct Inbound {
     ports: Rc<RefCell<Ports>>,
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
+    sampler: Rc<Sampler>,
 }
 
 /// What a connection speaks to the application.
@@ -83,7 +85,13 @@ impl Inbound {
             detected,
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
+            sampler: Sampler::new(),
         })
+    }
+
+    /// Takes samples of the requests that pass.
+    pub(crate) fn sampler(&self) -> &Rc<Sampler> {
+        &self.sampler
     }
 
     /// Serves one accepted connection to its end.

@@ -125,6 +125,10 @@ impl http2::Service for Requests {
                 responder.carry_http1();
             }
         }
+        if let Some(ticket) = self.inbound.sampler().ticket() {
+            let (addr, client) = (self.cx.addr, self.client.addr);
+            observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));
+        }
         let _in_flight = match self.admit(&request, &admission) {
             Ok(in_flight) => in_flight,
             Err(error) => return responder.fail(&error, &observation).await,

@@ -99,6 +99,8 @@ families! {
         "Requests and connections that the proxy itself ended, by verdict and reason.";
     SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL = "sheer_request_further_attempts_total", Kind::Counter,
         "Attempts at another endpoint after one that did not serve the request.";
+    SHEER_SIGHT_CONNECTIONS_TOTAL = "sheer_sight_connections_total", Kind::Counter,
+        "Connections to the sight port, by result: `allowed`, `refused` (not the control plane), `failed` (no TLS).";
     PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";
     RUSTLS_INFO = "rustls_info", Kind::Gauge, "The TLS library and what it may negotiate.";
 }

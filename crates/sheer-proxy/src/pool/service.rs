@@ -5,6 +5,7 @@
 //! of those who come still makes the endpoints be tried again, at most once a second.
 
 mod member;
+mod view;
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,6 +24,8 @@ use tokio::{
 };
 
 pub use self::member::{Carrier, Member};
+pub(super) use self::view::Services;
+pub(crate) use self::view::{EndpointView, ServiceView};
 use super::{Pool, StreamSlot};
 use crate::{
     balance::{Balancer, Ewma, InFlight, Node},
@@ -272,7 +275,7 @@ impl Inner {
             default_rtt: options.load.default_rtt,
             decay: options.load.decay,
         };
-        Rc::new(Self {
+        let inner = Rc::new(Self {
             balancer: RefCell::new(Balancer::new(ewma, SmallRng::from_rng(&mut rand::rng()))),
             options,
             is_fixed,
@@ -283,7 +286,9 @@ impl Inner {
             hurried: Cell::new(None),
             changed: Notify::new(),
             shown: Cell::new((0, 0)),
-        })
+        });
+        pool.services.add(&inner);
+        inner
     }
 
     /// Takes over what discovery says now.
