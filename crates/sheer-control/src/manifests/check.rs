@@ -94,8 +94,15 @@ impl Checker {
             } else if let Err(message) = check_name(&metadata.name) {
                 c.error("name", message);
             }
-            if let Err(message) = check_name(&metadata.namespace) {
+            if let Err(message) = check_name(&metadata.namespace).and_then(|()| check_label(&metadata.namespace)) {
                 c.error("namespace", message);
+            }
+            let is_label = matches!(
+                object,
+                Object::Namespace(_) | Object::Service(_) | Object::ServiceAccount(_)
+            );
+            if is_label && let Err(message) = check_label(&metadata.name) {
+                c.error("name", message);
             }
             c.annotations(object.kind(), &metadata.annotations);
         });
@@ -184,7 +191,7 @@ impl Checker {
             .service_account_name
             .as_deref()
             .filter(|name| !name.is_empty())
-            .map(check_name)
+            .map(|name| check_name(name).and_then(|()| check_label(name)))
         {
             self.error("serviceAccountName", message);
         }
@@ -328,6 +335,16 @@ fn is_field(path: &str) -> bool {
             .is_some_and(|rest| rest.starts_with("['") && rest.ends_with("']"))
     };
     FieldRef::PATHS.contains(&path) || keyed("metadata.labels") || keyed("metadata.annotations")
+}
+
+/// Names of namespaces, services and service accounts are parts of DNS names (RFC 1035: 63 bytes each), and of identities, which are such.
+fn check_label(name: &str) -> Result<(), String> {
+    match name.len() {
+        0..=63 => Ok(()),
+        length => Err(format!(
+            "{length} characters: a part of a DNS name, which it is or becomes, has 63 at most"
+        )),
+    }
 }
 
 /// Names become file names, host names and parts of identities: RFC 1123 labels, with dots where Kubernetes has them.

@@ -347,3 +347,43 @@ fn annotations_of_no_effect_and_contradictions_are_named() {
     ];
     insta::assert_snapshot!(told.concat());
 }
+
+#[test]
+fn fields_that_are_honoured_in_one_value_alone_are_named_in_any_other() {
+    let with = |pod: &str, workload: &str| {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: a, namespace: bank}}\nspec:\n  selector: {{matchLabels: {{app: a}}}}\n{workload}  template:\n    \
+             metadata: {{labels: {{app: a}}}}\n    spec:\n      containers: [{{name: app, command: [sleep]}}]\n{pod}"
+        );
+        findings(&text)
+    };
+    let silent = with(
+        "      restartPolicy: Always\n      dnsPolicy: ClusterFirst\n",
+        "  minReadySeconds: 0\n  podManagementPolicy: OrderedReady\n  updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 0}}\n  strategy: {rollingUpdate: {maxSurge: 1}}\n",
+    );
+    assert_eq!(silent, "");
+    insta::assert_snapshot!(with(
+        "      restartPolicy: Never\n      dnsPolicy: None\n",
+        "  minReadySeconds: 5\n  podManagementPolicy: Parallel\n  updateStrategy: {rollingUpdate: {partition: 1}}\n  strategy: {type: Recreate}\n",
+    ));
+}
+
+#[test]
+fn what_becomes_a_part_of_a_dns_name_has_63_bytes() {
+    let (fits, long) = ("a".repeat(63), "a".repeat(64));
+    let account =
+        |name: &str| format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: bank}}\n");
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}{name}, namespace: bank}}\nspec: {{serviceAccountName: {name}, containers: [{{name: app, command: [sleep]}}]}}\n"
+        )
+    };
+    assert_eq!(findings(&account(&fits)) + &findings(&pod(&fits)), "");
+    for text in [account(&long), pod(&long)] {
+        assert!(
+            findings(&text).contains("64 characters: a part of a DNS name"),
+            "{}",
+            findings(&text)
+        );
+    }
+}

@@ -31,7 +31,6 @@ const ACCEPTED: &[&str] = &[
     "pod:containers[].ports[].hostIP",
     "pod:containers[].env[].valueFrom.fieldRef.apiVersion",
     "pod:imagePullSecrets",
-    "pod:restartPolicy",
     "pod:serviceAccount",
     "pod:automountServiceAccountToken",
     "pod:enableServiceLinks",
@@ -47,17 +46,12 @@ const ACCEPTED: &[&str] = &[
     "pod:preemptionPolicy",
     "pod:runtimeClassName",
     "pod:os",
-    "pod:dnsPolicy",
     "workload:metadata.name",
     "workload:metadata.namespace",
     "workload:metadata.creationTimestamp",
-    "workload:strategy",
-    "workload:updateStrategy",
     "workload:revisionHistoryLimit",
     "workload:progressDeadlineSeconds",
-    "workload:minReadySeconds",
     "workload:serviceName",
-    "workload:podManagementPolicy",
     "workload:persistentVolumeClaimRetentionPolicy",
     "Namespace:spec",
     "ServiceAccount:secrets",
@@ -68,6 +62,53 @@ const ACCEPTED: &[&str] = &[
     "Service:spec.internalTrafficPolicy",
     "Service:spec.externalTrafficPolicy",
     "Service:spec.allocateLoadBalancerNodePorts",
+];
+
+/// Fields that Sheer honours in some values only: the field, the entry below it where it is a mapping, those values, and what happens with
+/// any other.
+const BY_VALUE: &[(&str, &[&str], &[&str], &str)] = &[
+    (
+        "pod:restartPolicy",
+        &[],
+        &["Always"],
+        "treated as Always: a program that ends is started again, however it ended",
+    ),
+    (
+        "pod:dnsPolicy",
+        &[],
+        &["ClusterFirst", "ClusterFirstWithHostNet"],
+        "not honoured: the pod uses the mesh's DNS",
+    ),
+    (
+        "workload:strategy",
+        &["type"],
+        &["RollingUpdate"],
+        "treated as RollingUpdate: a new pod is ready before an old one ends, so both run for a while",
+    ),
+    (
+        "workload:updateStrategy",
+        &["type"],
+        &["RollingUpdate"],
+        "treated as RollingUpdate: a change replaces pods at once",
+    ),
+    (
+        "workload:updateStrategy",
+        &["rollingUpdate", "partition"],
+        &["0"],
+        "partition is not honoured: a change replaces every pod",
+    ),
+    (
+        "workload:minReadySeconds",
+        &[],
+        &["0"],
+        "not honoured: a pod counts as soon as it is ready",
+    ),
+    (
+        "workload:podManagementPolicy",
+        &[],
+        &["OrderedReady"],
+        "treated as OrderedReady: replicas start and end one after the other",
+    ),
 ];
 
 /// Fields whose absence a user would notice.
@@ -204,6 +245,17 @@ pub(super) fn explain(kind: Kind, path: &[Step], node: &Node) -> Option<String> 
     let names = names(kind, path);
     if names.iter().any(|name| ACCEPTED.contains(&name.as_str())) {
         return None;
+    }
+    let honoured = BY_VALUE
+        .iter()
+        .filter(|(field, ..)| names.iter().any(|name| name == field));
+    let mut seen = honoured.clone().map(|(_, entries, values, meaning)| {
+        let value = entries.iter().try_fold(node, |node, entry| node.entry(entry));
+        let taken = value.is_none_or(|value| values.contains(&value.plain().as_str()));
+        (!taken).then(|| (*meaning).to_owned())
+    });
+    if honoured.clone().count() > 0 {
+        return seen.find_map(|wrong| wrong);
     }
     // These matter or not by their value.
     match (names.last()?.as_str(), node.as_str()) {
