@@ -7,13 +7,12 @@ use sheer_api::{
             query_param_match,
         },
         http_types::{HttpMethod, http_method},
-        meta::Metadata,
         outbound::{Backend, HttpRoute, http_route},
     },
     v1,
 };
 
-use super::{Compiler, Parent, backends::Share, default, egress, extras, filters, route_reference, settings};
+use super::{Compiler, Parent, Place, backends::Share, default, egress, extras, filters, route_reference, settings};
 use crate::{
     objects::{self, BackendRef, HttpBackendRef, HttpRouteRule, MatchType, PathMatchType, Traffic, ValueMatch},
     routes::Route,
@@ -38,24 +37,27 @@ impl Compiler<'_> {
     fn http_route(&mut self, route: &Route, object: &objects::HttpRoute) -> HttpRoute {
         let metadata = route_reference(route);
         let annotations = Traffic::read(&object.metadata.annotations);
+        let place = |index| Place {
+            route,
+            metadata: &metadata,
+            annotations: &annotations,
+            index,
+        };
         let rules = object.spec.rules.iter().enumerate();
         HttpRoute {
-            rules: rules
-                .map(|(index, rule)| self.http_rule(route, &metadata, index, rule, &annotations))
-                .collect(),
+            rules: rules.map(|(index, rule)| self.http_rule(place(index), rule)).collect(),
             hosts: object.spec.hostnames.iter().map(|name| host(name)).collect(),
             metadata: Some(metadata),
         }
     }
 
-    fn http_rule(
-        &mut self,
-        route: &Route,
-        metadata: &Metadata,
-        index: usize,
-        rule: &HttpRouteRule,
-        annotations: &Traffic,
-    ) -> Rule {
+    fn http_rule(&mut self, place: Place<'_>, rule: &HttpRouteRule) -> Rule {
+        let Place {
+            route,
+            metadata,
+            annotations,
+            index,
+        } = place;
         let matches = rule.matches.iter().map(http_match).collect();
         let mut actions = self.actions(route, &rule.filters, false);
         let references: Vec<BackendRef> = rule.backend_refs.iter().map(HttpBackendRef::plain).collect();
