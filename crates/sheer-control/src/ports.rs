@@ -71,6 +71,17 @@ pub(crate) fn is_service_opaque(snapshot: &Snapshot, service: &Service, port: &S
     if let Some(opaque) = listed(&service.metadata.annotations, "opaque-ports", port.port) {
         return opaque;
     }
+    let profiles = snapshot
+        .routes()
+        .profiles_of(&service.metadata.namespace, &service.metadata.name);
+    let of_profile =
+        |listed: &String| parse_ports(listed).is_ok_and(|ports| ports.iter().any(|range| range.contains(&port.port)));
+    if profiles
+        .iter()
+        .any(|profile| profile.spec.opaque_ports.iter().any(of_profile))
+    {
+        return true;
+    }
     let target = port.target();
     listed_or_default(
         snapshot,

@@ -5,8 +5,11 @@
 use std::collections::HashMap;
 
 use super::{Finding, Manifest};
-use crate::objects::{
-    AuthorizationPolicy, IntOrString, Kind, LabelSelector, Labels, Object, ObjectId, PodSpec, Server, Service,
+use crate::{
+    objects::{
+        AuthorizationPolicy, IntOrString, Kind, LabelSelector, Labels, Object, ObjectId, PodSpec, Server, Service,
+    },
+    routes,
 };
 
 /// What is wrong between objects.
@@ -38,6 +41,7 @@ pub(crate) fn crosscheck(manifests: &[Manifest]) -> Vec<Finding> {
             _ => {}
         }
     }
+    checker.findings.extend(routes::findings(manifests));
     checker.findings
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,9 +15,10 @@ use super::Diagnosis;
 use crate::{
     manifests::{Finding, Manifest},
     objects::{
-        AuthorizationPolicy, Deployment, Kind, MeshTlsAuthentication, Namespace, NetworkAuthentication, Object, Pod,
-        Server, Service, StatefulSet,
+        AuthorizationPolicy, Deployment, Kind, MeshTlsAuthentication, Namespace, NetworkAuthentication, Object,
+        ObjectId, Pod, Server, Service, StatefulSet,
     },
+    routes::RouteIndex,
 };
 
 /// Objects by namespace, then name.
@@ -41,6 +43,9 @@ pub(crate) struct Snapshot {
     policies: Named<AuthorizationPolicy>,
     mesh_tls: Named<MeshTlsAuthentication>,
     networks: Named<NetworkAuthentication>,
+    routes: RouteIndex,
+    /// File and line of what users wrote.
+    places: HashMap<ObjectId, (Arc<Path>, u32)>,
     counts: BTreeMap<Kind, u32>,
     diagnosis: Diagnosis,
     /// What all of it was made of: where objects were written, and for states that differ in a few of them.
@@ -82,6 +87,11 @@ impl Snapshot {
             policies: Named::new(),
             mesh_tls: Named::new(),
             networks: Named::new(),
+            routes: RouteIndex::new(written.iter().map(|manifest| &manifest.object)),
+            places: written
+                .iter()
+                .map(|manifest| (manifest.object.id(), (manifest.file.clone(), manifest.line)))
+                .collect(),
             counts: BTreeMap::new(),
             diagnosis: Diagnosis {
                 findings,
@@ -127,6 +137,16 @@ impl Snapshot {
             Object::NetworkAuthentication(o) => put(&mut self.networks, namespace, name, o.clone()),
             // A service account is an identity whether or not it is declared; a pod counts when it runs.
             Object::ServiceAccount(_) | Object::Pod(_) => {}
+            // All of these are in the index of routes.
+            Object::HttpRoute(_)
+            | Object::PolicyHttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_)
+            | Object::ReferenceGrant(_)
+            | Object::EgressNetwork(_)
+            | Object::HttpFault(_)
+            | Object::ServiceProfile(_) => {}
         }
     }
 
@@ -280,6 +300,16 @@ impl Snapshot {
         let kept = self.written.iter().filter(is_kept);
         let written: Vec<Manifest> = kept.chain(changed).cloned().collect();
         Self::new(&written, &self.running, Vec::new())
+    }
+
+    /// Routes, and what they may refer to.
+    pub(crate) fn routes(&self) -> &RouteIndex {
+        &self.routes
+    }
+
+    /// File and line where an object was written; `None` where no file has it.
+    pub(crate) fn find_place(&self, object: &ObjectId) -> Option<(&Path, u32)> {
+        self.places.get(object).map(|(file, line)| (&**file, *line))
     }
 
     /// How many objects there are of each kind; of pods, those that run.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder, bytes::RegexBuilder as BytesRegexBuilder};
-use sheer_api::linkerd::{grpc_route, http_route, http_types, tls_route};
+use sheer_api::{
+    linkerd::{grpc_route, http_route, http_types, tls_route},
+    v1,
+};
 
-use crate::routes::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch};
+use crate::routes::{Condition, HeaderMatch, HostMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch};
 
 /// Largest compiled regular expression, bytes: one pattern of a user must not cost a proxy its memory.
 const REGEX_LIMIT: usize = 1 << 20;
@@ -123,6 +126,29 @@ pub(super) fn method(said: http_types::HttpMethod) -> Result<Method, Invalid> {
         }),
         Type::Unregistered(name) => name.parse().map_err(|_| format!("{name:?} is no method")),
     }
+}
+
+/// Deepest nesting of conditions that is read: a control plane's mistake must not cost the stack.
+const DEEPEST: u32 = 32;
+
+pub(super) fn condition(said: &v1::Condition) -> Result<Condition, Invalid> {
+    nested(said, DEEPEST)
+}
+
+fn nested(said: &v1::Condition, depth: u32) -> Result<Condition, Invalid> {
+    use v1::condition::Kind;
+    let deeper = depth.checked_sub(1).ok_or("a condition that is nested too deeply")?;
+    let several = |said: &v1::Conditions| {
+        let read = said.conditions.iter().map(|one| nested(one, deeper));
+        read.collect::<Result<Vec<_>, Invalid>>()
+    };
+    Ok(match said.kind.as_ref().ok_or("a condition that says nothing")? {
+        Kind::All(all) => Condition::All(several(all)?),
+        Kind::Any(any) => Condition::Any(several(any)?),
+        Kind::Not(not) => Condition::Not(Box::new(nested(not, deeper)?)),
+        Kind::PathRegex(regex) => Condition::Path(anchored(regex)?),
+        Kind::Method(method) => Condition::Method(method.parse().map_err(|_| format!("{method:?} is no method"))?),
+    })
 }
 
 /// A regular expression for the whole of a text.
