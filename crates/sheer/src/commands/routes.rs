@@ -200,7 +200,11 @@ fn status(routes: &[RouteStatus], is_meant: impl Fn(&str, Option<&ObjectRef>) ->
     let mut all = Vec::new();
     for route in routes {
         let name = words::object(route.route.as_ref());
-        for parent in route.parents.iter().filter(|parent| is_meant(&name, parent.parent.as_ref())) {
+        for parent in route
+            .parents
+            .iter()
+            .filter(|parent| is_meant(&name, parent.parent.as_ref()))
+        {
             let conditions = parent.conditions.iter().map(|said| Condition {
                 r#type: said.r#type.clone(),
                 status: said.status,
@@ -220,7 +224,15 @@ fn status(routes: &[RouteStatus], is_meant: impl Fn(&str, Option<&ObjectRef>) ->
 }
 
 fn status_table(status: &[Status]) -> Table {
-    let mut table = Table::new(["ROUTE", "WRITTEN IN", "PARENT", "CONDITION", "STATUS", "REASON", "MESSAGE"]);
+    let mut table = Table::new([
+        "ROUTE",
+        "WRITTEN IN",
+        "PARENT",
+        "CONDITION",
+        "STATUS",
+        "REASON",
+        "MESSAGE",
+    ]);
     for one in status {
         for condition in &one.conditions {
             // A part that is invalid is bad news where it holds; the others where they do not.
