@@ -12,7 +12,7 @@ use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::{
     ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
-    ReportRequest, ReportResponse,
+    ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -279,6 +279,12 @@ impl Mesh {
     pub(crate) async fn explain(&self, request: ExplainRequest) -> anyhow::Result<ExplainResponse> {
         let mut client = ControlClient::new(self.control().await?);
         proxies_asked(client.explain(request)).await
+    }
+
+    /// Every route and what the control plane says of it.
+    pub(crate) async fn routes(&self) -> anyhow::Result<Vec<RouteStatus>> {
+        let mut client = ControlClient::new(self.control().await?);
+        Ok(proxies_asked(client.routes(RoutesRequest::default())).await?.routes)
     }
 
     /// What changed manifests would do to traffic.
