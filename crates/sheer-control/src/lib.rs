@@ -7,12 +7,14 @@
 pub mod identity;
 pub mod manifests;
 pub mod objects;
+pub mod socket;
 
 mod config;
 mod destination;
 mod options;
 mod policy;
 mod ports;
+mod routes;
 mod server;
 mod sight;
 mod store;

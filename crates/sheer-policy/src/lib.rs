@@ -6,6 +6,7 @@
 //! * [`outbound`]: where a request goes, and what is done to it on the way.
 //! * [`inbound`]: who may come in.
 //! * [`explain`]: the same decisions in words, with what lost and why.
+//! * [`limit`]: how much may come in.
 //! * [`routes`]: which rule a request matches.
 //! * [`budget`]: whether a request may be sent once more.
 //! * [`wire`]: Linkerd's proxy API and `sheer.v1` to this form. No type of the wire appears elsewhere.
@@ -13,6 +14,7 @@
 pub mod budget;
 pub mod explain;
 pub mod inbound;
+pub mod limit;
 pub mod outbound;
 pub mod routes;
 pub mod wire;

@@ -11,3 +11,8 @@ mod common;
 mod matches;
 
 pub use common::{address, bare_endpoint, default_object, duration, endpoint, object, port};
+
+/// Whether a proxy can read a regular expression; why not. For whatever checks what users write.
+pub fn check_regex(pattern: &str) -> Result<(), String> {
+    matches::anchored(pattern).map(drop)
+}

@@ -11,6 +11,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use sheer_api::Verdict;
+use sheer_policy::limit::Scope;
 
 pub(crate) use parts::connection_lost;
 pub use parts::{ConnectCause, Direction, GrpcCode, Injected, Leg, ListSize, Part, ResetCode, TimeLimit};
@@ -83,7 +84,7 @@ pub enum ProxyError {
     #[error("this workload has no certificate yet: its proxy waits for the control plane's identity service")]
     IdentityNotReady,
     /// Policy of the port does not let this client in.
-    #[error("client {client} ({identity}) is not allowed on port {port} by {server}")]
+    #[error("client {client} ({identity}) is not allowed on port {port}{}", if *.told { format!(" by {by}") } else { String::new() })]
     PolicyDenied {
         /// Address of the client.
         client: SocketAddr,
@@ -91,8 +92,24 @@ pub enum ProxyError {
         identity: Arc<str>,
         /// Port of the workload.
         port: u16,
-        /// The policy object, as `Server bank/ledger-grpc`.
-        server: String,
+        /// The objects that decided, as `HTTPRoute bank/admin of Server bank/ledger-grpc`.
+        by: String,
+        /// Whether the client may know them.
+        told: bool,
+    },
+    /// More requests than an operator allows.
+    #[error("more than {per_second} requests a second{}{}", whose(*.scope), if *.told { format!(": {by}") } else { String::new() })]
+    RateLimited {
+        /// The limit.
+        per_second: u32,
+        /// Whose requests are counted.
+        scope: Scope,
+        /// Until one more is let in.
+        retry_after: Duration,
+        /// The policy object, as `HTTPLocalRateLimitPolicy bank/ledger`.
+        by: String,
+        /// Whether the client may know it.
+        told: bool,
     },
     /// No policy is known for the port.
     #[error("the policy of port {port} is not known yet: the control plane has not answered")]
@@ -293,7 +310,13 @@ impl ProxyError {
             | Self::TlsConnect { .. }
             | Self::TlsAccept { .. }
             | Self::IdentityNotReady => Verdict::Identity,
-            Self::PolicyDenied { .. } | Self::PolicyUnknown { .. } => Verdict::Policy,
+            Self::PolicyDenied { .. }
+            | Self::PolicyUnknown { .. }
+            | Self::NoRoute { .. }
+            | Self::InvalidBackend { .. }
+            | Self::Forbidden { .. }
+            | Self::RateLimited { .. }
+            | Self::Injected { .. } => Verdict::Policy,
             Self::NoBackend { .. } => Verdict::Discovery,
             Self::Loop { .. } | Self::NoOriginalDst { .. } => Verdict::Injection,
             Self::HeaderListTooLarge { leg, .. } => match leg.part {
@@ -308,9 +331,6 @@ impl ProxyError {
             | Self::Deadline { sent: true, .. }
             | Self::TriedAgain { .. } => Verdict::Application,
             Self::Deadline { sent: false, .. } => Verdict::ClientConfig,
-            Self::NoRoute { .. } | Self::InvalidBackend { .. } | Self::Forbidden { .. } | Self::Injected { .. } => {
-                Verdict::Policy
-            }
             Self::TransportHeader { .. } | Self::Internal { .. } => Verdict::Proxy,
         }
     }
@@ -335,6 +355,9 @@ impl ProxyError {
             Self::IdentityNotReady => "identity-not-ready",
             Self::PolicyDenied { .. } => "policy-denied",
             Self::PolicyUnknown { .. } => "policy-unknown",
+            Self::NoRoute { .. } => "no-route",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::Injected { .. } => "fault-injected",
             Self::NoBackend { .. } => "no-backend",
             Self::Loop { .. } => "loop",
             Self::HeaderListTooLarge { .. } => "header-list-too-large",
@@ -345,10 +368,8 @@ impl ProxyError {
             Self::ClientGone { .. } => "client-gone",
             Self::Timeout { limit, .. } => limit.reason(),
             Self::Deadline { .. } => "deadline",
-            Self::NoRoute { .. } => "no-route",
             Self::InvalidBackend { .. } => "invalid-backend",
             Self::Forbidden { .. } => "forbidden",
-            Self::Injected { .. } => "fault-injected",
             Self::TriedAgain { .. } => "tried-again",
             Self::TransportHeader { .. } => "transport-header",
             Self::NoOriginalDst { .. } => "no-original-destination",
@@ -375,6 +396,7 @@ impl ProxyError {
             | Self::TriedAgain { .. } => StatusCode::BAD_GATEWAY,
             Self::PolicyDenied { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NoBackend { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Injected { answer, .. } => answer.http_status(),
             Self::Loop { .. } => StatusCode::LOOP_DETECTED,
             Self::HeaderListTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -403,7 +425,9 @@ impl ProxyError {
             | Self::TriedAgain { .. }
             | Self::ShuttingDown => GrpcCode::Unavailable,
             Self::Injected { answer, .. } => answer.grpc_status(),
-            Self::TooMany { .. } | Self::HeaderListTooLarge { .. } => GrpcCode::ResourceExhausted,
+            Self::TooMany { .. } | Self::HeaderListTooLarge { .. } | Self::RateLimited { .. } => {
+                GrpcCode::ResourceExhausted
+            }
             Self::PolicyDenied { .. } | Self::Forbidden { .. } => GrpcCode::PermissionDenied,
             Self::NoBackend { .. } | Self::NoRoute { .. } => GrpcCode::NotFound,
             Self::Loop { .. } | Self::NoOriginalDst { .. } => GrpcCode::FailedPrecondition,
@@ -429,6 +453,9 @@ impl ProxyError {
             | Self::IdentityNotReady
             | Self::PolicyDenied { .. }
             | Self::PolicyUnknown { .. }
+            | Self::NoRoute { .. }
+            | Self::RateLimited { .. }
+            | Self::Injected { .. }
             | Self::NoBackend { .. }
             | Self::Loop { .. }
             | Self::HeaderListTooLarge { .. }
@@ -437,15 +464,30 @@ impl ProxyError {
             | Self::ClientGone { .. }
             | Self::Timeout { .. }
             | Self::Deadline { .. }
-            | Self::NoRoute { .. }
             | Self::InvalidBackend { .. }
             | Self::Forbidden { .. }
-            | Self::Injected { .. }
             | Self::TriedAgain { .. }
             | Self::TransportHeader { .. }
             | Self::NoOriginalDst { .. }
             | Self::ShuttingDown
             | Self::Internal { .. } => false,
+        }
+    }
+
+    /// The text for the log: what a caller may not know is in it.
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::PolicyDenied { by, told: false, .. } => format!("{self} by {by}"),
+            Self::RateLimited { by, told: false, .. } => format!("{self}: {by}"),
+            error => error.to_string(),
+        }
+    }
+
+    /// When the caller may try again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } => Some(*retry_after),
+            _ => None,
         }
     }
 
@@ -457,6 +499,8 @@ impl ProxyError {
             | Self::TlsAccept { .. }
             | Self::PolicyDenied { .. }
             | Self::Deadline { sent: false, .. }
+            | Self::NoRoute { .. }
+            | Self::RateLimited { .. }
             | Self::TransportHeader { .. } => Side::Client,
             Self::Connect { .. }
             | Self::IdentityMismatch { .. }
@@ -477,7 +521,6 @@ impl ProxyError {
             | Self::IdentityNotReady
             | Self::PolicyUnknown { .. }
             | Self::NoBackend { .. }
-            | Self::NoRoute { .. }
             | Self::InvalidBackend { .. }
             | Self::Forbidden { .. }
             | Self::Injected { .. }
@@ -486,5 +529,14 @@ impl ProxyError {
             | Self::ShuttingDown
             | Self::Internal { .. } => Side::Proxy,
         }
+    }
+}
+
+/// Whose requests a limit counts, in words.
+fn whose(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Total => ", of all clients together",
+        Scope::Identity => ", of one client",
+        Scope::Override => ", of clients as this one",
     }
 }

@@ -97,6 +97,17 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Name of the process, 15 bytes at most.
+    pub(crate) fn process(&self) -> &'static str {
+        match self {
+            Self::Control(_) => "sheer-control",
+            Self::MeshProcess(args) => args.process(),
+            _ => "sheer",
+        }
+    }
+}
+
 impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {

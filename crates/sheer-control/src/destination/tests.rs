@@ -247,7 +247,7 @@ fn profiles() {
     let config = MeshConfig::for_tests();
     let snapshot = Snapshot::of(BANK, &pod("ledger-0", "10.77.0.5", MESHED));
     let profile = |address: &str| match Target::parse(address, "cluster.local").unwrap().find(&snapshot) {
-        Found::Service(service, port) => profile::of_service(&snapshot, &config, service, port),
+        Found::Service(service, port) => profile::of_service(&snapshot, &config, service, port, "web"),
         Found::Pod(pod, address) => profile::of_pod(&snapshot, &config, pod, address),
         Found::Nothing => profile::unknown(),
     };
@@ -285,6 +285,7 @@ fn opaque_ports_of_service_pod_and_namespace() {
             &config,
             snapshot.find_service("bank", "ledger").unwrap(),
             port,
+            "web",
         )
         .opaque_protocol
     };

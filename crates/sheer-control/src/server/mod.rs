@@ -31,6 +31,7 @@ use crate::{
     identity::{Authority, IdentityService, OwnIdentity, token::Signer},
     policy::PolicyService,
     sight::Sight,
+    socket::shorten,
     store::Store,
 };
 
@@ -97,12 +98,14 @@ impl Bound {
                 sight,
             })
         };
-        let (outbound, inbound) = (policy.outbound(), policy.inbound());
+        let (outbound, inbound, extras) = (policy.outbound(), policy.inbound(), policy.extras());
         let all = Routes::new(identity.clone())
             .add_service(destination.clone())
             .add_service(outbound.clone());
-        let all = all.add_service(inbound.clone()).add_service(report(Some(sight)));
-        let policy = Routes::new(outbound).add_service(inbound).add_service(report(None));
+        let all = all.add_service(inbound.clone()).add_service(extras.clone());
+        let all = all.add_service(report(Some(sight)));
+        let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
+        let policy = policy.add_service(report(None));
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),
@@ -201,8 +204,9 @@ fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     use std::os::unix::{fs::PermissionsExt, net::UnixStream};
     let context = || format!("cannot listen on {}", path.display());
     if path.exists() {
+        let (short, _folder) = shorten(path).with_context(context)?;
         anyhow::ensure!(
-            UnixStream::connect(path).is_err(),
+            UnixStream::connect(short).is_err(),
             "cannot listen on {}: another control plane does",
             path.display()
         );
@@ -210,7 +214,8 @@ fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     }
     // Made under a name that nobody knows, closed to others, then renamed: it is never open to them.
     let hidden = path.with_extension(format!("new.{}", std::process::id()));
-    let listener = UnixListener::bind(&hidden).with_context(context)?;
+    let (short, _folder) = shorten(&hidden).with_context(context)?;
+    let listener = UnixListener::bind(short).with_context(context)?;
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600)).with_context(context)?;
     std::fs::rename(&hidden, path).with_context(context)?;
     Ok(listener)

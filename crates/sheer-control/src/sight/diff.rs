@@ -224,14 +224,16 @@ fn client(sample: &v1::TrafficSample) -> String {
 /// What became of a sample.
 struct Decided {
     outcome: Outcome,
-    /// Where it may go, and who or what decides: differs where the request is treated otherwise.
+    /// Where it may go, or what lets it in or ends it.
     place: String,
+    /// Whether another place means that the request is treated otherwise: who lets it in does not matter to it.
+    is_route: bool,
     /// Everything else that is done to it.
     rest: String,
 }
 
 impl Decided {
-    fn of(explanation: &Explanation, place: String) -> Self {
+    fn of(explanation: &Explanation, place: String, is_route: bool) -> Self {
         let rest = [Stage::Filter, Stage::Timeout, Stage::Retry, Stage::Limit];
         let done = explanation
             .decisions
@@ -241,6 +243,7 @@ impl Decided {
         Self {
             outcome: explanation.outcome,
             place,
+            is_route,
             rest: done.collect::<Vec<_>>().join("; "),
         }
     }
@@ -250,6 +253,7 @@ impl Decided {
         Self {
             outcome: Outcome::Forwarded,
             place: format!("{address}, as it is"),
+            is_route: true,
             rest: String::new(),
         }
     }
@@ -267,7 +271,7 @@ fn kind_of(before: &Decided, after: &Decided) -> Option<&'static str> {
             Limited => "limited",
             Forwarded => "allowed",
         }),
-        (Forwarded, _) if before.place != after.place => Some("routed"),
+        (Forwarded, _) if after.is_route && before.place != after.place => Some("routed"),
         _ if before.rest != after.rest => Some("changed"),
         _ => None,
     }
@@ -319,7 +323,7 @@ impl Decider {
         let head = wire::request(request).map_err(Status::invalid_argument)?;
         let explained = explain::outbound::explain(&policy, &Traffic::Http2(head.view()));
         let place = backend(&explained.explanation);
-        Ok(Decided::of(&explained.explanation, place))
+        Ok(Decided::of(&explained.explanation, place, true))
     }
 
     async fn inbound(
@@ -349,7 +353,7 @@ impl Decider {
         };
         let explained = explain::inbound::explain(&policy, port, &client, Some(&head.view()));
         let place = admission(&explained);
-        Ok(Decided::of(&explained, place))
+        Ok(Decided::of(&explained, place, false))
     }
 }
 

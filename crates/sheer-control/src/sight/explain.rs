@@ -102,6 +102,7 @@ async fn outbound(
         request: asked.request.clone(),
         server_name: String::new(),
         protocol: asked.protocol.clone(),
+        also: to.also.iter().map(ToString::to_string).collect(),
     };
     let said = match sight.proxies.connect(&sight.config, source).await {
         Ok(mut proxy) => proxy.explain_outbound(request).await,

@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct Destination {
     /// The address that the application connects to.
     pub(super) address: SocketAddr,
+    /// Others of the same destination.
+    pub(super) also: Vec<SocketAddr>,
     /// What the application calls it, as `ledger.bank:8080`.
     pub(super) authority: String,
 }
@@ -80,6 +82,7 @@ pub(super) fn destination(
     if let Ok(address) = to.parse::<SocketAddr>() {
         return Ok(Destination {
             address,
+            also: Vec::new(),
             authority: to.to_owned(),
         });
     }
@@ -109,6 +112,7 @@ pub(super) fn destination(
             let address = SocketAddr::new(ip, port);
             Ok(Destination {
                 address,
+                also: Vec::new(),
                 authority: address.to_string(),
             })
         }
@@ -160,13 +164,15 @@ fn of_service(service: &Service, port: Option<u16>, to: &str) -> Result<Destinat
         }
     };
     let (name, namespace) = (&service.metadata.name, &service.metadata.namespace);
-    let Some(ip) = service.addresses().first().copied() else {
+    let addresses = service.addresses();
+    let Some((ip, others)) = addresses.split_first() else {
         return Err(Status::failed_precondition(format!(
             "service {namespace}/{name} has no address of its own (it is headless): name a pod, as pod/{name}-0:{port}"
         )));
     };
     Ok(Destination {
-        address: SocketAddr::new(ip, port),
+        address: SocketAddr::new(*ip, port),
+        also: others.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
         authority: format!("{name}.{namespace}:{port}"),
     })
 }

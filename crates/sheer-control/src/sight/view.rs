@@ -10,7 +10,7 @@ use sheer_api::{
         inbound::{PortSpec, inbound_server_policies_server::InboundServerPolicies as _},
         outbound::{TrafficSpec, outbound_policies_server::OutboundPolicies as _, traffic_spec},
     },
-    v1,
+    v1::{self, extras_server::Extras as _},
 };
 use sheer_policy::{
     explain::{self, Client, outbound::Traffic},
@@ -66,10 +66,24 @@ impl View {
             target: Some(traffic_spec::Target::Addr(address.into())),
         };
         match self.policy.get(Request::new(spec)).await {
-            Ok(said) => Ok(Some(wire::outbound::policy(said.into_inner(), None, DETECT))),
+            Ok(said) => {
+                let extras = self.extras(source, address).await;
+                Ok(Some(wire::outbound::policy(said.into_inner(), extras.as_ref(), DETECT)))
+            }
             Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
             Err(status) => Err(status),
         }
+    }
+
+    /// What Linkerd's API cannot say of it.
+    async fn extras(&self, source: &Pod, address: SocketAddr) -> Option<v1::OutboundExtras> {
+        let asked = v1::ExtrasRequest {
+            source_workload: workload(source),
+            address: address.to_string(),
+        };
+        let said = self.policy.watch_outbound(Request::new(asked)).await.ok()?;
+        // The first is whole: the snapshot does not change.
+        said.into_inner().next().await?.ok()
     }
 
     /// The policy of a pod's port.

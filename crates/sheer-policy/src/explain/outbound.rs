@@ -17,7 +17,7 @@ use crate::{
 
 /// gRPC codes of answers.
 const NOT_FOUND: u16 = 5;
-const INTERNAL: u16 = 13;
+const UNAVAILABLE: u16 = 14;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +47,11 @@ pub fn explain(policy: &OutboundPolicy, traffic: &Traffic<'_>) -> Outbound {
     match (policy.protocol, traffic) {
         (ProtocolPlan::Opaque, _) | (_, Traffic::Opaque) => stream(decisions, &policy.opaque),
         (ProtocolPlan::Tls, Traffic::Tls(name)) => {
-            let taken = policy.tls.iter().find(|rule| takes(rule, *name));
+            let taken = policy.tls_rule(*name);
             tls(decisions, &policy.tls, taken, *name)
         }
         (_, Traffic::Tls(name)) if !policy.tls.is_empty() => {
-            let taken = policy.tls.iter().find(|rule| takes(rule, *name));
+            let taken = policy.tls_rule(*name);
             tls(decisions, &policy.tls, taken, *name)
         }
         (_, Traffic::Tls(_)) => stream(decisions, &policy.opaque),
@@ -198,7 +198,7 @@ pub(super) fn answered_by(filter: &Filter) -> Option<(Outcome, Answer)> {
             };
             let answer = Answer {
                 verdict: Verdict::Policy,
-                reason: "",
+                reason: "fault-injected",
                 status,
                 grpc_status,
             };
@@ -220,7 +220,7 @@ fn tls(mut decisions: Vec<Decision>, rules: &[StreamRule], taken: Option<&Stream
     let asked = name.unwrap_or("no name");
     let why = |rule: &StreamRule| {
         if takes(rule, name) {
-            "takes it too, but stands behind".to_owned()
+            "takes it too, but is less specific or stands behind".to_owned()
         } else {
             format!(
                 "it is for {}, the client asks for {asked}",
@@ -292,7 +292,7 @@ fn stream_rule(mut decisions: Vec<Decision>, rule: &StreamRule) -> Outbound {
             "refuses connections",
             why,
         ));
-        return ended(decisions, Outcome::Refused, reset("no-backend", Verdict::Policy));
+        return ended(decisions, Outcome::Refused, reset("forbidden", Verdict::Policy));
     }
     let (decision, backends) = backend(Some(&rule.route), &rule.backends);
     decisions.push(decision);
@@ -375,7 +375,7 @@ fn forwarded(mut decisions: Vec<Decision>, backends: Vec<Arc<Backend>>, policy: 
         return ended(
             decisions,
             Outcome::Refused,
-            refusal("no-backend", StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            refusal("invalid-backend", StatusCode::INTERNAL_SERVER_ERROR, UNAVAILABLE),
         );
     };
     if let BackendTarget::Invalid { why } = &first.target {
@@ -386,7 +386,7 @@ fn forwarded(mut decisions: Vec<Decision>, backends: Vec<Arc<Backend>>, policy: 
         return ended(
             decisions,
             Outcome::Refused,
-            refusal("no-backend", StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            refusal("invalid-backend", StatusCode::INTERNAL_SERVER_ERROR, UNAVAILABLE),
         );
     }
     let mut choosing = words::balancing(&first.balancing);

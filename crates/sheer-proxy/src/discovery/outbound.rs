@@ -122,10 +122,12 @@ fn with_fallback(mut policy: OutboundPolicy, fallback: Backend) -> OutboundPolic
             http.routes = HttpPolicy::plain(&fallback).routes;
         }
     }
-    for (streams, name) in [(&mut policy.opaque, "opaque"), (&mut policy.tls, "tls")] {
-        if streams.is_empty() {
-            *streams = Arc::new([StreamRule::plain(name, &fallback)]);
-        }
+    if policy.opaque.is_empty() {
+        policy.opaque = Arc::new([StreamRule::plain("opaque", &fallback)]);
+    }
+    // Elsewhere TLS that has no rules of its own is bytes as any other.
+    if policy.tls.is_empty() && policy.protocol == ProtocolPlan::Tls {
+        policy.tls = Arc::new([StreamRule::plain("tls", &fallback)]);
     }
     policy
 }

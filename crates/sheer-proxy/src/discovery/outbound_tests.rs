@@ -151,7 +151,7 @@ fn service_is_balanced_as_the_policy_says() {
     );
     // The policy says nothing of other protocols: they go to the service too.
     assert_eq!(path(first_stream(&target)), "ledger.bank.svc.cluster.local:8080");
-    assert!(!target.policy.http2.routes.is_empty() && !target.policy.tls.is_empty());
+    assert!(!target.policy.http2.routes.is_empty());
 }
 
 /// A control plane that serves no policies: the profile alone makes a service.

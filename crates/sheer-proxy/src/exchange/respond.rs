@@ -135,16 +135,6 @@ impl Responder {
         poll_fn(|cx| self.poll_gone(cx)).await.code()
     }
 
-    /// Answers with a head that the proxy made up, and nothing else.
-    pub(crate) async fn answer(mut self, status: StatusCode, headers: HeaderMap, observation: &Observation) {
-        observation.response_head(status, &headers);
-        observation.end(End::Complete);
-        if let Ok(out) = self.head(synthesize::bare(status, headers), true) {
-            // Fails only if the client is gone, and then nobody wants to know.
-            drop(out.no_body().await);
-        }
-    }
-
     /// How an error is said: an injected failure is what the operator says, to whomever.
     fn style_for(&self, error: &ProxyError) -> Style {
         let grpc = match error {
@@ -216,6 +206,17 @@ impl Responder {
             Wire::Body(out) => Some(out),
             Wire::H2 { .. } | Wire::H1(_) | Wire::Raced(_) | Wire::Moving => None,
         }
+    }
+
+    /// Ends the exchange with a response that a route asked for (a redirect): status and fields, no body.
+    pub(crate) async fn answer(mut self, answer: (StatusCode, HeaderMap), observation: &Observation) {
+        let reply = synthesize::answer(answer);
+        observation.response_head(reply.status, &reply.headers);
+        if let Ok(out) = self.head(reply, true) {
+            // Fails only if the client is gone, and then nobody wants to know.
+            drop(out.no_body().await);
+        }
+        observation.end(End::Complete);
     }
 
     /// Ends the exchange with an error of the proxy, in the client's protocol: as a response where none has begun, in the trailers

@@ -83,12 +83,16 @@ async fn server_name(outbound: &Outbound, mut client: TcpStream) -> Result<Detec
 
 async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> Result<Detected, ProxyError> {
     let client_lost = |error| ProxyError::client_lost(&error);
+    let has_tls_rules = !target.resolution().target.policy.tls.is_empty();
     let mut buf = BytesMut::new();
     let mut server = None;
     let silent = match detect::tls(&mut client, &mut buf, wait).await.map_err(client_lost)? {
         Tls::Silent => true,
         // It may still listen.
         Tls::Closed => return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Bytes)),
+        Tls::ClientHello { sni, .. } if has_tls_rules => {
+            return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Tls(sni)));
+        }
         Tls::ClientHello { .. } | Tls::Plain | Tls::Partial => false,
     };
     if silent {
@@ -112,7 +116,10 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
             }
         }
         // The prefix of a ClientHello may come in pieces.
-        detect::tls(&mut client, &mut buf, wait).await.map_err(client_lost)?;
+        let tls = detect::tls(&mut client, &mut buf, wait).await.map_err(client_lost)?;
+        if let (Tls::ClientHello { sni, .. }, true) = (tls, has_tls_rules) {
+            return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Tls(sni)));
+        }
     }
     // A ClientHello is not HTTP, which this finds out from what is in the buffer. A server side that was opened in vain is closed.
     Ok(

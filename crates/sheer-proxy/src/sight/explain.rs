@@ -27,14 +27,11 @@ const LOSERS: usize = 8;
 
 /// Where a request of the workload would go.
 pub(super) async fn outbound(sight: &Sight, asked: v1::ExplainOutboundRequest) -> Result<v1::Explanation, Status> {
-    let dst: SocketAddr = asked
-        .address
-        .parse()
-        .map_err(|_| Status::invalid_argument(format!("{:?} is not an address with a port", asked.address)))?;
+    let dst = address_in_use(sight, &asked)?;
     let parsed = asked.request.as_ref().map(wire::request).transpose();
     let parsed = parsed.map_err(Status::invalid_argument)?;
     let known = answered(sight.client().outbound(OrigDst(dst))).await;
-    let age = state::age(&sight.client().streams(), "OutboundPolicies.Watch", &asked.address);
+    let age = state::age(&sight.client().streams(), "OutboundPolicies.Watch", &dst.to_string());
     let target = match known {
         Lookup::Known(target) => target,
         unknown => return Ok(as_it_is(dst, &unknown)),
@@ -51,6 +48,20 @@ pub(super) async fn outbound(sight: &Sight, asked: v1::ExplainOutboundRequest) -
     said.state_age_ms = state::millis(age);
     at_endpoints(sight, &explained.backends, &mut said).await;
     Ok(said)
+}
+
+/// Of the addresses of a destination, the one that is known already: what the application's connections meet, and as old as they have it.
+fn address_in_use(sight: &Sight, asked: &v1::ExplainOutboundRequest) -> Result<SocketAddr, Status> {
+    let parse = |text: &String| {
+        let wrong = |_| Status::invalid_argument(format!("{text:?} is not an address with a port"));
+        text.parse::<SocketAddr>().map_err(wrong)
+    };
+    let first = parse(&asked.address)?;
+    let others = asked.also.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let known = sight.client().destinations();
+    let is_known = |address: &&SocketAddr| known.iter().any(|(dst, _)| dst.0 == **address);
+    let all = std::iter::once(&first).chain(&others);
+    Ok(all.clone().find(is_known).copied().unwrap_or(first))
 }
 
 /// The first answer, for as long as it is worth waiting.

@@ -11,6 +11,8 @@ use sheer_api::linkerd::destination::update::Update as Kind;
 use sheer_api::linkerd::destination::{GetDestination, Update, WeightedAddr, protocol_hint, tls_identity};
 use sheer_api::linkerd::net::TcpAddress;
 use sheer_api::v1::{ConfigDumpRequest, ProxyDump};
+use sheer_control::manifests::{self, Manifest};
+use sheer_control::objects::Object;
 use tokio::time::timeout;
 
 use crate::cli::Global;
@@ -80,7 +82,9 @@ struct Callers {
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     crate::running::block_on(async {
         let mesh = Mesh::find(global).await?;
-        let (pods, services) = (mesh.pods().await?, mesh.services()?);
+        let status = mesh.status().await?;
+        let manifests = status.manifests.clone();
+        let (pods, services) = (mesh.pods_of(status)?, mesh.services()?);
         let mut client = DestinationClient::new(mesh.control().await?);
         let (mut endpoints, mut empty) = (Vec::new(), Vec::new());
         for service in &args.services {
@@ -92,8 +96,11 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
                 Some(found) if !found.is_empty() => {
                     endpoints.extend(found.into_values().map(|at| describe(&path, &at, &pods)))
                 }
-                Some(_) => empty.push(format!("{path} has no ready endpoint: `sheer ps` shows its pods")),
-                None => empty.push(format!("{path}: the control plane knows no such service or port")),
+                found => empty.push(match undefined_port(&path, &manifests::load(&manifests).manifests) {
+                    Some(line) => line,
+                    None if found.is_some() => format!("{path} has no ready endpoint: `sheer ps` shows its pods"),
+                    None => format!("{path}: the control plane knows no such service or port"),
+                }),
             }
         }
         // Endpoints are shown also where no proxy can say how it fares.
@@ -194,6 +201,39 @@ fn authority(service: &str, namespace: Option<&str>, known: &[(String, String)])
         _ => return Err(wrong()),
     };
     Ok(format!("{name}.{namespace}.svc.cluster.local:{port}"))
+}
+
+/// Says which ports a service has, where it has not the one that was asked for. None where it has, or where no manifest defines it.
+fn undefined_port(path: &str, known: &[Manifest]) -> Option<String> {
+    let (host, port) = path.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let (name, rest) = host.split_once('.')?;
+    let namespace = rest.split('.').next()?;
+    let service = known.iter().find_map(|manifest| match &manifest.object {
+        Object::Service(service) if service.metadata.name == name && service.metadata.namespace == namespace => {
+            Some(service)
+        }
+        _ => None,
+    })?;
+    let ports = &service.spec.ports;
+    if ports.iter().any(|known| known.port == port) {
+        return None;
+    }
+    let listed: Vec<String> = ports
+        .iter()
+        .map(|port| match &port.name {
+            Some(name) => format!("{} ({name})", port.port),
+            None => port.port.to_string(),
+        })
+        .collect();
+    let has = if listed.is_empty() {
+        "no port at all".to_owned()
+    } else {
+        listed.join(", ")
+    };
+    Some(format!(
+        "service {name} of namespace {namespace} has no port {port}; it has {has}"
+    ))
 }
 
 fn namespace_of(name: &str, known: &[(String, String)]) -> Result<String, Misuse> {

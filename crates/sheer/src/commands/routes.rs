@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sheer_api::v1::{ConfigDumpRequest, ObjectRef, OutboundState, ProxyDump};
+use sheer_api::v1::{ConfigDumpRequest, ObjectRef, OutboundState, ProxyDump, RouteStatus};
 
 use super::config::{route_name, told};
 use super::rates::{Scrapes, per_second};
 use crate::cli::Global;
 use crate::outcome::Outcome;
-use crate::output::{Format, Table, print_json};
+use crate::output::{Format, Table, Tone, print_json};
 use crate::running::Mesh;
 use crate::scrape::Sample;
 use crate::words;
@@ -53,6 +53,30 @@ struct Row {
     requests_per_second: f64,
 }
 
+/// What the control plane says of one route at one parent (`status.parents` of Gateway API).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Status {
+    route: String,
+    file: String,
+    line: u32,
+    parent: String,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Condition {
+    r#type: String,
+    status: bool,
+    reason: String,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    rules: &'a [Row],
+    status: &'a [Status],
+}
+
 /// What is looked at.
 enum Meant {
     /// Callers of a service, by name.
@@ -76,19 +100,32 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         workload,
         namespace: namespace.unwrap_or_default(),
     };
-    let (proxies, scrapes) = crate::running::block_on(async {
+    let (proxies, scrapes, written) = crate::running::block_on(async {
         let mesh = Mesh::find(global).await?;
         let proxies = mesh.config_dump(request).await?;
         let scrapes = Scrapes::take(&mesh, &proxies, Duration::from_secs(args.window)).await?;
-        anyhow::Ok((proxies, scrapes))
+        anyhow::Ok((proxies, scrapes, mesh.routes().await?))
     })?;
     let rows = rows(&proxies, &scrapes, |parent| match &meant {
         Meant::Service(name) => is_named(parent, name, args.namespace.as_deref()),
         Meant::Workload => true,
     });
+    let status = status(&written, |route, parent| match &meant {
+        Meant::Service(name) => is_named(parent, name, args.namespace.as_deref()),
+        Meant::Workload => rows.iter().any(|row| row.route.starts_with(route)),
+    });
     match args.output {
-        Format::Json => print_json(&rows)?,
-        Format::Table | Format::Wide => table(&rows).print()?,
+        Format::Json => print_json(&Shown {
+            rules: &rows,
+            status: &status,
+        })?,
+        Format::Table | Format::Wide => {
+            table(&rows).print()?;
+            if !status.is_empty() {
+                println!();
+                status_table(&status).print()?;
+            }
+        }
     }
     if rows.is_empty() {
         eprintln!(
@@ -159,6 +196,62 @@ fn of_destination<'a>(state: &'a OutboundState, scrapes: &'a Scrapes) -> impl It
     })
 }
 
+fn status(routes: &[RouteStatus], is_meant: impl Fn(&str, Option<&ObjectRef>) -> bool) -> Vec<Status> {
+    let mut all = Vec::new();
+    for route in routes {
+        let name = words::object(route.route.as_ref());
+        for parent in route
+            .parents
+            .iter()
+            .filter(|parent| is_meant(&name, parent.parent.as_ref()))
+        {
+            let conditions = parent.conditions.iter().map(|said| Condition {
+                r#type: said.r#type.clone(),
+                status: said.status,
+                reason: said.reason.clone(),
+                message: said.message.clone(),
+            });
+            all.push(Status {
+                route: name.clone(),
+                file: route.file.clone(),
+                line: route.line,
+                parent: words::object(parent.parent.as_ref()),
+                conditions: conditions.collect(),
+            });
+        }
+    }
+    all
+}
+
+fn status_table(status: &[Status]) -> Table {
+    let mut table = Table::new([
+        "ROUTE",
+        "WRITTEN IN",
+        "PARENT",
+        "CONDITION",
+        "STATUS",
+        "REASON",
+        "MESSAGE",
+    ]);
+    for one in status {
+        for condition in &one.conditions {
+            // A part that is invalid is bad news where it holds; the others where they do not.
+            let good = condition.status != (condition.r#type == "PartiallyInvalid");
+            let tone = if good { Tone::Good } else { Tone::Bad };
+            table.toned([
+                (one.route.clone(), Tone::Plain),
+                (words::place(&one.file, one.line), Tone::Plain),
+                (one.parent.clone(), Tone::Plain),
+                (condition.r#type.clone(), Tone::Plain),
+                (condition.status.to_string(), tone),
+                (condition.reason.clone(), Tone::Plain),
+                (words::or_dash(&condition.message), Tone::Plain),
+            ]);
+        }
+    }
+    table
+}
+
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new(["PARENT", "ROUTE", "TAKES", "DOES", "SENDS TO", "PROXIES", "REQUESTS"]);
     for row in rows {
@@ -178,7 +271,7 @@ fn table(rows: &[Row]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheer_api::v1::{ProxyState, RouteState};
+    use sheer_api::v1::{ProxyState, RouteCondition, RouteParent, RouteState};
 
     fn object(kind: &str, name: &str) -> Option<ObjectRef> {
         Some(ObjectRef {
@@ -225,6 +318,27 @@ mod tests {
             })
         };
         insta::assert_snapshot!(table(&of("ledger")).render(false));
+        let condition = RouteCondition {
+            r#type: "ResolvedRefs".to_owned(),
+            status: false,
+            reason: "BackendNotFound".to_owned(),
+            message: "there is no Service bank/fx".to_owned(),
+            field: String::new(),
+        };
+        let written = RouteStatus {
+            route: object("HTTPRoute", "canary"),
+            file: "/m/routes.yaml".to_owned(),
+            line: 3,
+            parents: vec![RouteParent {
+                parent: object("Service", "ledger"),
+                conditions: vec![condition],
+            }],
+            rank: 0,
+        };
+        let status = status(&[written], |route, parent| {
+            route == "HTTPRoute bank/canary" && is_named(parent, "ledger", None)
+        });
+        insta::assert_snapshot!(status_table(&status).render(false));
         assert_eq!(of("ledger.bank").len(), 2);
         assert!(of("ledger.shop").is_empty() && of("fx").is_empty());
     }

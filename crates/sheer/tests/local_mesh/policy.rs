@@ -141,7 +141,7 @@ fn explain_says_where_a_sidecar_is_behind() {
     assert_eq!((behind["outcome"].as_str(), code), (Some("forwarded"), Some(1)));
     let told = behind["differences"].to_string();
     assert!(
-        told.contains(&format!("the proxy of shop/{web}")) && told.contains("Server shop/web"),
+        told.contains(&format!("the proxy of shop/{web}")) && told.contains("the control plane has denied"),
         "{told}"
     );
     assert!(

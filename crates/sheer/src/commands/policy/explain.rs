@@ -245,7 +245,7 @@ fn table(answer: &ExplainResponse, wide: bool) -> Table {
         for loser in decision.losers.iter().take(shown) {
             let cells = [
                 String::new(),
-                format!("× {}", loser_name(loser)),
+                format!("× {}", loser_name(decision, loser)),
                 words::place(&loser.file, loser.line),
                 loser.why.clone(),
             ];
@@ -265,9 +265,10 @@ fn table(answer: &ExplainResponse, wide: bool) -> Table {
 }
 
 /// The object and what of it, without saying the same twice.
-fn loser_name(loser: &Loser) -> String {
+fn loser_name(decision: &Decision, loser: &Loser) -> String {
     let object = words::object(loser.object.as_ref());
-    if object.is_empty() || loser.choice.contains(&object) {
+    let same = loser.object == decision.object && !loser.choice.is_empty();
+    if same || object.is_empty() || loser.choice.contains(&object) {
         loser.choice.clone()
     } else if loser.choice.is_empty() {
         object
