@@ -3,6 +3,7 @@
 //! Pure functions; whatever a control plane sends, they answer. What cannot be understood never opens a door: a route that cannot be read takes its
 //! requests and refuses them, an authorization that cannot be read lets nobody in.
 
+pub mod explain;
 pub mod inbound;
 pub mod outbound;
 

@@ -304,6 +304,16 @@ impl<T> Node<T> {
         self.health.get().sits_out_until().is_some()
     }
 
+    /// Whether one request at a time decides whether it is well again.
+    pub fn on_probation(&self) -> bool {
+        self.health.get().on_probation()
+    }
+
+    /// What its response time is taken for now; none where it was never measured.
+    pub fn rtt(&self, now: Instant) -> Option<Duration> {
+        self.load.borrow().estimate(now)
+    }
+
     /// Sets the weight; whether it changed.
     fn set_weight(&self, weight: f64) -> bool {
         let weight = weight.max(MIN_WEIGHT);

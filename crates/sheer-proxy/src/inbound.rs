@@ -42,6 +42,7 @@ use crate::{
     life::Life,
     metrics::{DetectMetrics, LabelSet, Shard},
     settings::Settings,
+    sight::Sampler,
     sys, tls,
     transport_header::{SessionProtocol, TransportHeader},
 };
@@ -57,6 +58,7 @@ pub struct Inbound {
     ports: Rc<RefCell<Ports>>,
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
+    sampler: Rc<Sampler>,
 }
 
 /// What a connection speaks to the application.
@@ -86,7 +88,13 @@ impl Inbound {
             detected,
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
+            sampler: Sampler::new(),
         })
+    }
+
+    /// Takes samples of the requests that pass.
+    pub(crate) fn sampler(&self) -> &Rc<Sampler> {
+        &self.sampler
     }
 
     /// Serves one accepted connection to its end.
@@ -140,7 +148,8 @@ impl Inbound {
             app: None,
         };
 
-        let alpn = match self.first_bytes(&mut talk, redirected.as_ref()).await? {
+        let first = self.unless_drained(self.first_bytes(&mut talk, redirected.as_ref()));
+        let alpn = match first.await? {
             Speech::OwnTls => {
                 let alpn;
                 (talk, alpn) = self.end_tls(talk).await?;
@@ -155,7 +164,7 @@ impl Inbound {
         };
 
         let (port, said) = match (alpn, redirected) {
-            (Some(MeshAlpn::TransportHeader), _) => self.transport_header(&mut talk).await?,
+            (Some(MeshAlpn::TransportHeader), _) => self.unless_drained(self.transport_header(&mut talk)).await?,
             (Some(MeshAlpn::H2), Some(port)) => (port, Some(Protocol::Http2)),
             (Some(MeshAlpn::Http1), Some(port)) => (port, Some(Protocol::Http1)),
             (Some(MeshAlpn::None) | None, Some(port)) => (port, None),
@@ -164,12 +173,21 @@ impl Inbound {
         };
         let protocol = match said {
             Some(protocol) => protocol,
-            None => self.protocol(&mut talk, &port).await?,
+            None => self.unless_drained(self.protocol(&mut talk, &port)).await?,
         };
         match protocol {
             Protocol::Http1 => self.http1(talk, port).await,
             Protocol::Http2 => self.http2(talk, port).await,
             Protocol::Opaque => self.opaque(talk, port).await,
+        }
+    }
+
+    /// Waits for what a client says, but in a drain not for one that stays silent.
+    async fn unless_drained<T>(&self, said: impl Future<Output = Result<T, ProxyError>>) -> Result<T, ProxyError> {
+        tokio::select! {
+            biased; // who has spoken is served, also in a drain
+            said = said => said,
+            () = self.life.quiet_in_drain(|| 0) => Err(ProxyError::ShuttingDown),
         }
     }
 
@@ -263,6 +281,7 @@ impl Inbound {
         let config = http1_server::Config {
             direction: Direction::Inbound,
             header_limit: self.settings.http.header_list_limit,
+            terse: false,
         };
         let (requests, io) = self.requests(talk, port);
         let cut_off = Rc::clone(&requests);
@@ -287,12 +306,13 @@ impl Inbound {
                 timeout: server.keep_alive_timeout,
             });
         let config = http2::Config {
+            header_limit: self.settings.http.header_list_limit,
             stream_window: server.stream_window,
             connection_window: server.connection_window,
             max_concurrent_streams: server.max_concurrent_streams,
             max_frame_size: server.max_frame_size,
-            max_send_buffer: server.max_send_buffer,
-            max_pending_accept_resets: server.max_pending_accept_reset_streams,
+            max_send_buffer: Some(server.max_send_buffer),
+            max_pending_accept_resets: Some(server.max_pending_accept_reset_streams),
             await_settings: false,
             keep_alive,
         };

@@ -28,6 +28,7 @@ pub mod outbound;
 pub mod pool;
 pub mod process;
 pub mod settings;
+pub mod sight;
 pub mod sys;
 pub mod tcp;
 pub mod tls;

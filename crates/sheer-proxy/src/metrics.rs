@@ -13,14 +13,18 @@ mod path;
 mod process;
 mod registry;
 mod render;
+mod response;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use family::{Bounds, Family, Kind};
-pub use labels::{LabelBuilder, LabelSet, Tls, inbound_labels, outbound_labels};
+pub use labels::{
+    LabelBuilder, LabelSet, Tls, application_labels, inbound_labels, labels_of, outbound_labels, target_labels,
+};
 pub use path::{
-    BalancerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, Peer, ResponseOutcome,
-    TcpAuthzMetrics, TcpMetrics, TcpOpen,
+    BalancerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, Peer, TcpAuthzMetrics, TcpMetrics,
+    TcpOpen,
 };
 pub(crate) use process::describe_build;
 pub use registry::{Registry, Shard};
 pub use render::Format;
+pub use response::ResponseOutcome;

@@ -9,7 +9,10 @@ use anyhow::{Context as _, anyhow};
 use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
-use sheer_api::v1::{ReportRequest, ReportResponse};
+use sheer_api::v1::{
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
+    ReportRequest, ReportResponse,
+};
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::client::Client;
 use sheer_local::dial;
@@ -22,9 +25,14 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::Global;
+use crate::outcome::Misuse;
 
 /// Patience with one question to a part of the mesh.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same, where the control plane itself has to ask proxies first.
+const PROXIES_PATIENCE: Duration = Duration::from_secs(20);
+/// What all proxies of a mesh hold can be much.
+const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// No answer of a proxy is longer than this.
 const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
@@ -238,6 +246,25 @@ impl Mesh {
             .into_inner())
     }
 
+    /// What becomes of a request.
+    pub(crate) async fn explain(&self, request: ExplainRequest) -> anyhow::Result<ExplainResponse> {
+        let mut client = ControlClient::new(self.control().await?);
+        proxies_asked(client.explain(request)).await
+    }
+
+    /// What changed manifests would do to traffic.
+    pub(crate) async fn policy_diff(&self, request: PolicyDiffRequest) -> anyhow::Result<PolicyDiffResponse> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).policy_diff(request)).await
+    }
+
+    /// What proxies hold.
+    pub(crate) async fn config_dump(&self, request: ConfigDumpRequest) -> anyhow::Result<Vec<ProxyDump>> {
+        let client = ControlClient::new(self.control().await?);
+        let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).config_dump(request)).await?;
+        Ok(answer.proxies)
+    }
+
     /// A connection to an address inside the mesh.
     pub(crate) async fn dial(&self, address: SocketAddr) -> anyhow::Result<UnixStream> {
         dial::address(&self.state, address)
@@ -253,6 +280,21 @@ impl Mesh {
             .map_err(|_| anyhow!("it took too long"))
             .and_then(|answer| answer);
         answer.with_context(|| format!("the proxy of {} does not answer", pod.name))
+    }
+}
+
+/// An answer for which the control plane asks proxies. What the operator wrote wrong is misuse, told in the control plane's words.
+async fn proxies_asked<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> anyhow::Result<T> {
+    use tonic::Code::{InvalidArgument, NotFound};
+    match timeout(PROXIES_PATIENCE, asked)
+        .await
+        .context("the control plane takes too long")?
+    {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if matches!(status.code(), InvalidArgument | NotFound) => {
+            Err(Misuse(status.message().to_owned()).into())
+        }
+        Err(status) => Err(anyhow!("{}", status.message())),
     }
 }
 

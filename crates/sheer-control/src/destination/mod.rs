@@ -35,12 +35,17 @@ pub(crate) struct DestinationService {
 impl DestinationService {
     /// The service, as tonic serves it.
     pub(crate) fn server(store: Store, config: Arc<MeshConfig>, streams: Streams) -> DestinationServer<Self> {
-        DestinationServer::new(Self {
+        DestinationServer::new(Self::new(store, config, streams))
+    }
+
+    /// The service, not yet as tonic serves it.
+    pub(crate) fn new(store: Store, config: Arc<MeshConfig>, streams: Streams) -> Self {
+        Self {
             store,
             config,
             streams,
             endpoints: Arc::default(),
-        })
+        }
     }
 }
 

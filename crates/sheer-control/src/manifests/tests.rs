@@ -257,3 +257,93 @@ spec:
     warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.targetRef: there is no Server bank/ledger: the policy has no effect
     "#);
 }
+
+/// What is wrong with an HTTPRoute of which one field is given, without file and line.
+fn of_rule(rule: &str) -> String {
+    let route = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: a, namespace: bank}}\nspec: {{parentRefs: [{{group: '', kind: Service, name: ledger}}], rules: [{{{rule}}}]}}\n"
+    );
+    findings(&route).replace("bank.yaml:4: HTTPRoute bank/a: spec.rules[0]", "")
+}
+
+#[test]
+fn mistakes_in_routes_are_named_by_field() {
+    let cases = [
+        "matches: [{path: {value: books}}]",
+        "matches: [{path: {type: RegularExpression, value: '(/a'}}]",
+        "matches: [{path: {type: Prefix, value: /a}}]",
+        "matches: [{headers: [{name: 'x y', value: a}]}]",
+        "matches: [{method: 'GE T'}]",
+        "filters: [{type: RequestRedirect}]",
+        "filters: [{type: RequestRedirect, requestRedirect: {scheme: ftp, statusCode: 200}}]",
+        "filters: [{type: RequestRedirect, requestRedirect: {}}, {type: URLRewrite, urlRewrite: {}}]",
+        "matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]",
+        "backendRefs: [{name: ledger}]",
+        "timeouts: {request: 1s, backendRequest: 2s}",
+        "timeouts: {request: soon}",
+        "retry: {codes: [200], attempts: 0}",
+        "sessionPersistence: {absoluteTimeout: 1h, sessionName: sid}",
+        "corsPolicy: {}",
+    ];
+    let told: String = cases.iter().map(|case| format!("{case}\n{}", of_rule(case))).collect();
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn annotations_of_no_effect_and_contradictions_are_named() {
+    let of = |kind: &str, annotations: &str| {
+        let (version, spec) = match kind {
+            "Service" => ("v1", "spec: {ports: [{port: 80}]}"),
+            "GRPCRoute" | "HTTPRoute" => ("gateway.networking.k8s.io/v1", "spec: {}"),
+            _ => ("v1", ""),
+        };
+        let text = format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a, namespace: bank, annotations: {{{annotations}}}}}\n{spec}\n"
+        );
+        let head = format!("bank.yaml:3: {kind} bank/a: metadata.annotations");
+        format!("{kind} {annotations}\n{}", findings(&text).replace(&head, ""))
+    };
+    let told = [
+        of(
+            "Service",
+            "retry.linkerd.io/http: 5xx, timeout.linkerd.io/request: 1s, balancer.linkerd.io/failure-accrual: consecutive",
+        ),
+        of("Service", "retry.linkerd.io/http: often"),
+        of("Service", "retry.linkerd.io/grpc: 'unavailable,down'"),
+        of("Service", "retry.linkerd.io/limit: '2'"),
+        of(
+            "Service",
+            "retry.linkerd.io/http: 5xx, retry.linkerd.io/timeout: 2s, timeout.linkerd.io/request: 1s",
+        ),
+        of(
+            "Service",
+            "timeout.linkerd.io/response: 2s, timeout.linkerd.io/request: 1s",
+        ),
+        of(
+            "Service",
+            "balancer.linkerd.io/failure-accrual-consecutive-max-failures: '3'",
+        ),
+        of(
+            "Service",
+            "balancer.linkerd.io/failure-accrual: consecutive, balancer.alpha.linkerd.io/failure-accrual-success-rate-threshold: '0.5'",
+        ),
+        of(
+            "Service",
+            "balancer.linkerd.io/failure-accrual: consecutive, balancer.linkerd.io/failure-accrual-consecutive-min-penalty: 2m",
+        ),
+        of("Service", "balancer.alpha.linkerd.io/load-biaser-penalty: 2s"),
+        of(
+            "Service",
+            "balancer.sheer.dev/session-affinity-header: x, balancer.sheer.dev/session-affinity-cookie: sid",
+        ),
+        of("Service", "balancer.sheer.dev/locality-spill-over: '3'"),
+        of("Service", "balancer.linkerd.io/slow-start: 3s"),
+        of("HTTPRoute", "balancer.linkerd.io/failure-accrual: consecutive"),
+        of(
+            "GRPCRoute",
+            "retry.linkerd.io/http: 5xx, hedge.sheer.dev/max-attempts: '3'",
+        ),
+        of("Namespace", "timeout.linkerd.io/request: 1s"),
+    ];
+    insta::assert_snapshot!(told.concat());
+}

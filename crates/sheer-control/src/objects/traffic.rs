@@ -150,6 +150,9 @@ impl Reader<'_> {
 impl Traffic {
     /// Reads annotations.
     pub fn read(annotations: &Labels) -> Self {
+        if annotations.is_empty() {
+            return Self::default();
+        }
         let reader = |scopes| Reader { annotations, scopes };
         let balancer = reader(&["balancer", "balancer.alpha"]);
         let retry = reader(&["retry"]);

@@ -13,7 +13,7 @@ mod profile;
 mod settings;
 mod streams;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use sheer_api::{
     linkerd::{
@@ -73,6 +73,8 @@ struct Compiler<'a> {
     /// The parent's estimate of load, which all backends share (as Linkerd).
     load: Load,
     extras: v1::OutboundExtras,
+    /// Backends whose own wishes are in the extras.
+    noted: HashSet<(String, String, u16)>,
 }
 
 /// The policy for a service's port and the clients of a namespace.
@@ -116,6 +118,7 @@ impl<'a> Compiler<'a> {
                 ..v1::OutboundExtras::default()
             },
             settings,
+            noted: HashSet::new(),
         }
     }
 

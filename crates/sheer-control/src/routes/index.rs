@@ -130,6 +130,17 @@ pub(crate) enum ParentKind {
     Server,
 }
 
+impl ParentKind {
+    fn of(reference: &ParentRef) -> Option<Self> {
+        match (reference.group.as_str(), reference.kind.as_str()) {
+            ("" | "core", "Service") => Some(Self::Service),
+            ("policy.sheer.dev" | "policy.linkerd.io", "EgressNetwork") => Some(Self::EgressNetwork),
+            ("policy.sheer.dev" | "policy.linkerd.io", "Server") => Some(Self::Server),
+            _ => None,
+        }
+    }
+}
+
 /// A parent, which need not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ParentKey {
@@ -157,14 +168,16 @@ impl ParentKey {
         }
     }
 
+    /// Whether a route of a namespace means this parent.
+    pub(crate) fn is(&self, reference: &ParentRef, namespace: &str) -> bool {
+        reference.name == self.name
+            && reference.namespace.as_deref().unwrap_or(namespace) == self.namespace
+            && ParentKind::of(reference) == Some(self.kind)
+    }
+
     /// What a route of a namespace means; `None` where it is nothing that Sheer knows (a Gateway).
     pub(crate) fn of(reference: &ParentRef, namespace: &str) -> Option<Self> {
-        let kind = match (reference.group.as_str(), reference.kind.as_str()) {
-            ("" | "core", "Service") => ParentKind::Service,
-            ("policy.sheer.dev" | "policy.linkerd.io", "EgressNetwork") => ParentKind::EgressNetwork,
-            ("policy.sheer.dev" | "policy.linkerd.io", "Server") => ParentKind::Server,
-            _ => return None,
-        };
+        let kind = ParentKind::of(reference)?;
         Some(Self {
             kind,
             namespace: reference.namespace.as_deref().unwrap_or(namespace).to_owned(),
@@ -368,12 +381,9 @@ impl<'a> Port<'a> {
 }
 
 /// Whether a route names a port of a parent.
-fn names_port(route: &Route, parent: &ParentKey, port: Port<'_>) -> bool {
+pub(super) fn names_port(route: &Route, parent: &ParentKey, port: Port<'_>) -> bool {
     let mut references = route.parents().iter();
-    references.any(|reference| {
-        reference_names(reference, port)
-            && ParentKey::of(reference, &route.metadata().namespace).as_ref() == Some(parent)
-    })
+    references.any(|reference| reference_names(reference, port) && parent.is(reference, &route.metadata().namespace))
 }
 
 /// Whether a reference is for a port.

@@ -61,8 +61,7 @@ impl RouteIndex {
                 Ok(Target::Service(service.clone(), port))
             }
             ("policy.sheer.dev" | "policy.linkerd.io", "EgressNetwork") => {
-                let network = self.find_egress(namespace, name);
-                let network = network.ok_or_else(|| {
+                self.find_egress(namespace, name).ok_or_else(|| {
                     bad(
                         "BackendNotFound",
                         format!("there is no EgressNetwork {namespace}/{name}"),

@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     filters::{fault_of, unsupported},
-    index::{ParentKey, ParentKind, Port, Route, RouteIndex, RouteType, reference_names},
+    index::{ParentKey, ParentKind, Port, Route, RouteIndex, names_port, reference_names},
     resolve::BadRef,
 };
 
@@ -210,12 +210,17 @@ fn find_parent(index: &RouteIndex, reference: &ParentRef, parent: &ParentKey) ->
 /// What takes precedence on every port that the reference names, in words.
 fn conflict(index: &RouteIndex, route: &Route, reference: &ParentRef, parent: &ParentKey) -> Option<String> {
     let client = &route.metadata().namespace;
+    // Routes of other namespaces are not beside it: they count for other clients.
+    let rivals: Vec<&Route> = index
+        .of_parent(parent)
+        .iter()
+        .filter(|other| other.route_type() < route.route_type() && other.metadata().namespace == *client)
+        .collect();
     let shadowed = |port: Port<'_>| {
-        let attached = index.attached(parent, port, client, RouteType::ALL);
-        let winner = attached
-            .first()
-            .filter(|winner| winner.route_type() < route.route_type())?;
-        Some(winner.id())
+        rivals
+            .iter()
+            .find(|other| names_port(other, parent, port))
+            .map(|other| other.id())
     };
     match parent.kind {
         ParentKind::Server => None,
@@ -323,11 +328,11 @@ fn resolved_refs(index: &RouteIndex, route: &Route) -> Condition {
     for (rule, backends) in backends_of(route).iter().enumerate() {
         for (at, backend) in backends.iter().enumerate() {
             if let Err(bad) = index.resolve(route, backend) {
-                return not(
-                    bad,
-                    "its share is answered with 500",
-                    format!("spec.rules[{rule}].backendRefs[{at}]"),
-                );
+                let effect = match route {
+                    Route::Http(..) | Route::Grpc(_) => "its share is answered with 500",
+                    Route::Tls(_) | Route::Tcp(_) => "its share of connections is refused",
+                };
+                return not(bad, effect, format!("spec.rules[{rule}].backendRefs[{at}]"));
             }
         }
     }
@@ -355,37 +360,47 @@ fn resolved_refs(index: &RouteIndex, route: &Route) -> Condition {
 /// What the statuses of manifests say that their author should know.
 pub(crate) fn findings(manifests: &[Manifest]) -> Vec<Finding> {
     let index = RouteIndex::new(manifests.iter().map(|manifest| &manifest.object));
-    let mut findings = Vec::new();
-    for manifest in manifests {
-        let Some(route) = Route::of(&manifest.object) else {
-            continue;
-        };
-        let mut warn = |field: &str, message: String| {
-            let finding = Finding::warning(&manifest.file, manifest.line, message)
-                .on(&manifest.object.id())
-                .at(field);
-            if !findings.contains(&finding) {
-                findings.push(finding);
-            }
-        };
-        for (at, reference) in route.parents().iter().enumerate() {
-            if ParentKey::of(reference, "").is_none() {
-                warn(&format!("spec.parentRefs[{at}]"), unknown_parent(reference));
-            }
-        }
-        for parent in of_route(&index, &route).parents {
-            for condition in parent.conditions {
-                if condition.holds == (condition.kind == ConditionType::PartiallyInvalid) {
-                    let message = format!("{} ({})", condition.message, condition.reason);
-                    warn(&condition.field, message);
-                }
-            }
-        }
-        if route.parents().is_empty() {
-            warn("spec.parentRefs", "empty: the route has no effect".to_owned());
+    let routes = manifests
+        .iter()
+        .filter_map(|manifest| Some((manifest, Route::of(&manifest.object)?)));
+    routes
+        .flat_map(|(manifest, route)| {
+            let warn = |(field, message): (String, String)| {
+                let finding = Finding::warning(&manifest.file, manifest.line, message);
+                finding.on(&manifest.object.id()).at(field)
+            };
+            warnings(&index, &route).into_iter().map(warn)
+        })
+        .collect()
+}
+
+/// Field and message of what does not hold, each once.
+fn warnings(index: &RouteIndex, route: &Route) -> Vec<(String, String)> {
+    let mut warnings = Vec::new();
+    if route.parents().is_empty() {
+        warnings.push((
+            "spec.parentRefs".to_owned(),
+            "empty: the route has no effect".to_owned(),
+        ));
+    }
+    for (at, reference) in route.parents().iter().enumerate() {
+        if ParentKey::of(reference, "").is_none() {
+            warnings.push((format!("spec.parentRefs[{at}]"), unknown_parent(reference)));
         }
     }
-    findings
+    for condition in of_route(index, route)
+        .parents
+        .into_iter()
+        .flat_map(|parent| parent.conditions)
+    {
+        if condition.holds == (condition.kind == ConditionType::PartiallyInvalid) {
+            let warning = (condition.field, format!("{} ({})", condition.message, condition.reason));
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+    }
+    warnings
 }
 
 fn unknown_parent(reference: &ParentRef) -> String {

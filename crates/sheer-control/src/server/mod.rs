@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context;
 use futures::stream::BoxStream;
+pub(crate) use report::to_message as finding_message;
 use rustls::ServerConfig;
 use sheer_api::{names, v1::control_server::ControlServer};
 pub(crate) use streams::Streams;
@@ -29,6 +30,7 @@ use crate::{
     destination::DestinationService,
     identity::{Authority, IdentityService, OwnIdentity, token::Signer},
     policy::PolicyService,
+    sight::Sight,
     store::Store,
 };
 
@@ -85,20 +87,24 @@ impl Bound {
         let identity = IdentityService::server(authority.clone(), verifier, config.clone());
         let destination = DestinationService::server(store.clone(), config.clone(), streams.clone());
         let policy = PolicyService::new(store.clone(), config.clone(), streams.clone());
-        let report = ControlServer::from_arc(Arc::new(report::ReportService {
-            store,
-            config,
-            authority,
-            streams,
-        }));
+        let sight = Sight::new(store.clone(), config.clone(), streams.clone(), &own)?;
+        let report = |sight| {
+            ControlServer::new(report::ReportService {
+                store: store.clone(),
+                config: config.clone(),
+                authority: authority.clone(),
+                streams: streams.clone(),
+                sight,
+            })
+        };
         let (outbound, inbound, extras) = (policy.outbound(), policy.inbound(), policy.extras());
         let all = Routes::new(identity.clone())
             .add_service(destination.clone())
             .add_service(outbound.clone());
         let all = all.add_service(inbound.clone()).add_service(extras.clone());
-        let all = all.add_service(report.clone());
+        let all = all.add_service(report(Some(sight)));
         let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
-        let policy = policy.add_service(report);
+        let policy = policy.add_service(report(None));
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),

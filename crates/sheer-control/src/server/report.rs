@@ -7,7 +7,8 @@ use std::{
 };
 
 use sheer_api::v1::{
-    Finding, ObjectRef, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteStatus, RoutesRequest,
+    ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef, PolicyDiffRequest,
+    PolicyDiffResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteStatus, RoutesRequest,
     RoutesResponse, control_server::Control, finding,
 };
 use tonic::{Request, Response, Status};
@@ -19,6 +20,7 @@ use crate::{
     manifests,
     objects::ParentRef,
     routes,
+    sight::Sight,
     store::{Snapshot, Store},
 };
 
@@ -28,6 +30,15 @@ pub(super) struct ReportService {
     pub(super) config: Arc<MeshConfig>,
     pub(super) authority: Arc<Authority>,
     pub(super) streams: Streams,
+    /// Only for the socket, which is its owner's: what proxies hold is nobody else's business.
+    pub(super) sight: Option<Sight>,
+}
+
+impl ReportService {
+    fn sight(&self) -> Result<&Sight, Status> {
+        let refused = || Status::permission_denied("asked through the control plane's socket only");
+        self.sight.as_ref().ok_or_else(refused)
+    }
 }
 
 #[tonic::async_trait]
@@ -49,6 +60,18 @@ impl Control for ReportService {
             issuer_not_after: unix(self.authority.issuer_not_after()),
             last_change_age_ms: u64::try_from(diagnosis.changed.elapsed().as_millis()).unwrap_or(u64::MAX),
         }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        self.sight()?.explain(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn config_dump(&self, request: Request<ConfigDumpRequest>) -> Result<Response<ConfigDumpResponse>, Status> {
+        self.sight()?.config_dump(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn policy_diff(&self, request: Request<PolicyDiffRequest>) -> Result<Response<PolicyDiffResponse>, Status> {
+        self.sight()?.policy_diff(request.into_inner()).await.map(Response::new)
     }
 
     async fn routes(&self, request: Request<RoutesRequest>) -> Result<Response<RoutesResponse>, Status> {
@@ -128,7 +151,8 @@ fn unix(time: SystemTime) -> i64 {
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-fn to_message(finding: &manifests::Finding) -> Finding {
+/// A finding as `sheer.v1` says it.
+pub(crate) fn to_message(finding: &manifests::Finding) -> Finding {
     let severity = match finding.severity {
         manifests::Severity::Error => finding::Severity::Error,
         manifests::Severity::Warning => finding::Severity::Warning,

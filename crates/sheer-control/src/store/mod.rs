@@ -42,6 +42,13 @@ impl Store {
         }
     }
 
+    /// A store of one snapshot that stays.
+    pub(crate) fn fixed(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshots: watch::Sender::new(snapshot).subscribe(),
+        }
+    }
+
     /// The latest snapshot.
     pub(crate) fn latest(&self) -> Arc<Snapshot> {
         self.snapshots.borrow().clone()

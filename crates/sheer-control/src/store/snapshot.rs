@@ -50,6 +50,9 @@ pub(crate) struct Snapshot {
     places: HashMap<ObjectId, (Arc<Path>, u32)>,
     counts: BTreeMap<Kind, u32>,
     diagnosis: Diagnosis,
+    /// What all of it was made of: where objects were written, and for states that differ in a few of them.
+    written: Vec<Manifest>,
+    running: Vec<Manifest>,
 }
 
 fn put<T>(map: &mut Named<T>, namespace: &str, name: &str, object: Arc<T>) {
@@ -98,6 +101,8 @@ impl Snapshot {
                 findings,
                 changed: Instant::now(),
             },
+            written: written.to_vec(),
+            running: running.to_vec(),
         };
         for manifest in written {
             *snapshot.counts.entry(manifest.object.kind()).or_default() += 1;
@@ -284,6 +289,33 @@ impl Snapshot {
     /// The ServerAuthorizations of a namespace, by name.
     pub(crate) fn server_authorizations(&self, namespace: &str) -> impl Iterator<Item = &Arc<ServerAuthorization>> {
         all(&self.server_authorizations, namespace)
+    }
+
+    /// Every Service, by namespace and name.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values().flat_map(BTreeMap::values)
+    }
+
+    /// Every running pod, by namespace and name.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        let all = self.pods.values().flat_map(BTreeMap::values);
+        all.filter(|pod| !pod.has_ended())
+    }
+
+    /// What users wrote.
+    pub(crate) fn written(&self) -> &[Manifest] {
+        &self.written
+    }
+
+    /// The state that would stand with some objects changed or added.
+    pub(crate) fn with(&self, changed: &[Manifest]) -> Self {
+        let is_kept = |manifest: &&Manifest| {
+            let id = manifest.object.id();
+            !changed.iter().any(|other| other.object.id() == id)
+        };
+        let kept = self.written.iter().filter(is_kept);
+        let written: Vec<Manifest> = kept.chain(changed).cloned().collect();
+        Self::new(&written, &self.running, Vec::new())
     }
 
     /// Routes, and what they may refer to.

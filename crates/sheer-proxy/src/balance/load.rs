@@ -96,6 +96,11 @@ impl Load {
         rtt.max(silence) * (1.0 + f64::from(self.pending) / weight)
     }
 
+    /// The estimate; none where nothing was measured.
+    pub fn estimate(&self, now: Instant) -> Option<Duration> {
+        self.measured.then(|| Duration::from_secs_f64(self.decayed(now)))
+    }
+
     fn decayed(&self, now: Instant) -> f64 {
         let elapsed = now.saturating_duration_since(self.updated).as_secs_f64();
         (self.rtt * (-elapsed / self.decay).exp()).max(MIN_RTT)

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     discovery::{InboundPolicy, Lookup},
     error::{Direction, ProxyError},
-    exchange::{Context, Failed, Observation, Origin, Request, Responder, Upstream, exchange},
+    exchange::{Context, Failed, Head, Observation, Origin, Request, Responder, Upstream, exchange},
     headers, http2,
 };
 
@@ -93,10 +93,14 @@ impl Requests {
         Ok((admitted, InFlight::begin(&self.inbound)?))
     }
 
-    async fn upstream(&self, origin: Origin) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
-        match origin {
+    async fn upstream(&self, head: &Head) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
+        match head.origin {
             Origin::Http2 => {
-                let (send, slot) = self.port.app.h2().await?;
+                let app = &self.port.app;
+                let (send, slot) = match head.protocol {
+                    Some(_) => Box::pin(app.h2_connect()).await?,
+                    None => app.h2().await?,
+                };
                 Ok((Upstream::H2 { send, mesh: false }, Some(slot)))
             }
             Origin::Http1 { .. } => Ok((Upstream::H1(self.port.app.http1().await?), None)),
@@ -116,6 +120,10 @@ impl http2::Service for Requests {
                 responder.carry_http1();
             }
         }
+        if let Some(ticket) = self.inbound.sampler().ticket() {
+            let (addr, client) = (self.cx.addr, self.client.addr);
+            observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));
+        }
         let (admitted, _in_flight) = match self.admit(&request, &admission) {
             Ok(admitted) => admitted,
             Err(error) => return responder.fail(&error, &observation).await,
@@ -133,7 +141,7 @@ impl http2::Service for Requests {
         );
 
         for attempt in 1.. {
-            let (upstream, _slot) = match self.upstream(request.head.origin).await {
+            let (upstream, _slot) = match self.upstream(&request.head).await {
                 Ok(upstream) => upstream,
                 Err(error) => return responder.fail(&error, &observation).await,
             };

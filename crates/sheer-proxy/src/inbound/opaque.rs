@@ -3,7 +3,13 @@
 use std::rc::Rc;
 
 use super::{Inbound, policy, port::Port, speech::Conversation};
-use crate::{detect::Rewind, discovery::InboundPolicy, error::ProxyError, metrics::TcpOpen, sys, tcp};
+use crate::{
+    detect::Rewind,
+    discovery::InboundPolicy,
+    error::ProxyError,
+    sys,
+    tcp::{self, Meters},
+};
 
 impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.
@@ -22,7 +28,7 @@ impl Inbound {
         if rule.is_some_and(|rule| policy::is_audit(&rule.policy)) {
             observers.audited(&talk.client, None);
         }
-        let open = observers.tcp.open();
+        let client = observers.tcp.open();
         let (app, said) = match talk.app {
             Some(app) => app,
             None => match port.app.connect().await {
@@ -34,31 +40,18 @@ impl Inbound {
                 }
             },
         };
-        let counters = tcp::Counters::default();
-        let mut relay = tcp::relay(Rewind::new(talk.stream, talk.buf), Rewind::new(app, said), &counters);
-        let allowed = |policy: &InboundPolicy| policy::authorize(&policy.authorizations, &talk.client).is_some();
-        let outcome = tokio::select! {
-            biased; // what is done counts as done
-            outcome = &mut relay => Some(outcome),
-            () = port.revoked(true, allowed) => None,
+        let meters = Meters {
+            client,
+            server: Some(observers.app().open()),
         };
-        open.read(counters.to_server());
-        open.wrote(counters.to_client());
-        match outcome {
-            Some(outcome) => close(open, &outcome),
-            None => {
-                relay.reset();
-                observers.revoked(&talk.client);
-                open.close("ECONNRESET");
-            }
-        }
+        let allowed = |policy: &InboundPolicy| policy::authorize(&policy.authorizations, &talk.client).is_some();
+        let revoked = async {
+            port.revoked(true, allowed).await;
+            observers.revoked(&talk.client);
+        };
+        let (from, to) = (Rewind::new(talk.stream, talk.buf), Rewind::new(app, said));
+        let outcome = tcp::relay_counted(from, to, meters, &self.life, revoked).await;
+        tracing::debug!(dst = %port.app.addr(), ?outcome, "relay ended");
         Ok(())
-    }
-}
-
-fn close(open: TcpOpen, outcome: &tcp::Outcome) {
-    let reset = |direction: &tcp::Direction| matches!(direction.end, tcp::End::SenderReset | tcp::End::ReceiverReset);
-    if reset(&outcome.to_server) || reset(&outcome.to_client) {
-        open.close("ECONNRESET");
     }
 }

@@ -5,6 +5,7 @@
 //! of those who come still makes the endpoints be tried again, at most once a second.
 
 mod member;
+mod view;
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,6 +24,8 @@ use tokio::{
 };
 
 pub use self::member::{Carrier, Member};
+pub(super) use self::view::Services;
+pub(crate) use self::view::{EndpointView, ServiceView};
 use super::{Pool, StreamSlot};
 use crate::{
     balance::{Balancer, Ewma, InFlight, Node},
@@ -184,20 +187,28 @@ impl Service {
             .await
     }
 
-    /// A connection of HTTP/1 to the best endpoint, for one request that leaves HTTP (Upgrade, CONNECT).
+    /// A connection of HTTP/1 to the best endpoint that takes one, for one request that leaves HTTP (Upgrade, CONNECT). Endpoints that do
+    /// not are passed over, as nothing was sent yet; the error is that of the last.
     pub async fn tunnel(&self, _pick: Pick) -> Result<Lease, ProxyError> {
-        self.inner
-            .acquire(async |node| {
-                let mut request = node.begin(now());
-                let upstream = node.value.tunnel().await?;
-                request.sent(now());
-                Ok(upstream.map(|upstream| Lease {
-                    upstream,
-                    slot: None,
-                    request,
-                }))
-            })
-            .await
+        let first = async |node: &Rc<Node<Member>>| Ok(tunnel_to(node).await.transpose());
+        let mut outcome = self.inner.acquire(first).await?;
+        let mut failed = Vec::new();
+        loop {
+            let Failed { node, error } = match outcome {
+                Ok(lease) => return Ok(lease),
+                Err(this) => this,
+            };
+            failed.push(node);
+            outcome = loop {
+                let Some(next) = self.inner.pick_other(&failed) else {
+                    return Err(error);
+                };
+                match tunnel_to(&next).await.transpose() {
+                    Some(outcome) => break outcome,
+                    None => failed.push(next),
+                }
+            };
+        }
     }
 
     /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
@@ -230,6 +241,26 @@ impl Service {
     }
 }
 
+/// An endpoint to which a connection could not be opened, while it is well otherwise.
+struct Failed {
+    node: Rc<Node<Member>>,
+    error: ProxyError,
+}
+
+async fn tunnel_to(node: &Rc<Node<Member>>) -> Result<Option<Lease>, Failed> {
+    let mut request = node.begin(now());
+    let opened = node.value.tunnel().await.map_err(|error| Failed {
+        node: Rc::clone(node),
+        error,
+    })?;
+    request.sent(now());
+    Ok(opened.map(|upstream| Lease {
+        upstream,
+        slot: None,
+        request,
+    }))
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         if let Some(follow) = &self.follow {
@@ -244,7 +275,7 @@ impl Inner {
             default_rtt: options.load.default_rtt,
             decay: options.load.decay,
         };
-        Rc::new(Self {
+        let inner = Rc::new(Self {
             balancer: RefCell::new(Balancer::new(ewma, SmallRng::from_rng(&mut rand::rng()))),
             options,
             is_fixed,
@@ -255,7 +286,9 @@ impl Inner {
             hurried: Cell::new(None),
             changed: Notify::new(),
             shown: Cell::new((0, 0)),
-        })
+        });
+        pool.services.add(&inner);
+        inner
     }
 
     /// Takes over what discovery says now.
@@ -337,6 +370,12 @@ impl Inner {
                 None => self.wait(changed, began).await?,
             }
         }
+    }
+
+    /// The best endpoint but these.
+    fn pick_other(&self, but: &[Rc<Node<Member>>]) -> Option<Rc<Node<Member>>> {
+        let is_other = |member: &Member| !but.iter().any(|node| std::ptr::eq(&node.value, member));
+        self.balancer.borrow_mut().pick(now(), is_other)
     }
 
     fn pick(&self) -> Option<Rc<Node<Member>>> {

@@ -7,6 +7,7 @@ mod access;
 mod harness;
 mod lifecycle;
 mod network;
+mod policy;
 mod rollout;
 mod rootless;
 mod sidecars;

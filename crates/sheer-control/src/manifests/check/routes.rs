@@ -127,7 +127,10 @@ impl Checker {
 
     fn regex(&mut self, key: &str, pattern: &str) {
         if let Err(message) = sheer_policy::wire::check_regex(pattern) {
-            self.error(key, message.lines().next().unwrap_or_default().to_owned());
+            // Between its first and last line the library draws the place.
+            let why = message.lines().last().unwrap_or_default();
+            let why = why.strip_prefix("error: ").unwrap_or(why);
+            self.error(key, format!("{pattern:?} is no regular expression: {why}"));
         }
     }
 

@@ -110,7 +110,7 @@ impl Checker {
                     }
                 }
                 if accrual.min_penalty > accrual.max_penalty {
-                    let message = "max-penalty is shorter than min-penalty: an endpoint sits out for the latter";
+                    let message = "max-penalty (60s where nothing is said) is shorter than min-penalty: an endpoint sits out for the latter";
                     self.useless(
                         annotations,
                         "balancer",

@@ -58,19 +58,14 @@ impl Compiler<'_> {
 
     /// How a Service asks for its endpoints to be chosen, each Service's port once.
     pub(super) fn note_backend(&mut self, backend: &Service, port: u16) {
-        let reference = service(backend, port);
-        if self
-            .extras
-            .backends
-            .iter()
-            .any(|known| known.backend.as_ref() == Some(&reference))
-        {
+        let key = (backend.metadata.namespace.clone(), backend.metadata.name.clone(), port);
+        if !self.noted.insert(key) {
             return;
         }
         let said = of_backend(backend, &Traffic::read(&backend.metadata.annotations));
         if said != v1::BackendExtras::default() {
             self.extras.backends.push(v1::BackendExtras {
-                backend: Some(reference),
+                backend: Some(service(backend, port)),
                 ..said
             });
         }
