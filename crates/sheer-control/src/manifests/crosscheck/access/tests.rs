@@ -80,11 +80,11 @@ fn what_is_right_is_not_talked_about() {
         ),
         route("admin", TO_SERVER, "matches: [{path: {value: /admin}}]"),
         policy("admins", ("HTTPRoute", "admin"), &[]),
-        server("other", "9090", ""),
+        server("other", "metrics", ""),
     ];
     assert_eq!(
         findings(&all.concat()),
-        ["Server bank/other: spec.port: no container that the Server selects has a port named 9090: it guards nothing"]
+        ["Server bank/other: spec.port: no container that the Server selects has a port named metrics: it guards nothing"]
     );
 }
 
@@ -115,11 +115,11 @@ fn a_missing_authentication_says_who_is_denied() {
         ]
     );
     let of_route =
-        route("admin", TO_SERVER, "") + &policy("admins", ("HTTPRoute", "admin"), &[("MeshTLSAuthentication", "no")]);
+        route("admin", TO_SERVER, "") + &policy("admins", ("HTTPRoute", "admin"), &[("MeshTLSAuthentication", "nope")]);
     assert_eq!(
         findings(&of_route),
         [
-            "AuthorizationPolicy bank/admins: spec.requiredAuthenticationRefs[0]: there is no MeshTLSAuthentication bank/no: nobody is let in by \
+            "AuthorizationPolicy bank/admins: spec.requiredAuthenticationRefs[0]: there is no MeshTLSAuthentication bank/nope: nobody is let in by \
           this policy, so that only whom the Server lets in may send these requests"
         ]
     );
