@@ -94,7 +94,7 @@ fn to(name: &str) -> HttpRule {
 
 fn prefix_of(prefix: &str) -> RequestMatch {
     RequestMatch {
-        path: Some(PathMatch::Prefix(prefix.to_owned())),
+        path: Some(PathMatch::Prefix(prefix.trim_end_matches('/').to_owned())),
         ..RequestMatch::default()
     }
 }

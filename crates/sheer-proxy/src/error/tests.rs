@@ -116,11 +116,6 @@ fn every_error() -> Vec<ProxyError> {
             service: "s".into(),
             route: "r".into(),
         },
-        ProxyError::Injected {
-            route: "r".into(),
-            message: "m".into(),
-            answer: Injected::Http(StatusCode::SERVICE_UNAVAILABLE),
-        },
         ProxyError::TriedAgain {
             addr,
             status: "503".into(),

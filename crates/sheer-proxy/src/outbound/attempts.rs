@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     affinity, hedge,
     http::HttpConnection,
-    observe::Admitted,
+    observe::{Admitted, AtEndpoint},
     plan::{BackendPlan, RulePlan},
     referee::{About, Attempts},
     resolution::Resolution,
@@ -40,89 +40,113 @@ pub(super) struct Sending<'a> {
     pub(super) observation: &'a Observation,
 }
 
-/// What is left to try.
-enum Next {
-    /// This, after a wait.
-    Again(Request, Duration),
-    /// Nothing.
-    Nothing,
+/// A request and the way back to its client, where they wait between two attempts: by reference, since futures keep room for whatever is
+/// moved into them.
+pub(super) struct Hand {
+    request: Option<Request>,
+    responder: Option<Responder>,
+    /// Where the request is now.
+    endpoint: Option<Rc<AtEndpoint>>,
+}
+
+impl Hand {
+    pub(super) fn new(request: Request, responder: Responder) -> Self {
+        Self {
+            request: Some(request),
+            responder: Some(responder),
+            endpoint: None,
+        }
+    }
+
+    /// The request, while it is in hand.
+    pub(super) fn request(&mut self) -> &mut Request {
+        self.request.as_mut().expect("a request is in hand until it is sent")
+    }
+
+    /// The way back, while it is in hand.
+    pub(super) fn responder(&mut self) -> &mut Responder {
+        self.responder
+            .as_mut()
+            .expect("the way back is in hand until the request is sent")
+    }
+
+    /// The way back, where nobody has taken it.
+    pub(super) fn take_responder(&mut self) -> Option<Responder> {
+        self.responder.take()
+    }
+
+    /// Both, to be sent.
+    pub(super) fn take(&mut self) -> Option<(Request, Responder)> {
+        self.request.take().zip(self.responder.take())
+    }
+
+    /// The way back, unused.
+    pub(super) fn put_back(&mut self, responder: Responder) {
+        self.responder = Some(responder);
+    }
 }
 
 impl Sending<'_> {
-    /// Sends the request until somebody has served it. What is returned was answered by none.
-    pub(super) async fn run(
-        &self,
-        mut request: Request,
-        mut responder: Responder,
-    ) -> Result<(), (Responder, ProxyError)> {
-        if let Some(hedge) = self.plan.rule.action.hedge.filter(|_| request.head.is_grpc()) {
+    /// Sends the request until somebody has served it. After an error nobody has, and the way back is in hand.
+    pub(super) async fn run(&self, hand: &mut Hand) -> Result<(), ProxyError> {
+        let grpc = hand.request().head.is_grpc();
+        if let Some(hedge) = self.plan.rule.action.hedge.filter(|_| grpc) {
             // Boxed: few rules hedge, and all requests would carry its size.
-            return Box::pin(hedge::run(self, hedge, request, responder)).await;
+            return Box::pin(hedge::run(self, hedge, hand)).await;
         }
         let attempts = Attempts::new(About {
             plan: self.plan,
             backend: &self.backend,
             retry: self.retry.clone(),
             budget: &self.resolution.budget,
-            grpc: request.head.is_grpc(),
+            grpc,
             ends: self.whole.map(|whole| whole.at),
         });
         let mut pick = Pick {
-            key: affinity::key(&self.backend.backend, &request.head),
+            key: affinity::key(&self.backend.backend, &hand.request().head),
             avoid: None,
         };
         let (mut elsewhere, mut sent) = (0, 0);
         loop {
-            if let Err(error) = self.stamp(&mut request.head) {
-                return Err((responder, error));
-            }
+            self.stamp(&mut hand.request().head)?;
             let limits = self.limits();
-            let leased = self.lease(&request.head, pick, &limits).await;
-            let (error, next) = match leased {
+            let leased = self.lease(&hand.request().head, pick, &limits).await;
+            let (error, wait) = match leased {
                 Err(error) => {
                     let again = attempts.as_ref().filter(|attempts| attempts.may_after(&error));
-                    let next = match again {
-                        Some(attempts) => Next::Again(request, attempts.wait()),
-                        None => Next::Nothing,
-                    };
-                    (error, next)
+                    (error, again.map(|attempts| attempts.wait()))
                 }
                 Ok(lease) => {
+                    sent += 1;
                     let addr = lease.request.node().endpoint.addr;
                     pick.avoid = Some(addr);
-                    let cx = self.context(
-                        addr,
-                        limits,
-                        attempts.clone().map(|attempts| attempts as Rc<dyn Referee>),
-                    );
-                    sent += 1;
-                    match self.attempt(request, responder, (lease, sent), &cx).await {
+                    let referee = attempts.clone().map(|attempts| attempts as Rc<dyn Referee>);
+                    let cx = self.context(addr, limits, referee);
+                    match self.attempt(hand, lease, sent, &cx).await {
                         Ok(()) => return Ok(self.succeeded(attempts.as_deref())),
-                        Err(mut failed) => {
-                            let next = self.next(&mut failed, attempts.as_deref(), &mut elsewhere);
-                            responder = failed.responder;
-                            (failed.error, next)
+                        Err(failed) => {
+                            let wait = self.next(hand, failed, attempts.as_deref(), &mut elsewhere);
+                            wait.map_or_else(|error| (error, None), |(error, wait)| (error, Some(wait)))
                         }
                     }
                 }
             };
-            let Next::Again(again, wait) = next else {
-                return Err((responder, error));
-            };
-            request = again;
-            if !wait.is_zero() && self.pause(&mut responder, wait).await.is_err() {
+            let Some(wait) = wait else { return Err(error) };
+            if !wait.is_zero() && pause(hand.responder(), wait, self.observation).await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    async fn attempt(
-        &self,
-        request: Request,
-        responder: Responder,
-        (lease, number): (Lease, u32),
-        cx: &Context,
-    ) -> Result<(), Box<Failed>> {
+    /// Sends what is in hand. The future is made here: it would keep room for what is moved into it.
+    fn attempt<'b>(
+        &'b self,
+        hand: &mut Hand,
+        lease: Lease,
+        number: u32,
+        cx: &'b Context,
+    ) -> impl Future<Output = Result<(), Box<Failed>>> + use<'b> {
+        let (request, responder) = hand.take().expect("in hand between attempts");
         let Lease {
             upstream,
             slot,
@@ -131,31 +155,42 @@ impl Sending<'_> {
         let observer = &self.connection.outbound.observer;
         let endpoint = observer.endpoint(in_flight, slot, self.admitted, number);
         self.observation.redirect(Rc::clone(&endpoint) as _);
-        let ended = exchange(request, upstream, responder, cx, self.observation).await;
-        if let Err(failed) = &ended {
-            endpoint.lost(&failed.error);
-        }
-        ended
+        hand.endpoint = Some(endpoint);
+        exchange(request, upstream, responder, cx, self.observation)
     }
 
-    /// What an attempt that failed leaves to try.
-    fn next(&self, failed: &mut Failed, attempts: Option<&Attempts>, elsewhere: &mut u32) -> Next {
-        if let Some(request) = failed.request.take() {
-            if let (ProxyError::TriedAgain { .. }, Some(attempts)) = (&failed.error, attempts) {
-                return Next::Again(request, attempts.wait());
-            }
-            *elsewhere += 1;
-            if *elsewhere < MAX_ELSEWHERE && self.may_go_elsewhere(&failed.error) {
-                return Next::Again(request, Duration::ZERO);
-            }
-            return Next::Nothing;
+    /// What an attempt that failed leaves to try, now in hand again: the error, and how long to wait first; else the error alone.
+    fn next(
+        &self,
+        hand: &mut Hand,
+        failed: Box<Failed>,
+        attempts: Option<&Attempts>,
+        elsewhere: &mut u32,
+    ) -> Result<(ProxyError, Duration), ProxyError> {
+        let Failed {
+            request,
+            unsure,
+            responder,
+            error,
+        } = *failed;
+        hand.put_back(responder);
+        if let Some(endpoint) = hand.endpoint.take() {
+            endpoint.lost(&error);
         }
-        match (failed.unsure.take(), attempts) {
-            (Some(request), Some(attempts)) if attempts.may_after(&failed.error) => {
-                Next::Again(request, attempts.wait())
+        let wait = match (&error, attempts, &request) {
+            (ProxyError::TriedAgain { .. }, Some(attempts), Some(_)) => attempts.wait(),
+            (_, _, Some(_)) => {
+                *elsewhere += 1;
+                if *elsewhere >= MAX_ELSEWHERE || !self.may_go_elsewhere(&error) {
+                    return Err(error);
+                }
+                Duration::ZERO
             }
-            _ => Next::Nothing,
-        }
+            (_, Some(attempts), None) if unsure.is_some() && attempts.may_after(&error) => attempts.wait(),
+            _ => return Err(error),
+        };
+        hand.request = request.or(unsure);
+        Ok((error, wait))
     }
 
     /// A connection that ends takes every request on it elsewhere, once: that is no storm. A server that refuses stream after stream is
@@ -242,11 +277,6 @@ impl Sending<'_> {
             referee,
             replay: true,
         }
-    }
-
-    /// Waits before the next attempt; an error where the client left meanwhile, which is noted.
-    async fn pause(&self, responder: &mut Responder, wait: Duration) -> Result<(), ()> {
-        pause(responder, wait, self.observation).await
     }
 }
 

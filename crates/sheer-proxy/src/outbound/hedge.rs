@@ -15,7 +15,11 @@ use http::{HeaderMap, StatusCode};
 use sheer_policy::outbound::Hedge;
 use tokio::time::{Instant, Sleep};
 
-use super::{affinity, attempts::Sending, plan::BackendPlan};
+use super::{
+    affinity,
+    attempts::{Hand, Sending},
+    plan::BackendPlan,
+};
 use crate::{
     error::{ProxyError, TimeLimit},
     exchange::{BodyCopy, CopyState, Head, Judgement, Outcome, Race, Referee, Request, Responder, Sink, exchange},
@@ -56,12 +60,8 @@ struct Shared {
 }
 
 /// Sends a request, and once more where no answer comes in time. What is returned was answered by none.
-pub(super) async fn run(
-    sending: &Sending<'_>,
-    hedge: Hedge,
-    mut request: Request,
-    responder: Responder,
-) -> Result<(), (Responder, ProxyError)> {
+pub(super) async fn run(sending: &Sending<'_>, hedge: Hedge, hand: &mut Hand) -> Result<(), ProxyError> {
+    let (mut request, responder) = hand.take().expect("in hand until it is sent");
     let limit = sending
         .retry
         .as_ref()
@@ -91,11 +91,12 @@ pub(super) async fn run(
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
-    match hedging.race.end() {
-        Some(responder) => Err((responder, error)),
-        // The attempt that took the way has told its client.
-        None => Ok(()),
-    }
+    // Where an attempt took the way back, it has told its client.
+    let Some(responder) = hedging.race.end() else {
+        return Ok(());
+    };
+    hand.put_back(responder);
+    Err(error)
 }
 
 impl<'a> Hedging<'a> {

@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Outbound,
-    attempts::{Sending, pause},
+    attempts::{Hand, Sending, pause},
     observe::Admitted,
     plan::{BackendPlan, RulePlan},
     resolution::Resolution,
@@ -47,20 +47,17 @@ impl HttpConnection {
         })
     }
 
-    /// Decides about a request and does what was decided. What is returned was answered by nobody.
-    async fn serve(
-        &self,
-        mut request: Request,
-        mut responder: Responder,
-        admitted: &Rc<Admitted>,
-        counted: &Counted<'_>,
-    ) -> Result<(), (Responder, ProxyError)> {
+    /// Decides about a request and does what was decided. After an error nobody has answered it, and the way back is in hand.
+    async fn serve(&self, hand: &mut Hand, admitted: &Rc<Admitted>, counted: &Counted<'_>) -> Result<(), ProxyError> {
         let observation = counted.observation;
         let arrived = Instant::now();
         let resolution = self.target.resolution();
         resolution.budget.borrow_mut().request(arrived.into_std());
-        resolution.context.egress.request(&resolution, request.head.authority());
-        let decision = decide(&resolution, &mut request.head, arrived);
+        resolution
+            .context
+            .egress
+            .request(&resolution, hand.request().head.authority());
+        let decision = decide(&resolution, &mut hand.request().head, arrived);
         let whole = whole(&decision, arrived);
         let Decision {
             plan,
@@ -73,17 +70,17 @@ impl HttpConnection {
         if let Some(delay) = delay {
             let until = whole.filter(|whole| whole.at < Instant::now() + delay);
             let wait = until.map_or(delay, |until| until.at.saturating_duration_since(Instant::now()));
-            if pause(&mut responder, wait, observation).await.is_err() {
+            if pause(hand.responder(), wait, observation).await.is_err() {
                 return Ok(());
             }
             if let Some(until) = until {
-                return Err((responder, until.reached()));
+                return Err(until.reached());
             }
         }
         match (action, plan) {
             (Action::Send { backend, retry }, Some(plan)) => {
                 for mirror in &plan.mirrors {
-                    mirror.copy(&mut request, &resolution);
+                    mirror.copy(hand.request(), &resolution);
                 }
                 backend.metrics.requests.inc();
                 let sending = Sending {
@@ -98,17 +95,19 @@ impl HttpConnection {
                     admitted,
                     observation,
                 };
-                sending.run(request, responder).await
+                sending.run(hand).await
             }
             (Action::Redirect { status, location }, _) => {
                 let fields = http::HeaderMap::from_iter([(http::header::LOCATION, location)]);
-                responder.answer((status, fields), observation).await;
+                if let Some(responder) = hand.take_responder() {
+                    responder.answer((status, fields), observation).await;
+                }
                 Ok(())
             }
-            (Action::Fail(error), _) => Err((responder, error)),
+            (Action::Fail(error), _) => Err(error),
             (Action::Send { .. }, None) => {
                 let what = "a request had a backend and no route";
-                Err((responder, ProxyError::Internal { what }))
+                Err(ProxyError::Internal { what })
             }
         }
     }
@@ -240,11 +239,12 @@ impl http2::Service for HttpConnection {
             observation: &observation,
             by: OnceCell::new(),
         };
+        let mut hand = Hand::new(request, responder);
         let ended = match admitted {
-            Ok(admitted) => self.serve(request, responder, &Rc::new(admitted), &counted).await,
-            Err(error) => Err((responder, error)),
+            Ok(admitted) => self.serve(&mut hand, &Rc::new(admitted), &counted).await,
+            Err(error) => Err(error),
         };
-        if let Err((responder, error)) = ended {
+        if let (Err(error), Some(responder)) = (ended, hand.take_responder()) {
             if self.stale.get() {
                 responder.last();
             }
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     fn size<F: Future>(
-        _: impl FnOnce(&'static HttpConnection, Request, Responder, &'static Rc<Admitted>, &'static Counted<'static>) -> F,
+        _: impl FnOnce(&'static HttpConnection, &'static mut Hand, &'static Rc<Admitted>, &'static Counted<'static>) -> F,
     ) -> usize {
         size_of::<F>()
     }
