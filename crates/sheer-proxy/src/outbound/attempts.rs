@@ -123,7 +123,10 @@ impl Sending<'_> {
                     let referee = attempts.clone().map(|attempts| attempts as Rc<dyn Referee>);
                     let cx = self.context(addr, limits, referee);
                     match self.attempt(hand, lease, sent, &cx).await {
-                        Ok(()) => return Ok(self.succeeded(attempts.as_deref())),
+                        Ok(()) => {
+                            self.succeeded(attempts.as_deref());
+                            return Ok(());
+                        }
                         Err(failed) => {
                             let wait = self.next(hand, failed, attempts.as_deref(), &mut elsewhere);
                             wait.map_or_else(|error| (error, None), |(error, wait)| (error, Some(wait)))

@@ -29,7 +29,7 @@ pub(super) enum Detected {
     /// HTTP/2.
     Http2(Io),
     /// Anything else, with the server side where it was opened already.
-    Opaque(Io, Option<opaque::Server>, opaque::Kind),
+    Opaque(Io, Option<Box<opaque::Server>>, opaque::Kind),
 }
 
 /// Finds out what the client speaks.
@@ -110,7 +110,7 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
             let first = detect::first_speaker(&mut client, &mut buf, &mut opened.stream, &mut answer).await;
             let first = first.map_err(|failed| pass_on(failed, &client, &opened))?;
             opened.prefix = answer.freeze();
-            server = Some(opened);
+            server = Some(Box::new(opened));
             if first != FirstSpeaker::Client {
                 return Ok(Detected::Opaque(rewind(client, buf), server, Kind::Bytes));
             }

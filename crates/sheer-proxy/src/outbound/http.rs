@@ -268,6 +268,6 @@ mod tests {
     #[test]
     fn a_request_stays_small() {
         let size = size(HttpConnection::serve);
-        assert!(size <= 6 * 1024, "{size}");
+        assert!(size <= 5_632, "{size}");
     }
 }

@@ -163,7 +163,7 @@ fn close_error(error: &ProxyError) -> &'static str {
 pub(super) async fn serve(
     outbound: &Rc<Outbound>,
     client: Io,
-    server: Option<Server>,
+    server: Option<Box<Server>>,
     target: &Rc<Target>,
     (accepted, kind): (TcpOpen, &Kind),
 ) {
@@ -176,7 +176,7 @@ pub(super) async fn serve(
     let mut counts = Counts::new(&resolution, kind);
     drop(resolution);
     let opened = match server {
-        Some(server) => Ok(server),
+        Some(server) => Ok(*server),
         None => connect(target, kind).await,
     };
     let Server {

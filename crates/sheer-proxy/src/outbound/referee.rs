@@ -159,7 +159,7 @@ impl Referee for Attempts {
             .iter()
             .any(|(first, last)| (*first..=*last).contains(&code));
         if listed {
-            let hint = hint(headers, SystemTime::now());
+            let hint = hint(headers, today());
             return again(self.allows(retry, "status", hint));
         }
         if self.grpc && status.is_success() && !retry.grpc_codes.is_empty() {
@@ -174,7 +174,7 @@ impl Referee for Attempts {
             .get("grpc-status")
             .and_then(|code| code.to_str().ok()?.parse::<u16>().ok());
         code.is_some_and(|code| retry.grpc_codes.contains(&code))
-            && self.allows(retry, "grpc-status", hint(trailers, SystemTime::now()))
+            && self.allows(retry, "grpc-status", hint(trailers, today()))
     }
 
     fn amend(&self, headers: &mut HeaderMap) {
@@ -197,6 +197,15 @@ const KEPT_ANYWAY: usize = 64 * 1024;
 
 fn again(is_so: bool) -> Judgement {
     if is_so { Judgement::SendAgain } else { Judgement::Pass }
+}
+
+/// What servers' dates are compared with.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`Retry-After` may be a date; a clock that steps makes a wait longer or shorter, within bounds"
+)]
+fn today() -> SystemTime {
+    SystemTime::now()
 }
 
 /// What the server says about another attempt.

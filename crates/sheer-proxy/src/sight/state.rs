@@ -78,7 +78,7 @@ fn destination(
         Lookup::Known(target) => target,
     };
     let policy = &target.policy;
-    let backends = backends_of(&policy);
+    let backends = backends_of(policy);
     let state = |backend: &Arc<Backend>| {
         let set = match &backend.target {
             BackendTarget::Balance { path, .. } => sight.client().known_endpoints(path),
@@ -92,7 +92,7 @@ fn destination(
         parent: Some(wire::object(&policy.parent)),
         protocol: words::protocol(policy.protocol).to_owned(),
         age_ms,
-        routes: routes_of(&policy),
+        routes: routes_of(policy),
         backends: backends.iter().map(state).collect(),
     })
 }
