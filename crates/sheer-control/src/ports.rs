@@ -126,6 +126,14 @@ pub(crate) fn is_meshed(snapshot: &Snapshot, pod: &Pod, port: u16, control_names
     (own || linkerd) && !skipped && !by_sidecar
 }
 
+/// Whether a pod, or its namespace, asks that clients of a port prove an identity, where no Server says who may come in.
+pub(crate) fn requires_identity(snapshot: &Snapshot, pod: &Pod, port: u16) -> bool {
+    let (namespace, annotations) = (&pod.metadata.namespace, &pod.metadata.annotations);
+    let text = setting(snapshot, namespace, annotations, "proxy-require-identity-inbound-ports");
+    let ports = text.map(|text| parse_ports(text).unwrap_or_default());
+    ports.is_some_and(|ports| ports.iter().any(|range| range.contains(&port)))
+}
+
 /// The paths on a port that are let in whatever the policy: those of the pod's probes, and the sidecar's own on its admin port.
 pub(crate) fn probe_paths(pod: &Pod, port: u16) -> BTreeSet<String> {
     if port == names::ADMIN_PORT {

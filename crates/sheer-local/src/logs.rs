@@ -72,8 +72,7 @@ impl LogWriter {
         };
         let mut source = BufReader::with_capacity(LONGEST_LINE, source);
         let mut line = Vec::new();
-        loop {
-            let Ok(available) = source.fill_buf().await else { break };
+        while let Ok(available) = source.fill_buf().await {
             if available.is_empty() {
                 break;
             }

@@ -13,6 +13,7 @@ pub mod detect;
 pub mod discovery;
 pub mod error;
 pub mod exchange;
+mod filters;
 pub mod headers;
 pub mod http1;
 pub mod http1_server;

@@ -9,7 +9,7 @@
 //! while; a worker that is busy answers later or not at all, and nobody else waits for it.
 //!
 //! * [`server`]: the port, and who may ask.
-//! * [`service`]: `sheer.v1.Sight`.
+//! * [`service`] serves `sheer.v1.Sight`.
 //! * [`state`]: everything that the proxy holds. [`explain`]: what it would do with a request.
 //! * [`traffic`]: heads of requests that went through, a sample.
 

@@ -139,6 +139,7 @@ const HONOURED: &[(&str, &str, Check)] = &[
     ("config", "skip-outbound-ports", ports),
     ("config", "skip-subnets", networks),
     ("config", "default-inbound-policy", inbound_policy),
+    ("config", "proxy-require-identity-inbound-ports", ports),
     ("config", "proxy-log-level", any),
     ("config", "proxy-log-format", any),
     ("config", "proxy-cpu-limit", any),

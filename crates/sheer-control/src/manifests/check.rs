@@ -1,5 +1,6 @@
 //! What types alone cannot hold: names, selectors, ports and annotations of one object.
 
+mod access;
 mod routes;
 mod traffic;
 
@@ -33,6 +34,8 @@ pub(super) fn check(object: &Object) -> Vec<Wrong> {
                 c.error("networks", "empty: it would let nobody in; write at least one network");
             }
         }),
+        Object::HttpLocalRateLimitPolicy(policy) => checker.within("spec", |c| c.rate_limit(policy)),
+        Object::ServerAuthorization(authorization) => checker.within("spec", |c| c.server_authorization(authorization)),
         Object::HttpRoute(route) | Object::PolicyHttpRoute(route) => checker.within("spec", |c| c.http_route(route)),
         Object::GrpcRoute(route) => checker.within("spec", |c| c.grpc_route(route)),
         Object::TlsRoute(route) => checker.within("spec", |c| c.tls_route(route)),
@@ -277,11 +280,14 @@ impl Checker {
 
     fn authorization(&mut self, policy: &AuthorizationPolicy) {
         match policy.spec.target_ref.kind.as_str() {
-            "Server" | "Namespace" => {}
+            "Server" | "Namespace" | "HTTPRoute" | "GRPCRoute" => {}
             other => self.within("targetRef", |c| {
                 c.warning(
                     "kind",
-                    format!("{other} is not honoured: the policy lets nobody in; attach it to a Server or a Namespace"),
+                    format!(
+                        "{other} is not honoured: the policy lets nobody in; attach it to a Server, an HTTPRoute, a GRPCRoute or a \
+                         Namespace"
+                    ),
                 );
             }),
         }

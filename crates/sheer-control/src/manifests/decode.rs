@@ -127,6 +127,8 @@ fn fill(kind: Kind, node: &Node) -> Filled {
         Kind::AuthorizationPolicy => fill_as(node, Object::AuthorizationPolicy),
         Kind::MeshTlsAuthentication => fill_as(node, Object::MeshTlsAuthentication),
         Kind::NetworkAuthentication => fill_as(node, Object::NetworkAuthentication),
+        Kind::HttpLocalRateLimitPolicy => fill_as(node, Object::HttpLocalRateLimitPolicy),
+        Kind::ServerAuthorization => fill_as(node, Object::ServerAuthorization),
         Kind::HttpRoute => fill_as(node, Object::HttpRoute),
         Kind::PolicyHttpRoute => fill_as(node, Object::PolicyHttpRoute),
         Kind::GrpcRoute => fill_as(node, Object::GrpcRoute),

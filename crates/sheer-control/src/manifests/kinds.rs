@@ -45,6 +45,18 @@ const HONOURED: &[(Kind, &[&str])] = &[
         &["policy.sheer.dev/v1alpha1", "policy.linkerd.io/v1alpha1"],
     ),
     (
+        Kind::HttpLocalRateLimitPolicy,
+        &["policy.sheer.dev/v1alpha1", "policy.linkerd.io/v1alpha1"],
+    ),
+    (
+        Kind::ServerAuthorization,
+        &[
+            "policy.sheer.dev/v1beta1",
+            "policy.linkerd.io/v1beta1",
+            "policy.linkerd.io/v1alpha1",
+        ],
+    ),
+    (
         Kind::HttpRoute,
         &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
     ),
@@ -117,11 +129,6 @@ const UNHONOURED: &[(&str, &str)] = &[
         "Gateway",
         "not honoured: nothing comes in by it; publish a port with the annotation sheer.dev/publish",
     ),
-    (
-        "ServerAuthorization",
-        "not honoured: it lets nobody in; write an AuthorizationPolicy",
-    ),
-    ("HTTPLocalRateLimitPolicy", "not honoured yet: no rate is limited by it"),
     (
         "ExternalWorkload",
         "not honoured yet: it is not an endpoint of any Service",

@@ -252,8 +252,9 @@ spec:
     warning: /bank.yaml:48: Service bank/other: spec.ports[0].appProtocol: "quic" is not known: the port is never inspected (known are http, h2c, grpc, tcp, https)
     warning: /bank.yaml:50: Service bank/twin: spec.clusterIP: 10.0.0.1 is the address of Service bank/other too (/bank.yaml:45): only one of them is reached
     warning: /bank.yaml:55: Server bank/web: spec.podSelector: matches no workload of namespace bank: the Server guards nothing
-    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs: at most one NetworkAuthentication and one of MeshTLSAuthentication and ServiceAccount: with more the policy lets nobody in
-    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs[0]: there is no MeshTLSAuthentication bank/callers: the policy lets nobody in
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs: at most one NetworkAuthentication and one of MeshTLSAuthentication and ServiceAccount can be fulfilled: nobody is let in by this policy
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs[0]: there is no MeshTLSAuthentication bank/callers: nobody is let in by this policy
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs[1]: there is no ServiceAccount bank/payments, and no workload runs as it: nobody has this identity
     warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.targetRef: there is no Server bank/ledger: the policy has no effect
     "#);
 }

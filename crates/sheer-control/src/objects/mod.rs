@@ -3,6 +3,7 @@
 //! Owned by nobody: plain data that sources fill in and everything else reads. A field that stands here is honoured somewhere; a
 //! field that does not is named to the user by [`crate::manifests`], so do not add one "for later".
 
+mod access;
 mod annotations;
 mod app_protocol;
 mod grpc_route;
@@ -20,6 +21,10 @@ mod workload;
 
 use std::{fmt, sync::Arc};
 
+pub use access::{
+    HttpLocalRateLimitPolicy, HttpLocalRateLimitPolicySpec, RateLimitOverride, RequestRate, ServerAuthorization,
+    ServerAuthorizationSpec, ServerClients, ServerMeshTls, ServerRef, ServiceAccountRef,
+};
 pub use annotations::{PortRange, annotation, parse_ports};
 pub use app_protocol::AppProtocol;
 pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
@@ -91,6 +96,10 @@ pub enum Kind {
     MeshTlsAuthentication,
     /// `policy.sheer.dev NetworkAuthentication`
     NetworkAuthentication,
+    /// `policy.sheer.dev HTTPLocalRateLimitPolicy`
+    HttpLocalRateLimitPolicy,
+    /// `policy.sheer.dev ServerAuthorization`
+    ServerAuthorization,
     /// `gateway.networking.k8s.io HTTPRoute`
     HttpRoute,
     /// `policy.sheer.dev HTTPRoute`
@@ -125,6 +134,8 @@ impl Kind {
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::MeshTlsAuthentication => "MeshTLSAuthentication",
             Self::NetworkAuthentication => "NetworkAuthentication",
+            Self::HttpLocalRateLimitPolicy => "HTTPLocalRateLimitPolicy",
+            Self::ServerAuthorization => "ServerAuthorization",
             Self::HttpRoute | Self::PolicyHttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::TlsRoute => "TLSRoute",
@@ -145,8 +156,10 @@ impl Kind {
             Self::AuthorizationPolicy
             | Self::MeshTlsAuthentication
             | Self::NetworkAuthentication
+            | Self::HttpLocalRateLimitPolicy
             | Self::EgressNetwork
             | Self::HttpFault => "policy.sheer.dev/v1alpha1",
+            Self::ServerAuthorization => "policy.sheer.dev/v1beta1",
             Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
             Self::TlsRoute | Self::TcpRoute => "gateway.networking.k8s.io/v1alpha2",
             Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
@@ -195,6 +208,8 @@ pub enum Object {
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     MeshTlsAuthentication(Arc<MeshTlsAuthentication>),
     NetworkAuthentication(Arc<NetworkAuthentication>),
+    HttpLocalRateLimitPolicy(Arc<HttpLocalRateLimitPolicy>),
+    ServerAuthorization(Arc<ServerAuthorization>),
     HttpRoute(Arc<HttpRoute>),
     PolicyHttpRoute(Arc<HttpRoute>),
     GrpcRoute(Arc<GrpcRoute>),
@@ -220,6 +235,8 @@ impl Object {
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::MeshTlsAuthentication(_) => Kind::MeshTlsAuthentication,
             Self::NetworkAuthentication(_) => Kind::NetworkAuthentication,
+            Self::HttpLocalRateLimitPolicy(_) => Kind::HttpLocalRateLimitPolicy,
+            Self::ServerAuthorization(_) => Kind::ServerAuthorization,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::PolicyHttpRoute(_) => Kind::PolicyHttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
@@ -245,6 +262,8 @@ impl Object {
             Self::AuthorizationPolicy(o) => &o.metadata,
             Self::MeshTlsAuthentication(o) => &o.metadata,
             Self::NetworkAuthentication(o) => &o.metadata,
+            Self::HttpLocalRateLimitPolicy(o) => &o.metadata,
+            Self::ServerAuthorization(o) => &o.metadata,
             Self::HttpRoute(o) | Self::PolicyHttpRoute(o) => &o.metadata,
             Self::GrpcRoute(o) => &o.metadata,
             Self::TlsRoute(o) => &o.metadata,
@@ -284,6 +303,8 @@ impl Object {
             Self::AuthorizationPolicy(o) => serde_json::to_value(o),
             Self::MeshTlsAuthentication(o) => serde_json::to_value(o),
             Self::NetworkAuthentication(o) => serde_json::to_value(o),
+            Self::HttpLocalRateLimitPolicy(o) => serde_json::to_value(o),
+            Self::ServerAuthorization(o) => serde_json::to_value(o),
             Self::HttpRoute(o) | Self::PolicyHttpRoute(o) => serde_json::to_value(o),
             Self::GrpcRoute(o) => serde_json::to_value(o),
             Self::TlsRoute(o) => serde_json::to_value(o),

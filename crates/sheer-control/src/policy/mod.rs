@@ -8,6 +8,8 @@ mod outbound;
 mod shared;
 mod watch;
 
+pub(crate) use inbound::cannot_be_applied;
+
 use std::{net::IpAddr, net::SocketAddr, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream};

@@ -31,6 +31,8 @@ use sheer_api::{
 
 pub(super) use egress::{fallback, find as find_egress, is_of_cluster, of_egress};
 pub(super) use extras::in_zone;
+pub(super) use filters::{message, ratio, redirect, request_headers};
+pub(super) use http::{headers, host, http_match, method};
 
 use crate::{
     config::MeshConfig,
@@ -73,6 +75,18 @@ struct Compiler<'a> {
     extras: v1::OutboundExtras,
     /// Backends whose own wishes are in the extras.
     noted: HashSet<(String, String, u16)>,
+}
+
+/// Which rule of which route is being compiled.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    route: &'a Route,
+    /// The route, as metrics name it.
+    metadata: &'a Metadata,
+    /// The route's annotations.
+    annotations: &'a Traffic,
+    /// Which of its rules.
+    index: usize,
 }
 
 /// The policy for a service's port and the clients of a namespace.
@@ -155,7 +169,9 @@ impl<'a> Compiler<'a> {
             return self.finish(kind);
         }
         let parent = ParentKey::service(&service.metadata.namespace, &service.metadata.name);
-        let routes = self.routes().attached(&parent, Port::of(port), client, types(spoken));
+        let routes = self
+            .routes()
+            .attached(&parent, Port::of(port), client, RouteType::of_port(spoken));
         let kind = self.kind(spoken, &routes);
         self.finish(kind)
     }
@@ -192,16 +208,6 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Which types of routes a port can have.
-fn types(spoken: Option<AppProtocol>) -> &'static [RouteType] {
-    match spoken {
-        None => RouteType::ALL,
-        Some(AppProtocol::Http1) => &[RouteType::Http],
-        Some(AppProtocol::Http2 | AppProtocol::Grpc) => &[RouteType::Grpc, RouteType::Http],
-        Some(AppProtocol::Opaque) => &[RouteType::Tls, RouteType::Tcp],
-    }
-}
-
 fn detect(
     opaque: Opaque,
     routes: Vec<sheer_api::linkerd::outbound::HttpRoute>,
@@ -212,7 +218,7 @@ fn detect(
         opaque: Some(opaque),
         http1: Some(Http1 {
             routes: routes.clone(),
-            failure_accrual: failure_accrual.clone(),
+            failure_accrual,
         }),
         http2: Some(Http2 {
             routes,
@@ -245,7 +251,7 @@ fn resource(group: &str, kind: &str, namespace: &str, name: &str, port: u16) -> 
 }
 
 /// A route, as metrics name it.
-fn route_reference(route: &Route) -> Metadata {
+pub(super) fn route_reference(route: &Route) -> Metadata {
     let metadata = route.metadata();
     resource(
         route.group(),

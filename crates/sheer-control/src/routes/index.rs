@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::objects::{
-    EgressNetwork, GATEWAY_GROUP, GrpcRoute, HttpFault, HttpRoute, Kind, Object, ObjectId, ObjectMeta, ParentRef,
-    ReferenceGrant, Service, ServicePort, ServiceProfile, TcpRoute, TlsRoute,
+    AppProtocol, EgressNetwork, GATEWAY_GROUP, GrpcRoute, HttpFault, HttpRoute, Kind, Object, ObjectId, ObjectMeta,
+    ParentRef, ReferenceGrant, Service, ServicePort, ServiceProfile, TcpRoute, TlsRoute,
 };
 
 /// A route of any kind. Cheap to clone.
@@ -39,6 +39,16 @@ pub(crate) enum RouteType {
 impl RouteType {
     /// All of them.
     pub(crate) const ALL: &'static [Self] = &[Self::Grpc, Self::Http, Self::Tls, Self::Tcp];
+
+    /// Those that a port can have, by what it speaks; `None` where that is detected.
+    pub(crate) fn of_port(spoken: Option<AppProtocol>) -> &'static [Self] {
+        match spoken {
+            None => Self::ALL,
+            Some(AppProtocol::Http1) => &[Self::Http],
+            Some(AppProtocol::Http2 | AppProtocol::Grpc) => &[Self::Grpc, Self::Http],
+            Some(AppProtocol::Opaque) => &[Self::Tls, Self::Tcp],
+        }
+    }
 }
 
 impl Route {

@@ -9,7 +9,7 @@ mod resolve;
 mod status;
 
 pub(crate) use filters::{Fault, fault_of, unsupported};
-pub(crate) use index::{ParentKey, Port, Route, RouteIndex, RouteType};
+pub(crate) use index::{ParentKey, ParentKind, Port, Route, RouteIndex, RouteType};
 pub(crate) use resolve::{BadRef, Target};
 pub(crate) use status::{Condition, ParentStatus, RouteStatus, findings, status};
 

@@ -4,12 +4,12 @@
 
 use crate::{
     manifests::{Finding, Manifest},
-    objects::{BackendRef, FilterType, ObjectId, ParentRef, RouteFilter},
+    objects::{AppProtocol, BackendRef, FilterType, HttpBackendRef, ObjectId, ParentRef, RouteFilter},
 };
 
 use super::{
     filters::{fault_of, unsupported},
-    index::{ParentKey, ParentKind, Port, Route, RouteIndex, names_port, reference_names},
+    index::{ParentKey, ParentKind, Port, Route, RouteIndex, RouteType, names_port, reference_names},
     resolve::BadRef,
 };
 
@@ -104,7 +104,13 @@ fn of_route(index: &RouteIndex, route: &Route) -> RouteStatus {
     let refs = resolved_refs(index, route);
     let known = route.parents().iter().enumerate().filter_map(|(at, reference)| {
         let parent = ParentKey::of(reference, &route.metadata().namespace)?;
-        let mut conditions = vec![accepted(index, route, reference, &parent, at, &invalid), refs.clone()];
+        let attachment = Attachment {
+            index,
+            route,
+            reference,
+            parent: &parent,
+        };
+        let mut conditions = vec![attachment.accepted(at, &invalid), refs.clone()];
         if conditions[0].holds && !invalid.is_empty() {
             conditions.push(partially_invalid(&invalid));
         }
@@ -131,131 +137,162 @@ fn partially_invalid(invalid: &InvalidRules) -> Condition {
     )
 }
 
-fn accepted(
-    index: &RouteIndex,
-    route: &Route,
-    reference: &ParentRef,
-    parent: &ParentKey,
-    at: usize,
-    invalid: &InvalidRules,
-) -> Condition {
-    let not = |reason, message: String, field: &str| {
-        let field = format!("spec.parentRefs[{at}]{field}");
-        Condition::new(ConditionType::Accepted, false, reason).saying(message, field)
-    };
-    if let Err((message, field)) = find_parent(index, reference, parent) {
-        return not("NoMatchingParent", message, field);
-    }
-    if let Some(winner) = conflict(index, route, reference, parent) {
-        return not("RouteReasonConflicted", winner, "");
-    }
-    if invalid.len() == rule_count(route) {
-        let (rule, why) = &invalid[0];
-        let condition = Condition::new(ConditionType::Accepted, false, "UnsupportedValue");
-        return condition.saying(
-            format!("no rule can be applied: {why}; what they would take is answered with 500"),
-            format!("spec.rules[{rule}]"),
-        );
-    }
-    Condition::new(ConditionType::Accepted, true, "Accepted")
+/// A route and one of its parents.
+struct Attachment<'a> {
+    index: &'a RouteIndex,
+    route: &'a Route,
+    reference: &'a ParentRef,
+    parent: &'a ParentKey,
 }
 
-/// Why a parent cannot be the route's, and the field that says so.
-fn find_parent(index: &RouteIndex, reference: &ParentRef, parent: &ParentKey) -> Result<(), (String, &'static str)> {
-    let ParentKey { namespace, name, .. } = parent;
-    match parent.kind {
-        ParentKind::Server if index.has_server(namespace, name) => Ok(()),
-        ParentKind::Server => Err((
-            format!("there is no Server {namespace}/{name}: the route has no effect"),
-            "",
-        )),
-        ParentKind::EgressNetwork => {
-            let found = index.find_egress(namespace, name);
-            let missing = || {
-                (
-                    format!("there is no EgressNetwork {namespace}/{name}: the route has no effect"),
-                    "",
-                )
-            };
-            found.map(drop).ok_or_else(missing)
+impl Attachment<'_> {
+    fn accepted(&self, at: usize, invalid: &InvalidRules) -> Condition {
+        let not = |reason, message: String, field: &str| {
+            let field = format!("spec.parentRefs[{at}]{field}");
+            Condition::new(ConditionType::Accepted, false, reason).saying(message, field)
+        };
+        if let Err((message, field)) = self.find_parent() {
+            return not("NoMatchingParent", message, field);
         }
-        ParentKind::Service => {
-            let service = index.find_service(namespace, name);
-            let missing = || {
-                (
-                    format!("there is no Service {namespace}/{name}: the route has no effect"),
-                    "",
-                )
-            };
-            let service = service.ok_or_else(missing)?;
-            if service.is_headless() {
-                let message = format!(
-                    "Service {namespace}/{name} is headless: callers never use its address, the route has no effect"
-                );
-                return Err((message, ""));
+        if let Some(message) = self.wrong_type() {
+            return not("NotAllowedByListeners", message, "");
+        }
+        if let Some(winner) = self.conflict() {
+            return not("RouteReasonConflicted", winner, "");
+        }
+        if invalid.len() == rule_count(self.route) {
+            let (rule, why) = &invalid[0];
+            let condition = Condition::new(ConditionType::Accepted, false, "UnsupportedValue");
+            return condition.saying(
+                format!("no rule can be applied: {why}; what they would take is answered with 500"),
+                format!("spec.rules[{rule}]"),
+            );
+        }
+        Condition::new(ConditionType::Accepted, true, "Accepted")
+    }
+
+    /// Why a parent cannot be the route's, and the field that says so.
+    fn find_parent(&self) -> Result<(), (String, &'static str)> {
+        let ParentKey { namespace, name, .. } = self.parent;
+        match self.parent.kind {
+            ParentKind::Server if self.index.has_server(namespace, name) => Ok(()),
+            ParentKind::Server => Err((
+                format!("there is no Server {namespace}/{name}: the route has no effect"),
+                "",
+            )),
+            ParentKind::EgressNetwork => {
+                let found = self.index.find_egress(namespace, name);
+                let missing = || {
+                    (
+                        format!("there is no EgressNetwork {namespace}/{name}: the route has no effect"),
+                        "",
+                    )
+                };
+                found.map(drop).ok_or_else(missing)
             }
-            let ports = service.spec.ports.iter().filter(|port| port.is_tcp());
-            let fits = ports.map(Port::of).any(|port| reference_names(reference, port));
-            let field = if reference.port.is_some() {
-                ".port"
-            } else {
-                ".sectionName"
-            };
-            let message = || format!("Service {namespace}/{name} has no such port: the route has no effect");
-            fits.then_some(()).ok_or_else(|| (message(), field))
+            ParentKind::Service => {
+                let service = self.index.find_service(namespace, name);
+                let missing = || {
+                    (
+                        format!("there is no Service {namespace}/{name}: the route has no effect"),
+                        "",
+                    )
+                };
+                let service = service.ok_or_else(missing)?;
+                if service.is_headless() {
+                    let message = format!(
+                        "Service {namespace}/{name} is headless: callers never use its address, the route has no effect"
+                    );
+                    return Err((message, ""));
+                }
+                let ports = service.spec.ports.iter().filter(|port| port.is_tcp());
+                let fits = ports.map(Port::of).any(|port| reference_names(self.reference, port));
+                let field = if self.reference.port.is_some() {
+                    ".port"
+                } else {
+                    ".sectionName"
+                };
+                let message = || format!("Service {namespace}/{name} has no such port: the route has no effect");
+                fits.then_some(()).ok_or_else(|| (message(), field))
+            }
         }
     }
-}
 
-/// What takes precedence on every port that the reference names, in words.
-fn conflict(index: &RouteIndex, route: &Route, reference: &ParentRef, parent: &ParentKey) -> Option<String> {
-    let client = &route.metadata().namespace;
-    // Routes of other namespaces are not beside it: they count for other clients.
-    let rivals: Vec<&Route> = index
-        .of_parent(parent)
-        .iter()
-        .filter(|other| other.route_type() < route.route_type() && other.metadata().namespace == *client)
-        .collect();
-    let shadowed = |port: Port<'_>| {
-        rivals
+    /// Why no port that the reference names can have routes of this type.
+    fn wrong_type(&self) -> Option<String> {
+        if self.parent.kind != ParentKind::Service {
+            return None;
+        }
+        let service = self.index.find_service(&self.parent.namespace, &self.parent.name)?;
+        let ports = service.spec.ports.iter().filter(|port| port.is_tcp());
+        let named = ports.filter(|port| reference_names(self.reference, Port::of(port)));
+        let mut spoken = named.map(|port| {
+            let name = port.app_protocol.as_deref()?;
+            Some((name, AppProtocol::parse(name).unwrap_or(AppProtocol::Opaque)))
+        });
+        let refuses = |spoken: Option<(&str, AppProtocol)>| {
+            !RouteType::of_port(spoken.map(|(_, spoken)| spoken)).contains(&self.route.route_type())
+        };
+        let first = spoken.next()??;
+        (refuses(Some(first)) && spoken.all(refuses)).then(|| {
+            format!(
+                "Service {}/{} says appProtocol {:?}, which has no routes of this kind: the route has no effect",
+                self.parent.namespace, self.parent.name, first.0
+            )
+        })
+    }
+
+    /// What takes precedence on every port that the reference names, in words.
+    fn conflict(&self) -> Option<String> {
+        let client = &self.route.metadata().namespace;
+        // Routes of other namespaces are not beside it: they count for other clients.
+        let rivals: Vec<&Route> = self
+            .index
+            .of_parent(self.parent)
             .iter()
-            .find(|other| names_port(other, parent, port))
-            .map(|other| other.id())
-    };
-    match parent.kind {
-        ParentKind::Server => None,
-        ParentKind::EgressNetwork => {
-            shadowed(Port::number(reference.port.unwrap_or(0))).map(|winner| by_route(&winner))
-        }
-        ParentKind::Service => {
-            // As Linkerd: a ServiceProfile replaces the routes of its Service.
-            let profiles = index.profiles_of(&parent.namespace, &parent.name).iter();
-            let mut in_force = profiles.filter(|profile| {
-                let of = &profile.metadata.namespace;
-                (of == client || *of == parent.namespace)
-                    && !(profile.spec.routes.is_empty() && profile.spec.dst_overrides.is_empty())
-            });
-            if let Some(profile) = in_force.next() {
-                return Some(format!(
-                    "ServiceProfile {}/{} takes precedence: this route has no effect while it exists",
-                    profile.metadata.namespace, profile.metadata.name
-                ));
-            }
-            let service = index.find_service(&parent.namespace, &parent.name)?;
-            let ports = service
-                .spec
-                .ports
+            .filter(|other| other.route_type() < self.route.route_type() && other.metadata().namespace == *client)
+            .collect();
+        let shadowed = |port: Port<'_>| {
+            rivals
                 .iter()
-                .map(Port::of)
-                .filter(|port| reference_names(reference, *port));
-            let winners: Vec<_> = ports.map(shadowed).collect();
-            let all = winners.iter().all(Option::is_some);
-            winners
-                .into_iter()
-                .flatten()
-                .next()
-                .filter(|_| all)
-                .map(|winner| by_route(&winner))
+                .find(|other| names_port(other, self.parent, port))
+                .map(|other| other.id())
+        };
+        match self.parent.kind {
+            ParentKind::Server => None,
+            ParentKind::EgressNetwork => {
+                shadowed(Port::number(self.reference.port.unwrap_or(0))).map(|winner| by_route(&winner))
+            }
+            ParentKind::Service => {
+                // As Linkerd: a ServiceProfile replaces the routes of its Service.
+                let profiles = self.index.profiles_of(&self.parent.namespace, &self.parent.name).iter();
+                let mut in_force = profiles.filter(|profile| {
+                    let of = &profile.metadata.namespace;
+                    (of == client || *of == self.parent.namespace)
+                        && !(profile.spec.routes.is_empty() && profile.spec.dst_overrides.is_empty())
+                });
+                if let Some(profile) = in_force.next() {
+                    return Some(format!(
+                        "ServiceProfile {}/{} takes precedence: this route has no effect while it exists",
+                        profile.metadata.namespace, profile.metadata.name
+                    ));
+                }
+                let service = self.index.find_service(&self.parent.namespace, &self.parent.name)?;
+                let ports = service
+                    .spec
+                    .ports
+                    .iter()
+                    .map(Port::of)
+                    .filter(|port| reference_names(self.reference, *port));
+                let winners: Vec<_> = ports.map(shadowed).collect();
+                let all = winners.iter().all(Option::is_some);
+                winners
+                    .into_iter()
+                    .flatten()
+                    .next()
+                    .filter(|_| all)
+                    .map(|winner| by_route(&winner))
+            }
         }
     }
 }
@@ -276,6 +313,7 @@ fn rule_count(route: &Route) -> usize {
 
 fn invalid_rules(route: &Route) -> InvalidRules {
     filters_of(route)
+        .into_iter()
         .enumerate()
         .filter_map(|(at, (filters, backends))| {
             let of_backends = || backends.iter().find_map(|filters| unsupported(filters, true));
@@ -284,18 +322,27 @@ fn invalid_rules(route: &Route) -> InvalidRules {
         .collect()
 }
 
+/// The filters of a rule, and those of each of its backends.
+type FiltersOfRule<'a> = (&'a [RouteFilter], Vec<&'a [RouteFilter]>);
+
 /// The filters of each rule, and those of its backends.
-fn filters_of(route: &Route) -> Box<dyn Iterator<Item = (&[RouteFilter], Vec<&[RouteFilter]>)> + '_> {
+fn filters_of(route: &Route) -> Vec<FiltersOfRule<'_>> {
+    fn of<'a>(filters: &'a [RouteFilter], backends: &'a [HttpBackendRef]) -> FiltersOfRule<'a> {
+        (
+            filters,
+            backends.iter().map(|backend| backend.filters.as_slice()).collect(),
+        )
+    }
     match route {
-        Route::Http(_, route) => Box::new(route.spec.rules.iter().map(|rule| {
-            let backends = rule.backend_refs.iter().map(|backend| backend.filters.as_slice());
-            (rule.filters.as_slice(), backends.collect())
-        })),
-        Route::Grpc(route) => Box::new(route.spec.rules.iter().map(|rule| {
-            let backends = rule.backend_refs.iter().map(|backend| backend.filters.as_slice());
-            (rule.filters.as_slice(), backends.collect())
-        })),
-        Route::Tls(_) | Route::Tcp(_) => Box::new(std::iter::empty()),
+        Route::Http(_, route) => {
+            let rules = route.spec.rules.iter();
+            rules.map(|rule| of(&rule.filters, &rule.backend_refs)).collect()
+        }
+        Route::Grpc(route) => {
+            let rules = route.spec.rules.iter();
+            rules.map(|rule| of(&rule.filters, &rule.backend_refs)).collect()
+        }
+        Route::Tls(_) | Route::Tcp(_) => Vec::new(),
     }
 }
 
@@ -336,7 +383,7 @@ fn resolved_refs(index: &RouteIndex, route: &Route) -> Condition {
             }
         }
     }
-    for (rule, (filters, _)) in filters_of(route).enumerate() {
+    for (rule, (filters, _)) in filters_of(route).into_iter().enumerate() {
         for (at, filter) in filters.iter().enumerate() {
             let field = format!("spec.rules[{rule}].filters[{at}]");
             match (filter.kind, &filter.request_mirror, &filter.extension_ref) {

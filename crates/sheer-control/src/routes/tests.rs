@@ -66,6 +66,21 @@ fn accepted() {
 }
 
 #[test]
+fn a_port_has_only_routes_of_what_it_speaks() {
+    let of = |kind: &str, protocol: &str| {
+        let service = format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: said, namespace: mesh}}\nspec: {{ports: [{{port: 80, appProtocol: {protocol}}}]}}\n"
+        );
+        conditions(&(service + &route("a", "group: '', kind: Service, name: said", "").replace("HTTPRoute", kind)))
+    };
+    let refused = "Accepted(NotAllowedByListeners) +ResolvedRefs";
+    assert_eq!(of("HTTPRoute", "tcp"), refused);
+    assert_eq!(of("GRPCRoute", "http"), refused);
+    assert_eq!(of("GRPCRoute", "kubernetes.io/h2c"), "+Accepted +ResolvedRefs");
+    assert_eq!(of("HTTPRoute", "grpc"), "+Accepted +ResolvedRefs");
+}
+
+#[test]
 fn conflicts() {
     let http = route("a", PARENT, "");
     let grpc = |parent: &str| {

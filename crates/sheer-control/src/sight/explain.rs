@@ -38,7 +38,7 @@ pub(super) async fn explain(sight: &Sight, asked: v1::ExplainRequest) -> Result<
             // A proxy speaks TLS where discovery promised an identity; without one, nobody does.
             is_mutual: question.source_meshed && (!out.is_proxys || !endpoint.identity.is_empty()),
         };
-        inbound(sight, &view, &question, &arrives, &places, &mut answer).await?;
+        inbound((sight, &view), &question, &arrives, &places, &mut answer).await?;
     }
     Ok(answer)
 }
@@ -165,8 +165,7 @@ fn without_sidecar(question: &Question, own: v1::Explanation, answer: &mut v1::E
 }
 
 async fn inbound(
-    sight: &Sight,
-    view: &View,
+    (sight, view): (&Sight, &View),
     question: &Question,
     arrives: &Arrival,
     places: &Places,

@@ -15,8 +15,8 @@ use super::Diagnosis;
 use crate::{
     manifests::{Finding, Manifest},
     objects::{
-        AuthorizationPolicy, Deployment, Kind, MeshTlsAuthentication, Namespace, NetworkAuthentication, Object,
-        ObjectId, Pod, Server, Service, StatefulSet,
+        AuthorizationPolicy, Deployment, HttpLocalRateLimitPolicy, Kind, MeshTlsAuthentication, Namespace,
+        NetworkAuthentication, Object, ObjectId, Pod, Server, ServerAuthorization, Service, StatefulSet,
     },
     routes::RouteIndex,
 };
@@ -43,6 +43,8 @@ pub(crate) struct Snapshot {
     policies: Named<AuthorizationPolicy>,
     mesh_tls: Named<MeshTlsAuthentication>,
     networks: Named<NetworkAuthentication>,
+    rate_limits: Named<HttpLocalRateLimitPolicy>,
+    server_authorizations: Named<ServerAuthorization>,
     routes: RouteIndex,
     /// File and line of what users wrote.
     places: HashMap<ObjectId, (Arc<Path>, u32)>,
@@ -87,6 +89,8 @@ impl Snapshot {
             policies: Named::new(),
             mesh_tls: Named::new(),
             networks: Named::new(),
+            rate_limits: Named::new(),
+            server_authorizations: Named::new(),
             routes: RouteIndex::new(written.iter().map(|manifest| &manifest.object)),
             places: written
                 .iter()
@@ -135,6 +139,8 @@ impl Snapshot {
             Object::AuthorizationPolicy(o) => put(&mut self.policies, namespace, name, o.clone()),
             Object::MeshTlsAuthentication(o) => put(&mut self.mesh_tls, namespace, name, o.clone()),
             Object::NetworkAuthentication(o) => put(&mut self.networks, namespace, name, o.clone()),
+            Object::HttpLocalRateLimitPolicy(o) => put(&mut self.rate_limits, namespace, name, o.clone()),
+            Object::ServerAuthorization(o) => put(&mut self.server_authorizations, namespace, name, o.clone()),
             // A service account is an identity whether or not it is declared; a pod counts when it runs.
             Object::ServiceAccount(_) | Object::Pod(_) => {}
             // All of these are in the index of routes.
@@ -300,6 +306,16 @@ impl Snapshot {
         let kept = self.written.iter().filter(is_kept);
         let written: Vec<Manifest> = kept.chain(changed).cloned().collect();
         Self::new(&written, &self.running, Vec::new())
+    }
+
+    /// The HTTPLocalRateLimitPolicies of a namespace, by name.
+    pub(crate) fn rate_limits(&self, namespace: &str) -> impl Iterator<Item = &Arc<HttpLocalRateLimitPolicy>> {
+        all(&self.rate_limits, namespace)
+    }
+
+    /// The ServerAuthorizations of a namespace, by name.
+    pub(crate) fn server_authorizations(&self, namespace: &str) -> impl Iterator<Item = &Arc<ServerAuthorization>> {
+        all(&self.server_authorizations, namespace)
     }
 
     /// Routes, and what they may refer to.

@@ -9,6 +9,7 @@ use super::{Client, Explanation, inbound, outbound, words};
 use crate::{
     ObjectRef, ProtocolPlan,
     inbound::{Authentication, Authorization, InboundPolicy, InboundRule, RateLimit, RateOverride},
+    limit::Limiter,
     outbound::{
         Abort, AbortAnswer, Backend, BackendTarget, Backends, Backoff, Balancing, Filter, HeaderModifier, HttpPolicy,
         HttpRule, LoadEstimate, Mirror, OutboundPolicy, PathModifier, Redirect, Refusal, Retry, Rewrite, RouteBackend,
@@ -385,12 +386,12 @@ fn routes_extend_who_may_come_in_and_limits_hold() {
         requests_per_second: 5,
         identities: vec![WEB.to_owned()],
     };
-    policy.rate_limit = Some(Arc::new(RateLimit {
+    policy.rate_limit = Some(Arc::new(Limiter::new(RateLimit {
         policy: object("HTTPLocalRateLimitPolicy", "slow"),
         total: Some(100),
         identity: Some(10),
         overrides: vec![over],
-    }));
+    })));
     let pages = ["/public/x", "/admin/x", "/else"].map(|path| admitted(&policy, &[WEB], path));
     insta::assert_snapshot!(pages.join("\n\n"));
     insta::assert_snapshot!(words::rate_limit(policy.rate_limit.as_ref().unwrap()));

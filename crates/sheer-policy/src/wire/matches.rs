@@ -162,3 +162,29 @@ pub(super) fn anchored(regex: &str) -> Result<Regex, Invalid> {
 fn bad_regex(regex: &str, error: &regex::Error) -> Invalid {
     format!("{regex:?} is no regular expression: {error}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not(inner: v1::Condition) -> v1::Condition {
+        v1::Condition {
+            kind: Some(v1::condition::Kind::Not(Box::new(inner))),
+        }
+    }
+
+    #[test]
+    fn conditions_are_read_whole_or_not_at_all() {
+        let method = |name: &str| v1::Condition {
+            kind: Some(v1::condition::Kind::Method(name.to_owned())),
+        };
+        assert!(matches!(condition(&not(method("GET"))), Ok(Condition::Not(_))));
+        assert!(condition(&not(method("not a method"))).is_err());
+        assert!(
+            condition(&not(v1::Condition::default())).is_err(),
+            "one that says nothing would hold for everything"
+        );
+        let deep = (0..100).fold(method("GET"), |inner, _| not(inner));
+        assert!(condition(&deep).is_err());
+    }
+}

@@ -310,6 +310,7 @@ impl Shared {
             }
         };
         let mut heard = Heard::Nothing;
+        let mut before: Option<InboundPolicy> = None;
         let tell = |event| {
             // "Not found" is no answer: the control plane may not have heard of this workload yet, and whom its policy lets in is
             // not known.
@@ -317,7 +318,12 @@ impl Shared {
                 unanswered.send_if_modified(|ports| ports.remove(&port));
             }
             if heard.hear(event, |server| {
-                sheer_policy::wire::inbound::policy(server, settings.detect_timeout)
+                let mut policy = sheer_policy::wire::inbound::policy(server, settings.detect_timeout);
+                if let Some(before) = &before {
+                    policy.take_over_limits(before);
+                }
+                before = Some(policy.clone());
+                policy
             }) {
                 let policy = heard.known().cloned();
                 publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));

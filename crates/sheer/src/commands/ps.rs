@@ -215,7 +215,7 @@ mod tests {
         let control = ProgramStatus {
             pid: None,
             last_exit: Some("exit code 1".into()),
-            last_words: Some("sheer: issuer.pem expired".into()),
+            last_words: Some("sheer: anchor.key may be read by others".into()),
             ..program("control", false)
         };
         let lines = [
@@ -226,7 +226,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r"
         http://127.0.0.1:18080 → bank deploy/gateway:8080
         127.0.0.1:18080 is not open (Address already in use); it would lead to bank deploy/gateway:8080
-        the control plane does not run (exit code 1): sheer: issuer.pem expired. It is tried again; `sheer logs control` has the rest.
+        the control plane does not run (exit code 1): sheer: anchor.key may be read by others. It is tried again; `sheer logs control` has the rest.
         ");
         let back = ProgramStatus {
             pid: Some(7),

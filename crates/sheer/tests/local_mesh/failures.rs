@@ -51,7 +51,8 @@ fn a_control_plane_that_cannot_start_is_heard() {
     mesh.write("client.yaml", &meshed_client()).up();
     mesh.sheer(&["down"]);
     mesh.wait_outer();
-    mode(&mesh.state().join("identity/issuer.key"), 0o644);
+    mode(&mesh.state().join("identity/anchor.key"), 0o644);
+    // Without the anchor's key nothing can be made anew.
     let why = "a private key that others may read";
     let manifests = mesh.manifests();
     let up = mesh.run(&["up", "-f", &manifests.to_string_lossy(), "--detach", "--wait", "3"]);
@@ -60,7 +61,7 @@ fn a_control_plane_that_cannot_start_is_heard() {
     mesh.wait("ps says it too", || {
         text(&mesh.run(&["ps"]).stderr).contains(why).then_some(())
     });
-    mode(&mesh.state().join("identity/issuer.key"), 0o600);
+    mode(&mesh.state().join("identity/anchor.key"), 0o600);
     mesh.wait("it recovers", || {
         (mesh.ready_pods("pod/client").len() == 1).then_some(())
     });

@@ -3,6 +3,7 @@
 //! They need what a local mesh needs (`ip`, `nft`, the right to make namespaces) and `python3` and `curl` for the workloads; where something
 //! is missing they fail and say what. As root they also run as an ordinary user.
 
+mod access;
 mod demo;
 mod edits;
 mod exec;

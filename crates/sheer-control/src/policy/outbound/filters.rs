@@ -231,7 +231,7 @@ fn fields(fields: &[Header]) -> Option<Headers> {
     })
 }
 
-fn request_headers(said: &HeaderModifier) -> RequestHeaderModifier {
+pub(in crate::policy) fn request_headers(said: &HeaderModifier) -> RequestHeaderModifier {
     RequestHeaderModifier {
         add: fields(&said.add),
         set: fields(&said.set),
@@ -260,7 +260,7 @@ fn new_path(path: &objects::PathModifier) -> Option<NewPath> {
     }
 }
 
-fn redirect(said: &objects::RequestRedirect) -> RequestRedirect {
+pub(in crate::policy) fn redirect(said: &objects::RequestRedirect) -> RequestRedirect {
     let scheme = said.scheme.as_deref().map(|name| match name {
         "https" => scheme::Registered::Https,
         _ => scheme::Registered::Http,
@@ -320,14 +320,14 @@ fn share(percent: Option<f64>) -> Option<v1::Share> {
     })
 }
 
-fn ratio(percent: Option<f64>) -> Option<Ratio> {
+pub(in crate::policy) fn ratio(percent: Option<f64>) -> Option<Ratio> {
     percent.map(|percent| Ratio {
         numerator: parts(percent),
         denominator: WHOLE,
     })
 }
 
-fn message(abort: &FaultAbort) -> String {
+pub(in crate::policy) fn message(abort: &FaultAbort) -> String {
     abort
         .message
         .clone()

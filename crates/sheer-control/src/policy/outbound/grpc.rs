@@ -3,13 +3,14 @@
 use sheer_api::{
     linkerd::{
         grpc_route::{GrpcRouteMatch, GrpcRpcMatch},
-        meta::Metadata,
         outbound::{GrpcRoute, grpc_route},
     },
     v1,
 };
 
-use super::{Compiler, Parent, backends::Share, default, egress, extras, filters, http, route_reference, settings};
+use super::{
+    Compiler, Parent, Place, backends::Share, default, egress, extras, filters, http, route_reference, settings,
+};
 use crate::{
     objects::{self, BackendRef, GrpcMethodMatch, GrpcRouteRule, HttpBackendRef, MatchType, Traffic},
     routes::Route,
@@ -39,24 +40,27 @@ impl Compiler<'_> {
     fn grpc_route(&mut self, route: &Route, object: &objects::GrpcRoute) -> GrpcRoute {
         let metadata = route_reference(route);
         let annotations = Traffic::read(&object.metadata.annotations);
+        let place = |index| Place {
+            route,
+            metadata: &metadata,
+            annotations: &annotations,
+            index,
+        };
         let rules = object.spec.rules.iter().enumerate();
         GrpcRoute {
-            rules: rules
-                .map(|(index, rule)| self.grpc_rule(route, &metadata, index, rule, &annotations))
-                .collect(),
+            rules: rules.map(|(index, rule)| self.grpc_rule(place(index), rule)).collect(),
             hosts: object.spec.hostnames.iter().map(|name| http::host(name)).collect(),
             metadata: Some(metadata),
         }
     }
 
-    fn grpc_rule(
-        &mut self,
-        route: &Route,
-        metadata: &Metadata,
-        index: usize,
-        rule: &GrpcRouteRule,
-        annotations: &Traffic,
-    ) -> Rule {
+    fn grpc_rule(&mut self, place: Place<'_>, rule: &GrpcRouteRule) -> Rule {
+        let Place {
+            route,
+            metadata,
+            annotations,
+            index,
+        } = place;
         let matches = rule.matches.iter().map(grpc_match).collect();
         let mut actions = self.actions(route, &rule.filters, false);
         let references: Vec<BackendRef> = rule.backend_refs.iter().map(HttpBackendRef::plain).collect();

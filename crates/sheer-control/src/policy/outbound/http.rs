@@ -7,13 +7,12 @@ use sheer_api::{
             query_param_match,
         },
         http_types::{HttpMethod, http_method},
-        meta::Metadata,
         outbound::{Backend, HttpRoute, http_route},
     },
     v1,
 };
 
-use super::{Compiler, Parent, backends::Share, default, egress, extras, filters, route_reference, settings};
+use super::{Compiler, Parent, Place, backends::Share, default, egress, extras, filters, route_reference, settings};
 use crate::{
     objects::{self, BackendRef, HttpBackendRef, HttpRouteRule, MatchType, PathMatchType, Traffic, ValueMatch},
     routes::Route,
@@ -38,24 +37,27 @@ impl Compiler<'_> {
     fn http_route(&mut self, route: &Route, object: &objects::HttpRoute) -> HttpRoute {
         let metadata = route_reference(route);
         let annotations = Traffic::read(&object.metadata.annotations);
+        let place = |index| Place {
+            route,
+            metadata: &metadata,
+            annotations: &annotations,
+            index,
+        };
         let rules = object.spec.rules.iter().enumerate();
         HttpRoute {
-            rules: rules
-                .map(|(index, rule)| self.http_rule(route, &metadata, index, rule, &annotations))
-                .collect(),
+            rules: rules.map(|(index, rule)| self.http_rule(place(index), rule)).collect(),
             hosts: object.spec.hostnames.iter().map(|name| host(name)).collect(),
             metadata: Some(metadata),
         }
     }
 
-    fn http_rule(
-        &mut self,
-        route: &Route,
-        metadata: &Metadata,
-        index: usize,
-        rule: &HttpRouteRule,
-        annotations: &Traffic,
-    ) -> Rule {
+    fn http_rule(&mut self, place: Place<'_>, rule: &HttpRouteRule) -> Rule {
+        let Place {
+            route,
+            metadata,
+            annotations,
+            index,
+        } = place;
         let matches = rule.matches.iter().map(http_match).collect();
         let mut actions = self.actions(route, &rule.filters, false);
         let references: Vec<BackendRef> = rule.backend_refs.iter().map(HttpBackendRef::plain).collect();
@@ -195,7 +197,7 @@ pub(super) fn everything() -> HttpRouteMatch {
     }
 }
 
-pub(super) fn host(name: &str) -> HostMatch {
+pub(in crate::policy) fn host(name: &str) -> HostMatch {
     let found = match name.strip_prefix("*.") {
         Some(domain) => host_match::Match::Suffix(host_match::Suffix {
             reverse_labels: domain.split('.').rev().map(str::to_owned).collect(),
@@ -205,7 +207,7 @@ pub(super) fn host(name: &str) -> HostMatch {
     HostMatch { r#match: Some(found) }
 }
 
-fn http_match(said: &objects::HttpRouteMatch) -> HttpRouteMatch {
+pub(in crate::policy) fn http_match(said: &objects::HttpRouteMatch) -> HttpRouteMatch {
     let path = said.path.as_ref().map(|path| match path.kind {
         PathMatchType::Exact => path_match::Kind::Exact(path.value.clone()),
         PathMatchType::PathPrefix => path_match::Kind::Prefix(path.value.clone()),
@@ -230,7 +232,7 @@ fn http_match(said: &objects::HttpRouteMatch) -> HttpRouteMatch {
 }
 
 /// Header fields to match. Of two for one field the first counts (Gateway API).
-pub(super) fn headers(said: &[ValueMatch]) -> Vec<HeaderMatch> {
+pub(in crate::policy) fn headers(said: &[ValueMatch]) -> Vec<HeaderMatch> {
     let mut names: Vec<String> = Vec::new();
     let mut matches = Vec::new();
     for header in said {
@@ -250,7 +252,7 @@ pub(super) fn headers(said: &[ValueMatch]) -> Vec<HeaderMatch> {
     matches
 }
 
-pub(super) fn method(name: &str) -> HttpMethod {
+pub(in crate::policy) fn method(name: &str) -> HttpMethod {
     use http_method::{Registered, Type};
     HttpMethod {
         r#type: Some(match Registered::from_str_name(name) {

@@ -160,7 +160,7 @@ fn budget(said: &ProfileBudget) -> BudgetSettings {
 }
 
 fn retry(route: &ProfileRoute) -> settings::Retry {
-    settings::Retry::annotated(&RetrySettings {
+    settings::Retry::of_profile(RetrySettings {
         statuses: failures(route),
         limit: ATTEMPTS,
         ..RetrySettings::default()

@@ -97,6 +97,8 @@ pub(super) fn accrual(said: &AccrualSettings) -> FailureAccrual {
 pub(super) struct Retry {
     settings: RetrySettings,
     backoff: ExponentialBackoff,
+    /// Longest hint of the server that is obeyed, beyond the backoff's own bound.
+    max_hint: Option<Duration>,
 }
 
 fn backoff((min, max, jitter_ratio): (Duration, Duration, f32)) -> ExponentialBackoff {
@@ -114,6 +116,16 @@ impl Retry {
         Self {
             settings: settings.clone(),
             backoff: backoff(BACKOFF),
+            max_hint: Some(MAX_HINT),
+        }
+    }
+
+    /// A ServiceProfile, which allows many attempts: waits stay short, hints count within them.
+    pub(super) fn of_profile(settings: RetrySettings) -> Self {
+        Self {
+            settings,
+            backoff: backoff(BACKOFF),
+            max_hint: None,
         }
     }
 
@@ -128,6 +140,7 @@ impl Retry {
                 timeout: one,
             },
             backoff: backoff(waits.map_or(BACKOFF, |min| (min, min.saturating_mul(10), 0.5))),
+            max_hint: Some(MAX_HINT),
         }
     }
 
@@ -171,7 +184,7 @@ impl Retry {
         let codes = self.settings.grpc_codes.iter().filter(|code| !said(code));
         v1::RetryExtras {
             grpc_codes: codes.map(|code| (*code).into()).collect(),
-            max_hint: duration(MAX_HINT),
+            max_hint: self.max_hint.and_then(duration),
         }
     }
 }
