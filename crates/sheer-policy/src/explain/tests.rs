@@ -152,7 +152,7 @@ fn a_route_wins_and_each_loser_says_why() {
     };
     let policy = policy_of(vec![
         rule("canary", 0, with(prefix_of("/api")), to("ledger-v2")),
-        rule("canary", 1, with(prefix_of("/")), to("ledger")),
+        rule("canary", 1, with(prefix_of("")), to("ledger")),
         rule("canary", 2, vec![prefix_of("/a"), prefix_of("/b")], to("ledger")),
         rule("other", 0, with(prefix_of("/api")), to("ledger")),
         rule(
