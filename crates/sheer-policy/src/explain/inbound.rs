@@ -48,7 +48,9 @@ pub fn explain(
     if !allowed {
         return Explanation::ended(decisions, Outcome::Denied, denied());
     }
-    if let Some(limit) = &policy.rate_limit {
+    // A probe that is refused for the load of others would take the pod out of service.
+    let is_probe = of_route.is_some_and(|rule| rule.route.is_default() && rule.route.name == "probe");
+    if let Some(limit) = policy.rate_limit.as_ref().filter(|_| !is_probe) {
         let (decision, takes_any) = rate_limit(limit, client);
         decisions.push(decision);
         if !takes_any {

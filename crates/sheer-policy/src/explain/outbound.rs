@@ -17,7 +17,7 @@ use crate::{
 
 /// gRPC codes of answers.
 const NOT_FOUND: u16 = 5;
-const INTERNAL: u16 = 13;
+const UNAVAILABLE: u16 = 14;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -198,7 +198,7 @@ pub(super) fn answered_by(filter: &Filter) -> Option<(Outcome, Answer)> {
             };
             let answer = Answer {
                 verdict: Verdict::Policy,
-                reason: "",
+                reason: "fault-injected",
                 status,
                 grpc_status,
             };
@@ -292,7 +292,7 @@ fn stream_rule(mut decisions: Vec<Decision>, rule: &StreamRule) -> Outbound {
             "refuses connections",
             why,
         ));
-        return ended(decisions, Outcome::Refused, reset("no-backend", Verdict::Policy));
+        return ended(decisions, Outcome::Refused, reset("forbidden", Verdict::Policy));
     }
     let (decision, backends) = backend(Some(&rule.route), &rule.backends);
     decisions.push(decision);
@@ -375,7 +375,7 @@ fn forwarded(mut decisions: Vec<Decision>, backends: Vec<Arc<Backend>>, policy: 
         return ended(
             decisions,
             Outcome::Refused,
-            refusal("no-backend", StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            refusal("invalid-backend", StatusCode::INTERNAL_SERVER_ERROR, UNAVAILABLE),
         );
     };
     if let BackendTarget::Invalid { why } = &first.target {
@@ -386,7 +386,7 @@ fn forwarded(mut decisions: Vec<Decision>, backends: Vec<Arc<Backend>>, policy: 
         return ended(
             decisions,
             Outcome::Refused,
-            refusal("no-backend", StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            refusal("invalid-backend", StatusCode::INTERNAL_SERVER_ERROR, UNAVAILABLE),
         );
     }
     let mut choosing = words::balancing(&first.balancing);

@@ -84,7 +84,9 @@ fn what_is_right_is_not_talked_about() {
     ];
     assert_eq!(
         findings(&all.concat()),
-        ["Server bank/other: spec.port: no container that the Server selects has a port named metrics: it guards nothing"]
+        [
+            "Server bank/other: spec.port: no container that the Server selects has a port named metrics: it guards nothing"
+        ]
     );
 }
 
