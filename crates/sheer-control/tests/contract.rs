@@ -350,17 +350,17 @@ fn check_authorization(authz: &Authz) {
             .is_some_and(|authentication| authentication.permit.is_some())
     );
     check_metadata(authz.metadata.as_ref());
-    check_labels(&authz.labels);
+    check_labels(&authz.labels, &["group", "kind", "name"]);
 }
 
-fn check_labels(labels: &std::collections::HashMap<String, String>) {
+fn check_labels(labels: &std::collections::HashMap<String, String>, expected: &[&str]) {
     let mut keys: Vec<_> = labels.keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["group", "kind", "name"], "the same keys always");
+    assert_eq!(keys, expected, "the same keys always");
 }
 
 fn check_inbound(server: &Server) -> &'static str {
-    check_labels(&server.labels);
+    check_labels(&server.labels, &["group", "kind", "name", "namespace"]);
     assert!(!server.authorizations.is_empty());
     server.authorizations.iter().for_each(check_authorization);
     match server.protocol.as_ref().unwrap().kind.as_ref().expect("a protocol") {

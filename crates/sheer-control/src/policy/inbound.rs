@@ -40,19 +40,24 @@ pub(super) fn of_port(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, port:
         return api::Server {
             protocol: Some(protocol(Spoken::Unknown, opaque, &routes, None)),
             authorizations: clients::of_default(config, policy),
-            labels: labels("", "default", policy),
+            labels: of_server("", labels("", "default", policy)),
             ..api::Server::default()
         };
     };
     let limit = clients::rate_limit(snapshot, config, server);
-    let mut labels = labels(GROUP, "server", &server.metadata.name);
-    labels.insert("namespace".to_owned(), server.metadata.namespace.clone());
+    let labels = labels(GROUP, "server", &server.metadata.name);
     api::Server {
         protocol: Some(protocol(server.spec.proxy_protocol, opaque, &routes, limit)),
         authorizations: clients::of_server(snapshot, config, server),
-        labels,
+        labels: of_server(&server.metadata.namespace, labels),
         ..api::Server::default()
     }
+}
+
+/// The labels of a Server; Linkerd's have no namespace, and pass over it. A control plane sends the same keys always.
+fn of_server(namespace: &str, mut labels: HashMap<String, String>) -> HashMap<String, String> {
+    labels.insert("namespace".to_owned(), namespace.to_owned());
+    labels
 }
 
 /// The default policy of a port without a Server.
