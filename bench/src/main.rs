@@ -6,6 +6,7 @@
 mod certs;
 mod floor;
 mod h2load;
+mod marks;
 mod measure;
 mod open_loop;
 mod peer;

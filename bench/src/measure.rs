@@ -12,7 +12,7 @@ use crate::{
     h2load::{self, Load},
     open_loop::Latencies,
     peer::{PATH, Pair},
-    process::{LOAD_CORE, Proc, cpu, output, rss_kib},
+    process::{LOAD_CORE, Proc, cpu, forget_peak_rss, output, peak_rss_kib, rss_kib},
 };
 
 /// A closed-loop run.
@@ -44,6 +44,20 @@ impl Memory {
             outbound: rss_kib(&pair.outbound),
             inbound: rss_kib(&pair.inbound),
         }
+    }
+
+    /// The most that each half had since [`Self::forget_peak`].
+    pub(crate) fn peak(pair: &Pair) -> Self {
+        Self {
+            outbound: peak_rss_kib(&pair.outbound),
+            inbound: peak_rss_kib(&pair.inbound),
+        }
+    }
+
+    /// Begins anew to note the most.
+    pub(crate) fn forget_peak(pair: &Pair) -> Result<()> {
+        forget_peak_rss(&pair.outbound)?;
+        forget_peak_rss(&pair.inbound)
     }
 
     /// The larger half: what one sidecar has to be given.

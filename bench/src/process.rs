@@ -128,12 +128,42 @@ pub(crate) fn cpu(roots: &[u32]) -> Duration {
 
 /// Resident memory of processes and their descendants, in KiB.
 pub(crate) fn rss_kib(roots: &[u32]) -> u64 {
-    let of = |pid: u32| -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    family(roots).into_iter().filter_map(of).sum()
+    family(roots)
+        .into_iter()
+        .filter_map(|pid| status_kib(pid, "VmRSS:"))
+        .sum()
+}
+
+/// The most resident memory of processes and their descendants since [`forget_peak_rss`], in KiB. Of several processes the sum of what
+/// each had, which they need not have had at once.
+pub(crate) fn peak_rss_kib(roots: &[u32]) -> u64 {
+    family(roots)
+        .into_iter()
+        .filter_map(|pid| status_kib(pid, "VmHWM:"))
+        .sum()
+}
+
+fn status_kib(pid: u32, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Has the kernel note the most resident memory from now on (`proc_pid_clear_refs(5)`).
+pub(crate) fn forget_peak_rss(roots: &[u32]) -> Result<()> {
+    for pid in family(roots) {
+        let path = format!("/proc/{pid}/clear_refs");
+        match fs::write(&path, "5") {
+            // It may have ended meanwhile.
+            Err(error)
+                if error.kind() != std::io::ErrorKind::NotFound && error.raw_os_error() != Some(nix::libc::ESRCH) =>
+            {
+                return Err(error).with_context(|| format!("write {path}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Processes and all their descendants.
@@ -180,4 +210,23 @@ pub(crate) fn pin(roots: &[u32], core: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is freed before the reading still counts, and what was freed before the run does not.
+    #[test]
+    fn the_peak_is_of_the_time_since_it_was_forgotten() {
+        let own = [std::process::id()];
+        let touch = |mib: usize| std::hint::black_box(vec![1_u8; mib << 20]);
+        let base = rss_kib(&own);
+        drop(touch(256));
+        forget_peak_rss(&own).expect("one's own memory");
+        drop(touch(64));
+        let peak = peak_rss_kib(&own);
+        assert!(peak >= base + 60 * 1024, "{base} KiB, then a peak of {peak}");
+        assert!(peak < base + 200 * 1024, "{base} KiB, then a peak of {peak}");
+    }
 }

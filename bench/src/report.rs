@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
+    marks,
     measure::{Memory, Sample},
-    peer::Peer,
     plot, process,
-    runner::{Loaded, Measured, Plan, median},
+    runner::{Loaded, Measured, Plan},
 };
 
 /// `latest.json`.
@@ -34,12 +34,6 @@ struct Entry<'a> {
     errors: u64,
 }
 
-/// Something that Sheer has to reach.
-pub(crate) struct Mark {
-    text: String,
-    pub(crate) met: bool,
-}
-
 /// Writes all three files and prints the table.
 pub(crate) fn write(out: &Path, plan: Plan, measured: &[Measured]) -> Result<()> {
     fs::create_dir_all(out)?;
@@ -56,38 +50,6 @@ pub(crate) fn write(out: &Path, plan: Plan, measured: &[Measured]) -> Result<()>
     fs::write(out.join("latest.md"), &table)?;
     println!("{table}");
     Ok(())
-}
-
-/// Sheer against the floor and against Envoy; empty where one of them was not measured.
-pub(crate) fn marks(measured: &[Measured]) -> Vec<Mark> {
-    let find = |peer: Peer| measured.iter().find(|m| m.peer == peer);
-    let Some(sheer) = find(Peer::Sheer) else {
-        return Vec::new();
-    };
-    let mut marks = Vec::new();
-    for (other, limit) in [(Peer::Floor, 1.8), (Peer::Envoy, 0.4)] {
-        let Some(other) = find(other) else { continue };
-        for (ours, theirs) in sheer.loads.iter().zip(&other.loads) {
-            let ratio = median(ours.samples.iter().zip(&theirs.samples).map(|(a, b)| a.cpu() / b.cpu()));
-            let (name, load) = (other.peer.name(), ours.load.name);
-            let text = format!("CPU of both hops, {load}: {ratio:.2} times {name}'s (at most {limit})");
-            marks.push(Mark {
-                text,
-                met: ratio <= limit,
-            });
-        }
-    }
-    let busy = sheer.busy.larger() as f64 / 1024.0;
-    marks.push(Mark {
-        text: format!("RSS busy: {busy:.1} MiB (at most 15)"),
-        met: busy <= 15.0,
-    });
-    let errors: u64 = sheer.loads.iter().map(Loaded::errors).sum();
-    marks.push(Mark {
-        text: format!("errors: {errors} (none)"),
-        met: errors == 0,
-    });
-    marks
 }
 
 fn entry<'a>(peer: &Measured, loaded: &'a Loaded) -> Entry<'a> {
@@ -118,18 +80,7 @@ fn markdown(plan: Plan, measured: &[Measured]) -> String {
         load_table(&mut text, n, measured);
     }
     memory_table(&mut text, plan, measured);
-    let marks = marks(measured);
-    if !marks.is_empty() {
-        text.push_str("## Marks\n\n");
-    }
-    for mark in marks {
-        let _ = writeln!(
-            text,
-            "- {} {}",
-            if mark.met { "met:" } else { "**missed:**" },
-            mark.text
-        );
-    }
+    text.push_str(&marks::table(&marks::of(measured)));
     text
 }
 

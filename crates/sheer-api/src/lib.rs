@@ -12,6 +12,7 @@ pub mod v1 {
     #![expect(
         missing_docs,
         clippy::all,
+        clippy::too_many_lines,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,
         reason = "generated from proto/sheer/v1, where the comments are"

@@ -169,6 +169,15 @@ pub enum FirstSpeaker {
     ServerClosed,
 }
 
+/// Which side failed before anybody spoke, and how: the other one has yet to learn of it.
+#[derive(Debug)]
+pub enum Failed {
+    /// The client.
+    Client(io::Error),
+    /// The server.
+    Server(io::Error),
+}
+
 /// What a server of HTTP/2 may say before its client has spoken: its SETTINGS and a WINDOW_UPDATE or two.
 const MAX_SERVER_PREFACE: usize = 1024;
 
@@ -179,7 +188,7 @@ pub async fn first_speaker<C, S>(
     client_buf: &mut BytesMut,
     server: &mut S,
     server_buf: &mut BytesMut,
-) -> io::Result<FirstSpeaker>
+) -> Result<FirstSpeaker, Failed>
 where
     C: AsyncRead + Unpin,
     S: AsyncRead + Unpin,
@@ -193,10 +202,10 @@ where
                     FirstSpeaker::ClientClosed
                 }
             });
-            return Poll::Ready(spoke);
+            return Poll::Ready(spoke.map_err(Failed::Client));
         }
         loop {
-            if ready!(poll_read(server, server_buf, cx))? == 0 {
+            if ready!(poll_read(server, server_buf, cx)).map_err(Failed::Server)? == 0 {
                 return Poll::Ready(Ok(FirstSpeaker::ServerClosed));
             }
             if !is_http2_server_preface(server_buf) || server_buf.len() > MAX_SERVER_PREFACE {

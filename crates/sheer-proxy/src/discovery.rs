@@ -74,6 +74,16 @@ pub enum Backend {
     },
 }
 
+impl Backend {
+    /// What the endpoints belong to, where that is an object of its own.
+    pub fn object(&self) -> Option<&ObjectRef> {
+        match self {
+            Self::Balance { backend, .. } => Some(backend),
+            Self::Forward(_) | Self::None { .. } => None,
+        }
+    }
+}
+
 /// The endpoints of a service, whole. Workers diff it against what they hold.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointSet {

@@ -12,7 +12,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http::StatusCode;
 use sheer_api::Verdict;
 
-pub use parts::{ConnectCause, Direction, GrpcCode, Leg, Part, ResetCode};
+pub(crate) use parts::connection_lost;
+pub use parts::{ConnectCause, Direction, GrpcCode, Leg, ListSize, Part, ResetCode};
 
 /// Why the proxy itself ends a request or a connection: one variant a reason that users can look up in `docs/errors.md`.
 /// Text for the caller is `Display`; it uses operators' words and says what to do next.
@@ -116,12 +117,12 @@ pub enum ProxyError {
         addr: SocketAddr,
     },
     /// A header list, or the trailers, went past the limit.
-    #[error("{leg} are {size} bytes and the limit is {limit} (SHEER_PROXY_HEADER_LIST_LIMIT)")]
+    #[error("{leg} {}", size.past(*limit))]
     HeaderListTooLarge {
         /// Which list.
         leg: Leg,
-        /// Its size as RFC 9113 6.5.2 counts: name + value + 32 bytes a field.
-        size: usize,
+        /// Its size, as far as it was read.
+        size: ListSize,
         /// The limit.
         limit: usize,
     },
@@ -210,6 +211,22 @@ pub enum Side {
 }
 
 impl ProxyError {
+    /// The server's connection failed before anything was said on it.
+    pub(crate) fn server_lost(addr: SocketAddr, error: &std::io::Error) -> Self {
+        Self::UpstreamClosed {
+            addr,
+            why: connection_lost(error).to_owned(),
+            unprocessed: true,
+        }
+    }
+
+    /// The client's connection failed before it was known what it wants.
+    pub(crate) fn client_lost(error: &std::io::Error) -> Self {
+        Self::ClientGone {
+            why: connection_lost(error).to_owned(),
+        }
+    }
+
     /// The layer at fault.
     pub fn verdict(&self) -> Verdict {
         match self {

@@ -32,6 +32,7 @@ pub use relay::exchange;
 pub use request::{Head, Origin, Request};
 pub use respond::Responder;
 
+pub(crate) use gone::list_size;
 pub(crate) use http1_reply::{Fate, Http1Reply};
 pub(crate) use http1_upstream::limits as http1_limits;
 pub(crate) use loan::{Home, Loan, Reader, Writer, whole};
@@ -41,7 +42,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 
-use crate::error::{Direction, Leg, Part, ProxyError};
+use self::gone::Gone;
+use crate::{
+    error::{Direction, Leg, ListSize, Part, ProxyError},
+    http1::ParseError,
+};
 
 /// Where a request goes: a stream that may be opened now.
 #[derive(Debug)]
@@ -73,7 +78,7 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn too_large(&self, part: Part, size: usize) -> ProxyError {
+    pub(crate) fn too_large(&self, part: Part, size: ListSize) -> ProxyError {
         ProxyError::HeaderListTooLarge {
             leg: Leg {
                 direction: self.direction,
@@ -82,6 +87,26 @@ impl Context {
             size,
             limit: self.header_limit,
         }
+    }
+
+    /// Why a request ends whose body or trailers broke HTTP/1.
+    fn bad_request(&self, why: ParseError) -> ProxyError {
+        match list_size(why) {
+            Some(size) => self.too_large(Part::RequestTrailers, size),
+            None => ProxyError::BadRequest {
+                why: why.to_string(),
+                status: why.status(),
+            },
+        }
+    }
+
+    /// Why a request ends whose server left while this part of its response was read.
+    fn server_left(&self, gone: Gone, part: Part) -> ProxyError {
+        match &gone {
+            Gone::Malformed(why) => list_size(*why).map(|size| self.too_large(part, size)),
+            Gone::Reset(_) | Gone::GoAway(_) | Gone::Broke { .. } | Gone::Closed { .. } => None,
+        }
+        .unwrap_or_else(|| gone.server_error(self.addr))
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use sheer_api::names;
 
 use crate::{
-    error::{Part, ProxyError},
+    error::{ListSize, Part, ProxyError},
     exchange::{Context, Head, Origin},
     http1::HeaderCase,
 };
@@ -28,7 +28,7 @@ pub fn list_size(headers: &HeaderMap) -> usize {
 pub fn check_limit(head: &Head, cx: &Context) -> Result<(), ProxyError> {
     let size = list_size(&head.headers);
     if size > cx.header_limit {
-        Err(cx.too_large(Part::RequestHeaders, size))
+        Err(cx.too_large(Part::RequestHeaders, ListSize::Bytes(size)))
     } else {
         Ok(())
     }
@@ -42,10 +42,16 @@ pub(crate) fn set_client_id(headers: &mut HeaderMap, identity: Option<&str>) {
     }
 }
 
-/// Keeps the case of HTTP/1 names with them.
+/// Keeps the case of HTTP/1 names with them. What an application sends under the name of our field is dropped.
 pub(crate) fn carry_case(headers: &mut HeaderMap, case: &HeaderCase) {
-    if let Some(case) = case.encode() {
-        headers.insert(HeaderCase::FIELD, case);
+    carry(headers, HeaderCase::FIELD, case.encode());
+}
+
+/// Sets a field that only the proxies may set, or drops what an application sends under its name.
+fn carry(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => drop(headers.insert(name, value)),
+        None => drop(headers.remove(name)),
     }
 }
 
@@ -59,6 +65,7 @@ pub(crate) fn carried_case(headers: &mut HeaderMap) -> Option<HeaderCase> {
 /// The head for a stream of HTTP/2.
 pub(crate) fn h2_request(mut head: Head, mesh: bool) -> Result<Request<()>, ProxyError> {
     match head.origin {
+        Origin::Http2 if mesh => mesh::strip_marks(&mut head.headers),
         Origin::Http2 => {}
         Origin::Http1 { .. } if mesh => mesh::carry_request(&mut head)?,
         Origin::Http1 { .. } => {

@@ -11,7 +11,8 @@ use tokio::io::AsyncReadExt;
 use crate::{
     error::{Direction, Leg, Part, ProxyError},
     exchange::{
-        Body, BodyIn, Fate, Head, Home, Http1Reply, Loan, Reader, Request, Responder, Writer, http1_limits, whole,
+        Body, BodyIn, Fate, Head, Home, Http1Reply, Loan, Reader, Request, Responder, Writer, http1_limits, list_size,
+        whole,
     },
     http1::{BodyLength, ParseError, ReadError, RequestHead},
     http2::Service,
@@ -32,6 +33,8 @@ pub struct Config {
     pub direction: Direction,
     /// Limit of a header list, in bytes.
     pub header_limit: usize,
+    /// Whether refusals come without the fields that are Sheer's own.
+    pub terse: bool,
 }
 
 /// Serves a connection until it ends. In a drain the request that is served is the last.
@@ -117,7 +120,12 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
         fate,
     };
     let observation = service.refused(&refused);
-    Responder::http1(reply, false).fail(&refused, &observation).await;
+    let mut responder = Responder::http1(reply, false);
+    if config.terse {
+        responder.terse();
+    }
+    responder.fail(&refused, &observation).await;
+    drop(observation); // told now, and not once the client has closed as well
     if let Some(writer) = home.lend() {
         close(reader, writer).await;
     }
@@ -125,19 +133,16 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
 }
 
 fn refusal(why: ParseError, config: Config) -> ProxyError {
-    match why {
-        ParseError::HeadTooLarge { limit } | ParseError::TargetTooLong { limit } => {
-            let leg = Leg {
+    match list_size(why) {
+        Some(size) => ProxyError::HeaderListTooLarge {
+            leg: Leg {
                 direction: config.direction,
                 part: Part::RequestHeaders,
-            };
-            ProxyError::HeaderListTooLarge {
-                leg,
-                size: limit,
-                limit: config.header_limit,
-            }
-        }
-        _ => ProxyError::BadRequest {
+            },
+            size,
+            limit: config.header_limit,
+        },
+        None => ProxyError::BadRequest {
             status: why.status(),
             why: why.to_string(),
         },

@@ -137,7 +137,8 @@ impl Inbound {
             app: None,
         };
 
-        let alpn = match self.first_bytes(&mut talk, redirected.as_ref()).await? {
+        let first = self.unless_drained(self.first_bytes(&mut talk, redirected.as_ref()));
+        let alpn = match first.await? {
             Speech::OwnTls => {
                 let alpn;
                 (talk, alpn) = self.end_tls(talk).await?;
@@ -152,7 +153,7 @@ impl Inbound {
         };
 
         let (port, said) = match (alpn, redirected) {
-            (Some(MeshAlpn::TransportHeader), _) => self.transport_header(&mut talk).await?,
+            (Some(MeshAlpn::TransportHeader), _) => self.unless_drained(self.transport_header(&mut talk)).await?,
             (Some(MeshAlpn::H2), Some(port)) => (port, Some(Protocol::Http2)),
             (Some(MeshAlpn::Http1), Some(port)) => (port, Some(Protocol::Http1)),
             (Some(MeshAlpn::None) | None, Some(port)) => (port, None),
@@ -161,12 +162,21 @@ impl Inbound {
         };
         let protocol = match said {
             Some(protocol) => protocol,
-            None => self.protocol(&mut talk, &port).await?,
+            None => self.unless_drained(self.protocol(&mut talk, &port)).await?,
         };
         match protocol {
             Protocol::Http1 => self.http1(talk, port).await,
             Protocol::Http2 => self.http2(talk, port).await,
             Protocol::Opaque => self.opaque(talk, port).await,
+        }
+    }
+
+    /// Waits for what a client says, but in a drain not for one that stays silent.
+    async fn unless_drained<T>(&self, said: impl Future<Output = Result<T, ProxyError>>) -> Result<T, ProxyError> {
+        tokio::select! {
+            biased; // who has spoken is served, also in a drain
+            said = said => said,
+            () = self.life.quiet_in_drain(|| 0) => Err(ProxyError::ShuttingDown),
         }
     }
 
@@ -260,6 +270,7 @@ impl Inbound {
         let config = http1_server::Config {
             direction: Direction::Inbound,
             header_limit: self.settings.http.header_list_limit,
+            terse: false,
         };
         let (requests, io) = self.requests(talk, port);
         if let Err(error) = http1_server::serve(io, config, requests, &self.life).await {
@@ -278,12 +289,13 @@ impl Inbound {
                 timeout: server.keep_alive_timeout,
             });
         let config = http2::Config {
+            header_limit: self.settings.http.header_list_limit,
             stream_window: server.stream_window,
             connection_window: server.connection_window,
             max_concurrent_streams: server.max_concurrent_streams,
             max_frame_size: server.max_frame_size,
-            max_send_buffer: server.max_send_buffer,
-            max_pending_accept_resets: server.max_pending_accept_reset_streams,
+            max_send_buffer: Some(server.max_send_buffer),
+            max_pending_accept_resets: Some(server.max_pending_accept_reset_streams),
             await_settings: false,
             keep_alive,
         };

@@ -11,6 +11,10 @@ use std::{future::Future, time::Duration};
 
 use tokio::sync::watch;
 
+/// How long nothing may happen on a connection in a drain before it is ended. A connection that carries bytes has no end that a proxy could
+/// see coming; one that was silent for so long is more likely idle than in the middle of something.
+pub const QUIET: Duration = Duration::from_secs(3);
+
 /// Where the process is on its way to the end. Never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -53,6 +57,18 @@ impl Life {
     /// Returns once the drain begins. Cancel-safe.
     pub async fn draining(&self) {
         self.reached(Phase::Draining).await;
+    }
+
+    /// Returns once, in a drain, `moved` has not changed for as long as [`QUIET`]. Cancel-safe.
+    pub async fn quiet_in_drain(&self, moved: impl Fn() -> u64) {
+        self.draining().await;
+        loop {
+            let before = moved();
+            tokio::time::sleep(QUIET).await;
+            if moved() == before {
+                return;
+            }
+        }
     }
 
     /// Returns once everything must end. Cancel-safe.
@@ -175,6 +191,34 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::from_secs(5));
         assert!(task.await.is_ok());
         assert_eq!(life.phase(), Phase::Stopped);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_is_only_what_does_not_move_in_a_drain() {
+        let control = LifeControl::default();
+        let life = control.life();
+        let moved = std::cell::Cell::new(0);
+        let quiet = life.quiet_in_drain(|| moved.get());
+        let drain = async {
+            tokio::time::sleep(QUIET * 10).await;
+            let began = tokio::time::Instant::now();
+            let _in_flight = life.track();
+            let busy = async {
+                for _ in 0..5 {
+                    tokio::time::sleep(QUIET / 2).await;
+                    moved.set(moved.get() + 1);
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                _ = control.drain(QUIET * 100) => panic!("something is in flight"),
+                () = busy => {}
+                () = quiet => {}
+            }
+            began.elapsed()
+        };
+        let took = drain.await;
+        assert!(took > QUIET * 5 / 2 && took <= QUIET * 4, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,13 +13,15 @@ mod path;
 mod process;
 mod registry;
 mod render;
+mod response;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use family::{Bounds, Family, Kind};
-pub use labels::{LabelBuilder, LabelSet, Tls, inbound_labels, outbound_labels};
-pub use path::{
-    AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, ResponseOutcome, TcpMetrics, TcpOpen,
+pub use labels::{
+    LabelBuilder, LabelSet, Tls, application_labels, inbound_labels, labels_of, outbound_labels, target_labels,
 };
+pub use path::{AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, TcpMetrics, TcpOpen};
 pub(crate) use process::describe_build;
 pub use registry::{Registry, Shard};
 pub use render::Format;
+pub use response::ResponseOutcome;

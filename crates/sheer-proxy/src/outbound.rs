@@ -36,7 +36,7 @@ use crate::{
     life::Life,
     metrics::Shard,
     pool::Pool,
-    settings::{self, Settings},
+    settings::Settings,
     sys,
 };
 
@@ -67,7 +67,7 @@ impl Outbound {
         let pool = Pool::new(connector, &settings.outbound, settings.http);
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
         let targets = Targets::new(discovery, pool, shard, &settings.outbound);
-        let http2 = accepting(&settings.outbound.http2);
+        let http2 = accepting(&settings);
         Rc::new(Self {
             settings,
             life,
@@ -98,13 +98,21 @@ impl Outbound {
         let target = self.targets.find(dst);
         let accepted = target.accepted();
         target.resolved().await;
-        match detect::protocol(&self, client, &target).await {
+        let detected = tokio::select! {
+            biased; // who has spoken is served, also in a drain
+            detected = detect::protocol(&self, client, &target) => detected,
+            () = self.life.quiet_in_drain(|| 0) => return tracing::debug!(%dst, "a silent connection ends with the proxy"),
+        };
+        match detected {
             Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
             Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,
             Ok(Detected::Opaque(client, server)) => {
                 Box::pin(opaque::serve(&self, client, server, &target, accepted)).await
             }
-            Err(error) => tracing::debug!(%dst, %error, "the client is gone before it said anything"),
+            Err(error) => {
+                tracing::debug!(%dst, %error, "the connection ended before anybody said anything");
+                self.observer.refused(&error);
+            }
         }
     }
 
@@ -144,6 +152,7 @@ impl Outbound {
         let config = http1_server::Config {
             direction: Direction::Outbound,
             header_limit: self.settings.http.header_list_limit,
+            terse: !self.settings.outbound.informational_headers,
         };
         if let Err(error) = http1_server::serve(client, config, connection, &self.life).await {
             tracing::debug!(%dst, %error, "HTTP/1 connection of the application ended");
@@ -152,14 +161,17 @@ impl Outbound {
 }
 
 /// HTTP/2 towards the application.
-fn accepting(settings: &settings::Http2Server) -> http2::Config {
+fn accepting(settings: &Settings) -> http2::Config {
+    let header_limit = settings.http.header_list_limit;
+    let settings = &settings.outbound.http2;
     http2::Config {
+        header_limit,
         stream_window: settings.stream_window,
         connection_window: settings.connection_window,
         max_concurrent_streams: settings.max_concurrent_streams,
         max_frame_size: settings.max_frame_size,
-        max_send_buffer: settings.max_send_buffer,
-        max_pending_accept_resets: settings.max_pending_accept_reset_streams,
+        max_send_buffer: Some(settings.max_send_buffer),
+        max_pending_accept_resets: Some(settings.max_pending_accept_reset_streams),
         await_settings: false,
         keep_alive: settings.keep_alive_interval.map(|interval| http2::KeepAlive {
             interval,

@@ -68,6 +68,7 @@ struct Shared {
 impl Shared {
     fn http2_config(&self, meshed: bool) -> http2::Config {
         http2::Config {
+            header_limit: self.http.header_list_limit,
             stream_window: self.http.stream_window,
             connection_window: self.http.connection_window,
             await_settings: true,

@@ -110,8 +110,6 @@ pub struct Inbound {
     pub discovery_idle: Duration,
     /// HTTP/2 towards clients.
     pub http2: Http2Server,
-    /// Waits between attempts to reach the application.
-    pub backoff: Backoff,
 }
 
 /// The outbound half.
@@ -149,7 +147,7 @@ pub struct Outbound {
     pub http2: Http2Server,
     /// Waits between attempts to reach an endpoint.
     pub backoff: Backoff,
-    /// Whether errors may carry `l5d-proxy-error` and the like to the application.
+    /// Whether what the proxy answers itself carries `l5d-proxy-error` and the like to the application.
     pub informational_headers: bool,
 }
 
@@ -169,7 +167,7 @@ pub struct Http {
 /// HTTP/2 of a server side.
 #[derive(Clone, Copy, Debug)]
 pub struct Http2Server {
-    /// How long a quiet connection goes without a PING; none is sent where absent.
+    /// Time between two PINGs; none is sent where absent.
     pub keep_alive_interval: Option<Duration>,
     /// How long an answer to a PING may take.
     pub keep_alive_timeout: Duration,
@@ -178,9 +176,9 @@ pub struct Http2Server {
     /// `SETTINGS_MAX_FRAME_SIZE`.
     pub max_frame_size: Option<u32>,
     /// Bytes buffered to write for each stream.
-    pub max_send_buffer: Option<usize>,
+    pub max_send_buffer: usize,
     /// Reset streams remembered before the peer is deemed hostile.
-    pub max_pending_accept_reset_streams: Option<usize>,
+    pub max_pending_accept_reset_streams: usize,
     /// `SETTINGS_INITIAL_WINDOW_SIZE`.
     pub stream_window: u32,
     /// Window of the connection.

@@ -147,7 +147,12 @@ pub struct TcpInfo {
     pub unacked: u32,
     /// Congestion window, in segments.
     pub congestion_window: u32,
+    /// Neither side can say anything any more: it was reset, or timed out.
+    pub dead: bool,
 }
+
+/// State of a connection that is over (`include/net/tcp_states.h`).
+const TCP_CLOSE: u8 = 7;
 
 /// Reads [`TcpInfo`].
 pub fn tcp_info(stream: &TcpStream) -> io::Result<TcpInfo> {
@@ -172,6 +177,7 @@ pub fn tcp_info(stream: &TcpStream) -> io::Result<TcpInfo> {
         retransmits: info.tcpi_total_retrans,
         unacked: info.tcpi_unacked,
         congestion_window: info.tcpi_snd_cwnd,
+        dead: info.tcpi_state == TCP_CLOSE,
     })
 }
 
@@ -302,6 +308,18 @@ mod tests {
         server.read_exact(&mut [0; 4]).await.expect("sent");
         let info = tcp_info(&client).expect("open");
         assert!(info.rtt > Duration::ZERO && info.congestion_window > 0, "{info:?}");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_tells_a_dead_connection_from_a_half_closed_one() {
+        let (mut client, mut server) = pair().await;
+        client.shutdown().await.expect("open");
+        assert_eq!(server.read(&mut [0]).await.expect("the end"), 0);
+        assert!(!tcp_info(&server).expect("open").dead, "the other half is open");
+        reset_on_close(&client).expect("open");
+        drop(client);
+        assert_eq!(server.read(&mut [0]).await.expect("reading tells nothing"), 0);
+        assert!(tcp_info(&server).expect("open").dead);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Half-closes pass on both ways, a reset of one side becomes a reset of the other, a slow reader slows its writer. An idle relay
 //! holds no buffer. Called by the paths once a connection is known to be opaque; knows nothing of why.
 
+mod counted;
 mod half;
 mod run;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use tokio::{
 
 use crate::detect::Rewind;
 
+pub use counted::{Meters, relay_counted};
 pub use run::Relay;
 
 /// A connection that can be relayed.
@@ -111,6 +113,11 @@ impl Counters {
     /// Bytes from server to client.
     pub fn to_client(&self) -> u64 {
         self.to_client.load(Ordering::Relaxed)
+    }
+
+    /// Bytes both ways.
+    pub fn moved(&self) -> u64 {
+        self.to_server() + self.to_client()
     }
 }
 

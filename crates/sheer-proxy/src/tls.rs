@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::{ClientConnection, HandshakeKind};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -11,7 +12,7 @@ use crate::{
     detect::Rewind,
     discovery::PeerIdentity,
     error::{ConnectCause, ProxyError},
-    identity::{Credentials, MeshAlpn, PeerNames, WrongPeer, peer_names},
+    identity::{Credentials, MeshAlpn, PeerError, PeerNames, WrongPeer, peer_names},
     io::Stream,
 };
 
@@ -66,13 +67,27 @@ pub async fn connect(
     let connector = TlsConnector::from(credentials.client_config(peer, alpn));
     let handshake = connector.connect(peer.server_name.clone(), tcp);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => Ok(Stream::TlsOpened(Box::new(stream))),
+        Ok(Ok(stream)) => {
+            still_valid(stream.get_ref().1).map_err(|error| ProxyError::TlsConnect {
+                addr,
+                why: error.to_string(),
+            })?;
+            Ok(Stream::TlsOpened(Box::new(stream)))
+        }
         Ok(Err(error)) => Err(connect_error(addr, &error)),
         Err(_) => Err(ProxyError::Connect {
             addr,
             cause: ConnectCause::TimedOut(HANDSHAKE_TIMEOUT),
         }),
     }
+}
+
+/// A resumed session proves what was proved when it began: the certificate may have ended since.
+fn still_valid(session: &ClientConnection) -> Result<(), PeerError> {
+    if session.handshake_kind() == Some(HandshakeKind::Resumed) {
+        peer_names(session.peer_certificates().unwrap_or_default())?;
+    }
+    Ok(())
 }
 
 fn connect_error(addr: SocketAddr, error: &std::io::Error) -> ProxyError {

@@ -5,6 +5,7 @@
 
 #[path = "fidelity_wire/http1.rs"]
 mod http1;
+#[expect(dead_code, reason = "shared with the tests of HTTP/1")]
 #[path = "support/pair.rs"]
 mod pair;
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[expect(dead_code, reason = "shared with the tests of HTTP/1")]
 #[path = "support/pair.rs"]
 mod pair;
 #[path = "support/run.rs"]
@@ -18,6 +19,9 @@ use tokio::{net::TcpStream, time::timeout};
 
 type Tcp = Peer<TcpStream>;
 
+/// Window of a peer that grants little.
+const NARROW: usize = 16_384;
+
 /// Two clients that share the connection between the sidecars, and the server's one connection.
 struct Mesh {
     pair: Pair,
@@ -28,12 +32,25 @@ struct Mesh {
 
 impl Mesh {
     async fn open() -> Self {
-        let pair = Pair::start(true).await;
-        let mut client = Peer::client(pair.connect().await).await.unwrap();
+        Self::open_with(&[]).await
+    }
+
+    async fn open_with(changes: &[(&str, &str)]) -> Self {
+        Self::open_to(Pair::with(true, changes).await, &[]).await
+    }
+
+    /// As [`Self::open`], with a client and a server that grant little.
+    async fn narrow() -> Self {
+        let little = [(setting::INITIAL_WINDOW_SIZE, NARROW as u32)];
+        Self::open_to(Pair::start(true).await, &little).await
+    }
+
+    async fn open_to(pair: Pair, settings: &[(u16, u32)]) -> Self {
+        let mut client = Peer::client_with(pair.connect().await, settings).await.unwrap();
         let sibling = Peer::client(pair.connect().await).await.unwrap();
         // The first request opens the way to the server.
         client.headers_end(1, &Block::get("svc", "/first")).await.unwrap();
-        let mut server = Peer::server(pair.accept().await).await.unwrap();
+        let mut server = Peer::server_with(pair.accept().await, settings).await.unwrap();
         let (stream, request) = server.request().await.unwrap();
         assert_eq!(
             request.field("l5d-client-id"),
@@ -182,6 +199,46 @@ fn sixty_kib_of_metadata_everywhere() {
 }
 
 #[test]
+fn a_list_within_the_limit_passes_in_the_smallest_frames_whatever_the_largest() {
+    run(async {
+        // 243 fields of 1 KiB are 250 KiB on the wire, and 256 KiB with what the limit counts besides.
+        let sent = metadata(243);
+        for largest in [None, Some("65536"), Some("16777215")] {
+            let changes = ["INBOUND", "OUTBOUND"].map(|side| format!("SHEER_PROXY_{side}_SERVER_HTTP2_MAX_FRAME_SIZE"));
+            let changes: Vec<_> = largest
+                .into_iter()
+                .flat_map(|size| changes.iter().map(move |name| (name.as_str(), size)))
+                .collect();
+            let mut mesh = Mesh::open_with(&changes).await;
+            let block = |head: Block| head.then(&Block::of(sent.iter().cloned()));
+            mesh.client
+                .send_all(chunk_headers(3, &block(Block::post("svc", "/")), 64))
+                .await
+                .unwrap();
+            mesh.client
+                .send_all(end_stream(chunk_headers(3, &block(Block::new()), 64)))
+                .await
+                .unwrap();
+            let (theirs, request) = mesh.server.request().await.unwrap();
+            assert_eq!(ours(&request.head), sent, "request");
+            assert_eq!(ours(&request.trailers.unwrap()), sent, "request trailers");
+            mesh.server
+                .send_all(chunk_headers(theirs, &block(Block::status(200)), 64))
+                .await
+                .unwrap();
+            mesh.server
+                .send_all(end_stream(chunk_headers(theirs, &block(Block::new()), 64)))
+                .await
+                .unwrap();
+            let response = mesh.client.response(3).await.unwrap();
+            assert_eq!(ours(&response.head), sent, "response");
+            assert_eq!(ours(&response.trailers.unwrap()), sent, "response trailers");
+            mesh.sibling_lives(1).await;
+        }
+    });
+}
+
+#[test]
 fn past_the_header_limit_the_answer_names_leg_and_size() {
     run(async {
         let mut mesh = Mesh::open().await;
@@ -244,6 +301,101 @@ fn resets_pass_both_ways_with_their_code() {
             assert_eq!(mesh.client.reset(stream + 2).await.unwrap(), reset, "to the client");
         }
         mesh.sibling_lives(1).await;
+    });
+}
+
+/// Sends as much as the server may, which is more than a client takes that never opens its window. How much that was.
+async fn fill(mesh: &mut Mesh, theirs: u32) -> usize {
+    mesh.server.ping().await.unwrap();
+    let window = mesh.server.setting(setting::INITIAL_WINDOW_SIZE).unwrap_or(65_535) as usize;
+    assert!(window > NARROW, "{window}");
+    for part in vec![b'x'; window].chunks(16_384) {
+        mesh.server.data(theirs, part.to_vec(), false).await.unwrap();
+    }
+    mesh.server.ping().await.unwrap();
+    window
+}
+
+#[test]
+fn a_reset_does_not_wait_for_a_reader_that_never_opens_its_window() {
+    run(async {
+        // With the request sent whole, and with its body still open.
+        for whole in [true, false] {
+            let mut mesh = Mesh::narrow().await;
+            mesh.client.stop_window_updates();
+            let request = Block::post("svc", "/big");
+            if whole {
+                mesh.client.headers_end(3, &request).await.unwrap();
+            } else {
+                mesh.client.headers(3, &request).await.unwrap();
+            }
+            let (theirs, _, _) = mesh.server.request_head().await.unwrap();
+            mesh.server.headers(theirs, &Block::status(200)).await.unwrap();
+            fill(&mut mesh, theirs).await;
+            mesh.server
+                .send(Frame::reset(theirs, code::ENHANCE_YOUR_CALM))
+                .await
+                .unwrap();
+            assert_eq!(mesh.client.reset(3).await.unwrap(), code::ENHANCE_YOUR_CALM);
+            mesh.sibling_lives(1).await;
+        }
+    });
+}
+
+#[test]
+fn a_cancel_does_not_wait_for_a_server_that_never_opens_its_window() {
+    run(async {
+        let mut mesh = Mesh::narrow().await;
+        mesh.server.stop_window_updates();
+        mesh.client.headers(3, &Block::post("svc", "/big")).await.unwrap();
+        let (theirs, _, _) = mesh.server.request_head().await.unwrap();
+        mesh.client.ping().await.unwrap();
+        let mut window = i64::from(mesh.client.setting(setting::INITIAL_WINDOW_SIZE).unwrap_or(65_535));
+        while window > 0 {
+            let n = window.min(16_384);
+            mesh.client.data(3, vec![b'x'; n as usize], false).await.unwrap();
+            window -= n;
+        }
+        // The whole response is here: only the request still goes on.
+        mesh.server.headers_end(theirs, &Block::status(200)).await.unwrap();
+        let Event::Headers { .. } = mesh.client.stream_event(3).await.unwrap() else {
+            panic!("no response");
+        };
+        mesh.client.send(Frame::reset(3, code::CANCEL)).await.unwrap();
+        assert_eq!(mesh.server.reset(theirs).await.unwrap(), code::CANCEL);
+        mesh.sibling_lives(1).await;
+    });
+}
+
+#[test]
+fn an_answer_that_is_followed_by_a_reset_without_error_stays_whole() {
+    run(async {
+        let mut mesh = Mesh::narrow().await;
+        mesh.client.headers(3, &Block::post("svc", "/early")).await.unwrap();
+        let (theirs, _, _) = mesh.server.request_head().await.unwrap();
+        mesh.client.stop_window_updates();
+        mesh.server.headers(theirs, &Block::status(200)).await.unwrap();
+        let sent = fill(&mut mesh, theirs).await;
+        mesh.server.data(theirs, "", true).await.unwrap();
+        mesh.server.send(Frame::reset(theirs, code::NO_ERROR)).await.unwrap();
+        mesh.server.ping().await.unwrap();
+        let mut got = 0;
+        // What the window lets through is here before it is opened.
+        while got < NARROW {
+            match mesh.client.stream_event(3).await.unwrap() {
+                Event::Data { data, .. } => got += data.len(),
+                Event::Headers { .. } => {}
+                other => panic!("{other:?} after {got} bytes"),
+            }
+        }
+        mesh.client.send(Frame::window_update(3, 1 << 20)).await.unwrap();
+        mesh.client.send(Frame::window_update(0, 1 << 20)).await.unwrap();
+        while got < sent {
+            match mesh.client.stream_event(3).await.unwrap() {
+                Event::Data { data, .. } => got += data.len(),
+                other => panic!("{other:?} after {got} bytes"),
+            }
+        }
     });
 }
 

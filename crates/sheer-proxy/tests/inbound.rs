@@ -13,7 +13,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderValue, Request, Response, StatusCode};
-use inbound::{CLIENT, DETECT, Proxy, policy};
+use inbound::{CLIENT, DETECT, Proxy, counted, policy};
 use run::run;
 use sheer_proxy::{
     discovery::ProtocolPlan,
@@ -360,6 +360,55 @@ fn an_application_that_does_not_listen_is_named() {
 }
 
 #[test]
+fn who_waits_for_an_application_that_hangs_shares_the_wait() {
+    run(async {
+        let proxy = Proxy::start().await;
+        // Once its queue is full, a listener that accepts nothing leaves further SYNs unanswered.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let app = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(tcp) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(app)).await {
+            queued.push(tcp.unwrap());
+        }
+        let client = h2_client(mesh(&proxy, app, Some(SessionProtocol::Http2)).await).await;
+        let began = std::time::Instant::now();
+        let asked = (0..10).map(|_| {
+            let mut client = client.clone();
+            async move {
+                client
+                    .send_request(get("http://ledger.bank/"), true)
+                    .unwrap()
+                    .0
+                    .await
+                    .unwrap()
+            }
+        });
+        for response in futures::future::join_all(asked).await {
+            assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+            assert_eq!(response.headers()["sheer-reason"], "connect-timeout");
+        }
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_secs(1),
+            "ten waits of 300 ms one after the other: {took:?}"
+        );
+        // A failure is not kept for who comes later.
+        let began = std::time::Instant::now();
+        let mut later = client.clone();
+        let response = later
+            .send_request(get("http://ledger.bank/"), true)
+            .unwrap()
+            .0
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["sheer-reason"], "connect-timeout");
+        assert!(began.elapsed() >= Duration::from_millis(250), "it was tried again");
+    });
+}
+
+#[test]
 fn a_server_that_speaks_first_is_not_kept_waiting() {
     run(async {
         let proxy = Proxy::start().await;
@@ -411,6 +460,67 @@ fn an_opaque_connection_ends_when_policy_no_longer_allows_it() {
         let mut client = proxy.plain(app).await;
         client.write_all(b"x").await.unwrap();
         assert!(client.read(&mut [0; 8]).await.is_err(), "refused with a reset");
+    });
+}
+
+#[test]
+fn opaque_bytes_are_counted_on_both_sides_while_the_connection_is_open() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let (app, _task) = app(|mut tcp| async move {
+            read_until(&mut tcp, "ping").await;
+            tcp.write_all(b"pong!!").await.unwrap();
+            drop(read_until(&mut tcp, "end").await);
+        })
+        .await;
+        proxy.policies.set(app.port(), policy(ProtocolPlan::Opaque, None));
+        let mut client = mesh(&proxy, app, None).await;
+        client.write_all(b"ping").await.unwrap();
+        assert_eq!(read_until(&mut client, "pong!!").await, "pong!!");
+
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(6)).await;
+        tokio::time::resume();
+        let bytes = |peer: &str| {
+            let peer = format!("direction=\"inbound\",peer=\"{peer}\"");
+            ["tcp_open_connections", "tcp_read_bytes_total", "tcp_write_bytes_total"]
+                .map(|family| counted(&proxy.registry, family, &peer))
+        };
+        let both = || (bytes("src"), bytes("dst"));
+        for _ in 0..100 {
+            if both() == ([1, 4, 6], [1, 6, 4]) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{:?}", both());
+    });
+}
+
+#[test]
+fn the_side_that_reset_an_opaque_connection_is_counted_so() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let (app, _task) = app(|mut tcp| async move {
+            read_until(&mut tcp, "ping").await;
+            let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+        })
+        .await;
+        proxy.policies.set(app.port(), policy(ProtocolPlan::Opaque, None));
+        let mut client = mesh(&proxy, app, None).await;
+        client.write_all(b"ping").await.unwrap();
+        assert!(client.read(&mut [0; 8]).await.is_err(), "the reset is passed on");
+        let reset = |peer: &str| {
+            let page = proxy.registry.render(sheer_proxy::metrics::Format::Prometheus);
+            let mut closes = page.lines().filter(|line| line.starts_with("tcp_close_total"));
+            closes.any(|line| {
+                line.contains(&format!("peer=\"{peer}\""))
+                    && line.contains("errno=\"ECONNRESET\"")
+                    && line.ends_with(" 1")
+            })
+        };
+        assert!(reset("dst"));
+        assert!(!reset("src"));
     });
 }
 

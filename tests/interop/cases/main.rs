@@ -12,6 +12,7 @@ mod garbage;
 mod grpc;
 mod http;
 mod load;
+mod metrics;
 mod setup;
 mod tcp;
 mod wire;
@@ -45,6 +46,7 @@ const CASES: &[(&str, Case)] = &[
     ("tcp: PostgreSQL", tcp::postgres),
     ("tcp: server speaks first", tcp::server_first),
     ("wire: only TLS 1.3 on the link", wire::only_tls13),
+    ("metrics: promtool on live pages", metrics::promtool),
     ("garbage on every port", garbage::everywhere),
     ("balance: a slow replica loses its traffic", balance::slow_replica),
     ("fault: kill -9 of an endpoint", faults::endpoint),

@@ -66,6 +66,19 @@ impl Bench {
         self.run(workload, &["sh", "-c", script])
     }
 
+    /// The metrics page of a pod's sidecar.
+    pub(crate) fn metrics(&self, pod: &str) -> Result<String> {
+        let curl = [
+            "curl",
+            "-sS",
+            "--fail",
+            "--max-time",
+            "10",
+            "http://127.0.0.1:4191/metrics",
+        ];
+        self.mesh.inside(&format!("pod/{pod}"), &curl)
+    }
+
     /// Replaces what the manifest replaces.
     pub(crate) fn fill(&self, word: &str) -> String {
         word.replace("@PEERS@", &self.peers.display().to_string())

@@ -1,14 +1,18 @@
 //! Whether a rule matches, and how specific the match is.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::cmp::Ordering;
+#[cfg(test)]
+use std::sync::Arc;
 
-use super::{Condition, Found, HostMatch, PathMatch, RequestMatch, RequestView, Rule, ValueMatch, Why};
+#[cfg(test)]
+use super::Found;
+use super::{Condition, HostMatch, PathMatch, RequestMatch, RequestView, Rule, ValueMatch, Why};
 
 /// How specific a match is, greatest first wins: fields in the order of their precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Specificity {
     /// 2 exact, 1 wildcard, 0 any; then the length of the name.
-    host: (u8, usize),
+    pub(super) host: (u8, usize),
     /// 3 exact, 2 prefix, 1 regular expression, 0 any; then the length.
     path: (u8, usize),
     method: bool,
@@ -16,7 +20,8 @@ pub(super) struct Specificity {
     query: usize,
 }
 
-/// The rule that takes a request, found by looking at every rule.
+/// The rule that takes a request, found by looking at every rule: what the index must agree with.
+#[cfg(test)]
 pub(super) fn find<'a, R>(rules: &'a [Arc<Rule<R>>], request: &RequestView<'_>) -> Option<Found<'a, R>> {
     let mut best: Option<(Specificity, Found<'a, R>)> = None;
     for rule in rules {
@@ -110,23 +115,36 @@ impl HostMatch {
     }
 
     fn specificity(&self, name: &str) -> Option<(u8, usize)> {
+        let matches = match self {
+            Self::Exact(exact) => name.eq_ignore_ascii_case(exact),
+            Self::Suffix(suffix) => name
+                .len()
+                .checked_sub(suffix.len())
+                .is_some_and(|start| start > 0 && name.as_bytes()[start..].eq_ignore_ascii_case(suffix.as_bytes())),
+        };
+        matches.then(|| self.rank())
+    }
+
+    /// How specific it is where it matches.
+    pub(super) fn rank(&self) -> (u8, usize) {
         match self {
-            Self::Exact(exact) => name.eq_ignore_ascii_case(exact).then_some((2, exact.len())),
-            Self::Suffix(suffix) => {
-                let start = name.len().checked_sub(suffix.len()).filter(|start| *start > 0)?;
-                let ends = name.as_bytes()[start..].eq_ignore_ascii_case(suffix.as_bytes());
-                ends.then_some((1, suffix.len()))
-            }
+            Self::Exact(exact) => (2, exact.len()),
+            Self::Suffix(suffix) => (1, suffix.len()),
         }
     }
 }
 
 impl RequestMatch {
     fn check(&self, request: &RequestView<'_>) -> Result<Specificity, Why> {
-        let path = match &self.path {
-            Some(path) => path.specificity(request.path).ok_or(Why::Path)?,
-            None => (0, 0),
-        };
+        if self.path.as_ref().is_some_and(|path| !path.matches(request.path)) {
+            return Err(Why::Path);
+        }
+        self.check_rest(request)?;
+        Ok(self.specificity())
+    }
+
+    /// Whether everything but the path holds.
+    pub(super) fn check_rest(&self, request: &RequestView<'_>) -> Result<(), Why> {
         if self.method.as_ref().is_some_and(|method| method != request.method) {
             return Err(Why::Method);
         }
@@ -157,33 +175,46 @@ impl RequestMatch {
         {
             return Err(Why::Condition);
         }
-        Ok(Specificity {
+        Ok(())
+    }
+
+    /// How specific it is where it matches; of the host the route knows.
+    pub(super) fn specificity(&self) -> Specificity {
+        Specificity {
             host: (0, 0),
-            path,
+            path: self.path.as_ref().map_or((0, 0), PathMatch::specificity),
             method: self.method.is_some(),
             headers: self.headers.len(),
             query: self.query.len(),
-        })
-    }
-}
-
-impl PathMatch {
-    fn specificity(&self, path: &str) -> Option<(u8, usize)> {
-        match self {
-            Self::Exact(exact) => (path == exact).then_some((3, exact.len())),
-            Self::Prefix(prefix) => prefix_matches(prefix, path).then_some((2, prefix.len())),
-            Self::Regex(regex) => regex.is_match(path).then(|| (1, regex.as_str().len())),
-            Self::GrpcMethod(method) => {
-                let found = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-                found.filter(|(_, name)| name == method).map(|_| (1, method.len()))
-            }
         }
     }
 }
 
-/// Whether a path begins with the segments of a prefix.
+impl PathMatch {
+    pub(super) fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => prefix_matches(prefix, path),
+            Self::Regex(regex) => regex.is_match(path),
+            Self::GrpcMethod(method) => {
+                let found = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+                found.is_some_and(|(_, name)| name == method)
+            }
+        }
+    }
+
+    fn specificity(&self) -> (u8, usize) {
+        match self {
+            Self::Exact(exact) => (3, exact.len()),
+            Self::Prefix(prefix) => (2, prefix.len()),
+            Self::Regex(regex) => (1, regex.as_str().len()),
+            Self::GrpcMethod(method) => (1, method.len()),
+        }
+    }
+}
+
+/// Whether a path begins with the segments of a prefix, which has no slash at its end.
 fn prefix_matches(prefix: &str, path: &str) -> bool {
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     path.strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

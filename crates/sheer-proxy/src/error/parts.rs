@@ -48,6 +48,18 @@ impl fmt::Display for ConnectCause {
     }
 }
 
+/// How a connection was lost, in words.
+pub(crate) fn connection_lost(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::TimedOut => "no answer to TCP keepalive or unacknowledged data",
+        // The codec reports the end of a connection with open streams as a broken pipe.
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "end of stream",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        _ => "connection lost",
+    }
+}
+
 /// A code of RST_STREAM or GOAWAY, as users know them (`CANCEL`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResetCode(pub h2::Reason);
@@ -120,6 +132,37 @@ pub enum Part {
     ResponseHeaders,
     /// Trailers of a response.
     ResponseTrailers,
+}
+
+/// How large a list of fields is that went past a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListSize {
+    /// So many bytes, as RFC 9113 6.5.2 counts: name + value + 32 bytes a field.
+    Bytes(usize),
+    /// More bytes than these, at which the codec of HTTP/1 stopped to read.
+    MoreThan(usize),
+    /// More fields than these, whatever they hold.
+    Fields(usize),
+}
+
+impl ListSize {
+    /// The rest of a sentence about a list that went past the limit of bytes, or that of fields.
+    pub(super) fn past(self, limit: usize) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
+            Self::Bytes(size) => write!(
+                f,
+                "are {size} bytes and the limit is {limit} (SHEER_PROXY_HEADER_LIST_LIMIT)"
+            ),
+            Self::MoreThan(size) => write!(
+                f,
+                "are more than {size} bytes and the limit is {limit} (SHEER_PROXY_HEADER_LIST_LIMIT)"
+            ),
+            Self::Fields(most) => write!(
+                f,
+                "have more than {most} fields, the most that an HTTP/1 message may have"
+            ),
+        })
+    }
 }
 
 impl fmt::Display for Leg {

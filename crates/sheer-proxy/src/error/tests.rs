@@ -11,7 +11,7 @@ fn every_error() -> Vec<ProxyError> {
             direction: Direction::Inbound,
             part,
         },
-        size: 2,
+        size: ListSize::Bytes(2),
         limit: 1,
     };
     vec![

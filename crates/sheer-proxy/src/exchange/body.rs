@@ -1,8 +1,12 @@
 //! Bodies: where one comes from, and the start of a request's, kept in case that it must be sent again.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::HeaderMap;
 
 use super::{
@@ -34,8 +38,8 @@ pub struct Http1Body(pub(crate) Loan<Reader>);
 pub(crate) enum Frame {
     /// Data; `last` if the same frame ended the stream.
     Data { data: Bytes, last: bool },
-    /// Trailers, which end the stream, and the case of their names.
-    Trailers(HeaderMap, HeaderCase),
+    /// Trailers, which end the stream, and the case of their names where HTTP/1 said them.
+    Trailers(HeaderMap, Option<HeaderCase>),
     /// The stream ended after the last data.
     End,
 }
@@ -75,7 +79,7 @@ impl BodyIn {
                 })),
                 Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
                 None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
-                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers, HeaderCase::default())),
+                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers, None)),
                     Ok(None) => Ok(Frame::End),
                     Err(error) => Err(Gone::of(error)),
                 }),
@@ -85,7 +89,7 @@ impl BodyIn {
                     data,
                     last: reader.is_body_done(),
                 }),
-                Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, case)),
+                Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, Some(case))),
                 Ok(None) => Ok(Frame::End),
                 Err(error) => Err(Gone::of_read(&error)),
             }),
@@ -114,10 +118,16 @@ pub struct Body {
     kept_bytes: usize,
     /// Next of `kept` to give; past its end the source goes on.
     cursor: usize,
+    /// What the source gave while the other side took nothing.
+    ahead: Option<Box<Ahead>>,
     /// Bytes from the source that nobody took yet.
     owed: usize,
     keep: Keep,
 }
+
+/// Frames that were taken from the source before their turn, to learn whether it has left. Boxed: few bodies ever have any.
+#[derive(Debug, Default)]
+struct Ahead(VecDeque<Result<Frame, Gone>>);
 
 /// Whether the body can still be given from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +149,7 @@ impl Body {
             kept: Vec::new(),
             kept_bytes: 0,
             cursor: 0,
+            ahead: None,
             owed: 0,
             keep: Keep::Untouched,
         }
@@ -165,10 +176,16 @@ impl Body {
     /// Waits, once the body has been read, until its sender is gone. HTTP/2 tells of that on the way back.
     pub(crate) async fn sender_gone(&mut self) -> Gone {
         match &mut self.source {
-            BodyIn::H1(Http1Body(reader)) => {
-                let error = reader.broken().await;
-                Gone::of_read(&http1::ReadError::Io(error))
-            }
+            BodyIn::H1(Http1Body(reader)) => match reader.broken().await {
+                Some(error) => Gone::of_read(&http1::ReadError::Io(error)),
+                None => {
+                    // Boxed: few clients half-close, and all would carry its timer.
+                    Box::pin(reader.io().died()).await;
+                    Gone::Closed {
+                        why: "connection reset".to_owned(),
+                    }
+                }
+            },
             BodyIn::Empty | BodyIn::H2(_) => std::future::pending().await,
         }
     }
@@ -199,7 +216,10 @@ impl Body {
         if let Some(frame) = self.again() {
             return Poll::Ready(Ok(frame));
         }
-        let frame = ready!(self.source.poll_frame(cx))?;
+        let frame = match self.ahead.as_mut().and_then(|ahead| ahead.0.pop_front()) {
+            Some(ahead) => ahead?,
+            None => ready!(self.source.poll_frame(cx))?,
+        };
         if let Frame::Data { data, .. } = &frame {
             self.owed += data.len();
         }
@@ -209,6 +229,26 @@ impl Body {
             Keep::Gone => {}
         }
         Poll::Ready(Ok(frame))
+    }
+
+    /// While the other side takes nothing: ready once the source has reset the stream, whatever it sent before that. Only HTTP/2 can
+    /// tell, as its window bounds what is looked at; how a source ends otherwise is told behind what it sent.
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        if !matches!(self.source, BodyIn::H2(_)) {
+            return Poll::Pending;
+        }
+        loop {
+            match self.ahead.as_ref().and_then(|ahead| ahead.0.back()) {
+                None | Some(Ok(Frame::Data { last: false, .. })) => {}
+                Some(Ok(Frame::Data { last: true, .. } | Frame::Trailers(..) | Frame::End) | Err(_)) => {
+                    return Poll::Pending;
+                }
+            }
+            match ready!(self.source.poll_frame(cx)) {
+                Err(Gone::Reset(code)) if code != Reason::NO_ERROR => return Poll::Ready(Gone::Reset(code)),
+                frame => self.ahead.get_or_insert_default().0.push_back(frame),
+            }
+        }
     }
 
     /// The other side took this many bytes: let as many come. Bytes that are given again count once.

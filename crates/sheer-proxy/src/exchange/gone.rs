@@ -1,12 +1,12 @@
 //! How a peer left: the facts that a reset, a GOAWAY or the end of a connection carry, and what to tell the other side.
 
-use std::{io, net::SocketAddr};
+use std::net::SocketAddr;
 
 use h2::Reason;
 
 use crate::{
-    error::{ProxyError, ResetCode},
-    http1::{ReadError, WriteError},
+    error::{ListSize, ProxyError, ResetCode, connection_lost},
+    http1::{ParseError, ReadError, WriteError},
 };
 
 /// How a peer left before its stream was complete.
@@ -16,7 +16,9 @@ pub(crate) enum Gone {
     Reset(Reason),
     /// It said GOAWAY and will not serve the stream.
     GoAway(Reason),
-    /// It broke the protocol, as our codec says; the stream or the connection was ended from this side.
+    /// It broke HTTP/1, as our codec says of what was read.
+    Malformed(ParseError),
+    /// It broke the protocol otherwise, as our codec says; the stream or the connection was ended from this side.
     Broke { code: Reason, why: String },
     /// Its connection ended.
     Closed { why: String },
@@ -35,7 +37,7 @@ impl Gone {
             None => Self::Closed {
                 why: error
                     .get_io()
-                    .map_or_else(|| error.to_string(), |error| closed_text(error).to_owned()),
+                    .map_or_else(|| error.to_string(), |error| connection_lost(error).to_owned()),
             },
         }
     }
@@ -43,12 +45,9 @@ impl Gone {
     /// What an error of the HTTP/1 codec means, where a message was read.
     pub(crate) fn of_read(error: &ReadError) -> Self {
         match error {
-            ReadError::Parse(why) => Self::Broke {
-                code: Reason::PROTOCOL_ERROR,
-                why: why.to_string(),
-            },
+            ReadError::Parse(why) => Self::Malformed(*why),
             ReadError::Io(error) => Self::Closed {
-                why: closed_text(error).to_owned(),
+                why: connection_lost(error).to_owned(),
             },
             ReadError::HeadTruncated | ReadError::BodyTruncated | ReadError::NoResponse | ReadError::BodyUnread => {
                 Self::Closed {
@@ -65,7 +64,8 @@ impl Gone {
             // The stream was not served, but the connection of the other side is well: it may try again.
             Self::GoAway(_) => Reason::REFUSED_STREAM,
             Self::Broke { .. } => Reason::INTERNAL_ERROR,
-            Self::Closed { .. } => Reason::CANCEL,
+            // What came of the message will never be whole: nobody waits for it any more.
+            Self::Malformed(_) | Self::Closed { .. } => Reason::CANCEL,
         })
     }
 
@@ -81,6 +81,10 @@ impl Gone {
                 why: format!("GOAWAY {}", ResetCode(code)),
                 unprocessed: true,
             },
+            Self::Malformed(why) => ProxyError::BadResponse {
+                addr,
+                why: why.to_string(),
+            },
             Self::Broke { why, .. } => ProxyError::BadResponse { addr, why },
             Self::Closed { why } => ProxyError::UpstreamClosed {
                 addr,
@@ -91,28 +95,28 @@ impl Gone {
     }
 }
 
+/// How large the list of fields is for which a message was refused; `None` where it was refused for something else.
+pub(crate) fn list_size(why: ParseError) -> Option<ListSize> {
+    match why {
+        ParseError::HeadTooLarge { limit }
+        | ParseError::TargetTooLong { limit }
+        | ParseError::TrailersTooLarge { limit } => Some(ListSize::MoreThan(limit)),
+        ParseError::TooManyFields { limit } => Some(ListSize::Fields(limit)),
+        _ => None,
+    }
+}
+
 impl From<WriteError> for Gone {
     /// What an error of the HTTP/1 codec means, where a message was written.
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Io(error) => Self::Closed {
-                why: closed_text(&error).to_owned(),
+                why: connection_lost(&error).to_owned(),
             },
             WriteError::BodyTooLong | WriteError::BodyTooShort { .. } | WriteError::Target => Self::Broke {
                 code: Reason::PROTOCOL_ERROR,
                 why: error.to_string(),
             },
         }
-    }
-}
-
-fn closed_text(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => "connection reset",
-        io::ErrorKind::TimedOut => "no answer to TCP keepalive or unacknowledged data",
-        // The codec reports the end of a connection with open streams as a broken pipe.
-        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "end of stream",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
-        _ => "connection lost",
     }
 }

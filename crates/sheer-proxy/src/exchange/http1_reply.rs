@@ -10,10 +10,7 @@ use super::{
     reply::Reply,
     sink::BodyOut,
 };
-use crate::{
-    headers,
-    http1::{BodyLength, HeaderCase, StatusLine, strip_hop_by_hop},
-};
+use crate::http1::{BodyLength, HeaderCase, StatusLine, strip_hop_by_hop};
 
 /// The way back to a client of HTTP/1.
 #[derive(Debug)]
@@ -39,8 +36,7 @@ pub(crate) struct Fate {
 
 impl Http1Reply {
     /// Writes an interim response.
-    pub(crate) async fn interim(&mut self, mut reply: Reply) -> Result<(), Gone> {
-        headers::restore_reply(&mut reply);
+    pub(crate) async fn interim(&mut self, reply: Reply) -> Result<(), Gone> {
         if reply.status == StatusCode::CONTINUE {
             self.fate.unanswered_expect.set(false);
         }
@@ -57,7 +53,6 @@ impl Http1Reply {
 
     /// Queues the final head. `end` where the source has said that no body follows.
     pub(crate) fn head(mut self, mut reply: Reply, end: bool) -> BodyOut {
-        headers::restore_reply(&mut reply);
         let switching = reply.status == StatusCode::SWITCHING_PROTOCOLS;
         let body = reply.framing(&self.method, self.http10, end);
         if !switching {

@@ -71,11 +71,12 @@ impl Http1Connection {
 
 /// The limits of the codec, such that ours is met first and can say how large the list is.
 pub(crate) fn limits(header_limit: usize) -> Limits {
-    // HTTP/2 counts 32 bytes more a field than HTTP/1 writes for it; a start line comes on top.
+    // HTTP/2 counts 28 bytes more a field than HTTP/1 writes for it; a start line comes on top.
+    let with_slack = header_limit.saturating_add(64 * 1024);
     Limits {
-        head: header_limit.saturating_add(64 * 1024),
+        head: with_slack,
         fields: 4096,
-        trailers: header_limit,
+        trailers: with_slack,
         ..Limits::default()
     }
 }

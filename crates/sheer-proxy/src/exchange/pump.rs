@@ -43,12 +43,20 @@ pub(super) async fn pump(
             next(body, out).await?
         };
         match frame {
-            Frame::Data { data, last } => {
-                let took = |bytes| {
-                    body.release(bytes);
-                    observation.bytes(way, bytes);
-                };
-                out.data(data, last, took).await.map_err(Stop::Sink)?;
+            Frame::Data { mut data, last } => {
+                loop {
+                    let room = match data.len() {
+                        0 => 0,
+                        wanted => room(body, out, wanted).await?,
+                    };
+                    let part = data.split_to(room);
+                    out.data(part, last && data.is_empty()).await.map_err(Stop::Sink)?;
+                    body.release(room);
+                    observation.bytes(way, room);
+                    if data.is_empty() {
+                        break;
+                    }
+                }
                 if last {
                     return Ok(());
                 }
@@ -66,6 +74,15 @@ pub(super) async fn pump(
             Frame::End => return out.end().await.map_err(Stop::Sink),
         }
     }
+}
+
+/// Waits until the sink takes some of what is next; or until the source is reset, which must not wait for a sink that takes nothing.
+async fn room(body: &mut Body, out: &mut BodyOut, wanted: usize) -> Result<usize, Stop> {
+    poll_fn(|cx| match out.poll_room(wanted, cx) {
+        Poll::Ready(room) => Poll::Ready(room.map_err(Stop::Sink)),
+        Poll::Pending => body.poll_reset(cx).map(|gone| Err(Stop::Source(gone))),
+    })
+    .await
 }
 
 /// Waits for the next frame, or until the sink is gone.

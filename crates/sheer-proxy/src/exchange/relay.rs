@@ -21,8 +21,9 @@ use super::{
     upstream::{Event, Opened, ResponseIn},
 };
 use crate::{
-    error::{Part, ProxyError},
+    error::{ListSize, Part, ProxyError},
     headers,
+    http1::ParseError,
 };
 
 /// Carries a request to `upstream` and its response back. Told to `observation` in full when it returns `Ok`, whatever became of
@@ -89,11 +90,20 @@ async fn run(
             observation.end(End::Complete);
             return Ok(());
         }
+        Err(Break::Client(Gone::Malformed(why))) => {
+            exchange.responder.last(); // nobody knows where its next request starts
+            cx.bad_request(why)
+        }
         Err(Break::Client(gone)) => {
             observation.end(End::ClientReset(gone.code()));
             return Ok(());
         }
-        Err(Break::Server(gone)) => gone.server_error(cx.addr),
+        Err(Break::Answered(why)) => {
+            observation.error(&cx.bad_request(why));
+            return Ok(());
+        }
+        Err(Break::Server(gone)) if exchange.responder.has_begun() => cx.server_left(gone, Part::ResponseTrailers),
+        Err(Break::Server(gone)) => cx.server_left(gone, Part::ResponseHeaders),
         Err(Break::Proxy(error)) => error,
     };
     if exchange.responder.has_begun() {
@@ -125,8 +135,10 @@ impl Exchange {
 
 /// Why an exchange did not come to its end.
 enum Break {
-    /// The client left.
+    /// The client left, or what it sends is malformed.
     Client(Gone),
+    /// What the client still sends is malformed, and it has the whole response already.
+    Answered(ParseError),
     /// The server left.
     Server(Gone),
     /// The proxy ends it.
@@ -147,8 +159,10 @@ async fn carry(
         let download = pin!(download(response, &mut exchange.responder, cx, observation));
         both(upload, &uploaded, download, cx).await
     };
-    if let Err(Break::Client(gone)) = &ended {
-        out.reset(gone.code());
+    match &ended {
+        Err(Break::Client(gone)) => out.reset(gone.code()),
+        Err(Break::Answered(why)) => out.reset(Gone::Malformed(*why).code()),
+        Err(Break::Server(_) | Break::Proxy(_)) | Ok(_) => {}
     }
     Ok(Carried {
         switched: ended?,
@@ -232,7 +246,7 @@ async fn download(
     carried.map(|()| None).map_err(|stop| match stop {
         Stop::Source(gone) => Break::Server(gone),
         Stop::Sink(gone) => Break::Client(gone),
-        Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, size)),
+        Stop::Trailers(size) => Break::Proxy(cx.too_large(Part::ResponseTrailers, ListSize::Bytes(size))),
     })
 }
 
@@ -251,7 +265,7 @@ async fn final_head(
         let (Event::Interim(reply) | Event::Final(reply, _)) = &event;
         let size = headers::list_size(&reply.headers);
         if size > cx.header_limit {
-            return Err(Break::Proxy(cx.too_large(Part::ResponseHeaders, size)));
+            return Err(Break::Proxy(cx.too_large(Part::ResponseHeaders, ListSize::Bytes(size))));
         }
         match event {
             Event::Interim(reply) => responder.interim(reply).await.map_err(Break::Client)?,
@@ -281,9 +295,13 @@ async fn both(
                 // A server may answer without reading all of the request (RFC 9113 8.1). If it left for another reason, the
                 // download says so.
                 Ok(()) | Err(Stop::Sink(_)) => stopped = true,
+                Err(Stop::Source(Gone::Malformed(why))) if received.is_some() => {
+                    return Poll::Ready(Err(Break::Answered(why)));
+                }
                 Err(Stop::Source(gone)) => return Poll::Ready(Err(Break::Client(gone))),
                 Err(Stop::Trailers(size)) => {
-                    return Poll::Ready(Err(Break::Proxy(cx.too_large(Part::RequestTrailers, size))));
+                    let error = cx.too_large(Part::RequestTrailers, ListSize::Bytes(size));
+                    return Poll::Ready(Err(Break::Proxy(error)));
                 }
             }
         }

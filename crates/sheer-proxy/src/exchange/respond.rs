@@ -11,7 +11,7 @@ use super::{
     outcome::{End, Observation},
     reply::Reply,
     sink::{self, BodyOut},
-    synthesize,
+    synthesize::{self, Style},
 };
 use crate::{
     error::{ProxyError, ResetCode},
@@ -23,8 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Responder {
     wire: Wire,
-    /// The request was gRPC: errors are said in its terms.
-    grpc: bool,
+    style: Style,
 }
 
 #[derive(Debug)]
@@ -51,7 +50,7 @@ impl Responder {
                 send,
                 mesh_http1: false,
             },
-            grpc,
+            style: Style { grpc, terse: false },
         }
     }
 
@@ -59,7 +58,7 @@ impl Responder {
     pub(crate) fn http1(reply: Http1Reply, grpc: bool) -> Self {
         Self {
             wire: Wire::H1(reply),
-            grpc,
+            style: Style { grpc, terse: false },
         }
     }
 
@@ -68,6 +67,11 @@ impl Responder {
         if let Wire::H2 { mesh_http1, .. } = &mut self.wire {
             *mesh_http1 = true;
         }
+    }
+
+    /// Leaves out of made-up responses the fields that are Sheer's own.
+    pub(crate) fn terse(&mut self) {
+        self.style.terse = true;
     }
 
     /// Has the client's connection end after this response, where its protocol says that with the response.
@@ -167,7 +171,7 @@ impl Responder {
             }
             (Wire::H2 { .. } | Wire::H1(_), _) => {
                 observation.error(error);
-                let reply = synthesize::reply(error, self.grpc);
+                let reply = synthesize::reply(error, self.style);
                 observation.response_head(reply.status, &reply.headers);
                 if let Ok(out) = self.head(reply, true) {
                     // Fails only if the client is gone, and then nobody wants to know.
@@ -176,10 +180,10 @@ impl Responder {
             }
             (Wire::Body(out), None) => {
                 observation.error(error);
-                match synthesize::trailers(error, self.grpc) {
+                match synthesize::trailers(error, self.style) {
                     Some(trailers) => {
                         observation.trailers(&trailers);
-                        drop(out.trailers(trailers, HeaderCase::title()).await);
+                        drop(out.trailers(trailers, Some(HeaderCase::title())).await);
                     }
                     None => break_off(out, ResetCode(h2::Reason::INTERNAL_ERROR)).await,
                 }

@@ -1,7 +1,6 @@
 //! Where a body goes: one chunk at a time, and no faster than the other side takes it.
 
 use std::{
-    future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -42,52 +41,39 @@ impl BodyOut {
         }
     }
 
-    /// Sends data, as the peer has room for it; `took` is told of every part that the codec accepted.
-    pub(crate) async fn data(&mut self, mut data: Bytes, last: bool, mut took: impl FnMut(usize)) -> Result<(), Gone> {
+    /// Ready once the peer has room for data; for up to how many bytes of `wanted`, at least 1. HTTP/1 finds out by writing.
+    pub(crate) fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
         match self {
-            Self::H2 { stream, .. } => {
-                if data.is_empty() {
-                    // Only the END_STREAM flag matters, and it needs no window.
-                    return if last {
-                        stream.send_data(data, true).map_err(Gone::of)
-                    } else {
-                        Ok(())
-                    };
-                }
-                while !data.is_empty() {
-                    let room = capacity(stream, data.len()).await?.min(data.len());
-                    let part = data.split_to(room);
-                    stream.send_data(part, last && data.is_empty()).map_err(Gone::of)?;
-                    took(room);
-                }
-                Ok(())
-            }
-            Self::H1 { writer, .. } => {
-                let bytes = data.len();
-                if last {
-                    writer.finish_with(data, None).await?;
-                } else if bytes > 0 {
-                    writer.data(data).await?;
-                }
-                took(bytes);
-                Ok(())
-            }
+            Self::H2 { stream, .. } => poll_capacity(stream, wanted, cx).map_ok(|room| room.min(wanted)),
+            Self::H1 { .. } => Poll::Ready(Ok(wanted)),
         }
     }
 
-    /// Ends the body with trailers.
-    pub(crate) async fn trailers(&mut self, mut trailers: HeaderMap, mut case: HeaderCase) -> Result<(), Gone> {
+    /// Sends data for which there is room.
+    pub(crate) async fn data(&mut self, data: Bytes, last: bool) -> Result<(), Gone> {
+        match self {
+            // Of an empty frame only the END_STREAM flag matters, and it needs no window.
+            Self::H2 { stream, .. } if last || !data.is_empty() => stream.send_data(data, last).map_err(Gone::of),
+            Self::H1 { writer, .. } if last => Ok(writer.finish_with(data, None).await?),
+            Self::H1 { writer, .. } if !data.is_empty() => Ok(writer.data(data).await?),
+            Self::H2 { .. } | Self::H1 { .. } => Ok(()),
+        }
+    }
+
+    /// Ends the body with trailers; `case` is known where HTTP/1 said them.
+    pub(crate) async fn trailers(&mut self, mut trailers: HeaderMap, case: Option<HeaderCase>) -> Result<(), Gone> {
         match self {
             Self::H2 { stream, mesh } => {
                 if *mesh {
-                    headers::carry_case(&mut trailers, &case);
+                    headers::carry_case(&mut trailers, &case.unwrap_or_default());
                 }
                 stream.send_trailers(trailers).map_err(Gone::of)
             }
             Self::H1 { writer, .. } => {
-                if let Some(carried) = headers::carried_case(&mut trailers) {
-                    case = carried;
-                }
+                // From HTTP/2 to HTTP/1 comes only what another sidecar carried.
+                let case = case
+                    .or_else(|| headers::carried_case(&mut trailers))
+                    .unwrap_or_default();
                 Ok(writer.finish(Some((&trailers, &case))).await?)
             }
         }
@@ -136,22 +122,21 @@ impl BodyOut {
     }
 }
 
-/// Waits for room for up to `wanted` bytes: the peer's window, and the codec's buffer. At least 1.
-async fn capacity(stream: &mut h2::SendStream<Bytes>, wanted: usize) -> Result<usize, Gone> {
+/// Room for up to `wanted` bytes: the peer's window, and the codec's buffer. At least 1.
+fn poll_capacity(stream: &mut h2::SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
     stream.reserve_capacity(wanted);
     // `poll_capacity` only tells of changes: what is there already has to be asked for.
     let room = stream.capacity();
     if room > 0 {
-        return Ok(room);
+        return Poll::Ready(Ok(room));
     }
-    poll_fn(|cx| match stream.poll_capacity(cx) {
+    match stream.poll_capacity(cx) {
         Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
         Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Gone::of(error))),
         // The stream is no longer open for sending: `poll_reset` knows why.
         Poll::Ready(None) => stream.poll_reset(cx).map(|reset| Err(gone(reset))),
         Poll::Pending => Poll::Pending,
-    })
-    .await
+    }
 }
 
 /// What `poll_reset` says.

@@ -17,10 +17,19 @@ const REASON: HeaderName = HeaderName::from_static(names::REASON);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
+/// What a made-up response says, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    /// The request was gRPC: errors are said in its terms.
+    pub(super) grpc: bool,
+    /// Without the fields that are Sheer's own.
+    pub(super) terse: bool,
+}
+
 /// The whole response: for gRPC a trailers-only one (status 200), else the error's status with an empty body.
-pub(super) fn reply(error: &ProxyError, grpc: bool) -> Reply {
-    let mut headers = fields(error, grpc);
-    let status = if grpc {
+pub(super) fn reply(error: &ProxyError, style: Style) -> Reply {
+    let mut headers = fields(error, style);
+    let status = if style.grpc {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         StatusCode::OK
     } else {
@@ -42,22 +51,25 @@ pub(super) fn reply(error: &ProxyError, grpc: bool) -> Reply {
 
 /// The trailers that end a response that has begun, where trailers can say it: always for gRPC; else only where the body
 /// was complete, because a client that does not look would take a cut body for a whole one.
-pub(super) fn trailers(error: &ProxyError, grpc: bool) -> Option<HeaderMap> {
+pub(super) fn trailers(error: &ProxyError, style: Style) -> Option<HeaderMap> {
     let body_complete =
         matches!(error, ProxyError::HeaderListTooLarge { leg, .. } if leg.part == Part::ResponseTrailers);
-    (grpc || body_complete).then(|| fields(error, grpc))
+    (style.grpc || body_complete).then(|| fields(error, style))
 }
 
-fn fields(error: &ProxyError, grpc: bool) -> HeaderMap {
+fn fields(error: &ProxyError, style: Style) -> HeaderMap {
     let text = error.to_string();
     let (verdict, reason) = (error.verdict().as_str(), error.reason());
     let mut fields = HeaderMap::with_capacity(8);
-    if grpc {
+    if style.grpc {
         fields.insert(GRPC_STATUS, HeaderValue::from(error.grpc_status() as u16));
         fields.insert(
             GRPC_MESSAGE,
             percent_encoded(&format!("{text} (verdict={verdict}, reason={reason})")),
         );
+    }
+    if style.terse {
+        return fields;
     }
     fields.insert(PROXY_ERROR, visible(&text));
     fields.insert(VERDICT, HeaderValue::from_static(verdict));
@@ -91,6 +103,12 @@ mod tests {
     use super::*;
     use crate::error::GrpcCode;
 
+    const HTTP: Style = Style {
+        grpc: false,
+        terse: false,
+    };
+    const GRPC: Style = Style { grpc: true, ..HTTP };
+
     fn denied() -> ProxyError {
         ProxyError::PolicyDenied {
             client: "10.0.0.1:999".parse().unwrap(),
@@ -102,7 +120,7 @@ mod tests {
 
     #[test]
     fn http_gets_status_and_reason() {
-        let response = reply(&denied(), false);
+        let response = reply(&denied(), HTTP);
         assert_eq!(response.status, StatusCode::FORBIDDEN);
         let fields: Vec<_> = response
             .headers
@@ -119,7 +137,7 @@ mod tests {
 
     #[test]
     fn grpc_gets_trailers_only() {
-        let response = reply(&denied(), true);
+        let response = reply(&denied(), GRPC);
         assert_eq!(response.status, StatusCode::OK);
         let headers = response.headers;
         assert_eq!(headers["grpc-status"], (GrpcCode::PermissionDenied as u16).to_string());
@@ -129,5 +147,14 @@ mod tests {
             "client 10.0.0.1:999 (zo%C3%AB 100%25) is not allowed on port 8080 by Server bank/ledger (verdict=policy, \
              reason=policy-denied)"
         );
+    }
+    #[test]
+    fn terse_responses_have_no_fields_of_ours() {
+        let names = |grpc| {
+            let response = reply(&denied(), Style { grpc, terse: true });
+            response.headers.keys().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["content-length"]);
+        assert_eq!(names(true), ["grpc-status", "grpc-message", "content-type"]);
     }
 }

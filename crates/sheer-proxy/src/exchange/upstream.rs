@@ -8,7 +8,7 @@ use std::{
     task::Poll,
 };
 
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 
 use super::{
     Upstream,
@@ -17,7 +17,7 @@ use super::{
     http1_upstream::{self, GiveBack, Http1Connection, Http1Upstream},
     loan::{Home, Loan, Reader},
     reply::Reply,
-    request::Head,
+    request::{Head, Origin},
     sink::BodyOut,
 };
 use crate::{error::ProxyError, headers};
@@ -32,7 +32,11 @@ pub(super) enum Event {
 
 /// Where the response comes from.
 pub(super) enum ResponseIn {
-    H2(h2::client::ResponseFuture),
+    H2 {
+        response: h2::client::ResponseFuture,
+        /// The request was HTTP/1 that another sidecar carries, and so is its response.
+        carried: bool,
+    },
     H1 {
         /// Until the final head.
         reader: Option<Loan<Reader>>,
@@ -64,14 +68,22 @@ impl Upstream {
     pub(super) fn open(self, mut head: Head, end: bool, addr: SocketAddr) -> Result<Opened, ProxyError> {
         match self {
             Self::H2 { mut send, mesh } => {
+                let carried = mesh && head.origin != Origin::Http2;
+                if head.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
+                    return Err(ProxyError::BadRequest {
+                        why: format!(
+                            "{addr} does not take extended CONNECT (its SETTINGS have no ENABLE_CONNECT_PROTOCOL)"
+                        ),
+                        status: StatusCode::NOT_IMPLEMENTED,
+                    });
+                }
                 let request = headers::h2_request(head, mesh)?;
                 let (response, stream) = send
                     .send_request(request, end)
                     .map_err(|error| Gone::of(error).server_error(addr))?;
-                let (response, out) = (ResponseIn::H2(response), BodyOut::H2 { stream, mesh });
                 Ok(Opened {
-                    response,
-                    out,
+                    response: ResponseIn::H2 { response, carried },
+                    out: BodyOut::H2 { stream, mesh },
                     repeatable: false,
                     lent: None,
                 })
@@ -132,7 +144,7 @@ impl ResponseIn {
     /// What comes next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Event, Gone> {
         match self {
-            Self::H2(response) => next_h2(response).await,
+            Self::H2 { response, carried } => next_h2(response, *carried).await,
             Self::H1 {
                 reader: lent,
                 method,
@@ -158,19 +170,23 @@ impl ResponseIn {
     }
 }
 
-async fn next_h2(response: &mut h2::client::ResponseFuture) -> Result<Event, Gone> {
+async fn next_h2(response: &mut h2::client::ResponseFuture, carried: bool) -> Result<Event, Gone> {
+    let reply = |head| {
+        let mut reply = Reply::of_h2(head);
+        if carried {
+            headers::restore_reply(&mut reply);
+        }
+        reply
+    };
     poll_fn(|task| {
         match response.poll_informational(task) {
-            Poll::Ready(Some(Ok(interim))) => return Poll::Ready(Ok(Event::Interim(Reply::of_h2(interim)))),
+            Poll::Ready(Some(Ok(interim))) => return Poll::Ready(Ok(Event::Interim(reply(interim)))),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Gone::of(error))),
             Poll::Ready(None) | Poll::Pending => {}
         }
         Pin::new(&mut *response).poll(task).map(|result| {
             let (head, body) = result.map_err(Gone::of)?.into_parts();
-            Ok(Event::Final(
-                Reply::of_h2(Response::from_parts(head, ())),
-                BodyIn::h2(body),
-            ))
+            Ok(Event::Final(reply(Response::from_parts(head, ())), BodyIn::h2(body)))
         })
     })
     .await

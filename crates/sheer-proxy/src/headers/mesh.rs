@@ -3,22 +3,28 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version,
     header::HOST,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use sheer_api::names;
 
-use super::{carried_case, carry_case};
+use super::{carried_case, carry, carry_case};
 use crate::{
     error::ProxyError,
     exchange::{Head, Http1Line, Origin, Reply},
-    http1::TargetForm,
+    http1::{HeaderCase, TargetForm},
 };
 
 const ORIG_PROTO: HeaderName = HeaderName::from_static(names::ORIG_PROTO);
 /// Reason phrase of a response, where it is not the usual one of its status.
 const REASON_PHRASE: HeaderName = HeaderName::from_static("sheer-h1-reason");
+
+/// Outbound: takes our marks off a request that is HTTP/2 end to end. The peer would take it for HTTP/1.
+pub(super) fn strip_marks(headers: &mut HeaderMap) {
+    headers.remove(ORIG_PROTO);
+    headers.remove(HeaderCase::FIELD);
+}
 
 /// Outbound: a request of HTTP/1 becomes one of HTTP/2.
 pub(super) fn carry_request(head: &mut Head) -> Result<(), ProxyError> {
@@ -74,8 +80,12 @@ fn with_host(head: &mut Head, asterisk: bool) -> Uri {
     }
 }
 
-/// Inbound: what a peer carried as HTTP/2 is HTTP/1 again. Nothing happens to a request without the mark.
+/// Inbound: what a peer carried as HTTP/2 is HTTP/1 again. Nothing happens to a request without the mark, nor to one that came as
+/// HTTP/1, as those that leave HTTP do.
 pub(crate) fn restore_request(head: &mut Head) {
+    if head.origin != Origin::Http2 {
+        return;
+    }
     let Some(mark) = head.headers.remove(ORIG_PROTO) else {
         return;
     };
@@ -105,15 +115,13 @@ pub(crate) fn carry_reply(reply: &mut Reply) {
     };
     reply.headers.insert(ORIG_PROTO, HeaderValue::from_static(version));
     carry_case(&mut reply.headers, &line.case);
-    if let Some(reason) = line
+    let reason = line
         .reason
-        .and_then(|reason| HeaderValue::from_maybe_shared(reason).ok())
-    {
-        reply.headers.insert(REASON_PHRASE, reason);
-    }
+        .and_then(|reason| HeaderValue::from_maybe_shared(reason).ok());
+    carry(&mut reply.headers, REASON_PHRASE, reason);
 }
 
-/// Outbound: a response that a peer carried as HTTP/2 is HTTP/1 again.
+/// Outbound: a response that a peer carried as HTTP/2 is HTTP/1 again. Only for responses to requests that were carried likewise.
 pub(crate) fn restore_reply(reply: &mut Reply) {
     let Some(mark) = reply.headers.remove(ORIG_PROTO) else {
         return;

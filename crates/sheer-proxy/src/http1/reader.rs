@@ -154,17 +154,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.is_body_done() && self.poll_idle_end(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// For a server that waits for the application: resolves only when the connection breaks (a reset). The end of what the client
-    /// sends is not one: half-closing after a request is legal. Pipelined bytes are kept for the next head, up to 64 KiB; beyond
-    /// that nothing is read, so that the client slows down.
-    pub async fn broken(&mut self) -> io::Error {
+    /// For a server that waits for the application: resolves when the connection breaks (a reset). `None` once reading can no longer
+    /// tell: the client has half-closed, which is legal after a request, or sent 64 KiB of pipelined requests. These are kept for
+    /// the next head, and beyond them nothing is read, so that the client slows down.
+    pub async fn broken(&mut self) -> Option<io::Error> {
         poll_fn(|cx| {
             while !self.eof && self.buf.len() < MAX_PIPELINED {
                 if let Err(error) = ready!(self.poll_fill(cx)) {
-                    return Poll::Ready(error);
+                    return Poll::Ready(Some(error));
                 }
             }
-            Poll::Pending
+            Poll::Ready(None)
         })
         .await
     }

@@ -7,14 +7,15 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::{
     error::{ConnectCause, ProxyError},
@@ -25,13 +26,20 @@ use crate::{
     sys,
 };
 
+/// How long the application may take for its SETTINGS, where a request depends on what they say.
+const SETTINGS_WAIT: Duration = Duration::from_secs(5);
+
 /// The application behind one port.
 pub(super) struct App {
     addr: SocketAddr,
     settings: Arc<Settings>,
     h2: RefCell<Vec<H2>>,
-    /// One attempt to connect at a time: whoever waits uses what it brings.
+    /// One attempt to connect at a time: whoever waits uses what it brings, be it the failure.
     connecting: tokio::sync::Mutex<()>,
+    /// Attempts begun.
+    attempts: Cell<u64>,
+    /// The last attempt that failed, and how.
+    failed: RefCell<Option<(u64, ProxyError)>>,
     http1: Rc<Idle>,
     returns: Rc<Returns>,
 }
@@ -66,6 +74,8 @@ impl App {
             settings,
             h2: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
+            attempts: Cell::new(0),
+            failed: RefCell::default(),
             http1,
             returns,
         }
@@ -95,34 +105,84 @@ impl App {
         Ok(tcp)
     }
 
+    /// A handle that may open a stream of extended CONNECT, if the application takes such: it says so in its SETTINGS.
+    pub(super) async fn h2_connect(&self) -> Result<(SendRequest<Bytes>, StreamSlot), ProxyError> {
+        let announced =
+            |connection: &&H2| connection.has_room() && connection.send.is_extended_connect_protocol_enabled();
+        let known = self.h2.borrow().iter().find(announced).cloned();
+        if let Some(connection) = known
+            && let Ok(found) = connection.reserve().await
+        {
+            return Ok(found);
+        }
+        let (settled, settings) = oneshot::channel();
+        let connection = self.open_h2(Some(settled)).await?;
+        match tokio::time::timeout(SETTINGS_WAIT, settings).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(self.lost("connection closed".to_owned())),
+            Err(_) => return Err(self.lost(format!("no HTTP/2 SETTINGS within {SETTINGS_WAIT:?}"))),
+        }
+        if connection.send.is_extended_connect_protocol_enabled() {
+            self.h2.borrow_mut().push(connection.clone());
+        }
+        connection.reserve().await.map_err(|error| self.broke(&error))
+    }
+
     /// A handle that may open a stream.
     pub(super) async fn h2(&self) -> Result<(SendRequest<Bytes>, StreamSlot), ProxyError> {
         if let Some(found) = self.find_h2().await {
             return Ok(found);
         }
-        let _turn = self.connecting.lock().await;
-        if let Some(found) = self.find_h2().await {
-            return Ok(found);
-        }
+        let _turn = match self.connecting.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => {
+                let awaited = self.attempts.get();
+                let turn = self.connecting.lock().await;
+                if let Some(found) = self.find_h2().await {
+                    return Ok(found);
+                }
+                if let Some((attempt, error)) = &*self.failed.borrow()
+                    && *attempt >= awaited
+                {
+                    return Err(error.clone());
+                }
+                turn
+            }
+        };
+        self.attempts.set(self.attempts.get() + 1);
+        let connection = self.open_h2(None).await.inspect_err(|error| {
+            self.failed.replace(Some((self.attempts.get(), error.clone())));
+        })?;
+        self.h2.borrow_mut().push(connection.clone());
+        connection.reserve().await.map_err(|error| self.broke(&error))
+    }
+
+    /// A new connection. Tells `settled`, where somebody waits for that, once the application has sent its SETTINGS.
+    async fn open_h2(&self, settled: Option<oneshot::Sender<()>>) -> Result<H2, ProxyError> {
         let io = Stream::Tcp(self.connect().await?);
         let config = http2::Config {
+            header_limit: self.settings.http.header_list_limit,
             stream_window: self.settings.http.stream_window,
             connection_window: self.settings.http.connection_window,
+            await_settings: settled.is_some(),
             ..http2::Config::default()
         };
         let (send, drive) = http2::connect(io, config).await.map_err(|error| self.broke(&error))?;
         let addr = self.addr;
+        let told = settled.map(|settled| (send.clone(), settled));
         tokio::task::spawn_local(async move {
-            if let Err(error) = drive.await {
+            let ended = match told {
+                Some((send, settled)) => drive_and_tell(drive, send, settled).await,
+                None => drive.await,
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%addr, %error, "the connection to the application ended");
             }
         });
-        let connection = H2 {
+        Ok(H2 {
             send,
             active: Rc::default(),
-        };
-        self.h2.borrow_mut().push(connection.clone());
-        connection.reserve().await.map_err(|error| self.broke(&error))
+        })
     }
 
     /// A stream on a connection that is there. Connections that have ended, or said GOAWAY, are let go.
@@ -140,9 +200,13 @@ impl App {
     }
 
     fn broke(&self, error: &h2::Error) -> ProxyError {
+        self.lost(error.to_string())
+    }
+
+    fn lost(&self, why: String) -> ProxyError {
         ProxyError::UpstreamClosed {
             addr: self.addr,
-            why: error.to_string(),
+            why,
             unprocessed: true,
         }
     }
@@ -164,6 +228,25 @@ impl App {
     }
 }
 
+/// Drives a connection that opens no stream before the peer's SETTINGS are there, and tells once they are.
+async fn drive_and_tell<E>(
+    drive: impl Future<Output = Result<(), E>>,
+    send: SendRequest<Bytes>,
+    settled: oneshot::Sender<()>,
+) -> Result<(), E> {
+    let mut drive = pin!(drive);
+    let mut told = Some((send, settled));
+    poll_fn(|cx| {
+        let ended = drive.as_mut().poll(cx);
+        if let Some((_, settled)) = told.take_if(|(send, _)| send.current_max_send_streams() > 0) {
+            // Nobody listens where the wait was over already.
+            let _ = settled.send(());
+        }
+        ended
+    })
+    .await
+}
+
 impl H2 {
     fn has_room(&self) -> bool {
         self.active.get() < self.send.current_max_send_streams()
@@ -182,7 +265,7 @@ impl H2 {
 struct Idle {
     connections: RefCell<Vec<(Http1Connection, Instant)>>,
     limit: usize,
-    timeout: std::time::Duration,
+    timeout: Duration,
     sweeping: Cell<bool>,
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     discovery::{InboundPolicy, Lookup},
     error::{Direction, ProxyError},
-    exchange::{Context, Failed, Observation, Origin, Request, Responder, Upstream, exchange},
+    exchange::{Context, Failed, Head, Observation, Origin, Request, Responder, Upstream, exchange},
     headers, http2,
     metrics::AuthzMetrics,
 };
@@ -85,10 +85,14 @@ impl Requests {
         InFlight::begin(&self.inbound)
     }
 
-    async fn upstream(&self, origin: Origin) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
-        match origin {
+    async fn upstream(&self, head: &Head) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
+        match head.origin {
             Origin::Http2 => {
-                let (send, slot) = self.port.app.h2().await?;
+                let app = &self.port.app;
+                let (send, slot) = match head.protocol {
+                    Some(_) => Box::pin(app.h2_connect()).await?,
+                    None => app.h2().await?,
+                };
                 Ok((Upstream::H2 { send, mesh: false }, Some(slot)))
             }
             Origin::Http1 { .. } => Ok((Upstream::H1(self.port.app.http1().await?), None)),
@@ -131,7 +135,7 @@ impl http2::Service for Requests {
         );
 
         for attempt in 1.. {
-            let (upstream, _slot) = match self.upstream(request.head.origin).await {
+            let (upstream, _slot) = match self.upstream(&request.head).await {
                 Ok(upstream) => upstream,
                 Err(error) => return responder.fail(&error, &observation).await,
             };

@@ -1,22 +1,29 @@
 //! Who is told what happens on a port: metrics, resolved once for each port and client identity.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
 use super::policy::Client;
 use crate::{
     discovery::{Authorization, InboundPolicy, ObjectRef},
     error::Direction,
     exchange::{End, Outcome, Sink},
-    metrics::{AuthzMetrics, HttpMetrics, LabelSet, ResponseOutcome, Shard, TcpMetrics, inbound_labels},
+    metrics::{
+        AuthzMetrics, HttpMetrics, LabelSet, ResponseOutcome, Shard, TcpMetrics, application_labels, inbound_labels,
+    },
 };
-
-/// Status under which a request is counted that ended without one: what a client of HTTP/1 would have got.
-const NO_STATUS: u16 = 502;
 
 /// The metrics of one port and client identity.
 pub(super) struct Observers {
     pub(super) http: Rc<HttpSink>,
     pub(super) tcp: TcpMetrics,
+    /// Connections to the application, where they are counted one by one: see [`Self::app`].
+    app: OnceCell<TcpMetrics>,
+    addr: SocketAddr,
     shard: Shard,
     labels: LabelSet,
     policy: Arc<InboundPolicy>,
@@ -33,11 +40,19 @@ impl Observers {
                 shard: shard.clone(),
             }),
             tcp: TcpMetrics::new(shard, &labels),
+            app: OnceCell::new(),
+            addr,
             shard: shard.clone(),
             labels,
             policy,
             authz: RefCell::default(),
         }
+    }
+
+    /// Connections to the application that carry one connection of a client each. Ports of HTTP never have one.
+    pub(super) fn app(&self) -> &TcpMetrics {
+        self.app
+            .get_or_init(|| TcpMetrics::new(&self.shard, &application_labels(self.addr, &self.policy.server)))
     }
 
     /// The policy that these are about.
@@ -70,21 +85,11 @@ pub(super) struct HttpSink {
 
 impl Sink for HttpSink {
     fn end(&self, outcome: &Outcome) {
-        let error = match outcome.end {
-            End::Proxy { verdict, reason } => {
-                self.shard.http_error(Direction::Inbound, verdict, reason);
-                Some(reason)
-            }
-            // The client left before there was anything to count.
-            End::ClientReset(_) if outcome.status.is_none() => return,
-            End::Complete | End::ClientReset(_) | End::ServerReset(_) | End::Dropped => None,
-        };
-        self.metrics.response(&ResponseOutcome {
-            status: outcome.status.map_or(NO_STATUS, |status| status.as_u16()),
-            grpc_status: outcome.grpc_status,
-            success: outcome.is_success(),
-            error,
-            latency: outcome.started.elapsed(),
-        });
+        if let End::Proxy { verdict, reason } = outcome.end {
+            self.shard.http_error(Direction::Inbound, verdict, reason);
+        }
+        if let Some(response) = ResponseOutcome::of(outcome) {
+            self.metrics.response(&response);
+        }
     }
 }

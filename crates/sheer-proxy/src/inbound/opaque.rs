@@ -8,7 +8,12 @@ use super::{
     port::Port,
     speech::Conversation,
 };
-use crate::{detect::Rewind, error::ProxyError, metrics::TcpOpen, sys, tcp};
+use crate::{
+    detect::Rewind,
+    error::ProxyError,
+    sys,
+    tcp::{self, Meters},
+};
 
 impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.
@@ -23,7 +28,7 @@ impl Inbound {
             return Err(policy::denied(observers.policy(), &talk.client, port.app.addr().port()));
         }
         authz.tcp_allow.inc();
-        let open = observers.tcp.open();
+        let client = observers.tcp.open();
         let (app, said) = match talk.app {
             Some(app) => app,
             None => match port.app.connect().await {
@@ -35,18 +40,20 @@ impl Inbound {
                 }
             },
         };
-        let counters = tcp::Counters::default();
-        let relay = tcp::relay(Rewind::new(talk.stream, talk.buf), Rewind::new(app, said), &counters);
-        let outcome = tokio::select! {
-            biased; // what is done counts as done
-            outcome = relay => Some(outcome),
-            () = no_longer_allowed(&port, &talk.client) => None,
+        let meters = Meters {
+            client,
+            server: Some(observers.app().open()),
         };
-        open.read(counters.to_server());
-        open.wrote(counters.to_client());
-        match outcome {
-            Some(outcome) => close(open, &outcome),
-            None => authz.tcp_terminate.inc(),
+        let relay = tcp::relay_counted(
+            Rewind::new(talk.stream, talk.buf),
+            Rewind::new(app, said),
+            meters,
+            &self.life,
+        );
+        tokio::select! {
+            biased; // what is done counts as done
+            outcome = relay => tracing::debug!(dst = %port.app.addr(), ?outcome, "relay ended"),
+            () = no_longer_allowed(&port, &talk.client) => authz.tcp_terminate.inc(),
         }
         Ok(())
     }
@@ -63,12 +70,5 @@ async fn no_longer_allowed(port: &Port, client: &Client) {
             // Discovery is gone, as it is at the end of the process: the last policy stays.
             return std::future::pending().await;
         }
-    }
-}
-
-fn close(open: TcpOpen, outcome: &tcp::Outcome) {
-    let reset = |direction: &tcp::Direction| matches!(direction.end, tcp::End::SenderReset | tcp::End::ReceiverReset);
-    if reset(&outcome.to_server) || reset(&outcome.to_client) {
-        open.close("ECONNRESET");
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     error::ProxyError,
     io::Stream,
     metrics::DetectResult,
+    sys,
 };
 
 /// A connection while it is being found out what it is.
@@ -60,7 +61,7 @@ impl Inbound {
         loop {
             let found = detect::tls(&mut talk.stream, &mut talk.buf, wait)
                 .await
-                .map_err(|error| gone(&error))?;
+                .map_err(|error| ProxyError::client_lost(&error))?;
             return Ok(match &found {
                 detect::Tls::ClientHello { sni, .. } if self.is_own_name(sni.as_deref()) => Speech::OwnTls,
                 detect::Tls::ClientHello { .. } => Speech::OtherTls,
@@ -99,7 +100,7 @@ impl Inbound {
                 Ok(found) => found,
                 Err(error) => {
                     self.detected.record(DetectResult::Error);
-                    return Err(gone(&error));
+                    return Err(ProxyError::client_lost(&error));
                 }
             };
             let (protocol, result) = match found {
@@ -126,20 +127,33 @@ impl Inbound {
         }
         let (app, app_buf) = match &mut talk.app {
             Some(app) => app,
-            none => none.insert((port.app.connect().await?, BytesMut::new())),
+            none => match port.app.connect().await {
+                Ok(app) => none.insert((app, BytesMut::new())),
+                Err(error) => {
+                    // The application refused: so does the proxy in its name.
+                    drop(sys::reset_on_close(talk.stream.tcp()));
+                    return Err(error);
+                }
+            },
         };
-        let spoke = detect::first_speaker(&mut talk.stream, &mut talk.buf, app, app_buf).await;
-        Ok(Some(match spoke.map_err(|error| gone(&error))? {
-            FirstSpeaker::Client => Speech::Client,
-            FirstSpeaker::Server | FirstSpeaker::ClientClosed | FirstSpeaker::ServerClosed => Speech::Server,
-        }))
+        match detect::first_speaker(&mut talk.stream, &mut talk.buf, app, app_buf).await {
+            Ok(FirstSpeaker::Client) => Ok(Some(Speech::Client)),
+            Ok(FirstSpeaker::Server | FirstSpeaker::ClientClosed | FirstSpeaker::ServerClosed) => {
+                Ok(Some(Speech::Server))
+            }
+            // Fails only on a socket that is gone already.
+            Err(detect::Failed::Client(error)) => {
+                drop(sys::reset_on_close(app));
+                Err(ProxyError::client_lost(&error))
+            }
+            Err(detect::Failed::Server(error)) => {
+                drop(sys::reset_on_close(talk.stream.tcp()));
+                Err(ProxyError::server_lost(port.app.addr(), &error))
+            }
+        }
     }
 }
 
 fn denied(talk: &Conversation, port: &Port) -> ProxyError {
     policy::denied(&port.policy(), &talk.client, port.app.addr().port())
-}
-
-fn gone(error: &std::io::Error) -> ProxyError {
-    ProxyError::ClientGone { why: error.to_string() }
 }

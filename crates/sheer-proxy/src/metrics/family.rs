@@ -57,7 +57,7 @@ families! {
     REQUEST_TOTAL = "request_total", Kind::Counter, "Requests that the proxy forwarded or answered.";
     RESPONSE_TOTAL = "response_total", Kind::Counter, "Responses that ended, by status and classification.";
     RESPONSE_LATENCY_MS = "response_latency_ms", Kind::Histogram(&LATENCY_MS),
-        "Time from a request's head to its response's first body frame or end.";
+        "Time from a request's head to its response's head, or to its end without one.";
     TCP_OPEN_TOTAL = "tcp_open_total", Kind::Counter, "Connections that were opened.";
     TCP_OPEN_CONNECTIONS = "tcp_open_connections", Kind::Gauge, "Connections that are open.";
     TCP_READ_BYTES_TOTAL = "tcp_read_bytes_total", Kind::Counter, "Bytes read from the peer.";
@@ -97,6 +97,8 @@ families! {
         "Attempts to have a certificate issued, by result.";
     SHEER_ERRORS_TOTAL = "sheer_errors_total", Kind::Counter,
         "Requests and connections that the proxy itself ended, by verdict and reason.";
+    SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL = "sheer_request_further_attempts_total", Kind::Counter,
+        "Attempts at another endpoint after one that did not serve the request.";
     PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";
     RUSTLS_INFO = "rustls_info", Kind::Gauge, "The TLS library and what it may negotiate.";
 }

@@ -180,6 +180,15 @@ impl LabelBuilder {
                 .label("no_tls_reason", "no_tls_from_remote"),
         }
     }
+
+    /// Adds what discovery says of a target: `authority`, `parent_*`, `backend_*`.
+    fn about(self, target: &OutboundTarget, backend: Option<&ObjectRef>) -> Self {
+        let labels = self.label("authority", &target.name).object("parent_", &target.parent);
+        match backend {
+            Some(backend) => labels.object("backend_", backend),
+            None => labels,
+        }
+    }
 }
 
 /// Labels of what goes to one endpoint: `direction`, `peer`, `target_*`, `tls`, `parent_*`, `backend_*` and the endpoint's own `dst_*`.
@@ -189,32 +198,44 @@ pub fn outbound_labels(
     endpoint: &Endpoint,
     tls: Tls<'_>,
 ) -> LabelSet {
-    let mut labels = LabelSet::builder()
-        .label("direction", Direction::Outbound.as_str())
-        .label("peer", Peer::Dst.as_str())
-        .label("target_addr", &endpoint.addr.to_string())
-        .label("target_ip", &endpoint.addr.ip().to_string())
-        .label("target_port", &endpoint.addr.port().to_string())
+    labels_of(Direction::Outbound, Peer::Dst, endpoint.addr)
         .tls(Peer::Dst, tls)
-        .label("authority", &target.name)
-        .object("parent_", &target.parent);
-    if let Some(backend) = backend {
-        labels = labels.object("backend_", backend);
-    }
-    labels.labels("dst_", endpoint.labels.iter()).build()
+        .about(target, backend)
+        .labels("dst_", endpoint.labels.iter())
+        .build()
+}
+
+/// Labels of what was meant for `dst` and went to no endpoint: neither `dst_*` nor `tls`, since nothing was sent.
+pub fn target_labels(target: &OutboundTarget, backend: Option<&ObjectRef>, dst: SocketAddr) -> LabelSet {
+    labels_of(Direction::Outbound, Peer::Dst, dst)
+        .about(target, backend)
+        .build()
 }
 
 /// Labels of what comes in for one port of the workload from one client: `direction`, `peer`, `target_*`, `tls`, `client_id`, `srv_*`.
 pub fn inbound_labels(target: SocketAddr, server: &ObjectRef, tls: Tls<'_>) -> LabelSet {
-    LabelSet::builder()
-        .label("direction", Direction::Inbound.as_str())
-        .label("peer", Peer::Src.as_str())
-        .label("target_addr", &target.to_string())
-        .label("target_ip", &target.ip().to_string())
-        .label("target_port", &target.port().to_string())
+    labels_of(Direction::Inbound, Peer::Src, target)
         .tls(Peer::Src, tls)
         .object("srv_", server)
         .build()
+}
+
+/// Labels of connections to the application behind one port, which are within the pod.
+pub fn application_labels(target: SocketAddr, server: &ObjectRef) -> LabelSet {
+    labels_of(Direction::Inbound, Peer::Dst, target)
+        .tls(Peer::Dst, Tls::Loopback)
+        .object("srv_", server)
+        .build()
+}
+
+/// The labels that everything on a connection begins with: `direction`, `peer`, `target_*`.
+pub fn labels_of(direction: Direction, peer: Peer, target: SocketAddr) -> LabelBuilder {
+    LabelSet::builder()
+        .label("direction", direction.as_str())
+        .label("peer", peer.as_str())
+        .label("target_addr", &target.to_string())
+        .label("target_ip", &target.ip().to_string())
+        .label("target_port", &target.port().to_string())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Bundles of handles for the data path: resolved with the endpoint or target, then used without a look-up.
 
-use std::{cell::RefCell, time::Duration};
+use std::cell::{OnceCell, RefCell};
 
 use sheer_api::Verdict;
 
@@ -9,6 +9,7 @@ use super::{
     family,
     labels::LabelSet,
     registry::Shard,
+    response::ResponseOutcome,
 };
 use crate::error::Direction;
 
@@ -31,38 +32,14 @@ impl Peer {
     }
 }
 
-/// How a response ended.
-#[derive(Clone, Copy, Debug)]
-pub struct ResponseOutcome {
-    /// HTTP status.
-    pub status: u16,
-    /// `grpc-status` of the trailers or head, where there was one.
-    pub grpc_status: Option<u16>,
-    /// Linkerd's classification: no 5xx, and no failed `grpc-status`.
-    pub success: bool,
-    /// Why the proxy made the response up or cut it, as `failfast`.
-    pub error: Option<&'static str>,
-    /// From the request's head to the response's first body frame or end.
-    pub latency: Duration,
-}
-
-impl ResponseOutcome {
-    /// Linkerd's classification: a `grpc-status` decides where there is one (`UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`,
-    /// `UNAVAILABLE` and `DATA_LOSS` are failures), the HTTP status otherwise (5xx is a failure).
-    pub fn is_success(status: u16, grpc_status: Option<u16>) -> bool {
-        match grpc_status {
-            Some(code) => !matches!(code, 2 | 4 | 13 | 14 | 15),
-            None => status < 500,
-        }
-    }
-}
-
-/// Request metrics of one endpoint (outbound) or of one port and client (inbound). Of one worker: not `Sync`.
+/// Request metrics of one endpoint or target (outbound), or of one port and client (inbound). Of one worker: not `Sync`.
 #[derive(Debug)]
 pub struct HttpMetrics {
     shard: Shard,
     labels: LabelSet,
     requests: Counter,
+    /// Few endpoints ever see one.
+    further_attempts: OnceCell<Counter>,
     /// A handful a target: found by a walk, not by a hash.
     responses: RefCell<Vec<(ResponseKey, Counter)>>,
     latencies: RefCell<Vec<(u16, Histogram)>>,
@@ -83,14 +60,23 @@ impl HttpMetrics {
             shard: shard.clone(),
             labels: labels.clone(),
             requests: shard.counter(&family::REQUEST_TOTAL, labels),
+            further_attempts: OnceCell::new(),
             responses: RefCell::default(),
             latencies: RefCell::default(),
         }
     }
 
-    /// Counts a request.
+    /// Counts a request: once, where it went first.
     pub fn request(&self) {
         self.requests.inc();
+    }
+
+    /// Counts a request that was counted elsewhere already and did not get its answer there.
+    pub fn further_attempt(&self) {
+        let family = &family::SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL;
+        self.further_attempts
+            .get_or_init(|| self.shard.counter(family, &self.labels))
+            .inc();
     }
 
     /// Counts the end of a response.
@@ -195,8 +181,8 @@ impl TcpOpen {
         self.metrics.write.add(bytes);
     }
 
-    /// Ends the connection with the name of an error (`ECONNRESET`).
-    pub fn close(mut self, error: &'static str) {
+    /// The connection will have ended with the name of an error (`ECONNRESET`).
+    pub fn failed(&mut self, error: &'static str) {
         self.error = error;
     }
 }

@@ -214,10 +214,10 @@ mod tests {
                 error: Some("x"),
                 latency,
             });
-            let open = TcpMetrics::new(&shard, &labels).open();
+            let mut open = TcpMetrics::new(&shard, &labels).open();
             open.read(5);
             open.wrote(7);
-            open.close("ECONNRESET");
+            open.failed("ECONNRESET");
             AuthzMetrics::new(&shard, &labels).http_allow.inc();
             BalancerMetrics::http(&shard, &labels).ready.inc();
             DetectMetrics::new(&shard, Direction::Inbound, &labels).record(DetectResult::Http2);

@@ -1,19 +1,21 @@
 //! What a connection speaks: as the plan says, or as its first bytes do.
 //!
 //! A client that says nothing must not wait for ever for a server that would speak first: after a short wait the server side is
-//! opened, and whoever speaks first decides.
+//! opened, and whoever speaks first decides. Where one side fails meanwhile, the other one is reset.
 
-use std::{io, rc::Rc};
+use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::{Outbound, opaque, targets::Target};
 use crate::{
-    detect::{self, FirstSpeaker, Http, Rewind, Tls, Wait},
+    detect::{self, Failed, FirstSpeaker, Http, Rewind, Tls, Wait},
     discovery::ProtocolPlan,
+    error::ProxyError,
     io::{Io, Stream},
     metrics::DetectResult,
+    sys,
 };
 
 /// What to do with a connection; what was read of it is in front of it again.
@@ -27,7 +29,11 @@ pub(super) enum Detected {
 }
 
 /// Finds out what the client speaks.
-pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target: &Rc<Target>) -> io::Result<Detected> {
+pub(super) async fn protocol(
+    outbound: &Rc<Outbound>,
+    client: TcpStream,
+    target: &Rc<Target>,
+) -> Result<Detected, ProxyError> {
     let plan = target.resolution().target.protocol;
     let timeout = match plan {
         ProtocolPlan::Http1 => return Ok(Detected::Http1(rewind(client, BytesMut::new()))),
@@ -53,10 +59,11 @@ pub(super) async fn protocol(outbound: &Rc<Outbound>, client: TcpStream, target:
     detected
 }
 
-async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> io::Result<Detected> {
+async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> Result<Detected, ProxyError> {
+    let client_lost = |error| ProxyError::client_lost(&error);
     let mut buf = BytesMut::new();
     let mut server = None;
-    let silent = match detect::tls(&mut client, &mut buf, wait).await? {
+    let silent = match detect::tls(&mut client, &mut buf, wait).await.map_err(client_lost)? {
         Tls::Silent => true,
         // It may still listen.
         Tls::Closed => return Ok(Detected::Opaque(rewind(client, buf), None)),
@@ -74,7 +81,8 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
         };
         if let Some(mut opened) = opened {
             let mut answer = BytesMut::new();
-            let first = detect::first_speaker(&mut client, &mut buf, &mut opened.stream, &mut answer).await?;
+            let first = detect::first_speaker(&mut client, &mut buf, &mut opened.stream, &mut answer).await;
+            let first = first.map_err(|failed| pass_on(failed, &client, &opened))?;
             opened.prefix = answer.freeze();
             server = Some(opened);
             if first != FirstSpeaker::Client {
@@ -82,14 +90,31 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
             }
         }
         // The prefix of a ClientHello may come in pieces.
-        detect::tls(&mut client, &mut buf, wait).await?;
+        detect::tls(&mut client, &mut buf, wait).await.map_err(client_lost)?;
     }
     // A ClientHello is not HTTP, which this finds out from what is in the buffer. A server side that was opened in vain is closed.
-    Ok(match detect::http(&mut client, &mut buf, wait).await? {
-        Http::Http1 => Detected::Http1(rewind(client, buf)),
-        Http::Http2 => Detected::Http2(rewind(client, buf)),
-        Http::Opaque | Http::Partial | Http::Silent | Http::Closed => Detected::Opaque(rewind(client, buf), server),
-    })
+    Ok(
+        match detect::http(&mut client, &mut buf, wait).await.map_err(client_lost)? {
+            Http::Http1 => Detected::Http1(rewind(client, buf)),
+            Http::Http2 => Detected::Http2(rewind(client, buf)),
+            Http::Opaque | Http::Partial | Http::Silent | Http::Closed => Detected::Opaque(rewind(client, buf), server),
+        },
+    )
+}
+
+/// One side failed: the other one is reset, as neither must take that for an orderly end.
+fn pass_on(failed: Failed, client: &TcpStream, server: &opaque::Server) -> ProxyError {
+    // Fails only on a socket that is gone already.
+    match failed {
+        Failed::Client(error) => {
+            drop(sys::reset_on_close(server.stream.tcp()));
+            ProxyError::client_lost(&error)
+        }
+        Failed::Server(error) => {
+            drop(sys::reset_on_close(client));
+            ProxyError::server_lost(server.addr, &error)
+        }
+    }
 }
 
 fn rewind(client: TcpStream, buf: BytesMut) -> Io {

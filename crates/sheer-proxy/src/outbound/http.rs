@@ -84,7 +84,7 @@ impl HttpConnection {
                 slot,
                 request: in_flight,
             } = lease;
-            let endpoint = self.outbound.observer.endpoint(in_flight, slot, admitted);
+            let endpoint = self.outbound.observer.endpoint(in_flight, slot, admitted, attempt);
             observation.redirect(Rc::clone(&endpoint) as _);
             let Err(failed) = exchange(request, upstream, responder, &cx, observation).await else {
                 return Ok(());
@@ -140,7 +140,7 @@ impl HttpConnection {
 impl http2::Service for HttpConnection {
     fn refused(&self, error: &ProxyError) -> Observation {
         tracing::info!(dst = %self.target.dst(), %error, "request refused");
-        Observation::start(self.outbound.observer.no_endpoint())
+        Observation::start(self.target.resolution().no_endpoint())
     }
 
     async fn retired(&self) {
@@ -159,8 +159,11 @@ impl http2::Service for HttpConnection {
         }
     }
 
-    async fn call(self: Rc<Self>, request: Request, responder: Responder) {
-        let observation = Observation::start(self.outbound.observer.no_endpoint());
+    async fn call(self: Rc<Self>, request: Request, mut responder: Responder) {
+        if !self.outbound.settings.outbound.informational_headers {
+            responder.terse();
+        }
+        let observation = Observation::start(self.target.resolution().no_endpoint());
         let admitted = headers::check_limit(&request.head, &self.context(self.target.dst().0))
             .and_then(|()| self.outbound.observer.admit());
         let ended = match admitted {

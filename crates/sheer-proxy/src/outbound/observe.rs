@@ -1,7 +1,7 @@
 //! What is told of each request and connection: the one place where the outbound path counts.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     balance::{self, InFlight},
     error::{Direction, ProxyError},
     exchange::{End, Outcome, Sink},
-    metrics::{DetectMetrics, DetectResult, LabelSet, ResponseOutcome, Shard},
+    metrics::{DetectMetrics, DetectResult, HttpMetrics, LabelSet, ResponseOutcome, Shard},
     pool::{Member, StreamSlot},
 };
 
@@ -65,19 +65,20 @@ impl Observer {
         Ok(Admitted(Rc::clone(waiting)))
     }
 
-    /// Who is told of a request that has no endpoint yet.
-    pub(super) fn no_endpoint(&self) -> Rc<dyn Sink> {
-        Rc::new(NoEndpoint(self.shard.clone()))
-    }
-
-    /// Who is told of a request that goes to an endpoint.
+    /// Who is told of a request that goes to an endpoint: its first, or another after that one did not serve it.
     pub(super) fn endpoint(
         &self,
         request: InFlight<Member>,
         slot: Option<StreamSlot>,
         admitted: &Rc<Admitted>,
+        attempt: u32,
     ) -> Rc<AtEndpoint> {
-        request.node().value.metrics.request();
+        let metrics = &request.node().value.metrics;
+        if attempt == 1 {
+            metrics.request();
+        } else {
+            metrics.further_attempt();
+        }
         let node = Rc::clone(request.node());
         Rc::new(AtEndpoint {
             shard: self.shard.clone(),
@@ -98,12 +99,31 @@ impl Drop for Admitted {
     }
 }
 
-/// A request that never got an endpoint.
-struct NoEndpoint(Shard);
+/// Requests for one target that never got an endpoint. Until one has, nothing of it is on the metrics page.
+pub(super) struct NoEndpoint {
+    shard: Shard,
+    labels: LabelSet,
+    metrics: OnceCell<HttpMetrics>,
+}
+
+impl NoEndpoint {
+    pub(super) fn new(shard: &Shard, labels: LabelSet) -> Self {
+        Self {
+            shard: shard.clone(),
+            labels,
+            metrics: OnceCell::new(),
+        }
+    }
+}
 
 impl Sink for NoEndpoint {
     fn end(&self, outcome: &Outcome) {
-        count_error(&self.0, outcome);
+        count_error(&self.shard, outcome);
+        let metrics = self.metrics.get_or_init(|| HttpMetrics::new(&self.shard, &self.labels));
+        metrics.request();
+        if let Some(response) = ResponseOutcome::of(outcome) {
+            metrics.response(&response);
+        }
     }
 }
 
@@ -148,17 +168,9 @@ impl Sink for AtEndpoint {
     fn end(&self, outcome: &Outcome) {
         self.finish(judge(outcome));
         count_error(&self.shard, outcome);
-        let Some(status) = outcome.status else { return };
-        self.node.value.metrics.response(&ResponseOutcome {
-            status: status.as_u16(),
-            grpc_status: outcome.grpc_status,
-            success: outcome.is_success(),
-            error: match outcome.end {
-                End::Proxy { reason, .. } => Some(reason),
-                End::Complete | End::ClientReset(_) | End::ServerReset(_) | End::Dropped => None,
-            },
-            latency: outcome.first_byte.unwrap_or_default(),
-        });
+        if let Some(response) = ResponseOutcome::of(outcome) {
+            self.node.value.metrics.response(&response);
+        }
     }
 }
 

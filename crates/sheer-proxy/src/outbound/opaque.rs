@@ -1,6 +1,6 @@
 //! Connections that nobody looks into: balanced once, then relayed byte for byte.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 
@@ -13,14 +13,12 @@ use crate::{
     io::{Io, Stream},
     metrics::TcpOpen,
     pool::TcpLease,
-    tcp::{self, Counters},
+    tcp::{self, Meters},
 };
-
-/// How often a relay that runs is counted.
-const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The server side of a connection, opened.
 pub(super) struct Server {
+    pub(super) addr: SocketAddr,
     pub(super) stream: Stream,
     /// What the server said already.
     pub(super) prefix: Bytes,
@@ -31,10 +29,12 @@ pub(super) struct Server {
 pub(super) async fn connect(target: &Rc<Target>) -> Result<Server, ProxyError> {
     let service = target.resolution().connections()?;
     let TcpLease { stream, request } = service.connect(Speak::Opaque).await?;
+    let addr = request.node().endpoint.addr;
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let (stream, metrics) = stream.unmetered();
     Ok(Server {
+        addr,
         stream,
         prefix: Bytes::new(),
         metrics,
@@ -54,6 +54,7 @@ pub(super) async fn serve(
         None => connect(target).await,
     };
     let Server {
+        addr: _,
         stream,
         prefix,
         metrics,
@@ -61,53 +62,11 @@ pub(super) async fn serve(
         Ok(server) => server,
         Err(error) => return outbound.refuse(client.io().tcp(), &error),
     };
-    let counters = Counters::default();
-    let mut counted = Counted {
-        counters: &counters,
+    let meters = Meters {
         client: accepted,
         server: metrics,
-        seen: (0, 0),
     };
-    let relay = tcp::relay(client, Rewind::new(stream, prefix), &counters);
-    tokio::select! {
-        biased; // the end is worth more than another count
-        outcome = relay => tracing::debug!(dst = %target.dst(), ?outcome, "relay ended"),
-        () = counted.count_regularly() => {}
-    }
-}
-
-/// Counts the bytes of a relay: the relay itself moves them past every other counter.
-struct Counted<'a> {
-    counters: &'a Counters,
-    client: TcpOpen,
-    server: Option<TcpOpen>,
-    /// Counted already: to the server, to the client.
-    seen: (u64, u64),
-}
-
-impl Counted<'_> {
-    async fn count_regularly(&mut self) {
-        loop {
-            tokio::time::sleep(COUNT_INTERVAL).await;
-            self.count();
-        }
-    }
-
-    fn count(&mut self) {
-        let now = (self.counters.to_server(), self.counters.to_client());
-        let (up, down) = (now.0 - self.seen.0, now.1 - self.seen.1);
-        self.seen = now;
-        self.client.read(up);
-        self.client.wrote(down);
-        if let Some(server) = &self.server {
-            server.wrote(up);
-            server.read(down);
-        }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.count();
-    }
+    let relay = tcp::relay_counted(client, Rewind::new(stream, prefix), meters, &outbound.life);
+    let outcome = relay.await;
+    tracing::debug!(dst = %target.dst(), ?outcome, "relay ended");
 }

@@ -12,11 +12,15 @@ use ahash::AHashMap;
 use sheer_policy::outbound::{Balancing, LoadEstimate};
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
+use super::observe::NoEndpoint;
 use crate::{
     addr::OrigDst,
     discovery::{Backend, Discovery, Endpoint, Hint, Labels, Lookup, ObjectRef, OutboundTarget, ProtocolPlan},
     error::{Direction, ProxyError},
-    metrics::{BalancerMetrics, LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls, outbound_labels},
+    exchange::Sink,
+    metrics::{
+        BalancerMetrics, LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls, labels_of, outbound_labels, target_labels,
+    },
     pool::{Carrier, Pool, Queue, Service, ServiceOptions},
     settings,
 };
@@ -53,6 +57,7 @@ pub(super) struct Resolution {
     /// Whether the mesh knows the destination.
     pub(super) known: bool,
     context: Rc<Context>,
+    no_endpoint: Rc<NoEndpoint>,
     streams: OnceCell<Rc<Service>>,
     http1: OnceCell<Rc<Service>>,
     connections: OnceCell<Rc<Service>>,
@@ -189,10 +194,12 @@ impl Resolution {
             Lookup::Known(target) => (OutboundTarget::clone(target), true),
             Lookup::Pending | Lookup::Unknown => (as_it_is(dst, context.settings.detect_timeout), false),
         };
+        let labels = target_labels(&target, target.backend.object(), dst.0);
         Self {
             target,
             known,
             context: Rc::clone(context),
+            no_endpoint: Rc::new(NoEndpoint::new(&context.shard, labels)),
             streams: OnceCell::new(),
             http1: OnceCell::new(),
             connections: OnceCell::new(),
@@ -215,6 +222,11 @@ impl Resolution {
                 None => {}
             }
         }
+    }
+
+    /// Who is told of a request that has no endpoint yet.
+    pub(super) fn no_endpoint(&self) -> Rc<dyn Sink> {
+        Rc::clone(&self.no_endpoint) as _
     }
 
     /// What carries requests of HTTP/2.
@@ -320,12 +332,7 @@ impl Resolution {
 
 /// Labels of the client side, which is within the pod.
 fn accepted_labels(dst: OrigDst) -> LabelSet {
-    LabelSet::builder()
-        .label("direction", Direction::Outbound.as_str())
-        .label("peer", Peer::Src.as_str())
-        .label("target_addr", &dst.to_string())
-        .label("target_ip", &dst.0.ip().to_string())
-        .label("target_port", &dst.0.port().to_string())
+    labels_of(Direction::Outbound, Peer::Src, dst.0)
         .tls(Peer::Src, Tls::Loopback)
         .build()
 }

@@ -184,20 +184,28 @@ impl Service {
             .await
     }
 
-    /// A connection of HTTP/1 to the best endpoint, for one request that leaves HTTP (Upgrade, CONNECT).
+    /// A connection of HTTP/1 to the best endpoint that takes one, for one request that leaves HTTP (Upgrade, CONNECT). Endpoints that do
+    /// not are passed over, as nothing was sent yet; the error is that of the last.
     pub async fn tunnel(&self, _pick: Pick) -> Result<Lease, ProxyError> {
-        self.inner
-            .acquire(async |node| {
-                let mut request = node.begin(now());
-                let upstream = node.value.tunnel().await?;
-                request.sent(now());
-                Ok(upstream.map(|upstream| Lease {
-                    upstream,
-                    slot: None,
-                    request,
-                }))
-            })
-            .await
+        let first = async |node: &Rc<Node<Member>>| Ok(tunnel_to(node).await.transpose());
+        let mut outcome = self.inner.acquire(first).await?;
+        let mut failed = Vec::new();
+        loop {
+            let Failed { node, error } = match outcome {
+                Ok(lease) => return Ok(lease),
+                Err(this) => this,
+            };
+            failed.push(node);
+            outcome = loop {
+                let Some(next) = self.inner.pick_other(&failed) else {
+                    return Err(error);
+                };
+                match tunnel_to(&next).await.transpose() {
+                    Some(outcome) => break outcome,
+                    None => failed.push(next),
+                }
+            };
+        }
     }
 
     /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
@@ -228,6 +236,26 @@ impl Service {
             changed.await;
         }
     }
+}
+
+/// An endpoint to which a connection could not be opened, while it is well otherwise.
+struct Failed {
+    node: Rc<Node<Member>>,
+    error: ProxyError,
+}
+
+async fn tunnel_to(node: &Rc<Node<Member>>) -> Result<Option<Lease>, Failed> {
+    let mut request = node.begin(now());
+    let opened = node.value.tunnel().await.map_err(|error| Failed {
+        node: Rc::clone(node),
+        error,
+    })?;
+    request.sent(now());
+    Ok(opened.map(|upstream| Lease {
+        upstream,
+        slot: None,
+        request,
+    }))
 }
 
 impl Drop for Service {
@@ -337,6 +365,12 @@ impl Inner {
                 None => self.wait(changed, began).await?,
             }
         }
+    }
+
+    /// The best endpoint but these.
+    fn pick_other(&self, but: &[Rc<Node<Member>>]) -> Option<Rc<Node<Member>>> {
+        let is_other = |member: &Member| !but.iter().any(|node| std::ptr::eq(&node.value, member));
+        self.balancer.borrow_mut().pick(now(), is_other)
     }
 
     fn pick(&self) -> Option<Rc<Node<Member>>> {

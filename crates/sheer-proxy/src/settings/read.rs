@@ -83,9 +83,8 @@ fn inbound(source: &mut Source, http: &Http) -> Inbound {
             keep_alive_timeout: source.value(&t::INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT),
             max_concurrent_streams: source.optional(&t::INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS),
             max_frame_size: source.optional(&t::INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE),
-            max_send_buffer: source.optional(&t::INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE),
-            max_pending_accept_reset_streams: source
-                .optional(&t::INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS),
+            max_send_buffer: source.value(&t::INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE),
+            max_pending_accept_reset_streams: source.value(&t::INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS),
             stream_window: source
                 .optional(&t::INBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE)
                 .unwrap_or(http.stream_window),
@@ -93,12 +92,6 @@ fn inbound(source: &mut Source, http: &Http) -> Inbound {
                 .optional(&t::INBOUND_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE)
                 .unwrap_or(http.connection_window),
         },
-        backoff: backoff(
-            source,
-            &t::INBOUND_CONNECT_EXP_BACKOFF_MIN,
-            &t::INBOUND_CONNECT_EXP_BACKOFF_MAX,
-            &t::INBOUND_CONNECT_EXP_BACKOFF_JITTER,
-        ),
     }
 }
 
@@ -130,9 +123,8 @@ fn outbound(source: &mut Source, http: &Http) -> Outbound {
             keep_alive_timeout: source.value(&t::OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT),
             max_concurrent_streams: source.optional(&t::OUTBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS),
             max_frame_size: source.optional(&t::OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE),
-            max_send_buffer: source.optional(&t::OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE),
-            max_pending_accept_reset_streams: source
-                .optional(&t::OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS),
+            max_send_buffer: source.value(&t::OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE),
+            max_pending_accept_reset_streams: source.value(&t::OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS),
             stream_window: source
                 .optional(&t::OUTBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE)
                 .unwrap_or(http.stream_window),

@@ -98,9 +98,6 @@ table! {
         INBOUND_IPS: BTreeSet<IpAddr>, IPS, Value(""), "The workload's own addresses; empty: any.";
         INBOUND_DETECT_TIMEOUT: Duration, DURATION, Value("10s"), "How long the first bytes of a connection may take.";
         INBOUND_CONNECT_TIMEOUT: Duration, DURATION, Value("300ms"), "How long a connection to the application may take.";
-        INBOUND_CONNECT_EXP_BACKOFF_MIN: Duration, DURATION, Value("100ms"), "First wait between attempts to reach the application.";
-        INBOUND_CONNECT_EXP_BACKOFF_MAX: Duration, DURATION, Value("10s"), "Longest such wait.";
-        INBOUND_CONNECT_EXP_BACKOFF_JITTER: f64, RATIO, Value("0.1"), "Share of such a wait that is added at random.";
         INBOUND_ACCEPT_KEEPALIVE: Duration, DURATION, Value("10s"), "TCP keepalive of accepted connections; 0: none.";
         INBOUND_ACCEPT_USER_TIMEOUT: Duration, DURATION, Value("30s"), "TCP_USER_TIMEOUT of accepted connections; 0: the system's.";
         INBOUND_CONNECT_KEEPALIVE: Duration, DURATION, Value("10s"), "TCP keepalive of connections to the application; 0: none.";
@@ -109,12 +106,13 @@ table! {
         MAX_IDLE_CONNS_PER_ENDPOINT: usize, COUNT, Value("10000"), "Idle HTTP/1 connections kept to each port of the application.";
         INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT: Duration, DURATION, Value("3s"), "How long such a connection is kept.";
         INBOUND_DISCOVERY_IDLE_TIMEOUT: Duration, DURATION, Value("90s"), "How long a policy that nobody uses stays subscribed.";
-        INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "How long a quiet connection goes without a PING; 0: none is sent.";
+        INBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"),
+            "Time between two PINGs to a peer's proxy; 0: none is sent.";
         INBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         INBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
-        INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken.";
-        INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Absent("the stream window"), "Bytes buffered to write for each stream.";
-        INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Absent("20"), "Streams that a client may reset before they are looked at.";
+        INBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
+        INBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Value("409600"), "Bytes buffered to write for each stream.";
+        INBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Value("4096"), "Streams that a client may reset before they are looked at.";
         INBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
         INBOUND_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_CONNECTION_WINDOW_SIZE"), "Window of a connection.";
     }
@@ -138,13 +136,14 @@ table! {
         OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT: usize, COUNT, Value("10000"), "Idle HTTP/1 connections kept to each endpoint.";
         OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT: Duration, DURATION, Value("3s"), "How long such a connection is kept.";
         OUTBOUND_DISCOVERY_IDLE_TIMEOUT: Duration, DURATION, Value("5s"), "How long a destination that nobody uses stays subscribed.";
-        OUTBOUND_DISABLE_INFORMATIONAL_HEADERS: bool, BOOL, Value("false"), "Whether errors reach the application without `l5d-proxy-error` and the like.";
-        OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "How long a quiet connection goes without a PING; 0: none is sent.";
+        OUTBOUND_DISABLE_INFORMATIONAL_HEADERS: bool, BOOL, Value("false"),
+            "Whether what this proxy answers itself reaches the application without `l5d-proxy-error`, `sheer-verdict` and `sheer-reason`.";
+        OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_INTERVAL: Duration, DURATION, Value("10s"), "Time between two PINGs; 0: none is sent.";
         OUTBOUND_SERVER_HTTP2_KEEP_ALIVE_TIMEOUT: Duration, DURATION, Value("3s"), "How long the answer to a PING may take.";
         OUTBOUND_SERVER_HTTP2_MAX_CONCURRENT_STREAMS: u32, STREAMS, Absent("no limit"), "Streams of a connection at once.";
-        OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken.";
-        OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Absent("the stream window"), "Bytes buffered to write for each stream.";
-        OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Absent("20"), "Streams that a client may reset before they are looked at.";
+        OUTBOUND_SERVER_HTTP2_MAX_FRAME_SIZE: u32, FRAME_SIZE, Absent("16384"), "Largest frame that is taken. Above 65536 it counts as 65536, and as less where HEADER_LIST_LIMIT is above its default: how many CONTINUATION frames pass depends on it.";
+        OUTBOUND_SERVER_HTTP2_MAX_SEND_BUF_SIZE: usize, POSITIVE, Value("409600"), "Bytes buffered to write for each stream.";
+        OUTBOUND_SERVER_HTTP2_MAX_PENDING_ACCEPT_RESET_STREAMS: usize, COUNT, Value("4096"), "Streams that a client may reset before they are looked at.";
         OUTBOUND_SERVER_HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_STREAM_WINDOW_SIZE"), "Window of a stream.";
         OUTBOUND_SERVER_HTTP2_INITIAL_CONNECTION_WINDOW_SIZE: u32, WINDOW, Absent("HTTP2_INITIAL_CONNECTION_WINDOW_SIZE"), "Window of a connection.";
     }
@@ -158,7 +157,7 @@ table! {
     "Process" {
         ADMIN_LISTEN_ADDR: SocketAddr, ADDRESS, Value("127.0.0.1:4191"), "Where the admin server listens.";
         SHUTDOWN_ENDPOINT_ENABLED: bool, BOOL, Value("false"), "Whether `POST /shutdown` ends the proxy.";
-        SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut.";
+        SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut. Connections on which nobody has spoken, and opaque ones on which no byte moves, end after 3 s of it.";
         METRICS_RETAIN_IDLE: Duration, DURATION, Value("10m"), "How long a metric series that nobody uses is kept.";
         LOG: String, LOG_FILTER, Value("warn,sheer_proxy=info"), "What is logged. Linkerd's own targets (`linkerd`) are taken for Sheer's.";
         LOG_FORMAT: LogFormat, LOG_FORMAT, Value("plain"), "Shape of a log line.";
@@ -180,6 +179,18 @@ pub(super) static NOT_HONOURED: &[(&str, &str)] = &[
     ("DESTINATION_PROFILE_SUFFIXES", "every destination is looked up"),
     ("DNS_MIN_TTL", "control addresses are resolved for each connection"),
     ("DNS_MAX_TTL", "control addresses are resolved for each connection"),
+    (
+        "INBOUND_CONNECT_EXP_BACKOFF_MIN",
+        "the application is tried again by the next who needs it",
+    ),
+    (
+        "INBOUND_CONNECT_EXP_BACKOFF_MAX",
+        "the application is tried again by the next who needs it",
+    ),
+    (
+        "INBOUND_CONNECT_EXP_BACKOFF_JITTER",
+        "the application is tried again by the next who needs it",
+    ),
     ("INBOUND_GATEWAY_SUFFIXES", "no gateway yet"),
     ("INBOUND_HTTP_FAILFAST_TIMEOUT", "the inbound side has no queue"),
     ("INBOUND_HTTP_QUEUE_CAPACITY", "the inbound side has no queue"),

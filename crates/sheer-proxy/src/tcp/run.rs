@@ -5,13 +5,19 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
+
+use tokio::io::AsyncWriteExt as _;
 
 use super::{
     Counters, Direction, Duplex, End, Outcome, Side,
     half::{Ends, Failure, Half},
 };
 use crate::sys;
+
+/// How long the end of a relay that is closed may take to reach both sides.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// A running relay; see [`super::relay`]. Closes both connections when it ends or is dropped.
 #[derive(Debug)]
@@ -46,6 +52,13 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             to_client,
             ends: Ended::default(),
         }
+    }
+
+    /// Ends a relay whose directions have nothing to say: both sides are told that it is over, in an orderly way.
+    pub async fn close(mut self) {
+        // Fails only where one is gone already; and a side that takes not even its end is dropped soon.
+        let both = async { tokio::join!(self.client.shutdown(), self.server.shutdown()) };
+        drop(tokio::time::timeout(CLOSE_WAIT, both).await);
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) {

@@ -281,7 +281,7 @@ fn a_head_is_held_back_until_flushed() {
 
 #[tokio::test]
 async fn half_closing_is_not_breaking() {
-    use tokio::{io::AsyncWriteExt, time::Duration};
+    use tokio::io::AsyncWriteExt;
     let (mut client, server) = tokio::io::duplex(1024);
     client
         .write_all(b"GET / HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n")
@@ -290,8 +290,7 @@ async fn half_closing_is_not_breaking() {
     client.shutdown().await.expect("open");
     let mut reader = Reader::new(server, Limits::default());
     reader.request_head().await.expect("legal").expect("a request");
-    let broken = tokio::time::timeout(Duration::from_millis(20), reader.broken()).await;
-    assert!(broken.is_err(), "the response is still awaited");
+    assert!(reader.broken().await.is_none(), "reading cannot tell any more");
     let next = reader.request_head().await.expect("legal").expect("the pipelined one");
     assert_eq!(next.target.as_bytes(), b"/next");
     assert!(reader.request_head().await.expect("a clean end").is_none());

@@ -6,7 +6,7 @@ use http::StatusCode;
 use sheer_proxy::discovery::{Backend, Lookup, OutboundTarget};
 use tokio::{net::TcpListener, time::Instant};
 
-use crate::support::{Proxy, Server, endpoint, eventually, run, service};
+use crate::support::{Proxy, Server, ask, endpoint, eventually, run, service, settings};
 
 /// An address where nothing listens.
 async fn nobody() -> std::net::SocketAddr {
@@ -197,6 +197,24 @@ fn no_backend_is_said() {
             answer.header("l5d-proxy-error"),
             "web.shop:80 has no backend: no route of web.shop matches"
         );
+    });
+}
+
+#[test]
+fn informational_headers_can_be_left_out() {
+    run(async {
+        let mut settings = settings();
+        settings.outbound.informational_headers = false;
+        let proxy = Proxy::start_with(sheer_proxy::identity::channel().1, settings);
+        proxy.discovery.endpoints([endpoint(nobody().await)]);
+        let answer = proxy.h2().await.call().await.expect("answered");
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers.len(), 1, "{:?}", answer.headers);
+        let mut client = proxy.connect_to(crate::support::SERVICE.parse().unwrap()).await;
+        let (refused, _) = ask(&mut client, "GET / HTTP/1.1\r\nHost: x\r\n folded: 1\r\n\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+        let lower = refused.to_ascii_lowercase();
+        assert!(!lower.contains("l5d-") && !lower.contains("sheer-"), "{refused}");
     });
 }
 

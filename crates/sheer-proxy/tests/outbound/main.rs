@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod balancing;
+mod counting;
 mod failing;
 mod http1;
 #[expect(dead_code, reason = "shared with the tests of the inbound half")]
 #[path = "../support/inbound.rs"]
 mod inbound;
 mod mesh;
+mod pipelining;
+mod renewal;
 mod support;
 mod unknown;

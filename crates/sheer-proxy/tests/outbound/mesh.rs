@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// Both sidecars; what the client asks of [`SERVICE`] arrives at `app`.
-async fn both(app: SocketAddr) -> (Proxy, inbound::Proxy) {
+pub(crate) async fn both(app: SocketAddr) -> (Proxy, inbound::Proxy) {
     let peer = inbound::Proxy::start().await;
     let proxy = Proxy::start_as(peer.client_identity());
     proxy.discovery.endpoints([meshed(peer.in_front_of(app).await, SERVER)]);
     (proxy, peer)
 }
 
-fn meshed(addr: SocketAddr, name: &'static str) -> Endpoint {
+pub(crate) fn meshed(addr: SocketAddr, name: &'static str) -> Endpoint {
     let identity = PeerIdentity {
         id: name.into(),
         server_name: ServerName::try_from(name).unwrap(),
@@ -116,6 +116,42 @@ fn an_upgrade_passes_as_http1() {
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"ping");
+    });
+}
+
+#[test]
+fn an_upgrade_passes_over_an_endpoint_that_takes_no_connection() {
+    run(async {
+        let app = || {
+            script(|mut tcp| async move {
+                read_head(&mut tcp).await;
+                tcp.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+                    .await
+                    .unwrap();
+            })
+        };
+        let peer = inbound::Proxy::start().await;
+        let proxy = Proxy::start_as(peer.client_identity());
+        // The streams of one are well, and it takes no second connection: a pass-through that closes its listener after the first.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let once = listener.local_addr().unwrap();
+        let behind = peer.in_front_of(app().await.0).await;
+        let taken = tokio::task::spawn_local(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        });
+        let other = peer.in_front_of(app().await.0).await;
+        proxy.discovery.endpoints([meshed(once, SERVER), meshed(other, SERVER)]);
+        for n in 0..20 {
+            let mut client = proxy.connect_to(SERVICE.parse().unwrap()).await;
+            let upgrade = "GET /ws HTTP/1.1\r\nHost: web.shop\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+            client.write_all(upgrade.as_bytes()).await.unwrap();
+            let head = read_head(&mut client).await;
+            assert!(head.starts_with("HTTP/1.1 101"), "{n}: {head}");
+        }
+        assert!(!taken.is_finished(), "its streams were well all the time");
     });
 }
 

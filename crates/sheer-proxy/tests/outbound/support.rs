@@ -173,18 +173,28 @@ impl Proxy {
 
     /// As [`Self::start`], with an identity.
     pub(crate) fn start_as(identity: identity::Identity) -> Self {
+        Self::start_with(identity, settings())
+    }
+
+    /// As [`Self::start`], with settings.
+    pub(crate) fn start_with(identity: identity::Identity, settings: Settings) -> Self {
         let discovery = Arc::new(Play::default());
         discovery.target(SERVICE.parse().unwrap(), Lookup::Known(Arc::new(service())));
         let registry = Registry::new(Duration::from_secs(600));
         let life = LifeControl::default();
         let path = Arc::clone(&discovery) as _;
-        let outbound = Outbound::new(Arc::new(settings()), path, identity, life.life(), registry.shard());
+        let outbound = Outbound::new(Arc::new(settings), path, identity, life.life(), registry.shard());
         Self {
             discovery,
             registry,
             outbound,
             _life: life,
         }
+    }
+
+    /// The sum of all series of a family whose labels contain `labels`.
+    pub(crate) fn counted(&self, family: &str, labels: &str) -> u64 {
+        crate::inbound::counted(&self.registry, family, labels)
     }
 
     /// A connection of an application to `dst`.
@@ -214,7 +224,7 @@ impl Proxy {
     }
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let anchors = rcgen::generate_simple_self_signed(["anchor".to_owned()]).unwrap();
     let environment = [
         ("SHEER_PROXY_DESTINATION_SVC_ADDR", "localhost:8086"),
@@ -307,6 +317,8 @@ pub(crate) struct Switches {
     pub(crate) calls: Cell<usize>,
     pub(crate) connections: Cell<usize>,
     pub(crate) max_streams: Cell<Option<u32>>,
+    /// Refuses so many requests before it takes any.
+    pub(crate) refuse: Cell<usize>,
     /// Says GOAWAY on each connection after so many requests.
     pub(crate) go_away_after: Cell<Option<usize>>,
     alive: RefCell<Vec<AbortHandle>>,
@@ -328,6 +340,7 @@ impl Server {
             calls: Cell::default(),
             connections: Cell::default(),
             max_streams: Cell::default(),
+            refuse: Cell::default(),
             go_away_after: Cell::default(),
             alive: RefCell::default(),
         });
@@ -379,6 +392,10 @@ async fn serve(tcp: TcpStream, switches: Rc<Switches>) {
 
 async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, switches: Rc<Switches>) {
     switches.calls.set(switches.calls.get() + 1);
+    if let Some(left) = switches.refuse.get().checked_sub(1) {
+        switches.refuse.set(left);
+        return respond.send_reset(h2::Reason::REFUSED_STREAM);
+    }
     let mut body = request.into_body();
     let mut question = Vec::new();
     while let Some(chunk) = body.data().await {

@@ -21,7 +21,7 @@ use sheer_proxy::{
     inbound::Inbound,
     io::Stream,
     life::LifeControl,
-    metrics::Registry,
+    metrics::{Format, Registry},
     settings::{self, Settings},
     tls,
 };
@@ -104,7 +104,6 @@ pub(crate) struct Proxy {
     pub(crate) life: LifeControl,
     addr: SocketAddr,
     inbound: Rc<Inbound>,
-    client: Credentials,
     client_identity: Identity,
 }
 
@@ -113,10 +112,11 @@ impl Proxy {
         let issuer = issuer();
         let identity = published(credentials(&issuer, SERVER));
         let client_identity = published(credentials(&issuer, CLIENT));
-        Self::with(identity, credentials(&issuer, CLIENT), client_identity).await
+        Self::start_as(identity, client_identity).await
     }
 
-    async fn with(identity: Identity, client: Credentials, client_identity: Identity) -> Self {
+    /// As [`Self::start`], with the identities of the proxy and of its meshed clients.
+    pub(crate) async fn start_as(identity: Identity, client_identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let policies = Arc::new(Policies(Mutex::default(), policy(DETECT, None)));
@@ -141,7 +141,6 @@ impl Proxy {
             life,
             addr,
             inbound,
-            client,
             client_identity,
         }
     }
@@ -154,6 +153,10 @@ impl Proxy {
     /// What a sidecar beside a client proves itself with.
     pub(crate) fn client_identity(&self) -> Identity {
         self.client_identity.clone()
+    }
+
+    fn client(&self) -> Arc<Credentials> {
+        self.client_identity.current().expect("the client has an identity")
     }
 
     /// An address from which redirection leads to `app` through this proxy.
@@ -176,7 +179,7 @@ impl Proxy {
             id: SERVER.into(),
             server_name: ServerName::try_from(SERVER).unwrap(),
         };
-        tls::connect(tcp, self.addr, &self.client, &peer, alpn).await.unwrap()
+        tls::connect(tcp, self.addr, &self.client(), &peer, alpn).await.unwrap()
     }
 
     /// A plain connection that redirection brought, on its way to `dst`.
@@ -195,14 +198,7 @@ impl Proxy {
 
     /// Connections that the proxy ended for this reason.
     pub(crate) fn errors(&self, reason: &str) -> u64 {
-        let page = self.registry.render(sheer_proxy::metrics::Format::Prometheus);
-        let wanted = format!("reason=\"{reason}\"");
-        let lines = page
-            .lines()
-            .filter(|line| line.starts_with("sheer_errors_total") && line.contains(&wanted));
-        lines
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-            .sum()
+        counted(&self.registry, "sheer_errors_total", &format!("reason=\"{reason}\""))
     }
 
     /// As [`Self::plain`], with the TLS of a sidecar.
@@ -212,8 +208,20 @@ impl Proxy {
             id: SERVER.into(),
             server_name: ServerName::try_from(SERVER).unwrap(),
         };
-        tls::connect(tcp, dst, &self.client, &peer, alpn).await.unwrap()
+        tls::connect(tcp, dst, &self.client(), &peer, alpn).await.unwrap()
     }
+}
+
+/// The sum of all series of a family whose labels contain `labels`.
+pub(crate) fn counted(registry: &Registry, family: &str, labels: &str) -> u64 {
+    let page = registry.render(Format::Prometheus);
+    let series = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(family)?.strip_prefix('{'));
+    let values = series.filter(|series| series.contains(labels));
+    values
+        .map(|series| series.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum()
 }
 
 fn published(credentials: Credentials) -> Identity {
@@ -224,7 +232,7 @@ fn published(credentials: Credentials) -> Identity {
     identity
 }
 
-fn settings(listen: SocketAddr) -> Settings {
+pub(crate) fn settings(listen: SocketAddr) -> Settings {
     let anchors = rcgen::generate_simple_self_signed(["anchor".to_owned()]).unwrap();
     let environment = [
         ("LINKERD2_PROXY_DESTINATION_SVC_ADDR", "localhost.:8086"),

@@ -14,7 +14,7 @@ use sheer_proxy::{
     identity::{self, Credentials, Identity, Material},
     inbound::Inbound,
     life::LifeControl,
-    metrics::Registry,
+    metrics::{Format, Registry},
     outbound::Outbound,
     settings::{self, Settings},
 };
@@ -38,7 +38,8 @@ const DETECT: ProtocolPlan = ProtocolPlan::Detect {
 pub(crate) struct Pair {
     outbound: Rc<Outbound>,
     app: TcpListener,
-    _life: LifeControl,
+    registry: Registry,
+    pub(crate) life: LifeControl,
 }
 
 /// Says one thing of every destination: it is one endpoint, and everybody may come in.
@@ -84,6 +85,11 @@ fn known<T>(said: T) -> watch::Receiver<Lookup<T>> {
 impl Pair {
     /// Brings both up; without `meshed` only the client's.
     pub(crate) async fn start(meshed: bool) -> Self {
+        Self::with(meshed, &[]).await
+    }
+
+    /// As [`Self::start`], with settings of both changed.
+    pub(crate) async fn with(meshed: bool, changes: &[(&str, &str)]) -> Self {
         let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let application = app.local_addr().unwrap();
         let (pki, life, registry) = (
@@ -91,7 +97,7 @@ impl Pair {
             LifeControl::default(),
             Registry::new(Duration::from_secs(600)),
         );
-        let settings = Arc::new(settings(pki.anchors_pem()));
+        let settings = Arc::new(settings(pki.anchors_pem(), changes));
         let mut endpoint = Endpoint {
             addr: application,
             weight: 1.0,
@@ -120,8 +126,21 @@ impl Pair {
         Self {
             outbound,
             app,
-            _life: life,
+            registry,
+            life,
         }
+    }
+
+    /// Requests and connections that either proxy ended for this reason.
+    pub(crate) fn errors(&self, reason: &str) -> u64 {
+        let page = self.registry.render(Format::Prometheus);
+        let wanted = format!("reason=\"{reason}\"");
+        let lines = page
+            .lines()
+            .filter(|line| line.starts_with("sheer_errors_total") && line.contains(&wanted));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
     }
 
     /// A connection of the client to the service.
@@ -166,7 +185,7 @@ fn own(pki: &Pki, name: &str) -> Identity {
     identity
 }
 
-fn settings(anchors: &str) -> Settings {
+fn settings(anchors: &str, changes: &[(&str, &str)]) -> Settings {
     let environment = [
         ("SHEER_PROXY_DESTINATION_SVC_ADDR", "localhost.:8086"),
         ("SHEER_PROXY_POLICY_SVC_ADDR", "127.0.0.1:8090"),
@@ -177,6 +196,8 @@ fn settings(anchors: &str) -> Settings {
         ("SHEER_PROXY_IDENTITY_TOKEN_FILE", "/token"),
         ("SHEER_PROXY_IDENTITY_TRUST_ANCHORS", anchors),
     ]
+    .into_iter()
+    .chain(changes.iter().copied())
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     settings::read(environment).unwrap().0
 }

@@ -128,6 +128,7 @@ async fn connect(proxy: &Proxy, way: Way, app: SocketAddr, h1: bool) -> TcpStrea
             let config = http1_server::Config {
                 direction: Direction::Outbound,
                 header_limit: 256 * 1024,
+                terse: false,
             };
             let _ = http1_server::serve(accepted.io(), config, outbound, &life.life()).await;
         } else {

@@ -52,8 +52,15 @@ impl Pki {
 
     /// A certificate for these DNS names and URIs, valid for a day.
     pub fn leaf(&self, names: &[&str]) -> Leaf {
+        self.leaf_between(names, -30, 86_400)
+    }
+
+    /// A certificate that begins and ends so many seconds from now.
+    pub fn leaf_between(&self, names: &[&str], begins: i64, ends: i64) -> Leaf {
         let key = KeyPair::generate().expect("a key");
-        let mut params = workload_params(Duration::from_secs(86_400));
+        let mut params = workload_params(Duration::ZERO);
+        params.not_before = seconds_from_now(begins).into();
+        params.not_after = seconds_from_now(ends).into();
         params.subject_alt_names = names.iter().map(|name| alternative(name)).collect();
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
         Leaf {
@@ -110,6 +117,15 @@ fn alternative(name: &str) -> SanType {
         SanType::URI(text)
     } else {
         SanType::DnsName(text)
+    }
+}
+
+fn seconds_from_now(seconds: i64) -> SystemTime {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        now() - distance
+    } else {
+        now() + distance
     }
 }
 

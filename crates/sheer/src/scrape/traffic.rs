@@ -25,6 +25,8 @@ impl Direction {
 pub(crate) struct Traffic {
     succeeded: f64,
     failed: f64,
+    /// Of requests that went to a peer: the others a proxy answered itself, and nothing crossed a connection.
+    carried: f64,
     mutual_tls: f64,
     /// Upper bound in milliseconds → responses up to it, rising.
     latency: Vec<(f64, f64)>,
@@ -46,8 +48,14 @@ impl Traffic {
                     } else {
                         &mut traffic.succeeded
                     }) += sample.value;
-                    if sample.label("tls") == "true" {
-                        traffic.mutual_tls += sample.value;
+                    match sample.label("tls") {
+                        "" => {}
+                        tls => {
+                            traffic.carried += sample.value;
+                            if tls == "true" {
+                                traffic.mutual_tls += sample.value;
+                            }
+                        }
                     }
                 }
                 "response_latency_ms_bucket" => {
@@ -72,6 +80,7 @@ impl Traffic {
     pub(crate) fn add(&mut self, other: &Self) {
         self.succeeded += other.succeeded;
         self.failed += other.failed;
+        self.carried += other.carried;
         self.mutual_tls += other.mutual_tls;
         for (bound, count) in &other.latency {
             self.add_bucket(*bound, *count);
@@ -90,6 +99,7 @@ impl Traffic {
         Self {
             succeeded: (self.succeeded - earlier.succeeded).max(0.0),
             failed: (self.failed - earlier.failed).max(0.0),
+            carried: (self.carried - earlier.carried).max(0.0),
             mutual_tls: (self.mutual_tls - earlier.mutual_tls).max(0.0),
             latency: self
                 .latency
@@ -106,16 +116,12 @@ impl Traffic {
 
     /// Share of responses that the proxy classified as a success, 0 to 1.
     pub(crate) fn success_rate(&self) -> Option<f64> {
-        self.share(self.succeeded)
+        share(self.succeeded, self.responses())
     }
 
-    /// Share of responses over mutual TLS, 0 to 1.
+    /// Share of responses over mutual TLS among those that crossed a connection, 0 to 1.
     pub(crate) fn mtls_share(&self) -> Option<f64> {
-        self.share(self.mutual_tls)
-    }
-
-    fn share(&self, part: f64) -> Option<f64> {
-        (self.responses() > 0.0).then(|| part / self.responses())
+        share(self.mutual_tls, self.carried)
     }
 
     /// The latency in milliseconds that a share of `quantile` does not exceed: linear within a bucket, as Prometheus'
@@ -138,6 +144,10 @@ impl Traffic {
             high
         })
     }
+}
+
+fn share(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
 }
 
 #[cfg(test)]
@@ -172,6 +182,18 @@ response_latency_ms_bucket{direction=\"inbound\",tls=\"no_identity\",le=\"+Inf\"
         assert_eq!(
             (outbound.responses(), outbound.success_rate(), outbound.quantile(0.5)),
             (7.0, Some(0.0), None)
+        );
+    }
+
+    /// Fail-fast answers and the like: failures of the workload's requests, and no plaintext on any wire.
+    #[test]
+    fn what_a_proxy_answered_itself_fails_and_is_not_plaintext() {
+        let text = "response_total{direction=\"outbound\",classification=\"failure\",error=\"failfast\"} 30\n\
+                    response_total{direction=\"outbound\",tls=\"true\",classification=\"success\"} 10\n";
+        let outbound = Traffic::of(&parse(text).unwrap(), Direction::Outbound);
+        assert_eq!(
+            (outbound.success_rate(), outbound.mtls_share()),
+            (Some(0.25), Some(1.0))
         );
     }
 

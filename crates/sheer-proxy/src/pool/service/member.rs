@@ -136,7 +136,7 @@ impl Member {
     /// A connection of HTTP/1 for one request that leaves HTTP.
     pub(super) async fn tunnel(&self) -> Result<Option<Upstream>, ProxyError> {
         match &self.link {
-            // Its streams are well: that this connection failed says nothing about whether the next will.
+            // Its streams are well: that this connection failed says nothing about them, and only this request looks elsewhere.
             Link::Streams(peer) => peer.http1().await.map(Some),
             Link::Connections(peer) => Ok(peer.http1().await.ok()),
         }

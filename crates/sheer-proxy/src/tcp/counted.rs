@@ -1,0 +1,94 @@
+//! A relay on the metrics page: what it moved so far, while it runs, and how each side ended.
+//!
+//! The relay itself moves bytes past every other counter, in part within the kernel. Both paths count through this.
+
+use std::{cell::Cell, time::Duration};
+
+use super::{Counters, Direction, Duplex, End, Outcome, relay};
+use crate::{life::Life, metrics::TcpOpen};
+
+/// How often a relay that runs is counted.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The metrics of both sides of a relay, which end with it.
+#[derive(Debug)]
+pub struct Meters {
+    /// Of the connection that the client opened.
+    pub client: TcpOpen,
+    /// Of the connection to the server, where somebody counts it.
+    pub server: Option<TcpOpen>,
+}
+
+/// As [`relay`], counted. What was moved until then counts also where this is dropped. No outcome where the proxy goes away and nothing
+/// was said for a while: both sides are then told that it is over.
+pub async fn relay_counted<C: Duplex, S: Duplex>(client: C, server: S, meters: Meters, life: &Life) -> Option<Outcome> {
+    let counters = Counters::default();
+    let counted = Counted {
+        counters: &counters,
+        meters,
+        seen: Cell::new((0, 0)),
+    };
+    let mut relay = relay(client, server, &counters);
+    let outcome = tokio::select! {
+        biased; // the end is worth more than another count
+        outcome = &mut relay => outcome,
+        never = counted.count_regularly() => match never {},
+        () = life.quiet_in_drain(|| counters.moved()) => {
+            relay.close().await;
+            return None;
+        }
+    };
+    counted.finish(&outcome);
+    Some(outcome)
+}
+
+struct Counted<'a> {
+    counters: &'a Counters,
+    meters: Meters,
+    /// Counted already: to the server, to the client.
+    seen: Cell<(u64, u64)>,
+}
+
+impl Counted<'_> {
+    async fn count_regularly(&self) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            self.count();
+        }
+    }
+
+    fn count(&self) {
+        let now = (self.counters.to_server(), self.counters.to_client());
+        let seen = self.seen.replace(now);
+        let (up, down) = (now.0 - seen.0, now.1 - seen.1);
+        self.meters.client.read(up);
+        self.meters.client.wrote(down);
+        if let Some(server) = &self.meters.server {
+            server.wrote(up);
+            server.read(down);
+        }
+    }
+
+    fn finish(mut self, outcome: &Outcome) {
+        let Outcome {
+            to_server, to_client, ..
+        } = outcome;
+        if is_reset(to_server, to_client) {
+            self.meters.client.failed("ECONNRESET");
+        }
+        if let Some(server) = self.meters.server.as_mut().filter(|_| is_reset(to_client, to_server)) {
+            server.failed("ECONNRESET");
+        }
+    }
+}
+
+/// Whether the side was reset that sends one direction and receives the other.
+fn is_reset(sends: &Direction, receives: &Direction) -> bool {
+    matches!(sends.end, End::SenderReset) || matches!(receives.end, End::ReceiverReset)
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.count();
+    }
+}
