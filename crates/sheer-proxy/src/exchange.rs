@@ -11,6 +11,7 @@
 
 mod body;
 mod gone;
+mod hint;
 mod http1_reply;
 mod http1_upstream;
 mod loan;

@@ -20,7 +20,9 @@ pub use family::{Bounds, Family, Kind};
 pub use labels::{
     LabelBuilder, LabelSet, Tls, application_labels, inbound_labels, labels_of, outbound_labels, target_labels,
 };
-pub use path::{AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, TcpMetrics, TcpOpen};
+pub use path::{
+    AuthzMetrics, BalancerMetrics, BreakerMetrics, DetectMetrics, DetectResult, HttpMetrics, Peer, TcpMetrics, TcpOpen,
+};
 pub(crate) use process::describe_build;
 pub use registry::{Registry, Shard};
 pub use render::Format;

@@ -8,6 +8,8 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::discovery::{Hint, Labels};
 
+mod policies;
+
 const MS: Duration = Duration::from_millis(1);
 
 fn endpoint(i: u16, weight: f64) -> Arc<Endpoint> {

@@ -9,7 +9,7 @@ const MIN_PART: Duration = Duration::from_millis(1);
 
 /// Outcomes of one endpoint.
 #[derive(Debug)]
-pub struct Window {
+pub(super) struct Window {
     part: Duration,
     parts: [Part; PARTS],
     /// Index of the part that is filled now.
@@ -26,7 +26,7 @@ struct Part {
 
 impl Window {
     /// Nothing yet.
-    pub fn new(window: Duration, now: Instant) -> Self {
+    pub(super) fn new(window: Duration, now: Instant) -> Self {
         Self {
             part: (window / PARTS as u32).max(MIN_PART),
             parts: [Part::default(); PARTS],
@@ -36,7 +36,7 @@ impl Window {
     }
 
     /// A request ended.
-    pub fn record(&mut self, well: bool, now: Instant) {
+    pub(super) fn record(&mut self, well: bool, now: Instant) {
         self.slide(now);
         let part = &mut self.parts[self.current];
         if well {
@@ -47,7 +47,7 @@ impl Window {
     }
 
     /// Share that went well, where at least `min_requests` ended.
-    pub fn rate(&mut self, min_requests: u32, now: Instant) -> Option<f64> {
+    pub(super) fn rate(&mut self, min_requests: u32, now: Instant) -> Option<f64> {
         self.slide(now);
         let sum = |of: fn(&Part) -> u32| self.parts.iter().map(of).fold(0u64, |sum, n| sum + u64::from(n));
         let (well, ill) = (sum(|part| part.well), sum(|part| part.ill));

@@ -41,7 +41,9 @@ impl Bench {
     }
 
     fn fail_times(&mut self, n: u32) {
-        (0..n).for_each(|_| drop(self.fail()));
+        for _ in 0..n {
+            self.fail();
+        }
     }
 }
 
@@ -181,9 +183,7 @@ fn what_was_sent_before_a_sit_out_does_not_end_or_lengthen_it() {
     };
     assert_eq!(bench.health.succeeded(late, &bench.rule), (false, None));
     bench.health.probe();
-    let failed = bench
-        .health
-        .failed(late, &bench.rule, None, || true, &mut bench.rng);
+    let failed = bench.health.failed(late, &bench.rule, None, || true, &mut bench.rng);
     assert_eq!((failed, bench.health.stage()), (None, Stage::Probation));
 }
 
