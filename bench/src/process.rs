@@ -220,13 +220,20 @@ mod tests {
     #[test]
     fn the_peak_is_of_the_time_since_it_was_forgotten() {
         let own = [std::process::id()];
-        let touch = |mib: usize| std::hint::black_box(vec![1_u8; mib << 20]);
         let base = rss_kib(&own);
-        drop(touch(256));
+        touch::<{ 256 << 20 }>();
         forget_peak_rss(&own).expect("one's own memory");
-        drop(touch(64));
+        touch::<{ 64 << 20 }>();
         let peak = peak_rss_kib(&own);
         assert!(peak >= base + 60 * 1024, "{base} KiB, then a peak of {peak}");
         assert!(peak < base + 200 * 1024, "{base} KiB, then a peak of {peak}");
+    }
+    /// Uses so much memory, and gives it back at once: a stack, because the allocator keeps what it has.
+    fn touch<const BYTES: usize>() {
+        let thread = std::thread::Builder::new().stack_size(2 * BYTES).spawn(|| {
+            let mut block = [1_u8; BYTES];
+            std::hint::black_box(&mut block);
+        });
+        thread.expect("a thread").join().expect("no panic");
     }
 }

@@ -1,5 +1,21 @@
 //! Compiles `proto/` with protox, so that no `protoc` has to be installed.
 
+/// What commands print as JSON, field by field as the protocol has it.
+const SHOWN: [&str; 12] = [
+    ".sheer.v1.ObjectRef",
+    ".sheer.v1.ProxyState",
+    ".sheer.v1.Listener",
+    ".sheer.v1.ControlStream",
+    ".sheer.v1.OutboundState",
+    ".sheer.v1.RouteState",
+    ".sheer.v1.BackendState",
+    ".sheer.v1.EndpointState",
+    ".sheer.v1.InboundState",
+    ".sheer.v1.ProxyDump",
+    ".sheer.v1.PolicyChange",
+    ".sheer.v1.ConfigDumpResponse",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(
@@ -10,6 +26,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ],
         ["proto"],
     )?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    let mut config = tonic_prost_build::configure();
+    for message in SHOWN {
+        config = config.type_attribute(message, "#[derive(serde::Serialize)]");
+    }
+    config.compile_fds(descriptors)?;
     Ok(())
 }

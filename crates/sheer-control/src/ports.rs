@@ -71,6 +71,17 @@ pub(crate) fn is_service_opaque(snapshot: &Snapshot, service: &Service, port: &S
     if let Some(opaque) = listed(&service.metadata.annotations, "opaque-ports", port.port) {
         return opaque;
     }
+    let profiles = snapshot
+        .routes()
+        .profiles_of(&service.metadata.namespace, &service.metadata.name);
+    let of_profile =
+        |listed: &String| parse_ports(listed).is_ok_and(|ports| ports.iter().any(|range| range.contains(&port.port)));
+    if profiles
+        .iter()
+        .any(|profile| profile.spec.opaque_ports.iter().any(of_profile))
+    {
+        return true;
+    }
     let target = port.target();
     listed_or_default(
         snapshot,
@@ -113,6 +124,14 @@ pub(crate) fn is_meshed(snapshot: &Snapshot, pod: &Pod, port: u16, control_names
     });
     let by_sidecar = matches!(port, names::ADMIN_PORT | names::SIGHT_PORT);
     (own || linkerd) && !skipped && !by_sidecar
+}
+
+/// Whether a pod, or its namespace, asks that clients of a port prove an identity, where no Server says who may come in.
+pub(crate) fn requires_identity(snapshot: &Snapshot, pod: &Pod, port: u16) -> bool {
+    let (namespace, annotations) = (&pod.metadata.namespace, &pod.metadata.annotations);
+    let text = setting(snapshot, namespace, annotations, "proxy-require-identity-inbound-ports");
+    let ports = text.map(|text| parse_ports(text).unwrap_or_default());
+    ports.is_some_and(|ports| ports.iter().any(|range| range.contains(&port)))
 }
 
 /// The paths on a port that are let in whatever the policy: those of the pod's probes, and the sidecar's own on its admin port.

@@ -316,11 +316,16 @@ async fn outbound_policies_get_and_watch() {
             .unwrap();
         assert_eq!(watched, Some(got), "watched as got");
     }
-    // "Not found" is what makes a linkerd2-proxy go by the profile, or forward as it is.
-    for ip in [[10, 77, 0, 5], [192, 0, 2, 1]] {
-        let refused = client.watch(spec(by_address(ip, 8080))).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::NotFound);
-    }
+    // "Not found" is what makes a linkerd2-proxy go by the profile of a pod.
+    let refused = client.watch(spec(by_address([10, 77, 0, 5], 8080))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound);
+    // Outside the mesh it is told to forward, by a stream that a later EgressNetwork reaches.
+    let outside = client.get(spec(by_address([192, 0, 2, 1], 8080))).await.unwrap();
+    check_metadata(outside.get_ref().metadata.as_ref());
+    let Some(outbound::Kind::Detect(detect)) = outside.into_inner().protocol.unwrap().kind else {
+        panic!()
+    };
+    assert_eq!(detect.http2.unwrap().routes.len(), 1);
     let undefined = client
         .get(spec(by_address([10, 78, 0, 1], 9)))
         .await

@@ -1,5 +1,5 @@
-//! Connections from the host into the mesh, over the supervisor's forward socket: one line says where to, one byte answers, then bytes
-//! flow both ways.
+//! Connections from the host into the mesh. Over the supervisor's forward socket: one line says where to, one byte answers, then bytes
+//! flow both ways. And over the control plane's own.
 
 use std::{io, net::SocketAddr};
 
@@ -20,6 +20,11 @@ pub(crate) const LONGEST_LINE: usize = 80;
 /// Connects to an address inside the mesh, from its own network namespace: a sidecar's admin port, a pod.
 pub async fn address(state: &State, address: SocketAddr) -> io::Result<UnixStream> {
     dial(state, &format!("dial {address}\n")).await
+}
+
+/// Connects to the control plane.
+pub async fn control(state: &State) -> io::Result<UnixStream> {
+    socket::connect(&state.control_socket()).await
 }
 
 /// Connects to what a published port leads to.

@@ -6,14 +6,19 @@ use std::{
     fs::{self, File},
     io,
     os::{fd::RawFd, unix::process::ExitStatusExt as _},
-    process::Command,
+    process::ExitStatus,
 };
 
 use anyhow::Context as _;
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns, unshare},
-    sys::signal::{SigSet, Signal},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    process::Command,
+    signal::unix::{SignalKind, signal},
 };
 
 use crate::{
@@ -74,17 +79,11 @@ fn run(target: &ExecTarget, command: &[String]) -> anyhow::Result<u8> {
     if let Ok(term) = std::env::var("TERM") {
         env.entry("TERM".to_owned()).or_insert(term);
     }
-    // Ctrl-C is for the command, which shares the terminal; this process waits for what the command makes of it.
-    let mut keys = SigSet::empty();
-    keys.add(Signal::SIGINT);
-    keys.add(Signal::SIGQUIT);
-    keys.thread_block()?;
-    let status = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(&env)
-        .current_dir(&target.dir)
-        .status();
+    let mut call = Command::new(program);
+    call.args(arguments).env_clear().envs(&env).current_dir(&target.dir);
+    // Made only here: no second thread may exist before, and this runtime has none either.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = runtime.block_on(attend(call));
     match status {
         Ok(status) => Ok(exit_code(status.code(), status.signal())),
         Err(error) => {
@@ -94,6 +93,29 @@ fn run(target: &ExecTarget, command: &[String]) -> anyhow::Result<u8> {
             } else {
                 CANNOT_RUN
             })
+        }
+    }
+}
+
+/// Runs the command to its end. Ctrl-C is for the command, which shares the terminal: this process only waits for what the command makes of
+/// it. What ends this process alone (a closed terminal, a supervisor of its own) is passed on, so that no command is left behind.
+///
+/// Handlers, not an ignored or blocked signal: a program inherits those, and would be deaf to Ctrl-C.
+async fn attend(mut command: Command) -> io::Result<ExitStatus> {
+    let (mut interrupt, mut quit) = (signal(SignalKind::interrupt())?, signal(SignalKind::quit())?);
+    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let mut child = command.spawn()?;
+    loop {
+        let passed_on = tokio::select! {
+            status = child.wait() => return status,
+            _ = interrupt.recv() => None,
+            _ = quit.recv() => None,
+            _ = terminate.recv() => Some(Signal::SIGTERM),
+            _ = hangup.recv() => Some(Signal::SIGHUP),
+        };
+        if let (Some(signal), Some(pid)) = (passed_on, child.id()) {
+            // An error means that the command has just ended.
+            let _ = kill(Pid::from_raw(pid as i32), signal);
         }
     }
 }

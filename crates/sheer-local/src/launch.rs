@@ -12,6 +12,7 @@
 
 mod init;
 mod outer;
+mod ports;
 mod stage;
 mod stale;
 
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use init::PRIVATE;
 pub use init::init;
-pub use outer::{Mesh, UpError, start};
+pub use outer::{Mesh, UpError, refuse_second, start};
 pub(crate) use stage::outer_socket;
 pub use stage::stage;
 pub use stale::{Stale, clean_up, wait_for_end};
@@ -55,6 +56,11 @@ pub enum Event {
         /// In the operator's words.
         text: String,
     },
+    /// Something that was not well is now.
+    Recovered {
+        /// In the operator's words.
+        text: String,
+    },
     /// Every workload was ready once.
     Ready {
         /// Pods that are ready.
@@ -73,6 +79,10 @@ pub enum Event {
         text: String,
     },
 }
+
+/// What the outer process says while the mesh runs: ports that it cannot open on the host now, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusals(pub(crate) std::collections::BTreeMap<u16, String>);
 
 /// The re-executions, as hidden subcommands spell them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

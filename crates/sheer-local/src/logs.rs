@@ -62,12 +62,17 @@ impl LogWriter {
         let _ = self.0.lock().append(&line);
     }
 
-    /// Copies what a program prints until it ends.
-    pub async fn copy(self, stream: &'static str, source: impl AsyncRead + Unpin) {
+    /// Copies what a program prints until it ends; the last line of it.
+    pub async fn copy(self, stream: &'static str, source: impl AsyncRead + Unpin) -> Option<String> {
+        let mut last = None;
+        let mut note = |line: &[u8]| {
+            if !line.is_empty() {
+                last = Some(String::from_utf8_lossy(line).into_owned());
+            }
+        };
         let mut source = BufReader::with_capacity(LONGEST_LINE, source);
         let mut line = Vec::new();
-        loop {
-            let Ok(available) = source.fill_buf().await else { return };
+        while let Ok(available) = source.fill_buf().await {
             if available.is_empty() {
                 break;
             }
@@ -79,12 +84,15 @@ impl LogWriter {
             source.consume(taken + usize::from(whole));
             if whole || line.len() == LONGEST_LINE {
                 self.write(stream, &line, whole);
+                note(&line);
                 line.clear();
             }
         }
         if !line.is_empty() {
             self.write(stream, &line, true);
+            note(&line);
         }
+        last
     }
 }
 
@@ -138,10 +146,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("app.log");
         let long = "x".repeat(LONGEST_LINE + 3);
-        LogWriter::open(&path)
+        let last = LogWriter::open(&path)
             .expect("log")
             .copy("stdout", format!("one\n{long}\n\nlast").as_bytes())
             .await;
+        assert_eq!(last.as_deref(), Some("last"));
         let text = fs::read_to_string(&path).expect("text");
         let shape: Vec<(String, usize)> = text
             .lines()

@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 
+use anyhow::Context as _;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -51,10 +52,12 @@ impl Namespaces {
         setup: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<(Self, T)> {
         on_thread(move || {
-            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?;
-            sethostname(&interior.hostname)?;
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
+                .context("namespaces of its own")?;
+            sethostname(&interior.hostname).with_context(|| format!("the host name {}", interior.hostname))?;
             for file in ["hosts", "resolv.conf"] {
-                bind(&interior.folder.join(file), &Path::new("/etc").join(file))?;
+                bind(&interior.folder.join(file), &Path::new("/etc").join(file))
+                    .with_context(|| format!("/etc/{file} of the pod"))?;
             }
             let made = setup()?;
             let open = |name: &str| File::open(format!("/proc/thread-self/ns/{name}")).map(OwnedFd::from);

@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    io,
-    os::unix::fs::PermissionsExt as _,
+    fs, io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
@@ -17,7 +17,10 @@ use nix::{
 };
 use tokio::process::{Child, Command};
 
-use crate::namespaces::{Namespaces, bind};
+use crate::{
+    launch::PRIVATE,
+    namespaces::{Namespaces, bind},
+};
 
 /// A program to start in a pod.
 #[derive(Clone, Debug)]
@@ -111,10 +114,10 @@ fn explain(error: io::Error, path: &Path, dir: &Path) -> io::Error {
 /// Mounts a program's file where everyone may reach it. The mount before it (an earlier start) is let go of.
 fn mount_program(file: &Path, target: &Path) -> io::Result<PathBuf> {
     if !target.exists() {
-        std::fs::write(target, "")?;
+        fs::write(target, "")?;
     }
     let _ = umount2(target, MntFlags::MNT_DETACH);
-    bind(file, target).map_err(|errno| {
+    bind(&executable_by_all(file)?, target).map_err(|errno| {
         let why = if errno == Errno::ENOENT {
             "does not exist".to_owned()
         } else {
@@ -123,6 +126,27 @@ fn mount_program(file: &Path, target: &Path) -> io::Result<PathBuf> {
         io::Error::new(io::ErrorKind::NotFound, format!("{} {why}", file.display()))
     })?;
     Ok(target.to_owned())
+}
+
+/// The file, or where only its owner may run it (it was built with a strict umask), a copy of it that everyone may. One copy a build.
+fn executable_by_all(file: &Path) -> io::Result<PathBuf> {
+    let Ok(meta) = file.metadata() else {
+        return Ok(file.to_owned()); // mounting it says what is wrong
+    };
+    if meta.permissions().mode() & 0o005 == 0o005 {
+        return Ok(file.to_owned());
+    }
+    let folder = Path::new(PRIVATE).join("programs");
+    let copy = folder.join(format!("{}-{}-{}", meta.dev(), meta.ino(), meta.mtime()));
+    if !copy.exists() {
+        fs::create_dir_all(&folder)?;
+        // Under a name of its own until it is whole: another pod may start at the same time.
+        let new = folder.join(format!(".{:032x}", rand::random::<u128>()));
+        fs::copy(file, &new)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+        fs::rename(&new, &copy)?;
+    }
+    Ok(copy)
 }
 
 /// Signals the process group that a program leads.

@@ -95,6 +95,9 @@ pub struct Published {
     pub port: u16,
     /// What it leads to, as `bank deploy/gateway:8080`.
     pub target: String,
+    /// Why the port is not open; it is tried again.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// A workload.
@@ -153,6 +156,9 @@ pub struct ProgramStatus {
     pub restarts: u32,
     /// How it ended the last time.
     pub last_exit: Option<String>,
+    /// The last line that it wrote to stderr before that.
+    #[serde(default)]
+    pub last_words: Option<String>,
     /// CPU over the last seconds, in thousandths of a core.
     pub cpu_millicores: u64,
     /// CPU since its start, in seconds.

@@ -1,16 +1,14 @@
-//! Unix sockets by path. The kernel limits a path to 107 bytes; state directories may be deeper.
+//! Unix sockets by path, however long it is.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io,
-    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
-    path::{Path, PathBuf},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
 };
 
+use sheer_control::socket::shorten;
 use tokio::net::{UnixListener, UnixStream};
-
-/// Longest path that fits `sockaddr_un`.
-const LONGEST: usize = 107;
 
 /// Connects to a socket.
 pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
@@ -34,21 +32,6 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(short)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-/// A long path goes through a descriptor of its folder, which must stay open meanwhile.
-fn shorten(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
-    if path.as_os_str().len() <= LONGEST {
-        return Ok((path.to_owned(), None));
-    }
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
-    let folder = File::open(folder)?;
-    Ok((
-        PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name),
-        Some(folder),
-    ))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ mod boot;
 mod fleet;
 mod forward;
 mod plan;
-mod source;
 mod status;
 mod usage;
 mod view;

@@ -12,8 +12,8 @@ use sheer_control::{
 };
 
 pub use names::{Reference, template_hash};
-pub use options::MeshOptions;
 use options::parse_publish;
+pub use options::{MeshOptions, redirects};
 
 #[cfg(test)]
 mod tests;
@@ -119,6 +119,16 @@ pub struct Overrides {
     pub replicas: BTreeMap<WorkloadId, (u32, u32)>,
     /// How often a workload was restarted by command.
     pub restarts: BTreeMap<WorkloadId, u32>,
+}
+
+impl Overrides {
+    /// Forgets numbers of replicas whose time is over: the manifest has had another number than the one that they replaced.
+    pub fn forget_ended(&mut self, desired: &Desired) {
+        self.replicas.retain(|id, (_, replaced)| {
+            let workload = desired.workloads.get(id);
+            workload.is_some_and(|workload| workload.declared == *replaced)
+        });
+    }
 }
 
 /// Works out what shall run.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{ObjectRef, ProtocolPlan, outbound::Filter, routes::Routes};
+use crate::{ObjectRef, ProtocolPlan, limit::Limiter, outbound::Filter, routes::Routes};
 
 /// What an inbound port allows and how it speaks.
 #[derive(Clone, Debug)]
@@ -17,7 +17,18 @@ pub struct InboundPolicy {
     /// Empty where the control plane sends none: then every request is taken.
     pub routes: Arc<Routes<InboundRule>>,
     /// How much may come in.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limit: Option<Arc<Limiter>>,
+}
+
+impl InboundPolicy {
+    /// Takes over the buckets of the policy that was in force, where the limit is the same: another edit of the policy is no fresh start.
+    pub fn take_over_limits(&mut self, before: &Self) {
+        if let (Some(now), Some(before)) = (&mut self.rate_limit, &before.rate_limit)
+            && ***before == ***now
+        {
+            *now = Arc::clone(before);
+        }
+    }
 }
 
 /// One rule of a route of a Server.
@@ -76,4 +87,50 @@ pub struct RateOverride {
     pub requests_per_second: u32,
     /// Their identities.
     pub identities: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn limited(authorizations: Vec<Authorization>, per_second: u32) -> InboundPolicy {
+        InboundPolicy {
+            protocol: ProtocolPlan::Http2,
+            authorizations,
+            server: ObjectRef::default(),
+            routes: Arc::default(),
+            rate_limit: Some(Arc::new(Limiter::new(RateLimit {
+                policy: ObjectRef::default(),
+                total: Some(per_second),
+                identity: None,
+                overrides: Vec::new(),
+            }))),
+        }
+    }
+
+    /// Whether a client is let in now.
+    fn take(policy: &InboundPolicy, now: Instant) -> bool {
+        let limiter = policy.rate_limit.as_ref().expect("a limit");
+        limiter.client(None, |_| false, now).take(now).is_ok()
+    }
+
+    #[test]
+    fn another_edit_of_the_policy_is_no_fresh_start_for_who_is_past_the_limit() {
+        let now = Instant::now();
+        let before = limited(Vec::new(), 1);
+        assert!(take(&before, now) && !take(&before, now));
+        let rule = Authorization {
+            networks: Vec::new(),
+            authentication: Authentication::Unauthenticated,
+            policy: ObjectRef::default(),
+        };
+        let mut edited = limited(vec![rule], 1);
+        edited.take_over_limits(&before);
+        assert!(!take(&edited, now));
+        let mut raised = limited(Vec::new(), 2);
+        raised.take_over_limits(&before);
+        assert!(take(&raised, now), "a changed limit starts anew");
+    }
 }

@@ -5,10 +5,14 @@
 //!
 //! * [`outbound`]: where a request goes, and what is done to it on the way.
 //! * [`inbound`]: who may come in.
+//! * [`explain`]: the same decisions in words, with what lost and why.
+//! * [`limit`]: how much may come in.
 //! * [`routes`]: which rule a request matches.
 //! * [`wire`]: Linkerd's proxy API and `sheer.v1` to this form. No type of the wire appears elsewhere.
 
+pub mod explain;
 pub mod inbound;
+pub mod limit;
 pub mod outbound;
 pub mod routes;
 pub mod wire;

@@ -45,7 +45,7 @@ impl fmt::Display for ObjectRef {
             port,
             ..
         } = self;
-        write!(f, "{kind} ")?;
+        write!(f, "{} ", spelt(kind))?;
         if !namespace.is_empty() {
             write!(f, "{namespace}/")?;
         }
@@ -54,5 +54,15 @@ impl fmt::Display for ObjectRef {
             write!(f, ":{port}")?;
         }
         Ok(())
+    }
+}
+
+/// A kind as manifests spell it. Linkerd's labels have these in lower case.
+fn spelt(kind: &str) -> &str {
+    match kind {
+        "server" => "Server",
+        "authorizationpolicy" => "AuthorizationPolicy",
+        "serverauthorization" => "ServerAuthorization",
+        kind => kind,
     }
 }

@@ -92,6 +92,17 @@ pub enum Backends {
     Weighted(Vec<(RouteBackend, u32)>),
 }
 
+impl Backends {
+    /// A backend by its place in the policy.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut RouteBackend> {
+        match self {
+            Self::None => None,
+            Self::First(backends) => backends.get_mut(index),
+            Self::Weighted(backends) => backends.get_mut(index).map(|(backend, _)| backend),
+        }
+    }
+}
+
 /// A backend of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteBackend {

@@ -5,6 +5,7 @@
 //! parameters. Rules that are still equal: the first in the list, in which the control plane has put the older route first.
 
 mod index;
+mod judge;
 mod matching;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 use regex::{Regex, bytes::Regex as BytesRegex};
+
+pub use judge::Judged;
 
 use self::index::Index;
 use crate::ObjectRef;

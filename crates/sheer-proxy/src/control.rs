@@ -5,8 +5,10 @@
 mod backoff;
 mod channel;
 mod connect;
+mod ledger;
 mod stream;
 
 pub(crate) use backoff::Waits;
 pub(crate) use channel::{Channel, ChannelOptions};
+pub(crate) use ledger::{Ledger, Record};
 pub(crate) use stream::{Event, Streams};

@@ -11,9 +11,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use sheer_api::Verdict;
+use sheer_policy::limit::Scope;
 
 pub(crate) use parts::connection_lost;
-pub use parts::{ConnectCause, Direction, GrpcCode, Leg, ListSize, Part, ResetCode};
+pub use parts::{ConnectCause, Direction, GrpcCode, Injected, Leg, ListSize, Part, ResetCode};
 
 /// Why the proxy itself ends a request or a connection: one variant a reason that users can look up in `docs/errors.md`.
 /// Text for the caller is `Display`; it uses operators' words and says what to do next.
@@ -83,7 +84,7 @@ pub enum ProxyError {
     #[error("this workload has no certificate yet: its proxy waits for the control plane's identity service")]
     IdentityNotReady,
     /// Policy of the port does not let this client in.
-    #[error("client {client} ({identity}) is not allowed on port {port} by {server}")]
+    #[error("client {client} ({identity}) is not allowed on port {port}{}", if *.told { format!(" by {by}") } else { String::new() })]
     PolicyDenied {
         /// Address of the client.
         client: SocketAddr,
@@ -91,8 +92,24 @@ pub enum ProxyError {
         identity: Arc<str>,
         /// Port of the workload.
         port: u16,
-        /// The policy object, as `Server bank/ledger-grpc`.
-        server: String,
+        /// The objects that decided, as `HTTPRoute bank/admin of Server bank/ledger-grpc`.
+        by: String,
+        /// Whether the client may know them.
+        told: bool,
+    },
+    /// More requests than an operator allows.
+    #[error("more than {per_second} requests a second{}{}", whose(*.scope), if *.told { format!(": {by}") } else { String::new() })]
+    RateLimited {
+        /// The limit.
+        per_second: u32,
+        /// Whose requests are counted.
+        scope: Scope,
+        /// Until one more is let in.
+        retry_after: Duration,
+        /// The policy object, as `HTTPLocalRateLimitPolicy bank/ledger`.
+        by: String,
+        /// Whether the client may know it.
+        told: bool,
     },
     /// No policy is known for the port.
     #[error("the policy of port {port} is not known yet: the control plane has not answered")]
@@ -174,6 +191,22 @@ pub enum ProxyError {
         /// The limit.
         after: Duration,
     },
+    /// No rule of the destination's routes takes the request.
+    #[error("no route of {service} takes this request")]
+    NoRoute {
+        /// The service or address.
+        service: String,
+    },
+    /// A failure that an operator injects.
+    #[error("injected by {route}: {message}")]
+    Injected {
+        /// The route.
+        route: String,
+        /// The operator's words.
+        message: Arc<str>,
+        /// What the caller gets.
+        answer: Injected,
+    },
     /// A meshed connection that does not start as it must.
     #[error("transport header from {client}: {why}")]
     TransportHeader {
@@ -243,7 +276,11 @@ impl ProxyError {
             | Self::TlsConnect { .. }
             | Self::TlsAccept { .. }
             | Self::IdentityNotReady => Verdict::Identity,
-            Self::PolicyDenied { .. } | Self::PolicyUnknown { .. } => Verdict::Policy,
+            Self::PolicyDenied { .. }
+            | Self::PolicyUnknown { .. }
+            | Self::NoRoute { .. }
+            | Self::RateLimited { .. }
+            | Self::Injected { .. } => Verdict::Policy,
             Self::NoBackend { .. } => Verdict::Discovery,
             Self::Loop { .. } | Self::NoOriginalDst { .. } => Verdict::Injection,
             Self::HeaderListTooLarge { leg, .. } => match leg.part {
@@ -277,6 +314,9 @@ impl ProxyError {
             Self::IdentityNotReady => "identity-not-ready",
             Self::PolicyDenied { .. } => "policy-denied",
             Self::PolicyUnknown { .. } => "policy-unknown",
+            Self::NoRoute { .. } => "no-route",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::Injected { .. } => "fault-injected",
             Self::NoBackend { .. } => "no-backend",
             Self::Loop { .. } => "loop",
             Self::HeaderListTooLarge { .. } => "header-list-too-large",
@@ -309,7 +349,9 @@ impl ProxyError {
             | Self::UpstreamReset { .. }
             | Self::UpstreamClosed { .. } => StatusCode::BAD_GATEWAY,
             Self::PolicyDenied { .. } => StatusCode::FORBIDDEN,
-            Self::NoBackend { .. } => StatusCode::NOT_FOUND,
+            Self::NoBackend { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Injected { answer, .. } => answer.http_status(),
             Self::Loop { .. } => StatusCode::LOOP_DETECTED,
             Self::HeaderListTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BadRequest { status, .. } => *status,
@@ -332,9 +374,12 @@ impl ProxyError {
             | Self::UpstreamReset { .. }
             | Self::UpstreamClosed { .. }
             | Self::ShuttingDown => GrpcCode::Unavailable,
-            Self::TooMany { .. } | Self::HeaderListTooLarge { .. } => GrpcCode::ResourceExhausted,
+            Self::TooMany { .. } | Self::HeaderListTooLarge { .. } | Self::RateLimited { .. } => {
+                GrpcCode::ResourceExhausted
+            }
+            Self::Injected { answer, .. } => answer.grpc_status(),
             Self::PolicyDenied { .. } => GrpcCode::PermissionDenied,
-            Self::NoBackend { .. } => GrpcCode::NotFound,
+            Self::NoBackend { .. } | Self::NoRoute { .. } => GrpcCode::NotFound,
             Self::Loop { .. } | Self::NoOriginalDst { .. } => GrpcCode::FailedPrecondition,
             Self::BadRequest { .. } | Self::TlsAccept { .. } | Self::TransportHeader { .. } => {
                 GrpcCode::InvalidArgument
@@ -358,6 +403,9 @@ impl ProxyError {
             | Self::IdentityNotReady
             | Self::PolicyDenied { .. }
             | Self::PolicyUnknown { .. }
+            | Self::NoRoute { .. }
+            | Self::RateLimited { .. }
+            | Self::Injected { .. }
             | Self::NoBackend { .. }
             | Self::Loop { .. }
             | Self::HeaderListTooLarge { .. }
@@ -372,6 +420,23 @@ impl ProxyError {
         }
     }
 
+    /// The text for the log: what a caller may not know is in it.
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::PolicyDenied { by, told: false, .. } => format!("{self} by {by}"),
+            Self::RateLimited { by, told: false, .. } => format!("{self}: {by}"),
+            error => error.to_string(),
+        }
+    }
+
+    /// When the caller may try again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     /// Whose doing it is.
     pub fn side(&self) -> Side {
         match self {
@@ -379,6 +444,8 @@ impl ProxyError {
             | Self::ClientGone { .. }
             | Self::TlsAccept { .. }
             | Self::PolicyDenied { .. }
+            | Self::NoRoute { .. }
+            | Self::RateLimited { .. }
             | Self::TransportHeader { .. } => Side::Client,
             Self::Connect { .. }
             | Self::IdentityMismatch { .. }
@@ -396,11 +463,21 @@ impl ProxyError {
             | Self::TooMany { .. }
             | Self::IdentityNotReady
             | Self::PolicyUnknown { .. }
+            | Self::Injected { .. }
             | Self::NoBackend { .. }
             | Self::Loop { .. }
             | Self::NoOriginalDst { .. }
             | Self::ShuttingDown
             | Self::Internal { .. } => Side::Proxy,
         }
+    }
+}
+
+/// Whose requests a limit counts, in words.
+fn whose(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Total => ", of all clients together",
+        Scope::Identity => ", of one client",
+        Scope::Override => ", of clients as this one",
     }
 }

@@ -1,13 +1,16 @@
 //! What arrives at the workload, from the accepted connection to the application. Read [`Inbound::connection`] top to bottom.
 //!
 //! ```text
-//! accept → original destination → policy of the port → TLS or not → transport header → protocol → authorise → application
+//! accept → original destination → policy of the port → TLS or not → transport header → protocol → route → authorise → limit →
+//! filters → application
 //! ```
 //!
 //! The application sees the connection on the very address it listens on; the source address is this proxy's (see
 //! `docs/headers.md` for how it learns who its client is). One [`Inbound`] a worker; nothing in it is shared between workers.
 
+mod admission;
 mod app;
+mod filter;
 mod http;
 mod observe;
 mod opaque;
@@ -39,6 +42,7 @@ use crate::{
     life::Life,
     metrics::{DetectMetrics, LabelSet, Shard},
     settings::Settings,
+    sight::Sampler,
     sys, tls,
     transport_header::{SessionProtocol, TransportHeader},
 };
@@ -54,6 +58,7 @@ pub struct Inbound {
     ports: Rc<RefCell<Ports>>,
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
+    sampler: Rc<Sampler>,
 }
 
 /// What a connection speaks to the application.
@@ -83,7 +88,13 @@ impl Inbound {
             detected,
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
+            sampler: Sampler::new(),
         })
+    }
+
+    /// Takes samples of the requests that pass.
+    pub(crate) fn sampler(&self) -> &Rc<Sampler> {
+        &self.sampler
     }
 
     /// Serves one accepted connection to its end.
@@ -104,7 +115,7 @@ impl Inbound {
 
     fn failed(&self, client: ClientAddr, error: &ProxyError) {
         let (verdict, reason) = (error.verdict(), error.reason());
-        tracing::info!(%client, %verdict, reason, "inbound connection ended: {error}");
+        tracing::info!(%client, %verdict, reason, "inbound connection ended: {}", error.in_full());
         self.shard.tcp_error(Direction::Inbound, verdict, reason);
     }
 
@@ -273,7 +284,13 @@ impl Inbound {
             terse: false,
         };
         let (requests, io) = self.requests(talk, port);
-        if let Err(error) = http1_server::serve(io, config, requests, &self.life).await {
+        let cut_off = Rc::clone(&requests);
+        let ended = tokio::select! {
+            biased; // what is done counts as done
+            ended = http1_server::serve(io, config, requests, &self.life) => ended,
+            () = cut_off.cut_off() => return Ok(()),
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "an inbound HTTP/1 connection ended");
         }
         Ok(())
@@ -300,7 +317,13 @@ impl Inbound {
             keep_alive,
         };
         let (requests, io) = self.requests(talk, port);
-        if let Err(error) = http2::serve(io, &config, requests, &self.life).await {
+        let cut_off = Rc::clone(&requests);
+        let ended = tokio::select! {
+            biased; // what is done counts as done
+            ended = http2::serve(io, &config, requests, &self.life) => ended,
+            () = cut_off.cut_off() => return Ok(()),
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "an inbound HTTP/2 connection ended");
         }
         Ok(())

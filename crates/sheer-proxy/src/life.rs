@@ -92,6 +92,15 @@ impl Life {
         }
     }
 
+    /// Runs a task to its end or to the hard stop, without holding up a drain. `None` where it was stopped.
+    pub async fn stopped_or<F: Future>(&self, task: F) -> Option<F::Output> {
+        tokio::select! {
+            biased; // a task that is done has its result counted even at the stop
+            output = task => Some(output),
+            () = self.stopped() => None,
+        }
+    }
+
     async fn reached(&self, phase: Phase) {
         let mut watch = self.phase.clone();
         // The sender is gone only when the process ends: as good as stopped.

@@ -35,8 +35,9 @@ use crate::{
     io::Io,
     life::Life,
     metrics::Shard,
-    pool::Pool,
+    pool::{Pool, ServiceView},
     settings::Settings,
+    sight::Sampler,
     sys,
 };
 
@@ -46,6 +47,8 @@ pub struct Outbound {
     life: Life,
     observer: Observer,
     targets: Rc<Targets>,
+    pool: Rc<Pool>,
+    sampler: Rc<Sampler>,
     http2: http2::Config,
 }
 
@@ -66,15 +69,27 @@ impl Outbound {
         };
         let pool = Pool::new(connector, &settings.outbound, settings.http);
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
-        let targets = Targets::new(discovery, pool, shard, &settings.outbound);
+        let targets = Targets::new(discovery, Rc::clone(&pool), shard, &settings.outbound);
         let http2 = accepting(&settings);
         Rc::new(Self {
             settings,
             life,
             observer,
             targets,
+            pool,
+            sampler: Sampler::new(),
             http2,
         })
+    }
+
+    /// Services as they stand, for sight.
+    pub(crate) fn services(&self) -> Vec<ServiceView> {
+        self.pool.views()
+    }
+
+    /// Takes samples of the requests that pass.
+    pub(crate) fn sampler(&self) -> &Rc<Sampler> {
+        &self.sampler
     }
 
     /// Serves a connection that redirection brought here, to its end.

@@ -24,6 +24,8 @@ use std::{
 use ahash::AHashMap;
 use http::uri::Authority;
 
+use self::service::Services;
+pub(crate) use self::service::{EndpointView, ServiceView};
 use self::{
     h2::H2Peer,
     on_demand::{Keep, OnDemand},
@@ -51,6 +53,7 @@ const KEEP_ALIVE: http2::KeepAlive = http2::KeepAlive {
 pub struct Pool {
     shared: Rc<Shared>,
     peers: RefCell<AHashMap<PeerKey, Weak<H2Peer>>>,
+    services: Services,
 }
 
 /// What every connection of a worker is made with.
@@ -113,6 +116,7 @@ impl Pool {
         Rc::new(Self {
             shared,
             peers: RefCell::default(),
+            services: Services::default(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The process, from checked settings to its end: a list of steps, each a function.
 //!
 //! ```text
-//! main ─► run ─► control runtime: channels ─ identity ─ discovery ─ admin
+//! main ─► run ─► control runtime: channels ─ identity ─ discovery ─ admin ─ sight
 //!             ─► wait until identity and policy are there
 //!             ─► workers (data path)
 //!             ─► a signal or /shutdown ─► drain ─► end
@@ -26,6 +26,7 @@ use crate::{
     logs::LogLevel,
     metrics::{self, Registry},
     settings::{ControlAddr, Settings},
+    sight::{self, Sight, Workers},
 };
 
 /// How often the log says that the proxy is still not ready.
@@ -49,6 +50,8 @@ pub struct Parts {
     pub discovery: Arc<dyn Discovery>,
     /// Drain and stop.
     pub life: Life,
+    /// Where workers take questions.
+    pub sight: Workers,
 }
 
 /// Why the process cannot go on. Words for the operator.
@@ -75,6 +78,8 @@ pub struct Control {
     pub parts: Parts,
     /// Where the admin server listens.
     pub admin: SocketAddr,
+    /// Where sight listens; none where its port cannot be had.
+    pub sight: Option<SocketAddr>,
     /// Asks for the end.
     pub shutdown: Shutdown,
     readiness: Readiness,
@@ -126,16 +131,24 @@ impl Control {
         };
         let admin = serve_admin(settings.admin.listen, admin).await?;
         tokio::spawn(sweep(registry.clone()));
+        let (discovery, workers) = (Arc::new(discovery), Workers::default());
+        let sight = serve_sight(&settings, &registry, life.life(), |bound| {
+            let (identity, client) = (identity.clone(), Arc::clone(&discovery));
+            Sight::new(Arc::clone(&settings), identity, client, workers.clone(), [bound, admin])
+        })
+        .await;
         let parts = Parts {
             settings,
             registry,
             identity,
-            discovery: Arc::new(discovery),
+            discovery,
             life: life.life(),
+            sight: workers,
         };
         Ok(Self {
             parts,
             admin,
+            sight,
             shutdown,
             readiness,
             listening,
@@ -220,6 +233,32 @@ async fn serve_admin(addr: SocketAddr, admin: Admin) -> Result<SocketAddr, Proce
     let bound = listener.local_addr().map_err(listen)?;
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     Ok(bound)
+}
+
+/// Sight must never hurt traffic: where its port cannot be had, the proxy runs without.
+async fn serve_sight(
+    settings: &Settings,
+    registry: &Registry,
+    life: Life,
+    sight: impl FnOnce(SocketAddr) -> Arc<Sight>,
+) -> Option<SocketAddr> {
+    let addr = settings.sight.listen;
+    let bound = match TcpListener::bind(addr).await {
+        Ok(listener) => listener.local_addr().map(|bound| (listener, bound)),
+        Err(error) => Err(error),
+    };
+    match bound {
+        Ok((listener, bound)) => {
+            let (clients, shard) = (settings.sight.clients.clone(), registry.control().clone());
+            let sight = sight(bound);
+            tokio::spawn(async move { sight::serve(listener, sight, clients, &shard, life).await });
+            Some(bound)
+        }
+        Err(error) => {
+            tracing::warn!(%addr, %error, "cannot listen for sight: what this proxy holds cannot be shown");
+            None
+        }
+    }
 }
 
 async fn sweep(registry: Registry) {

@@ -55,6 +55,8 @@ pub struct Settings {
     pub http: Http,
     /// The admin server.
     pub admin: Admin,
+    /// What the proxy shows to the control plane.
+    pub sight: Sight,
     /// Logs.
     pub logs: Logs,
     /// Who this proxy is.
@@ -212,6 +214,15 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Whether `POST /shutdown` works.
     pub shutdown_endpoint: bool,
+}
+
+/// What the proxy shows to the control plane.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Identities that may ask.
+    pub clients: Vec<Arc<str>>,
 }
 
 /// Logs.

@@ -24,6 +24,7 @@ use crate::{
     life::Life,
     outbound::Outbound,
     process::Parts,
+    sight,
     sys::{self, ListenOptions},
 };
 
@@ -71,6 +72,7 @@ fn listen(parts: Parts) -> io::Result<()> {
         identity,
         discovery,
         life,
+        sight,
     } = parts;
     let shard = registry.shard();
     let listener = bind("inbound", settings.inbound.listen)?;
@@ -81,10 +83,12 @@ fn listen(parts: Parts) -> io::Result<()> {
         life.clone(),
         shard.clone(),
     );
+    let accepting = Rc::clone(&inbound);
     tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {
-        Rc::clone(&inbound).serve(tcp, client)
+        Rc::clone(&accepting).serve(tcp, client)
     }));
     let outbound = Outbound::new(Arc::clone(&settings), discovery, identity, life.clone(), shard);
+    tokio::task::spawn_local(sight::answer(sight.register(), Rc::clone(&outbound), inbound));
     for &addr in &settings.outbound.listen {
         let (listener, outbound) = (bind("outbound", addr)?, Rc::clone(&outbound));
         tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {

@@ -321,10 +321,7 @@ fn policy_decides_and_says_so_for_each_request() {
         assert_eq!(response.headers()["sheer-verdict"], "policy");
         let text = response.headers()["l5d-proxy-error"].to_str().unwrap();
         assert!(
-            text.ends_with(&format!(
-                "(no identity) is not allowed on port {} by Server bank/test",
-                app.port()
-            )),
+            text.ends_with(&format!("(no identity) is not allowed on port {}", app.port())),
             "{text}"
         );
 

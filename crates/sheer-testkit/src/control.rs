@@ -142,6 +142,7 @@ impl ControlPlane {
             ("IDENTITY_TOKEN_FILE", path(&token)),
             ("IDENTITY_TRUST_ANCHORS", self.pki().anchors_pem().to_owned()),
             ("ADMIN_LISTEN_ADDR", "127.0.0.1:0".to_owned()),
+            ("CONTROL_LISTEN_ADDR", "127.0.0.1:0".to_owned()),
         ]
         .map(|(name, value)| (format!("SHEER_PROXY_{name}"), value))
         .into()

@@ -15,6 +15,7 @@ Examples:
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
   sheer logs -f deploy/web
+  sheer policy explain --from deploy/web --to svc/ledger:8080
   sheer down                       end the mesh; nothing is left behind";
 
 /// A service mesh that you can see through.
@@ -67,6 +68,14 @@ pub(crate) enum Command {
     Identity(commands::identity::Args),
     /// Show where traffic for a service may go.
     Endpoints(commands::endpoints::Args),
+    /// Show why a request is treated as it is, and what a changed policy would do.
+    Policy(commands::policy::Args),
+    /// Show the routes that proxies follow, rule by rule, with live rates.
+    Routes(commands::routes::Args),
+    /// Show who may come in at a workload's ports, with live rates.
+    Authz(commands::authz::Args),
+    /// Show what proxies hold.
+    Config(commands::config::Args),
     /// Run the control plane.
     Control(commands::control::Args),
     /// Print a script that completes commands in a shell.
@@ -84,6 +93,17 @@ impl Command {
         match self {
             Self::Control(_) => "info",
             _ => "warn",
+        }
+    }
+}
+
+impl Command {
+    /// Name of the process, 15 bytes at most.
+    pub(crate) fn process(&self) -> &'static str {
+        match self {
+            Self::Control(_) => "sheer-control",
+            Self::MeshProcess(args) => args.process(),
+            _ => "sheer",
         }
     }
 }
@@ -106,6 +126,10 @@ impl Cli {
             Command::Check(args) => commands::check::run(&args, &global),
             Command::Identity(args) => commands::identity::run(&args, &global),
             Command::Endpoints(args) => commands::endpoints::run(&args, &global),
+            Command::Policy(args) => commands::policy::run(&args, &global),
+            Command::Routes(args) => commands::routes::run(&args, &global),
+            Command::Authz(args) => commands::authz::run(&args, &global),
+            Command::Config(args) => commands::config::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),
         }

@@ -1,8 +1,10 @@
 //! One module a command. Each has `Args` (its flags, with examples in `--help`) and `run`, which returns an
 //! [`Outcome`](crate::outcome::Outcome) or an error for the operator.
 
+pub(crate) mod authz;
 pub(crate) mod check;
 pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod down;
@@ -11,8 +13,11 @@ pub(crate) mod exec;
 pub(crate) mod identity;
 pub(crate) mod logs;
 pub(crate) mod mesh_process;
+pub(crate) mod policy;
 pub(crate) mod ps;
+mod rates;
 pub(crate) mod restart;
+pub(crate) mod routes;
 pub(crate) mod scale;
 pub(crate) mod up;
 pub(crate) mod version;

@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod running;
 mod scrape;
+mod words;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    name_process(cli.command.process());
     install_logs(cli.command.default_log());
     install_crypto_provider();
     outcome::to_exit_code(cli.run())
@@ -40,6 +42,12 @@ fn install_logs(default: &str) {
         .with_ansi(colour)
         .with_target(false)
         .init();
+}
+
+/// What `ps` and `top` show: a process that re-executed itself would be called `exe`.
+fn name_process(name: &str) {
+    // An error is none of the operator's business: the name is for reading.
+    let _ = std::ffi::CString::new(name).map(|name| nix::sys::prctl::set_name(&name));
 }
 
 /// One TLS back end for everything that this process does.

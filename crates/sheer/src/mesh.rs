@@ -80,6 +80,9 @@ fn own_folder() -> anyhow::Result<PathBuf> {
     Ok(program.parent().context("this program lies in no folder")?.to_owned())
 }
 
+/// Where `nft`, `ip` and the like lie: an ordinary user's `PATH` may lack it, and inside the mesh everybody is root.
+const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
 /// The environment of applications. Programs beside this one (the sample) are found by name.
 fn environment() -> anyhow::Result<BTreeMap<String, String>> {
     let inherited = INHERITED
@@ -87,6 +90,13 @@ fn environment() -> anyhow::Result<BTreeMap<String, String>> {
         .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let mut env: BTreeMap<String, String> = inherited.collect();
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    env.insert("PATH".to_owned(), format!("{}:{path}", own_folder()?.display()));
+    let lacking = SYSTEM_FOLDERS
+        .into_iter()
+        .filter(|folder| !path.split(':').any(|known| known == *folder));
+    let folders: Vec<String> = std::iter::once(own_folder()?.display().to_string())
+        .chain([path.clone()])
+        .chain(lacking.map(str::to_owned))
+        .collect();
+    env.insert("PATH".to_owned(), folders.join(":"));
     Ok(env)
 }

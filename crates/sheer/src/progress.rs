@@ -1,4 +1,4 @@
-//! Progress of long steps, on stderr and only where it is a terminal; elsewhere silent, so that logs stay readable.
+//! Progress of long steps, on stderr: one line on a terminal, elsewhere silent or a line a step.
 
 use std::io::Write as _;
 
@@ -26,6 +26,15 @@ impl Progress {
             eprint!("\r\x1b[K{} {text}", paint("…", Tone::Dim, true));
             let _ = std::io::stderr().flush();
             self.open = true;
+        }
+    }
+
+    /// The same for steps that take long enough that silence would look like a fault: where there is no terminal, each is a line.
+    pub(crate) fn report(&mut self, text: &str) {
+        if self.terminal {
+            self.step(text);
+        } else {
+            eprintln!("sheer: {text}");
         }
     }
 

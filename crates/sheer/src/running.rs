@@ -6,25 +6,35 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
-use sheer_api::v1::{ReportRequest, ReportResponse};
+use sheer_api::v1::{
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
+    ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
+};
 use sheer_control::objects::{self, ObjectMeta};
+use sheer_local::addresses;
 use sheer_local::client::Client;
 use sheer_local::dial;
 use sheer_local::protocol::{MeshStatus, PodSummary};
 use sheer_local::state::State;
-use sheer_local::workload::{Reference, WorkloadKind};
+use sheer_local::workload::{self, Reference, WorkloadKind};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::Global;
+use crate::outcome::Misuse;
 
 /// Patience with one question to a part of the mesh.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same, where the control plane itself has to ask proxies first.
+const PROXIES_PATIENCE: Duration = Duration::from_secs(20);
+/// What all proxies of a mesh hold can be much.
+const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// No answer of a proxy is longer than this.
 const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
@@ -55,8 +65,9 @@ pub(crate) struct Pod {
     pub(crate) restarts: u32,
     /// Whether it has a sidecar.
     pub(crate) meshed: bool,
-    /// Ports of its containers.
-    pub(crate) ports: Vec<u16>,
+    /// A port that is redirected to its sidecar, as those of its peers' connections are: the first of its containers that is not skipped. None
+    /// where it has none.
+    pub(crate) redirected: Option<u16>,
 }
 
 impl Pod {
@@ -74,13 +85,9 @@ impl Pod {
             meshed,
             ..
         } = summary;
-        let ports = object
-            .into_iter()
-            .flat_map(|pod| &pod.spec.containers)
-            .flat_map(|container| &container.ports);
         Self {
             service_account: object.map_or("default", |pod| pod.service_account()).to_owned(),
-            ports: ports.map(|port| port.container_port).collect(),
+            redirected: object.and_then(redirected),
             state: if reason.is_empty() {
                 state
             } else {
@@ -135,6 +142,15 @@ impl Pod {
     }
 }
 
+/// The first TCP port of the containers that what comes from the supervisor does not reach past the sidecar.
+fn redirected(pod: &objects::Pod) -> Option<u16> {
+    let ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
+    let mut tcp = ports.filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")));
+    let asks = IpAddr::from(addresses::bridge().v4);
+    tcp.find(|port| workload::redirects(&pod.metadata.annotations, asks, port.container_port))
+        .map(|port| port.container_port)
+}
+
 impl Mesh {
     /// The mesh of the state directory that the flags name. An error where none runs.
     pub(crate) async fn find(global: &Global) -> anyhow::Result<Self> {
@@ -184,6 +200,21 @@ impl Mesh {
         Ok(pods)
     }
 
+    /// The last part of every identity of the mesh. From what the supervisor wrote when it started the control plane, which need not answer
+    /// now.
+    pub(crate) fn trust_domain(&self) -> anyhow::Result<String> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Description {
+            trust_domain: String,
+        }
+        let path = self.state.description();
+        let text = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let description: Description = serde_json::from_slice(&text)
+            .with_context(|| format!("{} does not say what the mesh is", path.display()))?;
+        Ok(description.trust_domain)
+    }
+
     /// Namespace and name of every service.
     pub(crate) fn services(&self) -> anyhow::Result<Vec<(String, String)>> {
         #[derive(serde::Deserialize)]
@@ -217,12 +248,18 @@ impl Mesh {
 
     /// A channel to every service of the control plane.
     pub(crate) async fn control(&self) -> anyhow::Result<Channel> {
-        let socket = self.state.control_socket();
-        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect_timeout(PATIENCE);
-        endpoint.connect().await.map_err(|_| {
+        let state = self.state.clone();
+        let connect = move |_| {
+            let state = state.clone();
+            async move { dial::control(&state).await.map(TokioIo::new) }
+        };
+        // A name for the sake of HTTP alone: the connection is the socket's.
+        let endpoint = Endpoint::from_static("http://control").connect_timeout(PATIENCE);
+        let channel = endpoint.connect_with_connector(tower::service_fn(connect)).await;
+        channel.map_err(|_| {
             anyhow!(
                 "the control plane does not answer on {}; see `sheer logs control`",
-                socket.display()
+                self.state.control_socket().display()
             )
         })
     }
@@ -236,6 +273,31 @@ impl Mesh {
         Ok(answer
             .map_err(|status| anyhow!("the control plane refuses: {}", status.message()))?
             .into_inner())
+    }
+
+    /// What becomes of a request.
+    pub(crate) async fn explain(&self, request: ExplainRequest) -> anyhow::Result<ExplainResponse> {
+        let mut client = ControlClient::new(self.control().await?);
+        proxies_asked(client.explain(request)).await
+    }
+
+    /// Every route and what the control plane says of it.
+    pub(crate) async fn routes(&self) -> anyhow::Result<Vec<RouteStatus>> {
+        let mut client = ControlClient::new(self.control().await?);
+        Ok(proxies_asked(client.routes(RoutesRequest::default())).await?.routes)
+    }
+
+    /// What changed manifests would do to traffic.
+    pub(crate) async fn policy_diff(&self, request: PolicyDiffRequest) -> anyhow::Result<PolicyDiffResponse> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).policy_diff(request)).await
+    }
+
+    /// What proxies hold.
+    pub(crate) async fn config_dump(&self, request: ConfigDumpRequest) -> anyhow::Result<Vec<ProxyDump>> {
+        let client = ControlClient::new(self.control().await?);
+        let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).config_dump(request)).await?;
+        Ok(answer.proxies)
     }
 
     /// A connection to an address inside the mesh.
@@ -253,6 +315,21 @@ impl Mesh {
             .map_err(|_| anyhow!("it took too long"))
             .and_then(|answer| answer);
         answer.with_context(|| format!("the proxy of {} does not answer", pod.name))
+    }
+}
+
+/// An answer for which the control plane asks proxies. What the operator wrote wrong is misuse, told in the control plane's words.
+async fn proxies_asked<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> anyhow::Result<T> {
+    use tonic::Code::{InvalidArgument, NotFound};
+    match timeout(PROXIES_PATIENCE, asked)
+        .await
+        .context("the control plane takes too long")?
+    {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if matches!(status.code(), InvalidArgument | NotFound) => {
+            Err(Misuse(status.message().to_owned()).into())
+        }
+        Err(status) => Err(anyhow!("{}", status.message())),
     }
 }
 
@@ -305,8 +382,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::locate(Some(folder.path().to_owned())).unwrap();
         state.create().unwrap();
-        let json = r#"{"metadata": {"name": "ledger-0", "namespace": "bank"},
-            "spec": {"serviceAccountName": "ledger", "containers": [{"name": "ledger", "ports": [{"containerPort": 9000}]}]}}"#;
+        let json = r#"{"metadata": {"name": "ledger-0", "namespace": "bank",
+                "annotations": {"config.linkerd.io/skip-inbound-ports": "8999-9000"}},
+            "spec": {"serviceAccountName": "ledger", "containers": [{"name": "ledger", "ports": [
+                {"containerPort": 9000}, {"containerPort": 53, "protocol": "UDP"}, {"containerPort": 9001}]}]}}"#;
         std::fs::write(state.status().join("pods/bank.ledger-0.json"), json).unwrap();
         std::fs::write(state.status().join("pods/.bank.ledger-1.json"), "{").unwrap();
         let summary = PodSummary {
@@ -334,7 +413,7 @@ mod tests {
             ips: vec!["10.77.0.2".parse().unwrap()],
             state: "Running: probe fails".to_owned(),
             restarts: 1,
-            ports: vec![9000],
+            redirected: Some(9001),
             ..Pod::sample("ledger-0")
         };
         assert_eq!(pods, [expected]);

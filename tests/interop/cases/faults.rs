@@ -12,8 +12,8 @@ use crate::{
 
 /// Requests a second.
 const RATE: u32 = 200;
-/// What one of three replicas that take 5 ms each has on its way, with room for a slow machine: no more can be on connections that die.
-const IN_FLIGHT: usize = 20;
+/// What one of three replicas is given until all have noticed that it is gone: no more can be on connections that die.
+const IN_FLIGHT: usize = (RATE as usize * NOTICE as usize).div_ceil(3 * 1000);
 /// From the kill until the last side has noticed that its connections are dead.
 const NOTICE: u64 = 150;
 /// How long the mesh may take until everything is ready again.

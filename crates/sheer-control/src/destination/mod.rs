@@ -4,6 +4,7 @@
 
 mod endpoints;
 mod profile;
+mod service_profile;
 mod shared;
 
 use std::sync::Arc;
@@ -34,12 +35,29 @@ pub(crate) struct DestinationService {
 impl DestinationService {
     /// The service, as tonic serves it.
     pub(crate) fn server(store: Store, config: Arc<MeshConfig>, streams: Streams) -> DestinationServer<Self> {
-        DestinationServer::new(Self {
+        DestinationServer::new(Self::new(store, config, streams))
+    }
+
+    /// The service, not yet as tonic serves it.
+    pub(crate) fn new(store: Store, config: Arc<MeshConfig>, streams: Streams) -> Self {
+        Self {
             store,
             config,
             streams,
             endpoints: Arc::default(),
-        })
+        }
+    }
+}
+
+/// The namespace of who asks: its token is `{"ns":"bank","pod":"web-0"}`, or `ns:bank` of old. Empty where it does not say.
+fn namespace(token: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Token {
+        ns: String,
+    }
+    match serde_json::from_str::<Token>(token) {
+        Ok(token) => token.ns,
+        Err(_) => token.strip_prefix("ns:").unwrap_or_default().to_owned(),
     }
 }
 
@@ -50,14 +68,23 @@ impl Destination for DestinationService {
 
     async fn get(&self, request: Request<GetDestination>) -> Result<Response<Self::GetStream>, Status> {
         let path = request.into_inner().path;
-        let Target::Service { namespace, name, port } = Target::parse(&path, &self.config.cluster_domain)? else {
+        let (namespace, name, port, pod) = match Target::parse(&path, &self.config.cluster_domain)? {
+            Target::Service { namespace, name, port } => (namespace, name, port, None),
+            Target::Pod {
+                namespace,
+                service,
+                pod,
+                port,
+            } => (namespace, service, port, Some(pod)),
             // An address has no set of endpoints: GetProfile says what is behind it.
-            return Err(Status::invalid_argument(format!(
-                "{path:?} is an address: ask for its profile"
-            )));
+            Target::Address(_) => {
+                return Err(Status::invalid_argument(format!(
+                    "{path:?} is an address: ask for its profile"
+                )));
+            }
         };
         let (config, endpoints) = (self.config.clone(), self.endpoints.clone());
-        let key = (namespace, name, port);
+        let key = (namespace, name, port, pod);
         let mut sent = endpoints::Sent::default();
         let answer = move |snapshot: &Snapshot| Ok(sent.advance(endpoints.find(snapshot, &config, &key)));
         Ok(Response::new(self.streams.open(
@@ -68,11 +95,12 @@ impl Destination for DestinationService {
     }
 
     async fn get_profile(&self, request: Request<GetDestination>) -> Result<Response<Self::GetProfileStream>, Status> {
-        let target = Target::parse(&request.into_inner().path, &self.config.cluster_domain)?;
-        let config = self.config.clone();
+        let request = request.into_inner();
+        let target = Target::parse(&request.path, &self.config.cluster_domain)?;
+        let (config, client) = (self.config.clone(), namespace(&request.context_token));
         let answer = move |snapshot: &Snapshot| {
             Ok(match target.find(snapshot) {
-                Found::Service(service, port) => profile::of_service(snapshot, &config, service, port),
+                Found::Service(service, port) => profile::of_service(snapshot, &config, service, port, &client),
                 Found::Pod(pod, address) => profile::of_pod(snapshot, &config, pod, address),
                 Found::Nothing => profile::unknown(),
             })

@@ -7,7 +7,7 @@ use sheer_api::linkerd::{
     meta::{Metadata, Resource, metadata},
 };
 
-use super::endpoints;
+use super::{endpoints, service_profile};
 use crate::{
     config::MeshConfig,
     objects::{Pod, Service},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Linkerd's default. Without routes that may be retried it does nothing, but proxies expect one.
-fn retry_budget() -> Option<RetryBudget> {
+pub(super) fn retry_budget() -> Option<RetryBudget> {
     let ttl = Duration::from_secs(10).try_into().ok();
     Some(RetryBudget {
         retry_ratio: 0.2,
@@ -33,9 +33,19 @@ pub(super) fn unknown() -> DestinationProfile {
     }
 }
 
-/// A service's port.
-pub(super) fn of_service(snapshot: &Snapshot, config: &MeshConfig, service: &Service, port: u16) -> DestinationProfile {
+/// A service's port, for the clients of a namespace: with the routes of its ServiceProfile, where it has one.
+pub(super) fn of_service(
+    snapshot: &Snapshot,
+    config: &MeshConfig,
+    service: &Service,
+    port: u16,
+    client: &str,
+) -> DestinationProfile {
     let known = service.spec.ports.iter().find(|known| known.port == port);
+    let written = snapshot.routes().find_profile(client, service, &config.cluster_domain);
+    let of_profile = written
+        .map(|written| service_profile::to_message(written))
+        .unwrap_or_else(unknown);
     DestinationProfile {
         fully_qualified_name: service.fqdn(&config.cluster_domain),
         opaque_protocol: known.is_some_and(|known| ports::is_service_opaque(snapshot, service, known)),
@@ -49,7 +59,7 @@ pub(super) fn of_service(snapshot: &Snapshot, config: &MeshConfig, service: &Ser
                 ..Resource::default()
             })),
         }),
-        ..unknown()
+        ..of_profile
     }
 }
 

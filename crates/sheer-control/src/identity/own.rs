@@ -1,4 +1,4 @@
-//! The control plane's own certificate: signed by itself, renewed by itself, served on its ports.
+//! The control plane's own certificate: signed by itself, renewed by itself, served on its ports and shown to proxies that it asks.
 
 use std::{
     fmt,
@@ -9,7 +9,8 @@ use std::{
 use arc_swap::ArcSwap;
 use rcgen::KeyPair;
 use rustls::{
-    ServerConfig,
+    ClientConfig, ServerConfig, SignatureScheme,
+    client::ResolvesClientCert,
     server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
@@ -71,6 +72,17 @@ impl OwnIdentity {
         Ok(Arc::new(config))
     }
 
+    /// For connections to proxies, which take nobody but the control plane.
+    pub(crate) fn client_config(self: &Arc<Self>) -> anyhow::Result<Arc<ClientConfig>> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(self.authority.roots())
+            .with_client_cert_resolver(self.clone());
+        config.alpn_protocols = vec![sheer_api::names::H2_ALPN.to_vec()];
+        Ok(Arc::new(config))
+    }
+
     /// Renews the certificate at 70 % of its life, and the issuer when that is due, for ever.
     pub(crate) async fn keep_fresh(self: Arc<Self>, trust_domain: String) {
         let mut wait = self.next_renewal();
@@ -113,6 +125,16 @@ fn certify(authority: &Authority, dns: &str, spiffe: &str) -> anyhow::Result<Cur
         not_before: issued.not_before,
         not_after: issued.not_after,
     })
+}
+
+impl ResolvesClientCert for OwnIdentity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load().key.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 impl ResolvesServerCert for OwnIdentity {

@@ -1,10 +1,138 @@
 //! Annotations of the mesh: which exist, what their values look like, and which of Linkerd's are not honoured.
 
 use super::Severity;
-use crate::objects::{Labels, parse_ports};
+use crate::objects::{Kind, Labels, parse_ports, parse_weight, traffic};
 
 /// How a value is checked.
 type Check = fn(&str) -> Result<(), String>;
+
+/// What has retries and timeouts.
+const ROUTED: &[Kind] = &[
+    Kind::Service,
+    Kind::EgressNetwork,
+    Kind::HttpRoute,
+    Kind::PolicyHttpRoute,
+    Kind::GrpcRoute,
+];
+/// What has endpoints, or is balanced to.
+const PARENTS: &[Kind] = &[Kind::Service, Kind::EgressNetwork];
+const SERVICES: &[Kind] = &[Kind::Service];
+/// What is an endpoint; templates count as the pods that they make.
+const PODS: &[Kind] = &[Kind::Pod];
+
+/// Scope, name, form and kinds of objects of what configures traffic, under `sheer.dev` and `linkerd.io` alike. What Linkerd has under
+/// `balancer.alpha` is read under `balancer` too.
+const TRAFFIC: &[(&str, &str, Check, &[Kind])] = &[
+    ("retry", "http", |text| traffic::statuses(text).map(drop), ROUTED),
+    ("retry", "grpc", |text| traffic::grpc_codes(text).map(drop), ROUTED),
+    ("retry", "limit", |text| traffic::count(text).map(drop), ROUTED),
+    ("retry", "timeout", interval, ROUTED),
+    ("timeout", "request", interval, ROUTED),
+    ("timeout", "response", interval, ROUTED),
+    ("timeout", "idle", interval, ROUTED),
+    (
+        "balancer",
+        "failure-accrual",
+        |text| traffic::accrual_mode(text).map(drop),
+        PARENTS,
+    ),
+    (
+        "balancer",
+        "failure-accrual-consecutive-max-failures",
+        |text| traffic::count(text).map(drop),
+        PARENTS,
+    ),
+    ("balancer", "failure-accrual-consecutive-min-penalty", interval, PARENTS),
+    ("balancer", "failure-accrual-consecutive-max-penalty", interval, PARENTS),
+    (
+        "balancer",
+        "failure-accrual-consecutive-jitter-ratio",
+        |text| traffic::jitter(text).map(drop),
+        PARENTS,
+    ),
+    (
+        "balancer",
+        "failure-accrual-success-rate-threshold",
+        |text| traffic::share(text).map(drop),
+        PARENTS,
+    ),
+    ("balancer", "failure-accrual-success-rate-window", interval, PARENTS),
+    (
+        "balancer",
+        "failure-accrual-success-rate-min-requests",
+        |text| traffic::count(text).map(drop),
+        PARENTS,
+    ),
+    (
+        "balancer",
+        "failure-accrual-honor-retry-after",
+        |text| traffic::switch(text).map(drop),
+        PARENTS,
+    ),
+    (
+        "balancer",
+        "penalize-failures",
+        |text| traffic::switch(text).map(drop),
+        PARENTS,
+    ),
+    ("balancer", "load-biaser-penalty", interval, PARENTS),
+    ("balancer", "load-biaser-max-retry-after", interval, PARENTS),
+];
+
+/// The same, under `sheer.dev` only.
+const OWN_TRAFFIC: &[(&str, &str, Check, &[Kind])] = &[
+    ("retry", "budget-ratio", |text| traffic::ratio(text).map(drop), PARENTS),
+    (
+        "retry",
+        "budget-min-per-second",
+        |text| traffic::count(text).map(drop),
+        PARENTS,
+    ),
+    ("retry", "budget-ttl", interval, PARENTS),
+    ("hedge", "delay", interval, &[Kind::GrpcRoute]),
+    (
+        "hedge",
+        "max-attempts",
+        |text| traffic::count(text).map(drop),
+        &[Kind::GrpcRoute],
+    ),
+    ("balancer", "slow-start", interval, SERVICES),
+    ("balancer", "weight", |text| parse_weight(text).map(drop), PODS),
+    (
+        "balancer",
+        "session-affinity-header",
+        |text| traffic::header_name(text).map(drop),
+        SERVICES,
+    ),
+    (
+        "balancer",
+        "session-affinity-cookie",
+        |text| traffic::header_name(text).map(drop),
+        SERVICES,
+    ),
+    (
+        "balancer",
+        "max-ejected-percent",
+        |text| traffic::percent(text).map(drop),
+        SERVICES,
+    ),
+    (
+        "balancer",
+        "locality",
+        |text| traffic::locality(text).map(drop),
+        SERVICES,
+    ),
+    (
+        "balancer",
+        "locality-spill-over",
+        |text| traffic::positive(text).map(drop),
+        SERVICES,
+    ),
+];
+
+fn interval(text: &str) -> Result<(), String> {
+    traffic::interval(text).map(drop)
+}
 
 /// `scope`, name and form of what is honoured, under `sheer.dev` and `linkerd.io` alike.
 const HONOURED: &[(&str, &str, Check)] = &[
@@ -14,6 +142,7 @@ const HONOURED: &[(&str, &str, Check)] = &[
     ("config", "skip-outbound-ports", ports),
     ("config", "skip-subnets", networks),
     ("config", "default-inbound-policy", inbound_policy),
+    ("config", "proxy-require-identity-inbound-ports", ports),
     ("config", "proxy-log-level", any),
     ("config", "proxy-log-format", any),
     ("config", "proxy-cpu-limit", any),
@@ -24,8 +153,8 @@ const HONOURED: &[(&str, &str, Check)] = &[
 /// Honoured under `sheer.dev` only.
 const OWN: &[&str] = &["sheer.dev/publish", "sheer.dev/meshed"];
 
-/// What is wrong with some annotations: severity, name, message.
-pub(super) fn check(annotations: &Labels) -> Vec<(Severity, String, String)> {
+/// What is wrong with some annotations of an object of a kind: severity, name, message.
+pub(super) fn check(kind: Kind, annotations: &Labels) -> Vec<(Severity, String, String)> {
     let mut wrong = Vec::new();
     for (key, value) in annotations {
         let Some((domain, name)) = key.split_once('/') else {
@@ -39,6 +168,12 @@ pub(super) fn check(annotations: &Labels) -> Vec<(Severity, String, String)> {
             if let Err(message) = check(value) {
                 wrong.push((Severity::Error, key.clone(), message));
             }
+        } else if let Some((check, kinds)) = find_traffic(scope, name, ours) {
+            if let Err(message) = check(value) {
+                wrong.push((Severity::Error, key.clone(), message));
+            } else if !kinds.contains(&kind) {
+                wrong.push((Severity::Warning, key.clone(), useless(kind, kinds)));
+            }
         } else if !OWN.contains(&key.as_str()) {
             let message = if ours {
                 "not an annotation that Sheer knows: left out"
@@ -49,6 +184,20 @@ pub(super) fn check(annotations: &Labels) -> Vec<(Severity, String, String)> {
         }
     }
     wrong
+}
+
+fn find_traffic(scope: &str, name: &str, ours: bool) -> Option<(Check, &'static [Kind])> {
+    let scope = scope.strip_suffix(".alpha").unwrap_or(scope);
+    let own = if ours { OWN_TRAFFIC } else { &[] };
+    let mut all = TRAFFIC.iter().chain(own);
+    all.find(|(known, known_name, ..)| *known == scope && *known_name == name)
+        .map(|(.., check, kinds)| (*check, *kinds))
+}
+
+fn useless(kind: Kind, kinds: &[Kind]) -> String {
+    let mut names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+    names.dedup();
+    format!("of no effect on a {kind}: write it on a {}", names.join(" or "))
 }
 
 /// The scope of an annotation's domain, and whether it is Sheer's own.

@@ -1,10 +1,14 @@
 //! What types alone cannot hold: names, selectors, ports and annotations of one object.
 
+mod access;
+mod routes;
+mod traffic;
+
 use std::{collections::HashSet, net::IpAddr};
 
 use super::{Severity, annotations, tree::Step};
 use crate::objects::{
-    AppProtocol, AuthorizationPolicy, Container, FieldRef, Labels, MeshTlsAuthentication, Object, PodSpec, Probe,
+    AppProtocol, AuthorizationPolicy, Container, FieldRef, Kind, Labels, MeshTlsAuthentication, Object, PodSpec, Probe,
     Server, Service, WorkloadSpec,
 };
 
@@ -30,6 +34,18 @@ pub(super) fn check(object: &Object) -> Vec<Wrong> {
                 c.error("networks", "empty: it would let nobody in; write at least one network");
             }
         }),
+        Object::HttpLocalRateLimitPolicy(policy) => checker.within("spec", |c| c.rate_limit(policy)),
+        Object::ServerAuthorization(authorization) => checker.within("spec", |c| c.server_authorization(authorization)),
+        Object::HttpRoute(route) | Object::PolicyHttpRoute(route) => checker.within("spec", |c| c.http_route(route)),
+        Object::GrpcRoute(route) => checker.within("spec", |c| c.grpc_route(route)),
+        Object::TlsRoute(route) => checker.within("spec", |c| c.tls_route(route)),
+        Object::TcpRoute(route) => {
+            checker.within("spec", |c| c.stream_rules(&route.spec.parent_refs, &route.spec.rules))
+        }
+        Object::ReferenceGrant(grant) => checker.within("spec", |c| c.grant(grant)),
+        Object::EgressNetwork(network) => checker.within("spec", |c| c.egress(network)),
+        Object::HttpFault(fault) => checker.within("spec", |c| c.fault(fault)),
+        Object::ServiceProfile(profile) => checker.profile(profile),
         Object::Namespace(_) | Object::ServiceAccount(_) => {}
     }
     checker.wrong
@@ -81,22 +97,31 @@ impl Checker {
             } else if let Err(message) = check_name(&metadata.name) {
                 c.error("name", message);
             }
-            if let Err(message) = check_name(&metadata.namespace) {
+            if let Err(message) = check_name(&metadata.namespace).and_then(|()| check_label(&metadata.namespace)) {
                 c.error("namespace", message);
             }
-            c.annotations(&metadata.annotations);
+            let is_label = matches!(
+                object,
+                Object::Namespace(_) | Object::Service(_) | Object::ServiceAccount(_)
+            );
+            if is_label && let Err(message) = check_label(&metadata.name) {
+                c.error("name", message);
+            }
+            c.annotations(object.kind(), &metadata.annotations);
         });
+        self.traffic(object);
     }
 
-    fn annotations(&mut self, annotations: &Labels) {
+    fn annotations(&mut self, kind: Kind, annotations: &Labels) {
         self.within("annotations", |c| {
-            for (severity, key, message) in annotations::check(annotations) {
+            for (severity, key, message) in annotations::check(kind, annotations) {
                 c.push(severity, &key, message);
             }
         });
     }
 
     fn service(&mut self, service: &Service) {
+        self.session_affinity(service);
         for (key, address) in service
             .spec
             .cluster_ip
@@ -154,7 +179,9 @@ impl Checker {
             );
         }
         self.within("template", |c| {
-            c.within("metadata", |c| c.annotations(&spec.template.metadata.annotations));
+            c.within("metadata", |c| {
+                c.annotations(Kind::Pod, &spec.template.metadata.annotations)
+            });
             c.within("spec", |c| c.pod(&spec.template.spec));
         });
     }
@@ -167,7 +194,7 @@ impl Checker {
             .service_account_name
             .as_deref()
             .filter(|name| !name.is_empty())
-            .map(check_name)
+            .map(|name| check_name(name).and_then(|()| check_label(name)))
         {
             self.error("serviceAccountName", message);
         }
@@ -253,11 +280,14 @@ impl Checker {
 
     fn authorization(&mut self, policy: &AuthorizationPolicy) {
         match policy.spec.target_ref.kind.as_str() {
-            "Server" | "Namespace" => {}
+            "Server" | "Namespace" | "HTTPRoute" | "GRPCRoute" => {}
             other => self.within("targetRef", |c| {
                 c.warning(
                     "kind",
-                    format!("{other} is not honoured: the policy lets nobody in; attach it to a Server or a Namespace"),
+                    format!(
+                        "{other} is not honoured: the policy lets nobody in; attach it to a Server, an HTTPRoute, a GRPCRoute or a \
+                         Namespace"
+                    ),
                 );
             }),
         }
@@ -311,6 +341,16 @@ fn is_field(path: &str) -> bool {
             .is_some_and(|rest| rest.starts_with("['") && rest.ends_with("']"))
     };
     FieldRef::PATHS.contains(&path) || keyed("metadata.labels") || keyed("metadata.annotations")
+}
+
+/// Names of namespaces, services and service accounts are parts of DNS names (RFC 1035: 63 bytes each), and of identities, which are such.
+fn check_label(name: &str) -> Result<(), String> {
+    match name.len() {
+        0..=63 => Ok(()),
+        length => Err(format!(
+            "{length} characters: a part of a DNS name, which it is or becomes, has 63 at most"
+        )),
+    }
 }
 
 /// Names become file names, host names and parts of identities: RFC 1123 labels, with dots where Kubernetes has them.

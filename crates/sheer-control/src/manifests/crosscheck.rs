@@ -2,11 +2,14 @@
 //!
 //! All of it is a warning: objects may come in any order, and the missing one may follow.
 
+mod access;
+
 use std::collections::HashMap;
 
 use super::{Finding, Manifest};
-use crate::objects::{
-    AuthorizationPolicy, IntOrString, Kind, LabelSelector, Labels, Object, ObjectId, PodSpec, Server, Service,
+use crate::{
+    objects::{IntOrString, Kind, LabelSelector, Labels, Object, ObjectId, PodSpec, Service},
+    routes::{self, Route},
 };
 
 /// What is wrong between objects.
@@ -35,9 +38,17 @@ pub(crate) fn crosscheck(manifests: &[Manifest]) -> Vec<Finding> {
             }
             Object::Server(server) => checker.server(manifest, server),
             Object::AuthorizationPolicy(policy) => checker.policy(manifest, policy),
-            _ => {}
+            Object::MeshTlsAuthentication(authentication) => checker.mesh_tls(manifest, authentication),
+            Object::ServerAuthorization(authorization) => checker.server_authorization(manifest, authorization),
+            Object::HttpLocalRateLimitPolicy(policy) => checker.rate_limit(manifest, policy),
+            other => {
+                if let Some(route) = Route::of(other) {
+                    checker.server_route(manifest, &route);
+                }
+            }
         }
     }
+    checker.findings.extend(routes::findings(manifests));
     checker.findings
 }
 
@@ -130,64 +141,6 @@ impl Checker<'_> {
                 field,
                 format!("no container that the Service selects has a port named {target}: this port has no endpoints"),
             );
-        }
-    }
-
-    fn server(&mut self, manifest: &Manifest, server: &Server) {
-        let selected = self.selected(&server.metadata.namespace, &server.spec.pod_selector);
-        if selected.is_empty() {
-            let message = format!(
-                "matches no workload of namespace {}: the Server guards nothing",
-                server.metadata.namespace
-            );
-            self.warn(manifest, "spec.podSelector", message);
-        } else if selected.iter().all(|spec| spec.find_port(&server.spec.port).is_none()) {
-            let message = format!(
-                "no container that the Server selects has a port named {}: it guards nothing",
-                server.spec.port
-            );
-            self.warn(manifest, "spec.port", message);
-        }
-    }
-
-    fn policy(&mut self, manifest: &Manifest, policy: &AuthorizationPolicy) {
-        let (namespace, target) = (&policy.metadata.namespace, &policy.spec.target_ref);
-        if target.kind == "Server" && !self.exists(Kind::Server, namespace, &target.name) {
-            let message = format!(
-                "there is no Server {namespace}/{}: the policy has no effect",
-                target.name
-            );
-            self.warn(manifest, "spec.targetRef", message);
-        }
-        if target.kind == "Namespace" && target.name != *namespace {
-            self.warn(
-                manifest,
-                "spec.targetRef",
-                format!("a policy can be attached to its own namespace ({namespace}) only: it has no effect"),
-            );
-        }
-        let (mut identities, mut networks) = (0, 0);
-        for (index, reference) in policy.spec.required_authentication_refs.iter().enumerate() {
-            let of = reference.namespace.as_ref().unwrap_or(namespace);
-            let kind = match reference.kind.as_str() {
-                "NetworkAuthentication" => Kind::NetworkAuthentication,
-                "MeshTLSAuthentication" => Kind::MeshTlsAuthentication,
-                _ => Kind::ServiceAccount,
-            };
-            *if kind == Kind::NetworkAuthentication {
-                &mut networks
-            } else {
-                &mut identities
-            } += 1;
-            // A service account is an identity whether or not it is declared.
-            if kind != Kind::ServiceAccount && !self.exists(kind, of, &reference.name) {
-                let message = format!("there is no {kind} {of}/{}: the policy lets nobody in", reference.name);
-                self.warn(manifest, format!("spec.requiredAuthenticationRefs[{index}]"), message);
-            }
-        }
-        if identities > 1 || networks > 1 {
-            let message = "at most one NetworkAuthentication and one of MeshTLSAuthentication and ServiceAccount: with more the policy lets nobody in";
-            self.warn(manifest, "spec.requiredAuthenticationRefs", message);
         }
     }
 }

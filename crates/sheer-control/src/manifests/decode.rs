@@ -127,6 +127,17 @@ fn fill(kind: Kind, node: &Node) -> Filled {
         Kind::AuthorizationPolicy => fill_as(node, Object::AuthorizationPolicy),
         Kind::MeshTlsAuthentication => fill_as(node, Object::MeshTlsAuthentication),
         Kind::NetworkAuthentication => fill_as(node, Object::NetworkAuthentication),
+        Kind::HttpLocalRateLimitPolicy => fill_as(node, Object::HttpLocalRateLimitPolicy),
+        Kind::ServerAuthorization => fill_as(node, Object::ServerAuthorization),
+        Kind::HttpRoute => fill_as(node, Object::HttpRoute),
+        Kind::PolicyHttpRoute => fill_as(node, Object::PolicyHttpRoute),
+        Kind::GrpcRoute => fill_as(node, Object::GrpcRoute),
+        Kind::TlsRoute => fill_as(node, Object::TlsRoute),
+        Kind::TcpRoute => fill_as(node, Object::TcpRoute),
+        Kind::ReferenceGrant => fill_as(node, Object::ReferenceGrant),
+        Kind::EgressNetwork => fill_as(node, Object::EgressNetwork),
+        Kind::HttpFault => fill_as(node, Object::HttpFault),
+        Kind::ServiceProfile => fill_as(node, Object::ServiceProfile),
     }
 }
 

@@ -44,6 +44,61 @@ const HONOURED: &[(Kind, &[&str])] = &[
         Kind::NetworkAuthentication,
         &["policy.sheer.dev/v1alpha1", "policy.linkerd.io/v1alpha1"],
     ),
+    (
+        Kind::HttpLocalRateLimitPolicy,
+        &["policy.sheer.dev/v1alpha1", "policy.linkerd.io/v1alpha1"],
+    ),
+    (
+        Kind::ServerAuthorization,
+        &[
+            "policy.sheer.dev/v1beta1",
+            "policy.linkerd.io/v1beta1",
+            "policy.linkerd.io/v1alpha1",
+        ],
+    ),
+    (
+        Kind::HttpRoute,
+        &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+    ),
+    (
+        Kind::PolicyHttpRoute,
+        &[
+            "policy.sheer.dev/v1beta3",
+            "policy.linkerd.io/v1beta3",
+            "policy.linkerd.io/v1beta2",
+            "policy.linkerd.io/v1beta1",
+        ],
+    ),
+    (Kind::GrpcRoute, &["gateway.networking.k8s.io/v1"]),
+    (
+        Kind::TlsRoute,
+        &[
+            "gateway.networking.k8s.io/v1alpha2",
+            "gateway.networking.k8s.io/v1alpha3",
+            "gateway.networking.k8s.io/v1",
+        ],
+    ),
+    (
+        Kind::TcpRoute,
+        &[
+            "gateway.networking.k8s.io/v1alpha2",
+            "gateway.networking.k8s.io/v1alpha3",
+        ],
+    ),
+    (
+        Kind::ReferenceGrant,
+        &[
+            "gateway.networking.k8s.io/v1beta1",
+            "gateway.networking.k8s.io/v1alpha2",
+            "gateway.networking.k8s.io/v1",
+        ],
+    ),
+    (
+        Kind::EgressNetwork,
+        &["policy.sheer.dev/v1alpha1", "policy.linkerd.io/v1alpha1"],
+    ),
+    (Kind::HttpFault, &["policy.sheer.dev/v1alpha1"]),
+    (Kind::ServiceProfile, &["linkerd.io/v1alpha2"]),
 ];
 
 /// Kinds that are known and not honoured, and what that means.
@@ -73,35 +128,6 @@ const UNHONOURED: &[(&str, &str)] = &[
     (
         "Gateway",
         "not honoured: nothing comes in by it; publish a port with the annotation sheer.dev/publish",
-    ),
-    (
-        "HTTPRoute",
-        "not honoured yet: requests go to the Service as if the route did not exist",
-    ),
-    (
-        "GRPCRoute",
-        "not honoured yet: requests go to the Service as if the route did not exist",
-    ),
-    (
-        "TLSRoute",
-        "not honoured yet: connections go to the Service as if the route did not exist",
-    ),
-    (
-        "TCPRoute",
-        "not honoured yet: connections go to the Service as if the route did not exist",
-    ),
-    (
-        "ServiceProfile",
-        "not honoured: routes, retries and timeouts of it do not apply",
-    ),
-    (
-        "ServerAuthorization",
-        "not honoured: it lets nobody in; write an AuthorizationPolicy",
-    ),
-    ("HTTPLocalRateLimitPolicy", "not honoured yet: no rate is limited by it"),
-    (
-        "EgressNetwork",
-        "not honoured yet: traffic that leaves the mesh is neither allowed nor denied by it",
     ),
     (
         "ExternalWorkload",
@@ -147,10 +173,13 @@ pub(super) fn treatment(api_version: &str, kind: &str) -> Treatment {
     if kind == "List" && api_version == "v1" {
         return Treatment::List;
     }
-    if let Some((known, versions)) = HONOURED.iter().find(|(known, _)| known.as_str() == kind) {
-        if versions.contains(&api_version) {
-            return Treatment::Honoured(*known);
-        }
+    // HTTPRoute is the kind of two groups.
+    let honoured = HONOURED.iter().filter(|(known, _)| known.as_str() == kind);
+    if let Some((known, _)) = honoured.clone().find(|(_, versions)| versions.contains(&api_version)) {
+        return Treatment::Honoured(*known);
+    }
+    let versions: Vec<&str> = honoured.flat_map(|(_, versions)| *versions).copied().collect();
+    if !versions.is_empty() {
         // A kind of another project may share a name (Istio's AuthorizationPolicy): only a group that is ours can be a mistake.
         let group = |version: &str| version.rsplit_once('/').map(|(group, _)| group.to_owned());
         if versions.iter().any(|version| group(version) == group(api_version)) || !api_version.contains('.') {

@@ -135,7 +135,7 @@ fn what_is_not_honoured_is_named() {
             "        config.linkerd.io/opaque-ports: '5432'",
             "        config.linkerd.io/proxy-await: enabled\n        sheer.dev/injct: disabled",
         );
-    let others = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a, namespace: bank}\n---\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\n---\n---\n# nothing\n";
+    let others = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: a, namespace: bank}\n---\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: a}\n---\n---\n# nothing\n";
     insta::assert_snapshot!(findings(&(text + others)), @r#"
     warning: bank.yaml:14: Deployment bank/ledger: spec.template.metadata.annotations["config.linkerd.io/proxy-await"]: not honoured: Linkerd's meaning does not apply
     warning: bank.yaml:15: Deployment bank/ledger: spec.template.metadata.annotations["sheer.dev/injct"]: not an annotation that Sheer knows: left out
@@ -144,7 +144,7 @@ fn what_is_not_honoured_is_named() {
     warning: bank.yaml:29: Deployment bank/ledger: spec.template.spec.containers[0].livenessProbe: not run: a program that ends is started again, one that hangs is not
     warning: bank.yaml:40: Service bank/ledger: spec.type: treated as ClusterIP: reach it from outside by the annotation sheer.dev/publish
     warning: bank.yaml:46: ConfigMap a: not honoured: nothing is mounted, and no variable is set from it
-    warning: bank.yaml:50: HTTPRoute bank/a: not honoured yet: requests go to the Service as if the route did not exist
+    warning: bank.yaml:50: Endpoints bank/a: not honoured: the endpoints of a Service are the ready pods that it selects
     warning: bank.yaml:54: Widget a: example.com/v1 Widget is not a type that Sheer knows: left out
     "#);
 }
@@ -252,8 +252,139 @@ spec:
     warning: /bank.yaml:48: Service bank/other: spec.ports[0].appProtocol: "quic" is not known: the port is never inspected (known are http, h2c, grpc, tcp, https)
     warning: /bank.yaml:50: Service bank/twin: spec.clusterIP: 10.0.0.1 is the address of Service bank/other too (/bank.yaml:45): only one of them is reached
     warning: /bank.yaml:55: Server bank/web: spec.podSelector: matches no workload of namespace bank: the Server guards nothing
-    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs: at most one NetworkAuthentication and one of MeshTLSAuthentication and ServiceAccount: with more the policy lets nobody in
-    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs[0]: there is no MeshTLSAuthentication bank/callers: the policy lets nobody in
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs: at most one NetworkAuthentication and one of MeshTLSAuthentication and ServiceAccount can be fulfilled: nobody is let in by this policy
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs[0]: there is no MeshTLSAuthentication bank/callers: nobody is let in by this policy
+    warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.requiredAuthenticationRefs[1]: there is no ServiceAccount bank/payments, and no workload runs as it: nobody has this identity
     warning: /bank.yaml:60: AuthorizationPolicy bank/callers: spec.targetRef: there is no Server bank/ledger: the policy has no effect
     "#);
+}
+
+/// What is wrong with an HTTPRoute of which one field is given, without file and line.
+fn of_rule(rule: &str) -> String {
+    let route = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: a, namespace: bank}}\nspec: {{parentRefs: [{{group: '', kind: Service, name: ledger}}], rules: [{{{rule}}}]}}\n"
+    );
+    findings(&route).replace("bank.yaml:4: HTTPRoute bank/a: spec.rules[0]", "")
+}
+
+#[test]
+fn mistakes_in_routes_are_named_by_field() {
+    let cases = [
+        "matches: [{path: {value: books}}]",
+        "matches: [{path: {type: RegularExpression, value: '(/a'}}]",
+        "matches: [{path: {type: Prefix, value: /a}}]",
+        "matches: [{headers: [{name: 'x y', value: a}]}]",
+        "matches: [{method: 'GE T'}]",
+        "filters: [{type: RequestRedirect}]",
+        "filters: [{type: RequestRedirect, requestRedirect: {scheme: ftp, statusCode: 200}}]",
+        "filters: [{type: RequestRedirect, requestRedirect: {}}, {type: URLRewrite, urlRewrite: {}}]",
+        "matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]",
+        "backendRefs: [{name: ledger}]",
+        "timeouts: {request: 1s, backendRequest: 2s}",
+        "timeouts: {request: soon}",
+        "retry: {codes: [200], attempts: 0}",
+        "sessionPersistence: {absoluteTimeout: 1h, sessionName: sid}",
+        "corsPolicy: {}",
+    ];
+    let told: String = cases.iter().map(|case| format!("{case}\n{}", of_rule(case))).collect();
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn annotations_of_no_effect_and_contradictions_are_named() {
+    let of = |kind: &str, annotations: &str| {
+        let (version, spec) = match kind {
+            "Service" => ("v1", "spec: {ports: [{port: 80}]}"),
+            "GRPCRoute" | "HTTPRoute" => ("gateway.networking.k8s.io/v1", "spec: {}"),
+            _ => ("v1", ""),
+        };
+        let text = format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a, namespace: bank, annotations: {{{annotations}}}}}\n{spec}\n"
+        );
+        let head = format!("bank.yaml:3: {kind} bank/a: metadata.annotations");
+        format!("{kind} {annotations}\n{}", findings(&text).replace(&head, ""))
+    };
+    let told = [
+        of(
+            "Service",
+            "retry.linkerd.io/http: 5xx, timeout.linkerd.io/request: 1s, balancer.linkerd.io/failure-accrual: consecutive",
+        ),
+        of("Service", "retry.linkerd.io/http: often"),
+        of("Service", "retry.linkerd.io/grpc: 'unavailable,down'"),
+        of("Service", "retry.linkerd.io/limit: '2'"),
+        of(
+            "Service",
+            "retry.linkerd.io/http: 5xx, retry.linkerd.io/timeout: 2s, timeout.linkerd.io/request: 1s",
+        ),
+        of(
+            "Service",
+            "timeout.linkerd.io/response: 2s, timeout.linkerd.io/request: 1s",
+        ),
+        of(
+            "Service",
+            "balancer.linkerd.io/failure-accrual-consecutive-max-failures: '3'",
+        ),
+        of(
+            "Service",
+            "balancer.linkerd.io/failure-accrual: consecutive, balancer.alpha.linkerd.io/failure-accrual-success-rate-threshold: '0.5'",
+        ),
+        of(
+            "Service",
+            "balancer.linkerd.io/failure-accrual: consecutive, balancer.linkerd.io/failure-accrual-consecutive-min-penalty: 2m",
+        ),
+        of("Service", "balancer.alpha.linkerd.io/load-biaser-penalty: 2s"),
+        of(
+            "Service",
+            "balancer.sheer.dev/session-affinity-header: x, balancer.sheer.dev/session-affinity-cookie: sid",
+        ),
+        of("Service", "balancer.sheer.dev/locality-spill-over: '3'"),
+        of("Service", "balancer.linkerd.io/slow-start: 3s"),
+        of("HTTPRoute", "balancer.linkerd.io/failure-accrual: consecutive"),
+        of(
+            "GRPCRoute",
+            "retry.linkerd.io/http: 5xx, hedge.sheer.dev/max-attempts: '3'",
+        ),
+        of("Namespace", "timeout.linkerd.io/request: 1s"),
+    ];
+    insta::assert_snapshot!(told.concat());
+}
+
+#[test]
+fn fields_that_are_honoured_in_one_value_alone_are_named_in_any_other() {
+    let with = |pod: &str, workload: &str| {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: a, namespace: bank}}\nspec:\n  selector: {{matchLabels: {{app: a}}}}\n{workload}  template:\n    \
+             metadata: {{labels: {{app: a}}}}\n    spec:\n      containers: [{{name: app, command: [sleep]}}]\n{pod}"
+        );
+        findings(&text)
+    };
+    let silent = with(
+        "      restartPolicy: Always\n      dnsPolicy: ClusterFirst\n",
+        "  minReadySeconds: 0\n  podManagementPolicy: OrderedReady\n  updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 0}}\n  strategy: {rollingUpdate: {maxSurge: 1}}\n",
+    );
+    assert_eq!(silent, "");
+    insta::assert_snapshot!(with(
+        "      restartPolicy: Never\n      dnsPolicy: None\n",
+        "  minReadySeconds: 5\n  podManagementPolicy: Parallel\n  updateStrategy: {rollingUpdate: {partition: 1}}\n  strategy: {type: Recreate}\n",
+    ));
+}
+
+#[test]
+fn what_becomes_a_part_of_a_dns_name_has_63_bytes() {
+    let (fits, long) = ("a".repeat(63), "a".repeat(64));
+    let account =
+        |name: &str| format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: bank}}\n");
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}{name}, namespace: bank}}\nspec: {{serviceAccountName: {name}, containers: [{{name: app, command: [sleep]}}]}}\n"
+        )
+    };
+    assert_eq!(findings(&account(&fits)) + &findings(&pod(&fits)), "");
+    for text in [account(&long), pod(&long)] {
+        assert!(
+            findings(&text).contains("64 characters: a part of a DNS name"),
+            "{}",
+            findings(&text)
+        );
+    }
 }

@@ -172,6 +172,12 @@ impl Node {
         self.entry(key).and_then(Self::as_str)
     }
 
+    /// A scalar as it was written, quotes aside.
+    pub(super) fn plain(&self) -> String {
+        self.as_str()
+            .map_or_else(|| self.to_json().to_string(), ToOwned::to_owned)
+    }
+
     /// The text of a scalar.
     pub(super) fn as_str(&self) -> Option<&str> {
         let Tree::Scalar(Value::String(text)) = &self.value else {

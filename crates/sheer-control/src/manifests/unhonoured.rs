@@ -31,7 +31,6 @@ const ACCEPTED: &[&str] = &[
     "pod:containers[].ports[].hostIP",
     "pod:containers[].env[].valueFrom.fieldRef.apiVersion",
     "pod:imagePullSecrets",
-    "pod:restartPolicy",
     "pod:serviceAccount",
     "pod:automountServiceAccountToken",
     "pod:enableServiceLinks",
@@ -47,17 +46,12 @@ const ACCEPTED: &[&str] = &[
     "pod:preemptionPolicy",
     "pod:runtimeClassName",
     "pod:os",
-    "pod:dnsPolicy",
     "workload:metadata.name",
     "workload:metadata.namespace",
     "workload:metadata.creationTimestamp",
-    "workload:strategy",
-    "workload:updateStrategy",
     "workload:revisionHistoryLimit",
     "workload:progressDeadlineSeconds",
-    "workload:minReadySeconds",
     "workload:serviceName",
-    "workload:podManagementPolicy",
     "workload:persistentVolumeClaimRetentionPolicy",
     "Namespace:spec",
     "ServiceAccount:secrets",
@@ -67,8 +61,54 @@ const ACCEPTED: &[&str] = &[
     "Service:spec.ipFamilyPolicy",
     "Service:spec.internalTrafficPolicy",
     "Service:spec.externalTrafficPolicy",
-    "Service:spec.trafficDistribution",
     "Service:spec.allocateLoadBalancerNodePorts",
+];
+
+/// Fields that Sheer honours in some values only: the field, the entry below it where it is a mapping, those values, and what happens with
+/// any other.
+const BY_VALUE: &[(&str, &[&str], &[&str], &str)] = &[
+    (
+        "pod:restartPolicy",
+        &[],
+        &["Always"],
+        "treated as Always: a program that ends is started again, however it ended",
+    ),
+    (
+        "pod:dnsPolicy",
+        &[],
+        &["ClusterFirst", "ClusterFirstWithHostNet"],
+        "not honoured: the pod uses the mesh's DNS",
+    ),
+    (
+        "workload:strategy",
+        &["type"],
+        &["RollingUpdate"],
+        "treated as RollingUpdate: a new pod is ready before an old one ends, so both run for a while",
+    ),
+    (
+        "workload:updateStrategy",
+        &["type"],
+        &["RollingUpdate"],
+        "treated as RollingUpdate: a change replaces pods at once",
+    ),
+    (
+        "workload:updateStrategy",
+        &["rollingUpdate", "partition"],
+        &["0"],
+        "partition is not honoured: a change replaces every pod",
+    ),
+    (
+        "workload:minReadySeconds",
+        &[],
+        &["0"],
+        "not honoured: a pod counts as soon as it is ready",
+    ),
+    (
+        "workload:podManagementPolicy",
+        &[],
+        &["OrderedReady"],
+        "treated as OrderedReady: replicas start and end one after the other",
+    ),
 ];
 
 /// Fields whose absence a user would notice.
@@ -164,7 +204,35 @@ const MISSED: &[(&str, &str)] = &[
     ),
     (
         "Service:spec.sessionAffinityConfig",
-        "not honoured: requests of one client go to any endpoint",
+        "not honoured: affinity lasts while the set of endpoints does",
+    ),
+    (
+        "HTTPRoute:spec.useDefaultGateways",
+        "not honoured: there is no Gateway here; name a Service or an EgressNetwork in parentRefs",
+    ),
+    (
+        "GRPCRoute:spec.useDefaultGateways",
+        "not honoured: there is no Gateway here; name a Service or an EgressNetwork in parentRefs",
+    ),
+    (
+        "HTTPRoute:spec.rules[].filters[].cors",
+        "not honoured: the rule answers every request with 500",
+    ),
+    (
+        "HTTPRoute:spec.rules[].filters[].externalAuth",
+        "not honoured: the rule answers every request with 500",
+    ),
+    (
+        "HTTPRoute:spec.rules[].sessionPersistence.absoluteTimeout",
+        "not honoured: the mesh sets no cookie, so none of its making ends",
+    ),
+    (
+        "HTTPRoute:spec.rules[].sessionPersistence.idleTimeout",
+        "not honoured: the mesh sets no cookie, so none of its making ends",
+    ),
+    (
+        "HTTPRoute:spec.rules[].sessionPersistence.cookieConfig",
+        "not honoured: the mesh sets no cookie; the application's own is used",
     ),
     (
         "Server:spec.externalWorkloadSelector",
@@ -178,14 +246,22 @@ pub(super) fn explain(kind: Kind, path: &[Step], node: &Node) -> Option<String> 
     if names.iter().any(|name| ACCEPTED.contains(&name.as_str())) {
         return None;
     }
+    let honoured = BY_VALUE
+        .iter()
+        .filter(|(field, ..)| names.iter().any(|name| name == field));
+    let mut seen = honoured.clone().map(|(_, entries, values, meaning)| {
+        let value = entries.iter().try_fold(node, |node, entry| node.entry(entry));
+        let taken = value.is_none_or(|value| values.contains(&value.plain().as_str()));
+        (!taken).then(|| (*meaning).to_owned())
+    });
+    if honoured.clone().count() > 0 {
+        return seen.find_map(|wrong| wrong);
+    }
     // These matter or not by their value.
     match (names.last()?.as_str(), node.as_str()) {
-        ("Service:spec.type", Some("ClusterIP")) | ("Service:spec.sessionAffinity", Some("None")) => return None,
+        ("Service:spec.type", Some("ClusterIP")) => return None,
         ("Service:spec.type", _) => {
             return Some("treated as ClusterIP: reach it from outside by the annotation sheer.dev/publish".to_owned());
-        }
-        ("Service:spec.sessionAffinity", _) => {
-            return Some("not honoured: requests of one client go to any endpoint".to_owned());
         }
         _ => {}
     }

@@ -26,6 +26,9 @@ pub struct ObjectMeta {
     /// Unique over the life of the mesh; only on objects that the mesh made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// When it was made, as `2026-11-26T11:00:00Z`: of two routes the older wins. Only where an API server keeps the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_timestamp: Option<String>,
 }
 
 fn default_namespace() -> String {

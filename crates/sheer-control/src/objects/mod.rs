@@ -3,24 +3,57 @@
 //! Owned by nobody: plain data that sources fill in and everything else reads. A field that stands here is honoured somewhere; a
 //! field that does not is named to the user by [`crate::manifests`], so do not add one "for later".
 
+mod access;
 mod annotations;
 mod app_protocol;
+mod grpc_route;
+mod http_route;
+mod interval;
 mod meta;
 mod policy;
+mod profile;
+mod route;
 mod service;
+mod stream_route;
+pub(crate) mod traffic;
+mod traffic_policy;
 mod workload;
 
 use std::{fmt, sync::Arc};
 
-pub use annotations::{PortRange, annotation, parse_ports};
+pub use access::{
+    HttpLocalRateLimitPolicy, HttpLocalRateLimitPolicySpec, RateLimitOverride, RequestRate, ServerAuthorization,
+    ServerAuthorizationSpec, ServerClients, ServerMeshTls, ServerRef, ServiceAccountRef,
+};
+pub use annotations::{PortRange, annotation, parse_ports, parse_weight};
 pub use app_protocol::AppProtocol;
+pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
+pub use http_route::{
+    HttpRoute, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, PathMatch, PathMatchType, RouteTimeouts,
+};
+pub use interval::Interval;
 pub use meta::{IntOrString, LabelSelector, Labels, ObjectMeta, Requirement, SelectorOperator};
 pub use policy::{
     AuthenticationRef, AuthorizationPolicy, AuthorizationPolicySpec, MeshTlsAuthentication, MeshTlsAuthenticationSpec,
     Network, NetworkAuthentication, NetworkAuthenticationSpec, ProxyProtocol, Server, ServerSpec, TargetRef,
 };
+pub use profile::{
+    DstOverride, ProfileBudget, ProfileRoute, Quantity, RequestCondition, ResponseClass, ResponseCondition,
+    ServiceProfile, ServiceProfileSpec, StatusRange,
+};
+pub use route::{
+    BackendRef, ExtensionRef, FilterType, Fraction, GATEWAY_GROUP, Header, HeaderModifier, HttpBackendRef, MatchType,
+    ParentRef, PathModifier, PathModifierType, RequestMirror, RequestRedirect, RouteFilter, RouteRetry,
+    SessionPersistence, SessionType, UrlRewrite, ValueMatch,
+};
 use serde::{Deserialize, Serialize};
 pub use service::{Service, ServicePort, ServiceSpec};
+pub use stream_route::{StreamRouteRule, TcpRoute, TcpRouteSpec, TlsRoute, TlsRouteSpec};
+pub use traffic::Traffic;
+pub use traffic_policy::{
+    EgressNetwork, EgressNetworkSpec, FaultAbort, FaultDelay, GrantFrom, GrantTo, HttpFault, HttpFaultSpec,
+    ReferenceGrant, ReferenceGrantSpec, TrafficPolicy,
+};
 pub use workload::{
     Container, ContainerPort, Deployment, EnvVar, ExecAction, FieldRef, GrpcAction, HttpGetAction, Pod, PodCondition,
     PodIp, PodSpec, PodStatus, PodTemplate, Probe, StatefulSet, TcpSocketAction, TemplateMeta, ValueFrom, WorkloadSpec,
@@ -63,6 +96,28 @@ pub enum Kind {
     MeshTlsAuthentication,
     /// `policy.sheer.dev NetworkAuthentication`
     NetworkAuthentication,
+    /// `policy.sheer.dev HTTPLocalRateLimitPolicy`
+    HttpLocalRateLimitPolicy,
+    /// `policy.sheer.dev ServerAuthorization`
+    ServerAuthorization,
+    /// `gateway.networking.k8s.io HTTPRoute`
+    HttpRoute,
+    /// `policy.sheer.dev HTTPRoute`
+    PolicyHttpRoute,
+    /// `gateway.networking.k8s.io GRPCRoute`
+    GrpcRoute,
+    /// `gateway.networking.k8s.io TLSRoute`
+    TlsRoute,
+    /// `gateway.networking.k8s.io TCPRoute`
+    TcpRoute,
+    /// `gateway.networking.k8s.io ReferenceGrant`
+    ReferenceGrant,
+    /// `policy.sheer.dev EgressNetwork`
+    EgressNetwork,
+    /// `policy.sheer.dev HTTPFault`
+    HttpFault,
+    /// `linkerd.io ServiceProfile`
+    ServiceProfile,
 }
 
 impl Kind {
@@ -79,6 +134,16 @@ impl Kind {
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::MeshTlsAuthentication => "MeshTLSAuthentication",
             Self::NetworkAuthentication => "NetworkAuthentication",
+            Self::HttpLocalRateLimitPolicy => "HTTPLocalRateLimitPolicy",
+            Self::ServerAuthorization => "ServerAuthorization",
+            Self::HttpRoute | Self::PolicyHttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::EgressNetwork => "EgressNetwork",
+            Self::HttpFault => "HTTPFault",
+            Self::ServiceProfile => "ServiceProfile",
         }
     }
 
@@ -87,10 +152,18 @@ impl Kind {
         match self {
             Self::Namespace | Self::ServiceAccount | Self::Service | Self::Pod => "v1",
             Self::Deployment | Self::StatefulSet => "apps/v1",
-            Self::Server => "policy.sheer.dev/v1beta3",
-            Self::AuthorizationPolicy | Self::MeshTlsAuthentication | Self::NetworkAuthentication => {
-                "policy.sheer.dev/v1alpha1"
-            }
+            Self::Server | Self::PolicyHttpRoute => "policy.sheer.dev/v1beta3",
+            Self::AuthorizationPolicy
+            | Self::MeshTlsAuthentication
+            | Self::NetworkAuthentication
+            | Self::HttpLocalRateLimitPolicy
+            | Self::EgressNetwork
+            | Self::HttpFault => "policy.sheer.dev/v1alpha1",
+            Self::ServerAuthorization => "policy.sheer.dev/v1beta1",
+            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
+            Self::TlsRoute | Self::TcpRoute => "gateway.networking.k8s.io/v1alpha2",
+            Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
+            Self::ServiceProfile => "linkerd.io/v1alpha2",
         }
     }
 }
@@ -135,6 +208,17 @@ pub enum Object {
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     MeshTlsAuthentication(Arc<MeshTlsAuthentication>),
     NetworkAuthentication(Arc<NetworkAuthentication>),
+    HttpLocalRateLimitPolicy(Arc<HttpLocalRateLimitPolicy>),
+    ServerAuthorization(Arc<ServerAuthorization>),
+    HttpRoute(Arc<HttpRoute>),
+    PolicyHttpRoute(Arc<HttpRoute>),
+    GrpcRoute(Arc<GrpcRoute>),
+    TlsRoute(Arc<TlsRoute>),
+    TcpRoute(Arc<TcpRoute>),
+    ReferenceGrant(Arc<ReferenceGrant>),
+    EgressNetwork(Arc<EgressNetwork>),
+    HttpFault(Arc<HttpFault>),
+    ServiceProfile(Arc<ServiceProfile>),
 }
 
 impl Object {
@@ -151,6 +235,17 @@ impl Object {
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::MeshTlsAuthentication(_) => Kind::MeshTlsAuthentication,
             Self::NetworkAuthentication(_) => Kind::NetworkAuthentication,
+            Self::HttpLocalRateLimitPolicy(_) => Kind::HttpLocalRateLimitPolicy,
+            Self::ServerAuthorization(_) => Kind::ServerAuthorization,
+            Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::PolicyHttpRoute(_) => Kind::PolicyHttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
+            Self::TlsRoute(_) => Kind::TlsRoute,
+            Self::TcpRoute(_) => Kind::TcpRoute,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::EgressNetwork(_) => Kind::EgressNetwork,
+            Self::HttpFault(_) => Kind::HttpFault,
+            Self::ServiceProfile(_) => Kind::ServiceProfile,
         }
     }
 
@@ -167,6 +262,16 @@ impl Object {
             Self::AuthorizationPolicy(o) => &o.metadata,
             Self::MeshTlsAuthentication(o) => &o.metadata,
             Self::NetworkAuthentication(o) => &o.metadata,
+            Self::HttpLocalRateLimitPolicy(o) => &o.metadata,
+            Self::ServerAuthorization(o) => &o.metadata,
+            Self::HttpRoute(o) | Self::PolicyHttpRoute(o) => &o.metadata,
+            Self::GrpcRoute(o) => &o.metadata,
+            Self::TlsRoute(o) => &o.metadata,
+            Self::TcpRoute(o) => &o.metadata,
+            Self::ReferenceGrant(o) => &o.metadata,
+            Self::EgressNetwork(o) => &o.metadata,
+            Self::HttpFault(o) => &o.metadata,
+            Self::ServiceProfile(o) => &o.metadata,
         }
     }
 
@@ -198,6 +303,16 @@ impl Object {
             Self::AuthorizationPolicy(o) => serde_json::to_value(o),
             Self::MeshTlsAuthentication(o) => serde_json::to_value(o),
             Self::NetworkAuthentication(o) => serde_json::to_value(o),
+            Self::HttpLocalRateLimitPolicy(o) => serde_json::to_value(o),
+            Self::ServerAuthorization(o) => serde_json::to_value(o),
+            Self::HttpRoute(o) | Self::PolicyHttpRoute(o) => serde_json::to_value(o),
+            Self::GrpcRoute(o) => serde_json::to_value(o),
+            Self::TlsRoute(o) => serde_json::to_value(o),
+            Self::TcpRoute(o) => serde_json::to_value(o),
+            Self::ReferenceGrant(o) => serde_json::to_value(o),
+            Self::EgressNetwork(o) => serde_json::to_value(o),
+            Self::HttpFault(o) => serde_json::to_value(o),
+            Self::ServiceProfile(o) => serde_json::to_value(o),
         };
         let mut body = body.expect("objects have string keys and finite numbers, so they always become JSON");
         body["apiVersion"] = self.kind().api_version().into();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{IntOrString, LabelSelector, ObjectMeta};
+use super::{IntOrString, Kind, LabelSelector, ObjectMeta};
 
 /// A port of some pods, to which policies can be attached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub struct AuthorizationPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizationPolicySpec {
-    /// A Server, or a Namespace (all its Servers).
+    /// A Server, a route of a Server, or a Namespace (all its Servers).
     pub target_ref: TargetRef,
     /// All of them must be fulfilled; none needed where empty.
     #[serde(default)]
@@ -76,13 +76,30 @@ pub struct AuthorizationPolicySpec {
 /// What a policy is attached to, in the policy's own namespace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TargetRef {
-    /// API group; `policy.sheer.dev`, `policy.linkerd.io`, or empty / `core` for a Namespace.
+    /// API group; `policy.sheer.dev`, `policy.linkerd.io`, `gateway.networking.k8s.io`, or empty / `core` for a Namespace.
     #[serde(default)]
     pub group: String,
-    /// `Server` or `Namespace`.
+    /// `Server`, `HTTPRoute`, `GRPCRoute` or `Namespace`.
     pub kind: String,
     /// Name.
     pub name: String,
+}
+
+impl TargetRef {
+    /// Whether a route of this kind and name, in the policy's namespace, is meant.
+    pub fn means_route(&self, kind: Kind, name: &str) -> bool {
+        self.route_kind() == Some(kind) && self.name == name
+    }
+
+    /// The kind of route that is meant; `None` where it is something else.
+    pub fn route_kind(&self) -> Option<Kind> {
+        match (self.group.as_str(), self.kind.as_str()) {
+            ("policy.sheer.dev" | "policy.linkerd.io", "HTTPRoute") => Some(Kind::PolicyHttpRoute),
+            (_, "HTTPRoute") => Some(Kind::HttpRoute),
+            (_, "GRPCRoute") => Some(Kind::GrpcRoute),
+            _ => None,
+        }
+    }
 }
 
 /// An authentication that a policy requires.

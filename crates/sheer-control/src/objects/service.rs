@@ -35,6 +35,12 @@ pub struct ServiceSpec {
     /// Whether pods that are not ready are endpoints too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub publish_not_ready_addresses: bool,
+    /// `ClientIP`: requests of one client go to the same endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_affinity: Option<String>,
+    /// `PreferClose`, `PreferSameZone` or `PreferSameNode`: endpoints of the client's zone first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_distribution: Option<String>,
 }
 
 /// One port of a [`Service`].

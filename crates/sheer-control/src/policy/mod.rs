@@ -1,51 +1,71 @@
 //! Policy: how traffic leaves a workload ([`outbound`]) and who may come in ([`inbound`]).
 //!
-//! Both are plain functions from a snapshot to a message; the services here only look targets up and stream the messages.
+//! Both are plain functions from a snapshot to messages; the services here only look targets up and stream the messages. What is compiled for
+//! outbound traffic is shared by all streams that ask for the same ([`shared`]) and encoded once ([`watch`]).
 
 mod inbound;
 mod outbound;
+mod shared;
+mod watch;
+
+pub(crate) use inbound::cannot_be_applied;
 
 use std::{net::IpAddr, net::SocketAddr, sync::Arc};
 
-use futures::stream::BoxStream;
-use sheer_api::linkerd::{
-    inbound::{
-        PortSpec, Server,
-        inbound_server_policies_server::{InboundServerPolicies, InboundServerPoliciesServer},
+use futures::{StreamExt, stream::BoxStream};
+use shared::{Shared, SharedPolicies};
+use sheer_api::{
+    linkerd::{
+        inbound::{
+            PortSpec, Server,
+            inbound_server_policies_server::{InboundServerPolicies, InboundServerPoliciesServer},
+        },
+        net::TcpAddress,
+        outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
     },
-    net::TcpAddress,
-    outbound::{
-        OutboundPolicy, TrafficSpec,
-        outbound_policies_server::{OutboundPolicies, OutboundPoliciesServer},
-        traffic_spec,
+    v1::{
+        ExtrasRequest, OutboundExtras,
+        extras_server::{Extras, ExtrasServer},
     },
 };
 use tonic::{Request, Response, Status};
+use watch::OutboundServer;
 
 use crate::{
     config::MeshConfig,
     server::Streams,
     store::{Snapshot, Store},
-    target::{Found, Target, WorkloadName},
+    target::{Target, WorkloadName},
 };
 
-/// Both policy services.
+/// The policy services.
 #[derive(Clone)]
 pub(crate) struct PolicyService {
     store: Store,
     config: Arc<MeshConfig>,
     streams: Streams,
+    policies: Arc<SharedPolicies>,
 }
 
 impl PolicyService {
     /// The services, not yet as tonic serves them.
     pub(crate) fn new(store: Store, config: Arc<MeshConfig>, streams: Streams) -> Self {
-        Self { store, config, streams }
+        Self {
+            store,
+            config,
+            streams,
+            policies: Arc::default(),
+        }
     }
 
     /// The outbound service, as tonic serves it.
-    pub(crate) fn outbound(&self) -> OutboundPoliciesServer<Self> {
-        OutboundPoliciesServer::new(self.clone())
+    pub(crate) fn outbound(&self) -> OutboundServer {
+        OutboundServer::new(self.clone())
+    }
+
+    /// What the outbound service cannot say, as tonic serves it.
+    pub(crate) fn extras(&self) -> ExtrasServer<Self> {
+        ExtrasServer::new(self.clone())
     }
 
     /// The inbound service, as tonic serves it.
@@ -55,20 +75,63 @@ impl PolicyService {
 
     fn outbound_answer(
         &self,
-        spec: TrafficSpec,
-    ) -> Result<impl FnMut(&Snapshot) -> Result<OutboundPolicy, Status> + Send + use<>, Status> {
-        WorkloadName::parse(&spec.source_workload)?;
-        let config = self.config.clone();
-        let target = match spec.target {
-            Some(traffic_spec::Target::Addr(address)) => Target::Address(socket_address(address)?),
-            Some(traffic_spec::Target::Authority(authority)) => Target::parse(&authority, &config.cluster_domain)?,
-            None => return Err(Status::invalid_argument("the traffic's target is missing")),
-        };
-        Ok(move |snapshot: &Snapshot| match target.find(snapshot) {
-            Found::Service(service, port) => Ok(outbound::of_service(snapshot, &config, service, port)),
+        workload: &str,
+        target: Target,
+    ) -> Result<impl FnMut(&Snapshot) -> Result<Arc<Shared>, Status> + Send + use<>, Status> {
+        let client = WorkloadName::parse(workload)?.namespace;
+        let (config, policies) = (self.config.clone(), self.policies.clone());
+        Ok(move |snapshot: &Snapshot| {
+            let policy = policies.find(snapshot, &config, &target, &client);
             // As Linkerd: a proxy that is told "not found" forwards to the address itself, with what the profile says of it.
-            Found::Pod(..) | Found::Nothing => Err(Status::not_found("not the address of a Service: forward as it is")),
+            policy.ok_or_else(|| Status::not_found("not the address of a Service: forward as it is"))
         })
+    }
+
+    fn target(&self, spec: TrafficSpec) -> Result<Target, Status> {
+        match spec.target {
+            Some(traffic_spec::Target::Addr(address)) => Ok(Target::Address(socket_address(address)?)),
+            Some(traffic_spec::Target::Authority(authority)) => Target::parse(&authority, &self.config.cluster_domain),
+            None => Err(Status::invalid_argument("the traffic's target is missing")),
+        }
+    }
+
+    /// The policy of a destination, again whenever it changes.
+    fn watch_outbound_policy(
+        &self,
+        spec: TrafficSpec,
+    ) -> Result<BoxStream<'static, Result<Arc<Shared>, Status>>, Status> {
+        let workload = spec.source_workload.clone();
+        let mut answer = self.outbound_answer(&workload, self.target(spec)?)?;
+        // What cannot be found is told as the answer to the call, not as a stream that ends at once.
+        answer(&self.store.latest())?;
+        let mut last: Option<Arc<Shared>> = None;
+        let changes = move |snapshot: &Snapshot| {
+            let new = answer(snapshot)?;
+            let known = last.replace(new.clone());
+            // The same value mostly; where only the extras changed, the same bytes.
+            let same = |known: Arc<Shared>| Arc::ptr_eq(&known, &new) || known.encoded == new.encoded;
+            Ok(if known.is_some_and(same) { Vec::new() } else { vec![new] })
+        };
+        Ok(self.streams.open("OutboundPolicies.Watch", self.store.watch(), changes))
+    }
+
+    /// What Linkerd's API cannot say of a destination, again whenever it changes.
+    fn watch_extras(
+        &self,
+        request: &ExtrasRequest,
+    ) -> Result<BoxStream<'static, Result<OutboundExtras, Status>>, Status> {
+        let target = Target::parse(&request.address, &self.config.cluster_domain)?;
+        let mut policy = self.outbound_answer(&request.source_workload, target)?;
+        policy(&self.store.latest())?;
+        let WorkloadName { namespace, pod } = WorkloadName::parse(&request.source_workload)?;
+        let answer = move |snapshot: &Snapshot| {
+            let shared = policy(snapshot)?;
+            let client = snapshot.find_pod(&namespace, &pod);
+            Ok(outbound::in_zone(&shared.compiled.extras, client.map(|pod| &**pod)))
+        };
+        Ok(self
+            .streams
+            .open_latest("Extras.WatchOutbound", self.store.watch(), answer))
     }
 
     fn inbound_answer(
@@ -108,18 +171,29 @@ impl OutboundPolicies for PolicyService {
     type WatchStream = BoxStream<'static, Result<OutboundPolicy, Status>>;
 
     async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
-        self.outbound_answer(request.into_inner())?(&self.store.latest()).map(Response::new)
+        let spec = request.into_inner();
+        let workload = spec.source_workload.clone();
+        let shared = self.outbound_answer(&workload, self.target(spec)?)?(&self.store.latest())?;
+        Ok(Response::new(shared.compiled.policy.clone()))
     }
 
+    /// As [`watch`] serves it, but not encoded.
     async fn watch(&self, request: Request<TrafficSpec>) -> Result<Response<Self::WatchStream>, Status> {
-        let mut answer = self.outbound_answer(request.into_inner())?;
-        // What cannot be found is told as the answer to the call, not as a stream that ends at once.
-        answer(&self.store.latest())?;
-        Ok(Response::new(self.streams.open_latest(
-            "OutboundPolicies.Watch",
-            self.store.watch(),
-            answer,
-        )))
+        let policies = self.watch_outbound_policy(request.into_inner())?;
+        let policies = policies.map(|shared| shared.map(|shared| shared.compiled.policy.clone()));
+        Ok(Response::new(policies.boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl Extras for PolicyService {
+    type WatchOutboundStream = BoxStream<'static, Result<OutboundExtras, Status>>;
+
+    async fn watch_outbound(
+        &self,
+        request: Request<ExtrasRequest>,
+    ) -> Result<Response<Self::WatchOutboundStream>, Status> {
+        self.watch_extras(request.get_ref()).map(Response::new)
     }
 }
 

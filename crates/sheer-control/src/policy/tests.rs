@@ -45,7 +45,9 @@ fn outbound_policy(port: u16) -> OutboundPolicy {
         &MeshConfig::for_tests(),
         snapshot.find_service("bank", "ledger").unwrap(),
         port,
+        "web",
     )
+    .policy
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context;
 use futures::stream::BoxStream;
+pub(crate) use report::to_message as finding_message;
 use rustls::ServerConfig;
 use sheer_api::{names, v1::control_server::ControlServer};
 pub(crate) use streams::Streams;
@@ -29,6 +30,8 @@ use crate::{
     destination::DestinationService,
     identity::{Authority, IdentityService, OwnIdentity, token::Signer},
     policy::PolicyService,
+    sight::Sight,
+    socket::shorten,
     store::Store,
 };
 
@@ -85,18 +88,24 @@ impl Bound {
         let identity = IdentityService::server(authority.clone(), verifier, config.clone());
         let destination = DestinationService::server(store.clone(), config.clone(), streams.clone());
         let policy = PolicyService::new(store.clone(), config.clone(), streams.clone());
-        let report = ControlServer::from_arc(Arc::new(report::ReportService {
-            store,
-            config,
-            authority,
-            streams,
-        }));
-        let (outbound, inbound) = (policy.outbound(), policy.inbound());
+        let sight = Sight::new(store.clone(), config.clone(), streams.clone(), &own)?;
+        let report = |sight| {
+            ControlServer::new(report::ReportService {
+                store: store.clone(),
+                config: config.clone(),
+                authority: authority.clone(),
+                streams: streams.clone(),
+                sight,
+            })
+        };
+        let (outbound, inbound, extras) = (policy.outbound(), policy.inbound(), policy.extras());
         let all = Routes::new(identity.clone())
             .add_service(destination.clone())
             .add_service(outbound.clone());
-        let all = all.add_service(inbound.clone()).add_service(report.clone());
-        let policy = Routes::new(outbound).add_service(inbound).add_service(report);
+        let all = all.add_service(inbound.clone()).add_service(extras.clone());
+        let all = all.add_service(report(Some(sight)));
+        let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
+        let policy = policy.add_service(report(None));
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),
@@ -195,8 +204,9 @@ fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     use std::os::unix::{fs::PermissionsExt, net::UnixStream};
     let context = || format!("cannot listen on {}", path.display());
     if path.exists() {
+        let (short, _folder) = shorten(path).with_context(context)?;
         anyhow::ensure!(
-            UnixStream::connect(path).is_err(),
+            UnixStream::connect(short).is_err(),
             "cannot listen on {}: another control plane does",
             path.display()
         );
@@ -204,7 +214,8 @@ fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     }
     // Made under a name that nobody knows, closed to others, then renamed: it is never open to them.
     let hidden = path.with_extension(format!("new.{}", std::process::id()));
-    let listener = UnixListener::bind(&hidden).with_context(context)?;
+    let (short, _folder) = shorten(&hidden).with_context(context)?;
+    let listener = UnixListener::bind(short).with_context(context)?;
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600)).with_context(context)?;
     std::fs::rename(&hidden, path).with_context(context)?;
     Ok(listener)

@@ -1,15 +1,28 @@
 //! What the control plane tells the command line of itself (`sheer.v1.Control`).
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use sheer_api::v1::{Finding, ReportRequest, ReportResponse, control_server::Control, finding};
+use sheer_api::v1::{
+    ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef, PolicyDiffRequest,
+    PolicyDiffResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteStatus, RoutesRequest,
+    RoutesResponse, control_server::Control, finding,
+};
 use tonic::{Request, Response, Status};
 
 use super::Streams;
-use crate::{config::MeshConfig, identity::Authority, manifests, store::Store};
+use crate::{
+    config::MeshConfig,
+    identity::Authority,
+    manifests,
+    objects::ParentRef,
+    routes,
+    sight::Sight,
+    store::{Snapshot, Store},
+};
 
 /// The report service.
 pub(super) struct ReportService {
@@ -17,6 +30,15 @@ pub(super) struct ReportService {
     pub(super) config: Arc<MeshConfig>,
     pub(super) authority: Arc<Authority>,
     pub(super) streams: Streams,
+    /// Only for the socket, which is its owner's: what proxies hold is nobody else's business.
+    pub(super) sight: Option<Sight>,
+}
+
+impl ReportService {
+    fn sight(&self) -> Result<&Sight, Status> {
+        let refused = || Status::permission_denied("asked through the control plane's socket only");
+        self.sight.as_ref().ok_or_else(refused)
+    }
 }
 
 #[tonic::async_trait]
@@ -27,11 +49,7 @@ impl Control for ReportService {
         Ok(Response::new(ReportResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: self.config.trust_domain.clone(),
-            objects: snapshot
-                .counts()
-                .iter()
-                .map(|(kind, count)| (kind.to_string(), *count))
-                .collect(),
+            objects: counts(&snapshot),
             findings: diagnosis.findings.iter().map(to_message).collect(),
             streams: self
                 .streams
@@ -43,6 +61,89 @@ impl Control for ReportService {
             last_change_age_ms: u64::try_from(diagnosis.changed.elapsed().as_millis()).unwrap_or(u64::MAX),
         }))
     }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        self.sight()?.explain(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn config_dump(&self, request: Request<ConfigDumpRequest>) -> Result<Response<ConfigDumpResponse>, Status> {
+        self.sight()?.config_dump(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn policy_diff(&self, request: Request<PolicyDiffRequest>) -> Result<Response<PolicyDiffResponse>, Status> {
+        self.sight()?.policy_diff(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn routes(&self, request: Request<RoutesRequest>) -> Result<Response<RoutesResponse>, Status> {
+        let namespace = request.into_inner().namespace;
+        let snapshot = self.store.latest();
+        let ranks: HashMap<_, _> = snapshot.routes().all().iter().map(routes::Route::id).zip(0..).collect();
+        let all = routes::status(snapshot.routes()).into_iter();
+        let asked = all.filter(|status| namespace.is_empty() || status.route.namespace == namespace);
+        Ok(Response::new(RoutesResponse {
+            routes: asked
+                .map(|status| RouteStatus {
+                    rank: ranks.get(&status.route).copied().unwrap_or(0),
+                    ..route_status(&snapshot, status)
+                })
+                .collect(),
+        }))
+    }
+}
+
+/// How many objects there are by kind. (HTTPRoute is the kind of two groups.)
+fn counts(snapshot: &Snapshot) -> HashMap<String, u32> {
+    let mut counts = HashMap::new();
+    for (kind, count) in snapshot.counts() {
+        *counts.entry(kind.to_string()).or_default() += count;
+    }
+    counts
+}
+
+fn route_status(snapshot: &Snapshot, status: routes::RouteStatus) -> RouteStatus {
+    let (file, line) = snapshot
+        .find_place(&status.route)
+        .map_or((String::new(), 0), |(file, line)| (file.display().to_string(), line));
+    let namespace = status.route.namespace.clone();
+    let parent = |parent: routes::ParentStatus| RouteParent {
+        parent: Some(parent_reference(&parent.parent, &namespace)),
+        conditions: parent.conditions.into_iter().map(condition).collect(),
+    };
+    RouteStatus {
+        file,
+        line,
+        parents: status.parents.into_iter().map(parent).collect(),
+        rank: 0,
+        route: Some(ObjectRef {
+            group: status.group.to_owned(),
+            kind: status.route.kind.to_string(),
+            namespace: status.route.namespace,
+            name: status.route.name,
+            ..ObjectRef::default()
+        }),
+    }
+}
+
+fn parent_reference(parent: &ParentRef, namespace: &str) -> ObjectRef {
+    let group = if parent.group.is_empty() { "core" } else { &parent.group };
+    ObjectRef {
+        group: group.to_owned(),
+        kind: parent.kind.clone(),
+        namespace: parent.namespace.as_deref().unwrap_or(namespace).to_owned(),
+        name: parent.name.clone(),
+        section: parent.section_name.clone().unwrap_or_default(),
+        port: parent.port.unwrap_or(0).into(),
+    }
+}
+
+fn condition(condition: routes::Condition) -> RouteCondition {
+    RouteCondition {
+        r#type: condition.kind.as_str().to_owned(),
+        status: condition.holds,
+        reason: condition.reason.to_owned(),
+        message: condition.message,
+        field: condition.field,
+    }
 }
 
 fn unix(time: SystemTime) -> i64 {
@@ -50,7 +151,8 @@ fn unix(time: SystemTime) -> i64 {
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-fn to_message(finding: &manifests::Finding) -> Finding {
+/// A finding as `sheer.v1` says it.
+pub(crate) fn to_message(finding: &manifests::Finding) -> Finding {
     let severity = match finding.severity {
         manifests::Severity::Error => finding::Severity::Error,
         manifests::Severity::Warning => finding::Severity::Warning,

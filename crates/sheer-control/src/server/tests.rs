@@ -394,3 +394,24 @@ async fn the_socket_is_for_its_owner_only() {
     bind_socket(&stale).unwrap();
     mesh.stop().await;
 }
+
+#[tokio::test]
+async fn what_proxies_hold_is_told_over_the_socket_only() {
+    use sheer_api::v1::ConfigDumpRequest;
+    let mesh = Mesh::start().await;
+    let over_tcp = ControlClient::new(mesh.channel(2))
+        .config_dump(ConfigDumpRequest::default())
+        .await;
+    assert_eq!(over_tcp.unwrap_err().code(), Code::PermissionDenied);
+    let socket = format!("unix://{}", mesh.folder.path().join("control.sock").display());
+    let channel = tonic::transport::Endpoint::new(socket)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let over_socket = ControlClient::new(channel)
+        .config_dump(ConfigDumpRequest::default())
+        .await;
+    assert!(over_socket.unwrap().into_inner().proxies.is_empty());
+    mesh.stop().await;
+}

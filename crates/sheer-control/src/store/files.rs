@@ -26,6 +26,14 @@ impl Written {
             owners: HashMap::new(),
         }
     }
+
+    /// Leaves it to the reader to say what is wrong.
+    pub(super) fn silent(self) -> Self {
+        Self {
+            source: self.source.silent(),
+            ..self
+        }
+    }
 }
 
 impl Scan for Written {

@@ -23,9 +23,9 @@ pub(crate) type Snapshots = watch::Receiver<Arc<Snapshot>>;
 
 /// Reads manifests and keeps reading them: of each file the last state without an error, and what is wrong with the files as they are
 /// now. The first value is there when this returns (it reads files: not for an async thread that is in a hurry). For whatever starts
-/// workloads: it then sees exactly what the control plane sees.
+/// workloads: it then sees exactly what the control plane sees, and says itself what is wrong.
 pub fn watch_manifests(paths: Vec<PathBuf>) -> watch::Receiver<Arc<Loaded>> {
-    watcher::follow(Written::new(paths, None))
+    watcher::follow(Written::new(paths, None).silent())
 }
 
 /// Handle to the store. The writer ends when the last handle and the last watch are gone.
@@ -39,6 +39,13 @@ impl Store {
     pub(crate) fn open(manifests: Vec<PathBuf>, status: Option<PathBuf>, memory: PathBuf) -> Self {
         Self {
             snapshots: watcher::follow(Files::new(manifests, status, Some(Memory::new(memory)))),
+        }
+    }
+
+    /// A store of one snapshot that stays.
+    pub(crate) fn fixed(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshots: watch::Sender::new(snapshot).subscribe(),
         }
     }
 

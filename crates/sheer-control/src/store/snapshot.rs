@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,9 +15,10 @@ use super::Diagnosis;
 use crate::{
     manifests::{Finding, Manifest},
     objects::{
-        AuthorizationPolicy, Deployment, Kind, MeshTlsAuthentication, Namespace, NetworkAuthentication, Object, Pod,
-        Server, Service, StatefulSet,
+        AuthorizationPolicy, Deployment, HttpLocalRateLimitPolicy, Kind, MeshTlsAuthentication, Namespace,
+        NetworkAuthentication, Object, ObjectId, Pod, Server, ServerAuthorization, Service, StatefulSet,
     },
+    routes::RouteIndex,
 };
 
 /// Objects by namespace, then name.
@@ -41,8 +43,16 @@ pub(crate) struct Snapshot {
     policies: Named<AuthorizationPolicy>,
     mesh_tls: Named<MeshTlsAuthentication>,
     networks: Named<NetworkAuthentication>,
+    rate_limits: Named<HttpLocalRateLimitPolicy>,
+    server_authorizations: Named<ServerAuthorization>,
+    routes: RouteIndex,
+    /// File and line of what users wrote.
+    places: HashMap<ObjectId, (Arc<Path>, u32)>,
     counts: BTreeMap<Kind, u32>,
     diagnosis: Diagnosis,
+    /// What all of it was made of: where objects were written, and for states that differ in a few of them.
+    written: Vec<Manifest>,
+    running: Vec<Manifest>,
 }
 
 fn put<T>(map: &mut Named<T>, namespace: &str, name: &str, object: Arc<T>) {
@@ -79,11 +89,20 @@ impl Snapshot {
             policies: Named::new(),
             mesh_tls: Named::new(),
             networks: Named::new(),
+            rate_limits: Named::new(),
+            server_authorizations: Named::new(),
+            routes: RouteIndex::new(written.iter().map(|manifest| &manifest.object)),
+            places: written
+                .iter()
+                .map(|manifest| (manifest.object.id(), (manifest.file.clone(), manifest.line)))
+                .collect(),
             counts: BTreeMap::new(),
             diagnosis: Diagnosis {
                 findings,
                 changed: Instant::now(),
             },
+            written: written.to_vec(),
+            running: running.to_vec(),
         };
         for manifest in written {
             *snapshot.counts.entry(manifest.object.kind()).or_default() += 1;
@@ -120,8 +139,20 @@ impl Snapshot {
             Object::AuthorizationPolicy(o) => put(&mut self.policies, namespace, name, o.clone()),
             Object::MeshTlsAuthentication(o) => put(&mut self.mesh_tls, namespace, name, o.clone()),
             Object::NetworkAuthentication(o) => put(&mut self.networks, namespace, name, o.clone()),
+            Object::HttpLocalRateLimitPolicy(o) => put(&mut self.rate_limits, namespace, name, o.clone()),
+            Object::ServerAuthorization(o) => put(&mut self.server_authorizations, namespace, name, o.clone()),
             // A service account is an identity whether or not it is declared; a pod counts when it runs.
             Object::ServiceAccount(_) | Object::Pod(_) => {}
+            // All of these are in the index of routes.
+            Object::HttpRoute(_)
+            | Object::PolicyHttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_)
+            | Object::ReferenceGrant(_)
+            | Object::EgressNetwork(_)
+            | Object::HttpFault(_)
+            | Object::ServiceProfile(_) => {}
         }
     }
 
@@ -248,6 +279,53 @@ impl Snapshot {
     /// A NetworkAuthentication by name.
     pub(crate) fn find_network(&self, namespace: &str, name: &str) -> Option<&Arc<NetworkAuthentication>> {
         find(&self.networks, namespace, name)
+    }
+
+    /// Every Service, by namespace and name.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values().flat_map(BTreeMap::values)
+    }
+
+    /// Every running pod, by namespace and name.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        let all = self.pods.values().flat_map(BTreeMap::values);
+        all.filter(|pod| !pod.has_ended())
+    }
+
+    /// What users wrote.
+    pub(crate) fn written(&self) -> &[Manifest] {
+        &self.written
+    }
+
+    /// The state that would stand with some objects changed or added.
+    pub(crate) fn with(&self, changed: &[Manifest]) -> Self {
+        let is_kept = |manifest: &&Manifest| {
+            let id = manifest.object.id();
+            !changed.iter().any(|other| other.object.id() == id)
+        };
+        let kept = self.written.iter().filter(is_kept);
+        let written: Vec<Manifest> = kept.chain(changed).cloned().collect();
+        Self::new(&written, &self.running, Vec::new())
+    }
+
+    /// The HTTPLocalRateLimitPolicies of a namespace, by name.
+    pub(crate) fn rate_limits(&self, namespace: &str) -> impl Iterator<Item = &Arc<HttpLocalRateLimitPolicy>> {
+        all(&self.rate_limits, namespace)
+    }
+
+    /// The ServerAuthorizations of a namespace, by name.
+    pub(crate) fn server_authorizations(&self, namespace: &str) -> impl Iterator<Item = &Arc<ServerAuthorization>> {
+        all(&self.server_authorizations, namespace)
+    }
+
+    /// Routes, and what they may refer to.
+    pub(crate) fn routes(&self) -> &RouteIndex {
+        &self.routes
+    }
+
+    /// File and line where an object was written; `None` where no file has it.
+    pub(crate) fn find_place(&self, object: &ObjectId) -> Option<(&Path, u32)> {
+        self.places.get(object).map(|(file, line)| (&**file, *line))
     }
 
     /// How many objects there are of each kind; of pods, those that run.

@@ -50,6 +50,8 @@ pub(super) struct Source {
     unreadable: Vec<Finding>,
     /// Keeps last good states over a restart.
     memory: Option<Memory>,
+    /// Whether findings are logged as they come up; whoever reads the state may rather say them in words of its own.
+    logs: bool,
 }
 
 impl Source {
@@ -59,7 +61,13 @@ impl Source {
             files: BTreeMap::new(),
             unreadable: Vec::new(),
             memory,
+            logs: true,
         }
+    }
+
+    /// Leaves it to the reader to say what is wrong.
+    pub(super) fn silent(self) -> Self {
+        Self { logs: false, ..self }
     }
 
     /// Reads what changed. Whether anything did.
@@ -100,11 +108,8 @@ impl Source {
                 findings: vec![finding.clone()],
             },
         };
-        for finding in &loaded.findings {
-            match finding.severity {
-                Severity::Error => tracing::error!("{finding}"),
-                Severity::Warning => tracing::warn!("{finding}"),
-            }
+        if self.logs {
+            log(&loaded.findings);
         }
         let failed = loaded.has_errors();
         let mut remembered = Vec::new();
@@ -118,7 +123,7 @@ impl Source {
             good: remembered,
             findings: Vec::new(),
         });
-        if failed && !state.good.is_empty() {
+        if self.logs && failed && !state.good.is_empty() {
             tracing::error!(
                 objects = state.good.len(),
                 "the last good state of the file stays in force"
@@ -146,6 +151,15 @@ impl Source {
         self.unreadable
             .iter()
             .chain(self.files.values().flat_map(|state| &state.findings))
+    }
+}
+
+fn log(findings: &[Finding]) {
+    for finding in findings {
+        match finding.severity {
+            Severity::Error => tracing::error!("{finding}"),
+            Severity::Warning => tracing::warn!("{finding}"),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use nix::{
     sys::{
         prctl::set_pdeathsig,
         signal::Signal,
+        stat::{Mode, umask},
         wait::{WaitStatus, wait},
     },
     unistd::{Pid, sethostname},
@@ -31,6 +32,9 @@ pub(crate) const PRIVATE: &str = "/run/sheer";
 /// Runs the init process; returns the exit code of the mesh.
 pub fn init() -> anyhow::Result<u8> {
     set_pdeathsig(Signal::SIGKILL)?;
+    // Sidecars are another user, and what they read is made below: whatever the operator's shell says, as in a container. What is secret
+    // has a mode of its own.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     private_mounts()?;
     sethostname("sheer")?;
     let socket = OwnedFd::from(outer_socket()?);

@@ -1,10 +1,8 @@
 //! The first process: starts the stage, maps users for it, publishes ports on the host, and passes events on.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     fs::{File, OpenOptions},
-    io,
-    net::Ipv4Addr,
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
     process::Stdio,
 };
@@ -12,17 +10,21 @@ use std::{
 use anyhow::Context as _;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
-    net::{TcpListener, UnixStream, unix::OwnedReadHalf},
-    task::JoinHandle,
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::{Interval, interval},
 };
 
 use super::{
     Event, Launch, Role,
+    ports::{self, Ports},
     stage::{ASK_FOR_MAP, MAPPED, NOT_MAPPED},
     stale,
 };
-use crate::{dial, state::State, tools, userns};
+use crate::{state::State, tools, userns};
 
 /// Why a mesh does not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +44,14 @@ pub enum UpError {
 
 /// A mesh that was started by this process and ends with it.
 pub struct Mesh {
-    events: BufReader<OwnedReadHalf>,
-    writer: tokio::net::unix::OwnedWriteHalf,
+    events: Lines<BufReader<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
     child: tokio::process::Child,
-    ports: BTreeMap<u16, JoinHandle<()>>,
+    ports: Ports,
+    /// What is to be said of ports.
+    news: VecDeque<Event>,
+    /// When ports that were taken are tried again.
+    retry: Interval,
     state: State,
     _lock: Flock<File>,
 }
@@ -69,15 +75,25 @@ pub async fn start(launch: &Launch, state: &State) -> Result<Mesh, UpError> {
     ours.set_nonblocking(true).context("a socket")?;
     let (reader, writer) = UnixStream::from_std(ours).context("a socket")?.into_split();
     let mut mesh = Mesh {
-        events: BufReader::new(reader),
+        events: BufReader::new(reader).lines(),
         writer,
         child,
-        ports: BTreeMap::new(),
+        ports: Ports::new(state.clone()),
+        news: VecDeque::new(),
+        retry: interval(ports::RETRY),
         state: state.clone(),
         _lock: lock,
     };
     mesh.hand_over(pid, launch).await?;
     Ok(mesh)
+}
+
+/// An error where a mesh runs in this place: for what must not be touched then. [`start`] looks again.
+pub fn refuse_second(state: &State) -> Result<(), UpError> {
+    if stale::is_locked(state).context("the lock of the state directory")? {
+        return Err(UpError::Running(state.root().display().to_string()));
+    }
+    Ok(())
 }
 
 fn lock(state: &State) -> Result<Flock<File>, UpError> {
@@ -94,13 +110,14 @@ impl Mesh {
         let mut line = serde_json::to_vec(launch)?;
         line.push(b'\n');
         // The stage asks for a map only without root; with it, the first byte is the supervisor's first event.
-        let first = self.events.fill_buf().await?.first().copied();
+        let events = self.events.get_mut();
+        let first = events.fill_buf().await?.first().copied();
         anyhow::ensure!(
             first.is_some(),
             "the mesh ended before it began; the reason stands above"
         );
         if first == Some(ASK_FOR_MAP) {
-            self.events.consume(1);
+            events.consume(1);
             let mapped = userns::map_subordinate_ids(stage).await;
             self.writer
                 .write_all(&[if mapped { MAPPED } else { NOT_MAPPED }])
@@ -110,19 +127,24 @@ impl Mesh {
         Ok(())
     }
 
-    /// The next event, or `None` when the mesh has ended. Ports are published on the way.
+    /// The next event, or `None` when the mesh has ended. Ports are published on the way. Nothing is lost where this is not waited for to the
+    /// end.
     pub async fn next_event(&mut self) -> Option<Event> {
-        let mut line = String::new();
         loop {
-            line.clear();
-            if self.events.read_line(&mut line).await.ok()? == 0 {
-                return None;
+            if let Some(news) = self.news.pop_front() {
+                return Some(news);
             }
+            let line = tokio::select! {
+                line = self.events.next_line() => line.ok()??,
+                _ = self.retry.tick(), if !self.ports.refusals().0.is_empty() => {
+                    self.publish();
+                    continue;
+                }
+            };
             match serde_json::from_str(&line) {
                 Ok(Event::Publish { ports }) => {
-                    if let Some(warning) = self.publish(&ports).await {
-                        return Some(warning);
-                    }
+                    self.ports.want(ports);
+                    self.publish();
                 }
                 Ok(event) => return Some(event),
                 // The greeting of the supervisor.
@@ -131,32 +153,16 @@ impl Mesh {
         }
     }
 
-    /// Listens on exactly these ports of 127.0.0.1.
-    async fn publish(&mut self, ports: &[u16]) -> Option<Event> {
-        for port in self
-            .ports
-            .keys()
-            .copied()
-            .filter(|port| !ports.contains(port))
-            .collect::<Vec<_>>()
-        {
-            self.ports.remove(&port).expect("just listed").abort();
+    /// Opens the ports that are wanted, and tells the mesh which cannot be had.
+    fn publish(&mut self) {
+        let before = self.ports.refusals().clone();
+        self.news.extend(self.ports.open());
+        if *self.ports.refusals() != before {
+            let mut line = serde_json::to_vec(self.ports.refusals()).expect("refusals are plain data");
+            line.push(b'\n');
+            // Where the mesh does not read, it ends: `ps` has nobody to ask then.
+            let _ = self.writer.try_write(&line);
         }
-        let mut refused = Vec::new();
-        for &port in ports {
-            if self.ports.contains_key(&port) {
-                continue;
-            }
-            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-                Ok(listener) => {
-                    self.ports.insert(port, tokio::spawn(forward(listener, port, self.state.clone())));
-                }
-                Err(error) => refused.push(format!("127.0.0.1:{port} cannot be published: {error}. Free the port, or change its annotation sheer.dev/publish.")),
-            }
-        }
-        (!refused.is_empty()).then(|| Event::Warning {
-            text: refused.join("\n"),
-        })
     }
 
     /// Asks the mesh to end in order. [`Self::next_event`] returns `None` once it has.
@@ -168,35 +174,8 @@ impl Mesh {
     /// Waits for the last process, removes what the mesh left on disk, and returns its exit code.
     pub async fn finish(mut self) -> anyhow::Result<u8> {
         let status = self.child.wait().await?;
-        for (_, listener) in std::mem::take(&mut self.ports) {
-            listener.abort();
-        }
+        drop(self.ports);
         stale::clean_up(&self.state)?;
         Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
     }
-}
-
-/// Passes connections on to the mesh, over its unix socket.
-async fn forward(listener: TcpListener, port: u16, state: State) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let state = state.clone();
-                tokio::spawn(async move { pass(stream, port, &state).await });
-            }
-            // Out of descriptors: connections that are open must end first.
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-        }
-    }
-}
-
-async fn pass(mut stream: tokio::net::TcpStream, port: u16, state: &State) -> io::Result<()> {
-    let Ok(mut mesh) = dial::publication(state, port).await else {
-        // Closing resets the client, as a closed port would.
-        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO))?;
-        return Ok(());
-    };
-    stream.set_nodelay(true)?;
-    copy_bidirectional(&mut stream, &mut mesh).await?;
-    Ok(())
 }

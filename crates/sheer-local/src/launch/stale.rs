@@ -41,7 +41,7 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-fn is_locked(state: &State) -> io::Result<bool> {
+pub(super) fn is_locked(state: &State) -> io::Result<bool> {
     match OpenOptions::new().append(true).open(state.lock()) {
         Ok(file) => Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

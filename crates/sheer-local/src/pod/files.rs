@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
 use sheer_api::names::CLUSTER_DOMAIN;
-use sheer_control::objects::{Container, EnvVar};
+use sheer_control::objects::{Container, EnvVar, Labels};
+
+/// Kubernetes' bound of a host name.
+const LONGEST_HOSTNAME: usize = 63;
 
 /// What a container's environment may refer to.
 #[derive(Clone, Debug)]
@@ -16,10 +19,24 @@ pub(crate) struct PodFacts {
     pub(crate) uid: String,
     /// Service account.
     pub(crate) service_account: String,
+    /// Labels.
+    pub(crate) labels: Labels,
+    /// Annotations.
+    pub(crate) annotations: Labels,
     /// Addresses, IPv4 first.
     pub(crate) ips: Vec<IpAddr>,
     /// Address of the bridge.
     pub(crate) host_ip: IpAddr,
+}
+
+impl PodFacts {
+    /// The host name: the pod's, cut as Kubernetes cuts it where it is too long for one (the kernel takes 64 bytes).
+    pub(crate) fn hostname(&self) -> &str {
+        match self.name.get(..LONGEST_HOSTNAME) {
+            Some(cut) => cut.trim_end_matches(['-', '.']),
+            None => &self.name,
+        }
+    }
 }
 
 /// `/etc/hosts`, as Kubernetes writes it.
@@ -28,7 +45,7 @@ pub(crate) fn hosts(pod: &PodFacts) -> String {
     text += "::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nfe00::\tip6-mcastprefix\n";
     text += "fe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
     for ip in &pod.ips {
-        let _ = writeln!(text, "{ip}\t{}", pod.name);
+        let _ = writeln!(text, "{ip}\t{}", pod.hostname());
     }
     text
 }
@@ -48,29 +65,44 @@ pub(crate) fn environment(
     base: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut env = base.clone();
-    env.insert("HOSTNAME".to_owned(), pod.name.clone());
+    env.insert("HOSTNAME".to_owned(), pod.hostname().to_owned());
     for variable in &container.env {
-        let value = value(variable, pod, &env);
-        env.insert(variable.name.clone(), value);
+        // What has no value here stays as it was: the manifest reader said so.
+        if let Some(value) = value(variable, pod, &env) {
+            env.insert(variable.name.clone(), value);
+        }
     }
     env
 }
 
-fn value(variable: &EnvVar, pod: &PodFacts, env: &BTreeMap<String, String>) -> String {
-    if let Some(value) = &variable.value {
-        return expand(value, env);
+fn value(variable: &EnvVar, pod: &PodFacts, env: &BTreeMap<String, String>) -> Option<String> {
+    match (&variable.value, &variable.value_from) {
+        (Some(value), _) => Some(expand(value, env)),
+        (None, Some(from)) => field(&from.field_ref.as_ref()?.field_path, pod),
+        (None, None) => Some(String::new()),
     }
-    let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
-    match field.map(|field| field.field_path.as_str()) {
-        Some("metadata.name") => pod.name.clone(),
-        Some("metadata.namespace") => pod.namespace.clone(),
-        Some("metadata.uid") => pod.uid.clone(),
-        Some("spec.serviceAccountName") => pod.service_account.clone(),
-        Some("status.podIP") => pod.ips.first().map(ToString::to_string).unwrap_or_default(),
-        Some("status.hostIP") => pod.host_ip.to_string(),
-        // The manifest reader refused every other path.
-        _ => String::new(),
-    }
+}
+
+/// A field of the pod; `None` where it is not known here.
+fn field(path: &str, pod: &PodFacts) -> Option<String> {
+    Some(match path {
+        "metadata.name" => pod.name.clone(),
+        "metadata.namespace" => pod.namespace.clone(),
+        "metadata.uid" => pod.uid.clone(),
+        "spec.serviceAccountName" => pod.service_account.clone(),
+        "status.podIP" => pod.ips.first().map(ToString::to_string).unwrap_or_default(),
+        "status.hostIP" => pod.host_ip.to_string(),
+        _ => {
+            let (map, key) = path.split_once("['")?;
+            let map = match map {
+                "metadata.labels" => &pod.labels,
+                "metadata.annotations" => &pod.annotations,
+                _ => return None,
+            };
+            // One that the pod does not have is empty, as in Kubernetes.
+            map.get(key.strip_suffix("']")?).cloned().unwrap_or_default()
+        }
+    })
 }
 
 /// `$(NAME)` becomes the variable's value; `$$(NAME)` becomes `$(NAME)`; what is not defined stays as it is. Kubernetes' rules.
@@ -108,6 +140,8 @@ mod tests {
             namespace: "bank".into(),
             uid: "u".into(),
             service_account: "web".into(),
+            labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+            annotations: BTreeMap::from([("bank.example/owner".to_owned(), "red".to_owned())]),
             ips: vec!["10.77.0.2".parse().expect("ip"), "fd77::2".parse().expect("ip")],
             host_ip: "10.77.0.1".parse().expect("ip"),
         }
@@ -131,6 +165,12 @@ mod tests {
                 { "name": "NS", "valueFrom": { "fieldRef": { "fieldPath": "metadata.namespace" } } },
                 { "name": "URL", "value": "http://ledger.$(NS):80/$$(NS)/$(MISSING)/$1$" },
                 { "name": "PATH", "value": "/opt:$(PATH)" },
+                { "name": "APP", "valueFrom": { "fieldRef": { "fieldPath": "metadata.labels['app']" } } },
+                { "name": "OWNER", "valueFrom": { "fieldRef": { "fieldPath": "metadata.annotations['bank.example/owner']" } } },
+                { "name": "NO_SUCH_LABEL", "valueFrom": { "fieldRef": { "fieldPath": "metadata.labels['tier']" } } },
+                { "name": "NODE", "valueFrom": { "fieldRef": { "fieldPath": "spec.nodeName" } } },
+                { "name": "SECRET", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } },
+                { "name": "EMPTY" },
             ]
         }))
         .expect("a container");
@@ -144,5 +184,24 @@ mod tests {
             (env["PATH"].as_str(), env["HOSTNAME"].as_str()),
             ("/opt:/bin", "web-6d9f4-0")
         );
+        assert_eq!(
+            [&env["APP"], &env["OWNER"], &env["NO_SUCH_LABEL"], &env["EMPTY"]],
+            ["web", "red", "", ""]
+        );
+        assert!(!env.contains_key("NODE") && !env.contains_key("SECRET"), "{env:?}");
+    }
+
+    #[test]
+    fn a_host_name_is_cut_as_in_kubernetes() {
+        let named = |name: String| PodFacts { name, ..pod() };
+        assert_eq!(named("a".repeat(63)).hostname(), "a".repeat(63));
+        assert_eq!(
+            named("a".repeat(62) + "-b0").hostname(),
+            "a".repeat(62),
+            "it must not end with a dash"
+        );
+        let long = named("a".repeat(71) + "-6d9f4-0");
+        assert_eq!(long.hostname().len(), 63);
+        assert!(hosts(&long).ends_with(&format!("\t{}\n", long.hostname())));
     }
 }

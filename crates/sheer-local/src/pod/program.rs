@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::{
     process::Child,
     sync::{Notify, watch},
+    task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -15,6 +16,9 @@ use crate::{
     namespaces::Namespaces,
     process::{self, Program, describe_exit},
 };
+
+/// Patience with the end of a program's stderr after its own.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What is known of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(crate) struct ProgramState {
     pub(crate) waiting: Option<String>,
     /// Why it is not ready, as its probe says.
     pub(crate) unready: Option<String>,
+    /// The last line that it wrote to stderr before it ended the last time.
+    pub(crate) last_words: Option<String>,
 }
 
 /// A program's state, with whom to tell of changes.
@@ -140,13 +146,14 @@ impl Runner {
         let mut failures = 0_u32;
         while !*self.stop.borrow() {
             let started = Instant::now();
-            let ended = match self.start().await {
-                Ok(child) => match self.attend(child).await {
-                    Some(status) => describe_exit(status),
+            let (ended, last_words) = match self.start().await {
+                Ok((child, stderr)) => match self.attend(child).await {
+                    Some(status) => (describe_exit(status), last_words(stderr).await),
                     None => return,
                 },
-                Err(error) => format!("cannot be started: {error:#}"),
+                Err(error) => (format!("cannot be started: {error:#}"), None),
             };
+            self.cell.update(|state| state.last_words = last_words);
             failures = if started.elapsed() > self.backoff.forget_after() {
                 1
             } else {
@@ -156,7 +163,8 @@ impl Runner {
         }
     }
 
-    async fn start(&self) -> anyhow::Result<Child> {
+    /// The program, and what copies its stderr.
+    async fn start(&self) -> anyhow::Result<(Child, Option<Copying>)> {
         let program = (self.make)()?;
         let mut child = match &self.namespaces {
             Some(namespaces) => process::spawn(namespaces, program).await?,
@@ -165,20 +173,20 @@ impl Runner {
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(self.log.clone().copy("stdout", stdout));
         }
-        if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(self.log.clone().copy("stderr", stderr));
-        }
+        let stderr = child.stderr.take();
+        let copying = stderr.map(|stderr| tokio::spawn(self.log.clone().copy("stderr", stderr)));
         let ready = self.check.is_none();
         self.cell.update(|state| {
             state.pid = child.id();
             state.ready = ready;
             state.waiting = None;
         });
-        Ok(child)
+        Ok((child, copying))
     }
 
     /// Watches a running program: `None` where it was told to end and did, otherwise how it ended.
     async fn attend(&mut self, mut child: Child) -> Option<ExitStatus> {
+        let group = child.id();
         let probing = probe(self.check.as_ref(), self.namespaces.as_ref(), &self.cell);
         let ended = tokio::select! {
             biased; // a program that ended while it was told to end has simply ended
@@ -188,6 +196,10 @@ impl Runner {
         };
         match ended {
             Some(status) => {
+                // What it left behind would meet its successor: on a port, in a file.
+                if let Some(group) = group {
+                    process::signal_group(group, Signal::SIGKILL);
+                }
                 self.cell.update(|state| (state.pid, state.ready) = (None, false));
                 status.ok()
             }
@@ -232,6 +244,15 @@ impl Runner {
         }
         self.cell.update(|state| state.restarts += 1);
     }
+}
+
+/// Copies a program's stderr to its log, and then has the last line.
+type Copying = JoinHandle<Option<String>>;
+
+/// The last line of what a program that has ended wrote.
+async fn last_words(copying: Option<Copying>) -> Option<String> {
+    // Whatever else holds the pipe open was not in its group, and may write for ever.
+    timeout(LAST_WORDS, copying?).await.ok()?.ok()?
 }
 
 /// Keeps a program's readiness up to date; never returns.

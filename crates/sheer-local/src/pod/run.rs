@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -44,6 +44,8 @@ const PROPAGATION: Duration = Duration::from_millis(500);
 const SHORT_GRACE: Duration = Duration::from_secs(5);
 /// Wait after a set-up that failed.
 const SETUP_RETRY: Duration = Duration::from_secs(2);
+/// Wait after rules that could not be applied.
+const RULES_RETRY: Duration = Duration::from_secs(1);
 /// Changes of rules that come within this are applied as one.
 const RULES_SETTLE: Duration = Duration::from_millis(20);
 
@@ -89,6 +91,8 @@ fn facts(pod: &PodHandle) -> PodFacts {
         namespace: pod.namespace().to_owned(),
         uid: pod.uid.clone(),
         service_account: pod.workload.spec.service_account().to_owned(),
+        labels: pod.workload.labels.clone(),
+        annotations: pod.workload.annotations.clone(),
         ips: pod.ips(),
         host_ip: addresses::bridge().v4.into(),
     }
@@ -188,7 +192,7 @@ impl Life {
         let current = self.pod.rules.borrow().clone();
         let services = current.to_string();
         let interior = Interior {
-            hostname: self.pod.name.clone(),
+            hostname: self.facts.hostname().to_owned(),
             folder: self.folder.clone(),
         };
         let (namespaces, ()) = Namespaces::create(interior, move || {
@@ -235,30 +239,57 @@ impl Life {
         }
     }
 
-    /// Sidecar first, containers once it is ready, as Kubernetes starts native sidecars; then keeps them.
+    /// Sidecar first, containers once it is ready, as Kubernetes starts native sidecars; then keeps them. Never returns.
     async fn start(&self, namespaces: &Arc<Namespaces>, sidecar: &mut Started, containers: &mut Started) {
-        let mut programs = self.pod.programs.iter();
         if let Some(options) = &self.pod.workload.mesh {
-            let cell = programs.next().expect("a meshed pod has a sidecar");
             self.pod.enter(Phase::Pending {
                 why: "the control plane starts".to_owned(),
             });
             let anchors = self.wait_for_anchors().await;
             self.retry(|| self.prepare_sidecar()).await;
-            match self.sidecar_runner(options, &anchors, sidecar.slot(namespaces, cell)) {
-                Ok(runner) => sidecar.start(runner),
-                Err(error) => {
-                    self.pod.enter(Phase::Pending {
-                        why: format!("{error:#}"),
-                    });
-                    return std::future::pending().await;
+            let start = async {
+                if self.start_sidecar(options, &anchors, namespaces, sidecar).await {
+                    self.start_containers(namespaces, containers);
                 }
-            }
-            self.pod.enter(Phase::Pending {
-                why: "its sidecar starts".to_owned(),
-            });
-            cell.wait_ready().await;
+            };
+            // Beside the start, which lasts as long as the sidecar has no certificate: for that it needs a token.
+            let renew = self
+                .sidecar()
+                .renew_token(&self.mesh.signer, self.facts.clone(), wall_clock);
+            tokio::join!(start, renew);
+        } else {
+            self.start_containers(namespaces, containers);
+            std::future::pending().await
         }
+    }
+
+    /// Returns once the sidecar is ready; `false` where it can never be.
+    async fn start_sidecar(
+        &self,
+        options: &MeshOptions,
+        anchors: &str,
+        namespaces: &Arc<Namespaces>,
+        sidecar: &mut Started,
+    ) -> bool {
+        let cell = self.pod.programs.first().expect("a meshed pod has a sidecar");
+        match self.sidecar_runner(options, anchors, sidecar.slot(namespaces, cell)) {
+            Ok(runner) => sidecar.start(runner),
+            Err(error) => {
+                self.pod.enter(Phase::Pending {
+                    why: format!("{error:#}"),
+                });
+                return false;
+            }
+        }
+        self.pod.enter(Phase::Pending {
+            why: "its sidecar starts".to_owned(),
+        });
+        cell.wait_ready().await;
+        true
+    }
+
+    fn start_containers(&self, namespaces: &Arc<Namespaces>, containers: &mut Started) {
+        let sidecars = usize::from(self.pod.workload.mesh.is_some());
         let specs = self
             .pod
             .workload
@@ -266,14 +297,13 @@ impl Life {
             .containers
             .iter()
             .filter(|container| !container.command.is_empty());
-        for (container, cell) in specs.zip(programs) {
+        for (container, cell) in specs.zip(&self.pod.programs[sidecars..]) {
             match self.container_runner(container, containers.slot(namespaces, cell)) {
                 Ok(runner) => containers.start(runner),
                 Err(error) => tracing::error!(pod = self.pod.name, container = container.name, "{error:#}"),
             }
         }
         self.pod.enter(Phase::Running);
-        self.renew_token().await;
     }
 
     async fn retry(&self, work: impl Fn() -> anyhow::Result<()>) {
@@ -312,13 +342,6 @@ impl Life {
         sidecar
             .write_token(&self.mesh.signer, &self.facts)
             .context("the sidecar's token cannot be written")
-    }
-
-    async fn renew_token(&self) {
-        match self.pod.workload.mesh {
-            Some(_) => self.sidecar().renew_token(&self.mesh.signer, self.facts.clone()).await,
-            None => std::future::pending().await,
-        }
     }
 
     fn sidecar_runner(&self, options: &MeshOptions, anchors: &str, slot: Slot) -> anyhow::Result<Runner> {
@@ -400,6 +423,11 @@ pub(crate) fn container_program(container: &Container, pod: &PodFacts, mesh: &Me
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "tokens are of wall-clock time")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
 /// The facts of a pod, for programs that are started in it later.
 pub(crate) fn facts_of(pod: &PodHandle) -> PodFacts {
     facts(pod)
@@ -415,14 +443,21 @@ async fn keep_rules(pod: Arc<PodHandle>, namespaces: Arc<Namespaces>) {
     while rules.changed().await.is_ok() {
         sleep(RULES_SETTLE).await;
         let wanted = rules.borrow_and_update().clone();
-        let text = wanted.to_string();
-        let applied = namespaces.run_in_network(move || tools::nft(text)).await;
-        match applied
-            .map_err(anyhow::Error::from)
-            .and_then(|done| done.map_err(Into::into))
-        {
+        match apply(&namespaces, wanted.to_string()).await {
             Ok(()) => pod.rules_applied(wanted),
-            Err(error) => tracing::error!(pod = pod.name, "virtual addresses are out of date: {error:#}"),
+            Err(error) => {
+                tracing::error!(
+                    pod = pod.name,
+                    "virtual addresses are out of date: {error:#}; tried again in {RULES_RETRY:?}"
+                );
+                // As if they had changed again; the latest are what counts then.
+                sleep(RULES_RETRY).await;
+                rules.mark_changed();
+            }
         }
     }
+}
+
+async fn apply(namespaces: &Namespaces, rules: String) -> anyhow::Result<()> {
+    Ok(namespaces.run_in_network(move || tools::nft(rules)).await??)
 }

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -33,6 +33,8 @@ mod tests;
 
 /// Life of a token; it is renewed at half of it.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How often the token's age is looked at.
+const TOKEN_LOOK: Duration = Duration::from_secs(60);
 /// What a sidecar logs unless an annotation says otherwise: Linkerd's default, and the same for ours.
 const LOG: &str = "warn,sheer_proxy=info,linkerd=info,trust_dns=error,hickory=error";
 
@@ -73,12 +75,22 @@ impl Sidecar {
         self.write("token", signer.sign(&workload, TOKEN_LIFETIME).as_bytes())
     }
 
-    /// Keeps the token fresh; never returns.
-    pub(crate) async fn renew_token(self, signer: &Signer, pod: PodFacts) {
+    /// Keeps the token fresh; never returns. By the time of day: the timers of a machine that was suspended stood still meanwhile.
+    pub(crate) async fn renew_token(self, signer: &Signer, pod: PodFacts, clock: impl Fn() -> SystemTime) {
+        let mut written = clock();
         loop {
-            tokio::time::sleep(TOKEN_LIFETIME / 2).await;
-            if let Err(error) = self.write_token(signer, &pod) {
-                tracing::error!(pod = pod.name, %error, "the sidecar's token cannot be renewed; its certificate will expire");
+            tokio::time::sleep(TOKEN_LOOK).await;
+            let now = clock();
+            // A clock that was set back has tokens of the future.
+            let fresh = now.duration_since(written).is_ok_and(|age| age < TOKEN_LIFETIME / 2);
+            if fresh {
+                continue;
+            }
+            match self.write_token(signer, &pod) {
+                Ok(()) => written = now,
+                Err(error) => {
+                    tracing::error!(pod = pod.name, %error, "the sidecar's token cannot be renewed, which is tried again; without one its certificate will expire");
+                }
             }
         }
     }

@@ -11,9 +11,10 @@ use std::{
 
 use anyhow::Context as _;
 use nix::sys::{prctl::set_pdeathsig, signal::Signal};
-use sheer_control::identity::token::Signer;
+use sheer_api::names::CLUSTER_DOMAIN;
+use sheer_control::{identity::token::Signer, watch_manifests};
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncBufReadExt as _, BufReader},
     sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
@@ -22,13 +23,12 @@ use super::{
     api,
     fleet::{Fleet, Parts},
     forward::{self, Routes},
-    source,
     usage::Usage,
 };
 use crate::{
     addresses,
     dns::{self, SharedZone},
-    launch::{Event, Launch, outer_socket},
+    launch::{Event, Launch, Refusals, outer_socket},
     link,
     logs::LogWriter,
     namespaces::on_thread,
@@ -87,7 +87,7 @@ fn send(outer: &mut impl io::Write, event: &Event) -> io::Result<()> {
 
 async fn run(launch: Launch, outer: UnixStream) -> anyhow::Result<()> {
     let state = State::locate(Some(launch.state.clone()))?;
-    let (events, end) = talk_to(outer)?;
+    let (events, refusals, end) = talk_to(outer)?;
     let ipv6 = link::has_ipv6();
     on_thread(move || link::create_bridge(ipv6)).await??;
     clear_logs(&state)?;
@@ -95,7 +95,9 @@ async fn run(launch: Launch, outer: UnixStream) -> anyhow::Result<()> {
     let changed = Arc::new(Notify::new());
     let mesh = Arc::new(context(&launch, &state, ipv6)?);
     let control = start_control(&mesh, &changed)?;
-    let manifests = source::watch(launch.manifests.clone());
+    let paths = launch.manifests.clone();
+    // What runs is what the control plane sees: the same reader, with the same rules for files that are broken or being written.
+    let manifests = on_thread(move || watch_manifests(paths)).await?;
     let routes = serve_forward(&state)?;
     let asked = serve_api(&state)?;
     let usage = Usage::default();
@@ -112,6 +114,7 @@ async fn run(launch: Launch, outer: UnixStream) -> anyhow::Result<()> {
         usage,
         control: cell,
         changed,
+        refusals,
     })
     .run(end)
     .await;
@@ -119,10 +122,14 @@ async fn run(launch: Launch, outer: UnixStream) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What goes to the outer process, what comes from it, and its end.
+type Talk<End> = (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Refusals>, End);
+
 /// Events go out in order; the end comes when the outer process closes its side.
-fn talk_to(outer: UnixStream) -> anyhow::Result<(mpsc::UnboundedSender<Event>, impl Future<Output = ()>)> {
+fn talk_to(outer: UnixStream) -> anyhow::Result<Talk<impl Future<Output = ()>>> {
     outer.set_nonblocking(true)?;
-    let (mut reader, mut writer) = tokio::net::UnixStream::from_std(outer)?.into_split();
+    let (reader, mut writer) = tokio::net::UnixStream::from_std(outer)?.into_split();
+    let (said, refusals) = mpsc::unbounded_channel();
     let (events, mut queue) = mpsc::unbounded_channel::<Event>();
     tokio::spawn(async move {
         while let Some(event) = queue.recv().await {
@@ -134,10 +141,15 @@ fn talk_to(outer: UnixStream) -> anyhow::Result<(mpsc::UnboundedSender<Event>, i
         }
     });
     let end = async move {
-        let mut rest = [0; 64];
-        while reader.read(&mut rest).await.is_ok_and(|length| length > 0) {}
+        let mut lines = BufReader::new(reader).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Ok(refusals) = serde_json::from_str(&line) {
+                // The fleet is gone only where the mesh ends anyway.
+                let _ = said.send(refusals);
+            }
+        }
     };
-    Ok((events, end))
+    Ok((events, refusals, end))
 }
 
 /// Logs of an earlier mesh would be read as this one's.
@@ -248,6 +260,7 @@ fn control_program(mesh: &MeshContext) -> Program {
     flag("--listen", addresses::bridge().v4.to_string());
     flag("--socket", mesh.state.control_socket().display().to_string());
     flag("--cluster-networks", networks.join(","));
+    flag("--trust-domain", CLUSTER_DOMAIN.to_owned());
     let mut env = BTreeMap::from([("RUST_BACKTRACE".to_owned(), "1".to_owned())]);
     env.extend(
         std::env::var("SHEER_LOG")
@@ -273,6 +286,7 @@ fn describe(launch: &Launch, state: &State, ipv6: bool) -> anyhow::Result<()> {
         "folder": launch.folder,
         "rootless": userns::is_rootless(),
         "control": bridge.v4,
+        "trustDomain": CLUSTER_DOMAIN,
         "ipv6": ipv6,
         "podNetworks": addresses::pod_networks(),
         "serviceNetworks": addresses::service_networks(),

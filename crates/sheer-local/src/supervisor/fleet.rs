@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use sheer_control::manifests::Severity;
+use sheer_control::manifests::{Loaded, Severity};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -24,7 +24,6 @@ use super::{
     api::Asked,
     forward::Routes,
     plan::{self, Action, Existing},
-    source::Manifests,
     status::{self, StatusWriter},
     usage::Usage,
     view::{self, AddressedService, VisiblePod},
@@ -32,7 +31,7 @@ use super::{
 use crate::{
     addresses::{Pair, PodAddresses, ServiceAddresses},
     dns::SharedZone,
-    launch::Event,
+    launch::{Event, Refusals},
     logs,
     pod::{
         NewPod, Phase, PodHandle, Stop,
@@ -55,7 +54,7 @@ type Key = (String, String);
 /// What the fleet is made from.
 pub(super) struct Parts {
     pub(super) mesh: Arc<MeshContext>,
-    pub(super) manifests: watch::Receiver<Arc<Manifests>>,
+    pub(super) manifests: watch::Receiver<Arc<Loaded>>,
     pub(super) asked: mpsc::Receiver<Asked>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) zone: SharedZone,
@@ -63,6 +62,7 @@ pub(super) struct Parts {
     pub(super) usage: Usage,
     pub(super) control: Arc<ProgramCell>,
     pub(super) changed: Arc<Notify>,
+    pub(super) refusals: mpsc::UnboundedReceiver<Refusals>,
 }
 
 /// All pods of the mesh and what they shall be.
@@ -78,6 +78,10 @@ pub(super) struct Fleet {
     rules: Arc<str>,
     status: StatusWriter,
     published: Vec<u16>,
+    /// Of these, those that the outer process could not open, and why.
+    refused: BTreeMap<u16, String>,
+    /// What was last said of the control plane's end.
+    control_end: String,
     warned: Vec<String>,
     progress: String,
     started: Instant,
@@ -98,6 +102,8 @@ impl Fleet {
             assigned: BTreeMap::new(),
             rules: rules::services(&[]).into(),
             published: Vec::new(),
+            refused: BTreeMap::new(),
+            control_end: String::new(),
             warned: Vec::new(),
             progress: String::new(),
             started: Instant::now(),
@@ -124,6 +130,7 @@ impl Fleet {
                     }
                 }
                 Ok(()) = self.parts.manifests.changed() => self.read_manifests(),
+                Some(Refusals(refused)) = self.parts.refusals.recv() => self.refused = refused,
                 () = changed.notified() => sleep(SETTLE).await,
             }
         }
@@ -132,7 +139,8 @@ impl Fleet {
 
     fn read_manifests(&mut self) {
         let manifests = self.parts.manifests.borrow_and_update().clone();
-        self.desired = desired(&manifests.objects, &self.overrides);
+        self.desired = desired(&manifests.manifests, &self.overrides);
+        self.overrides.forget_ended(&self.desired);
         let errors = manifests
             .findings
             .iter()
@@ -158,7 +166,22 @@ impl Fleet {
             self.act(action);
         }
         self.publish();
+        self.report_control();
         self.report();
+    }
+
+    /// Says once how the control plane ended: everything waits for it.
+    fn report_control(&mut self) {
+        let control = self.parts.control.state();
+        let Some(exit) = control.last_exit else { return };
+        let words = control.last_words.map(|words| format!(": {words}")).unwrap_or_default();
+        let text = format!(
+            "the control plane has ended ({exit}){words}. It is started again; `sheer logs control` has the rest."
+        );
+        if text != self.control_end {
+            self.control_end.clone_from(&text);
+            self.tell(Event::Warning { text });
+        }
     }
 
     fn forget_gone(&mut self) {

@@ -1,6 +1,6 @@
 //! Annotations that a local mesh honours: redirection, the sidecar's program and log, published ports.
 
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use sheer_control::objects::{Labels, annotation, parse_ports};
@@ -66,6 +66,19 @@ impl MeshOptions {
             Err(mistakes)
         }
     }
+}
+
+/// Whether a connection from `client` to a port of a pod with these annotations arrives at its sidecar. What is wrong in an annotation is not
+/// in force.
+pub fn redirects(annotations: &Labels, client: IpAddr, port: u16) -> bool {
+    let ports = annotation(annotations, "config", "skip-inbound-ports").and_then(|text| parse_ports(text).ok());
+    let networks = annotation(annotations, "config", "skip-subnets").and_then(|text| parse_networks(text).ok());
+    let skipped = ports.unwrap_or_default().iter().any(|range| range.contains(&port));
+    !skipped
+        && !networks
+            .unwrap_or_default()
+            .iter()
+            .any(|network| network.contains(&client))
 }
 
 fn parse_networks(text: &str) -> Result<Vec<IpNet>, String> {

@@ -94,13 +94,21 @@ fn what_cannot_be_run_or_read_is_said() {
 #[test]
 fn a_scale_by_command_lasts_until_the_manifest_changes() {
     let web = id(WorkloadKind::Deployment, "web");
-    let overrides = Overrides {
+    let mut overrides = Overrides {
         replicas: BTreeMap::from([(web.clone(), (5, 2))]),
         ..Overrides::default()
     };
     assert_eq!(desired(&objects(MANIFEST), &overrides).workloads[&web].replicas, 5);
     let edited = MANIFEST.replace("replicas: 2", "replicas: 3");
     assert_eq!(desired(&objects(&edited), &overrides).workloads[&web].replicas, 3);
+    overrides.forget_ended(&desired(&objects(MANIFEST), &overrides));
+    assert_eq!(desired(&objects(MANIFEST), &overrides).workloads[&web].replicas, 5);
+    overrides.forget_ended(&desired(&objects(&edited), &overrides));
+    let back = desired(&objects(MANIFEST), &overrides);
+    assert_eq!(
+        back.workloads[&web].replicas, 2,
+        "the old number in the manifest does not bring it back"
+    );
 }
 
 #[test]

@@ -76,7 +76,6 @@ fn distance(why: &Why) -> u8 {
 }
 
 /// What tells two matches apart.
-#[expect(dead_code, reason = "explaining will use it")]
 pub(super) fn decided_by(winner: &Specificity, loser: &Specificity) -> Option<&'static str> {
     let parts = [
         ("host", winner.host.cmp(&loser.host)),

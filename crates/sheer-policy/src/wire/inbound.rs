@@ -15,6 +15,7 @@ use super::{
 use crate::{
     ObjectRef, ProtocolPlan,
     inbound::{Authentication, Authorization, InboundPolicy, InboundRule, RateLimit, RateOverride},
+    limit::Limiter,
     outbound::Filter,
     routes::{RequestMatch, Routes, Rule},
 };
@@ -27,7 +28,7 @@ pub fn policy(server: Server, longest_detect: Duration) -> InboundPolicy {
         authorizations: authorizations(server.authorizations),
         server: labelled(server.labels),
         routes: Arc::new(Routes::new(routes)),
-        rate_limit: rate_limit.map(Arc::new),
+        rate_limit: rate_limit.map(|limit| Arc::new(Limiter::new(limit))),
     }
 }
 

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder, bytes::RegexBuilder as BytesRegexBuilder};
-use sheer_api::linkerd::{grpc_route, http_route, http_types, tls_route};
+use sheer_api::{
+    linkerd::{grpc_route, http_route, http_types, tls_route},
+    v1,
+};
 
-use crate::routes::{HeaderMatch, HostMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch};
+use crate::routes::{Condition, HeaderMatch, HostMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch};
 
 /// Largest compiled regular expression, bytes: one pattern of a user must not cost a proxy its memory.
 const REGEX_LIMIT: usize = 1 << 20;
@@ -125,6 +128,29 @@ pub(super) fn method(said: http_types::HttpMethod) -> Result<Method, Invalid> {
     }
 }
 
+/// Deepest nesting of conditions that is read: a control plane's mistake must not cost the stack.
+const DEEPEST: u32 = 32;
+
+pub(super) fn condition(said: &v1::Condition) -> Result<Condition, Invalid> {
+    nested(said, DEEPEST)
+}
+
+fn nested(said: &v1::Condition, depth: u32) -> Result<Condition, Invalid> {
+    use v1::condition::Kind;
+    let deeper = depth.checked_sub(1).ok_or("a condition that is nested too deeply")?;
+    let several = |said: &v1::Conditions| {
+        let read = said.conditions.iter().map(|one| nested(one, deeper));
+        read.collect::<Result<Vec<_>, Invalid>>()
+    };
+    Ok(match said.kind.as_ref().ok_or("a condition that says nothing")? {
+        Kind::All(all) => Condition::All(several(all)?),
+        Kind::Any(any) => Condition::Any(several(any)?),
+        Kind::Not(not) => Condition::Not(Box::new(nested(not, deeper)?)),
+        Kind::PathRegex(regex) => Condition::Path(anchored(regex)?),
+        Kind::Method(method) => Condition::Method(method.parse().map_err(|_| format!("{method:?} is no method"))?),
+    })
+}
+
 /// A regular expression for the whole of a text.
 pub(super) fn anchored(regex: &str) -> Result<Regex, Invalid> {
     let built = RegexBuilder::new(&format!("^(?:{regex})$"))
@@ -135,4 +161,30 @@ pub(super) fn anchored(regex: &str) -> Result<Regex, Invalid> {
 
 fn bad_regex(regex: &str, error: &regex::Error) -> Invalid {
     format!("{regex:?} is no regular expression: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not(inner: v1::Condition) -> v1::Condition {
+        v1::Condition {
+            kind: Some(v1::condition::Kind::Not(Box::new(inner))),
+        }
+    }
+
+    #[test]
+    fn conditions_are_read_whole_or_not_at_all() {
+        let method = |name: &str| v1::Condition {
+            kind: Some(v1::condition::Kind::Method(name.to_owned())),
+        };
+        assert!(matches!(condition(&not(method("GET"))), Ok(Condition::Not(_))));
+        assert!(condition(&not(method("not a method"))).is_err());
+        assert!(
+            condition(&not(v1::Condition::default())).is_err(),
+            "one that says nothing would hold for everything"
+        );
+        let deep = (0..100).fold(method("GET"), |inner, _| not(inner));
+        assert!(condition(&deep).is_err());
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
         PathModifier, Penalty, Redirect, Refusal, Retry, RetryBudget, Rewrite, RouteBackend, Share, StreamRule,
         SuccessRate, Timeouts,
     },
-    routes::{RequestMatch, Routes, Rule},
+    routes::{PathMatch, RequestMatch, Routes, Rule},
 };
 
 /// Requests under way at each local endpoint before those of other zones take part, where the control plane does not say.
@@ -125,7 +125,7 @@ impl<'a> Extras<'a> {
             let object = common::object(route.metadata);
             let hosts = matches::hosts(route.hosts);
             route.rules.into_iter().enumerate().map(move |(index, said)| {
-                let (found, invalid) = all(said.matches, matches::http);
+                let (mut found, mut invalid) = all(said.matches, matches::http);
                 let mut action = HttpRule {
                     backends: backends!(self, http_route, said.backends, http_filters),
                     filters: http_filters(said.filters),
@@ -135,6 +135,9 @@ impl<'a> Extras<'a> {
                     ..HttpRule::default()
                 };
                 self.add(&object, index, &mut action);
+                if let Err(why) = self.replace(&object, index, &mut found) {
+                    invalid.get_or_insert(why);
+                }
                 refuse_invalid(&mut action, invalid);
                 Rule {
                     route: object.clone(),
@@ -157,7 +160,7 @@ impl<'a> Extras<'a> {
             let object = common::object(route.metadata);
             let hosts = matches::hosts(route.hosts);
             route.rules.into_iter().enumerate().map(move |(index, said)| {
-                let (found, invalid) = all(said.matches, matches::grpc);
+                let (mut found, mut invalid) = all(said.matches, matches::grpc);
                 let mut action = HttpRule {
                     backends: backends!(self, grpc_route, said.backends, grpc_filters),
                     filters: grpc_filters(said.filters),
@@ -167,6 +170,9 @@ impl<'a> Extras<'a> {
                     ..HttpRule::default()
                 };
                 self.add(&object, index, &mut action);
+                if let Err(why) = self.replace(&object, index, &mut found) {
+                    invalid.get_or_insert(why);
+                }
                 refuse_invalid(&mut action, invalid);
                 Rule {
                     route: object.clone(),
@@ -280,6 +286,13 @@ impl<'a> Extras<'a> {
             return;
         };
         rule.filters.extend(extra.filters.iter().filter_map(extra_filter));
+        for of_backend in &extra.backends {
+            if let Some(backend) = rule.backends.get_mut(of_backend.backend as usize) {
+                backend
+                    .filters
+                    .extend(of_backend.filters.iter().filter_map(extra_filter));
+            }
+        }
         rule.mirrors = extra.mirrors.iter().map(|mirror| self.mirror(mirror)).collect();
         rule.hedge = extra.hedge.as_ref().and_then(|hedge| {
             let delay = common::duration(hedge.delay)?;
@@ -304,6 +317,25 @@ impl<'a> Extras<'a> {
         }
     }
 
+    /// Replaces matches that the policy can only say in part.
+    fn replace(&self, route: &ObjectRef, index: usize, found: &mut Vec<RequestMatch>) -> Result<(), String> {
+        let Some(extra) = self.rules.get(&(route.clone(), index)) else {
+            return Ok(());
+        };
+        for pattern in &extra.rpc_patterns {
+            if let Some(found) = found.get_mut(pattern.r#match as usize) {
+                found.path = Some(PathMatch::Regex(matches::anchored(&pattern.path_regex)?));
+            }
+        }
+        if let Some(condition) = &extra.condition {
+            *found = vec![RequestMatch {
+                condition: Some(matches::condition(condition)?),
+                ..RequestMatch::default()
+            }];
+        }
+        Ok(())
+    }
+
     fn mirror(&self, said: &v1::Mirror) -> Mirror {
         let object = reference(said.backend.as_ref());
         let target = BackendTarget::Balance {
@@ -311,10 +343,7 @@ impl<'a> Extras<'a> {
             load: LoadEstimate::default(),
         };
         Mirror {
-            share: said.share.map_or(Share::ALL, |share| Share {
-                numerator: share.numerator,
-                denominator: share.denominator.max(1),
-            }),
+            share: share(said.share),
             backend: Arc::new(Backend {
                 balancing: self.balancing(&object),
                 object,
@@ -624,6 +653,13 @@ fn ratio(said: Option<http_route::Ratio>) -> Share {
     })
 }
 
+fn share(said: Option<v1::Share>) -> Share {
+    said.map_or(Share::ALL, |share| Share {
+        numerator: share.numerator,
+        denominator: share.denominator.max(1),
+    })
+}
+
 fn extra_filter(said: &v1::FilterExtra) -> Option<Filter> {
     use v1::filter_extra::Kind;
     Some(match said.kind.as_ref()? {
@@ -636,11 +672,26 @@ fn extra_filter(said: &v1::FilterExtra) -> Option<Filter> {
         }),
         Kind::Delay(said) => Filter::Delay(Delay {
             delay: common::duration(said.delay)?,
-            share: said.share.map_or(Share::ALL, |share| Share {
-                numerator: share.numerator,
-                denominator: share.denominator.max(1),
-            }),
+            share: share(said.share),
         }),
+        Kind::Abort(said) => {
+            use v1::abort::Answer;
+            let status = |status: u32| {
+                u16::try_from(status)
+                    .ok()
+                    .and_then(|status| StatusCode::from_u16(status).ok())
+            };
+            Filter::Abort(Abort {
+                answer: match said.answer? {
+                    Answer::HttpStatus(said) => {
+                        AbortAnswer::Http(status(said).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+                    }
+                    Answer::GrpcCode(code) => AbortAnswer::Grpc(u16::try_from(code).unwrap_or(2)),
+                },
+                message: said.message.as_str().into(),
+                share: share(said.share),
+            })
+        }
         Kind::ResponseHeaders(said) => {
             let fields = |fields: &[v1::HeaderField]| {
                 let fields = fields.iter().map(|field| (field.name.clone(), field.value.clone()));

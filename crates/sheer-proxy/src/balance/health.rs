@@ -168,6 +168,8 @@ pub struct Health {
     trial_at: Option<Instant>,
     /// That it stays, though it fails, was told.
     stays: bool,
+    /// Of the sit-out that it is in, or after which it is on probation.
+    why: Option<Why>,
     window: Option<Box<Window>>,
 }
 
@@ -217,6 +219,11 @@ impl Health {
             State::SittingOut { .. } => Stage::Open,
             State::Probation { .. } => Stage::Probation,
         }
+    }
+
+    /// Why it sits out, or is on probation.
+    pub fn why_out(&self) -> Option<Why> {
+        self.why
     }
 
     /// Failures in a row.
@@ -290,7 +297,7 @@ impl Health {
                 let why = self.has_to_sit_out(rule, now)?;
                 if may_sit_out() {
                     let out_for = self.sit_out(rule.first(hint), rule, now, rng);
-                    self.window = None;
+                    (self.window, self.why) = (None, Some(why));
                     return Some(Event::SitsOut(why, out_for));
                 }
                 (!std::mem::replace(&mut self.stays, true)).then_some(Event::Stays(why))

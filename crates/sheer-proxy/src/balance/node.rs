@@ -14,7 +14,7 @@ use sheer_policy::outbound::Penalty;
 use super::{
     Rules,
     bound::Bound,
-    health::{Ended, Event, Health, Rule, Stage},
+    health::{Ended, Event, Health, Rule, Stage, Why},
     load::Load,
 };
 use crate::discovery::Endpoint;
@@ -143,6 +143,11 @@ impl<T> Node<T> {
     /// Whether one request at a time decides whether it is well again.
     pub fn on_probation(&self) -> bool {
         self.health.borrow().on_probation()
+    }
+
+    /// Why it sits out, or is on probation.
+    pub fn why_out(&self) -> Option<Why> {
+        self.health.borrow().why_out()
     }
 
     /// What its response time is taken for now; none where it was never measured.

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{backoff::Waits, connect};
+use super::{Ledger, backoff::Waits, connect};
 use crate::{
     identity::Identity,
     metrics::{Gauge, LabelSet, Shard, family},
@@ -46,6 +46,7 @@ struct Inner {
     state: Mutex<State>,
     connected: Gauge,
     shard: Shard,
+    ledger: Ledger,
 }
 
 #[derive(Debug)]
@@ -70,6 +71,7 @@ impl Channel {
             state,
             connected,
             shard: shard.clone(),
+            ledger: Ledger::default(),
         }))
     }
 
@@ -81,6 +83,11 @@ impl Channel {
     /// Where its metrics are counted.
     pub(crate) fn shard(&self) -> &Shard {
         &self.0.shard
+    }
+
+    /// What is known of its streams.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
     }
 
     /// What requests have for `:scheme` and `:authority`.

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tonic::{Code, Response, Status, Streaming};
 
-use super::{backoff::Waits, channel::Channel};
+use super::{backoff::Waits, channel::Channel, ledger::Line};
 use crate::{
     metrics::{LabelSet, family},
     settings::ControlStreams,
@@ -38,11 +38,14 @@ pub(crate) struct Streams {
     method: &'static str,
     limits: ControlStreams,
     again: Arc<Notify>,
+    line: Line,
 }
 
 impl Streams {
-    pub(crate) fn new(channel: Channel, method: &'static str, limits: ControlStreams) -> Self {
+    /// Streams about `target`, which is for whoever looks at them.
+    pub(crate) fn new(channel: Channel, method: &'static str, target: &str, limits: ControlStreams) -> Self {
         Self {
+            line: channel.ledger().line(method, target),
             channel,
             method,
             limits,
@@ -68,6 +71,7 @@ impl Streams {
                 Ok(()) => Status::ok(""),
                 Err(status) => status,
             };
+            self.line.ended(&status);
             self.count_end(&status);
             tracing::debug!(service = self.channel.service(), method = self.method, %status, "stream ended");
             if matches!(status.code(), Code::NotFound | Code::InvalidArgument) {
@@ -110,11 +114,15 @@ impl Streams {
         };
         self.count_latency(began.elapsed());
         waits.reset();
+        self.line.heard();
         tell(Event::First(first));
         loop {
             let idle_until = Instant::now() + self.limits.idle_timeout.unwrap_or(FOR_EVER);
             match timeout_at(ends.min(idle_until), stream.message()).await {
-                Ok(Ok(Some(message))) => tell(Event::Next(message)),
+                Ok(Ok(Some(message))) => {
+                    self.line.heard();
+                    tell(Event::Next(message));
+                }
                 Ok(Ok(None)) | Err(_) => return Ok(()),
                 Ok(Err(status)) => return Err(status),
             }

@@ -64,6 +64,18 @@ where
         receiver
     }
 
+    /// Every subscription and what it heard last. Keeps none of them alive.
+    pub(super) fn entries(&self) -> Vec<(K, Lookup<T>)>
+    where
+        T: Clone,
+    {
+        let entries = self.0.entries.lock();
+        entries
+            .iter()
+            .map(|(key, publisher)| (key.clone(), publisher.borrow().clone()))
+            .collect()
+    }
+
     /// Subscriptions that are open.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

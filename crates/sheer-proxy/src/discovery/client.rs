@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     addr::OrigDst,
-    control::{Channel, Event, Streams},
+    control::{Channel, Event, Record, Streams},
     settings::Settings,
 };
 
@@ -86,6 +86,35 @@ impl Client {
     pub fn unanswered_ports(&self) -> watch::Receiver<BTreeSet<u16>> {
         self.unanswered.subscribe()
     }
+
+    /// Every original destination that is subscribed to, and what is known of it.
+    pub(crate) fn destinations(&self) -> Vec<(OrigDst, Lookup<OutboundTarget>)> {
+        self.outbound.entries()
+    }
+
+    /// Every port of the workload whose policy is subscribed to.
+    pub(crate) fn ports(&self) -> Vec<(u16, Lookup<InboundPolicy>)> {
+        self.inbound.entries()
+    }
+
+    /// The endpoints of a service, where somebody asked for them.
+    pub(crate) fn known_endpoints(&self, path: &str) -> Option<Arc<EndpointSet>> {
+        let entries = self.endpoints.entries();
+        entries.into_iter().find_map(|(known, lookup)| match lookup {
+            Lookup::Known(set) if *known == *path => Some(set),
+            Lookup::Known(_) | Lookup::Pending | Lookup::Unknown => None,
+        })
+    }
+
+    /// Every stream to the control plane.
+    pub(crate) fn streams(&self) -> Vec<Record> {
+        let Shared {
+            destination, policy, ..
+        } = &*self.shared;
+        let mut records = destination.ledger().records();
+        records.extend(policy.ledger().records());
+        records
+    }
 }
 
 impl Discovery for Client {
@@ -149,8 +178,8 @@ impl<M: PartialEq, T> Heard<M, T> {
 }
 
 impl Shared {
-    fn streams(&self, channel: &Channel, method: &'static str) -> Streams {
-        Streams::new(channel.clone(), method, self.settings.control_streams)
+    fn streams(&self, channel: &Channel, method: &'static str, target: &str) -> Streams {
+        Streams::new(channel.clone(), method, target, self.settings.control_streams)
     }
 
     fn destination(&self, path: &str) -> GetDestination {
@@ -177,7 +206,7 @@ impl Shared {
             let target = outbound::target(dst.0, profile.known(), policy.known(), &defaults);
             publish.send_replace(target.map_or(Lookup::Unknown, |target| Lookup::Known(Arc::new(target))));
         };
-        let policy_streams = self.streams(&self.policy, "OutboundPolicies.Watch");
+        let policy_streams = self.streams(&self.policy, "OutboundPolicies.Watch", &dst.to_string());
         let ask_policy_again = policy_streams.again();
         let profiles = async {
             let origin = self.destination.origin();
@@ -190,7 +219,7 @@ impl Shared {
                         .await
                 }
             };
-            let streams = self.streams(&self.destination, "Destination.GetProfile");
+            let streams = self.streams(&self.destination, "Destination.GetProfile", &dst.to_string());
             let tell = |event| {
                 if heard.lock().0.hear(event, outbound::profile) {
                     // An address that became a service's has a policy now.
@@ -253,7 +282,7 @@ impl Shared {
                 publish.send_replace(Lookup::Known(Arc::new(fold.set())));
             }
         };
-        self.streams(&self.destination, "Destination.Get")
+        self.streams(&self.destination, "Destination.Get", &path)
             .follow(open, tell)
             .await;
     }
@@ -281,6 +310,7 @@ impl Shared {
             }
         };
         let mut heard = Heard::Nothing;
+        let mut before: Option<InboundPolicy> = None;
         let tell = |event| {
             // "Not found" is no answer: the control plane may not have heard of this workload yet, and whom its policy lets in is
             // not known.
@@ -288,13 +318,18 @@ impl Shared {
                 unanswered.send_if_modified(|ports| ports.remove(&port));
             }
             if heard.hear(event, |server| {
-                sheer_policy::wire::inbound::policy(server, settings.detect_timeout)
+                let mut policy = sheer_policy::wire::inbound::policy(server, settings.detect_timeout);
+                if let Some(before) = &before {
+                    policy.take_over_limits(before);
+                }
+                before = Some(policy.clone());
+                policy
             }) {
                 let policy = heard.known().cloned();
                 publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));
             }
         };
-        let streams = self.streams(&self.policy, "InboundServerPolicies.WatchPort");
+        let streams = self.streams(&self.policy, "InboundServerPolicies.WatchPort", &port.to_string());
         let deadline = async {
             sleep(first_answer(&self.settings)).await;
             if matches!(*publish.borrow(), Lookup::Pending) {

@@ -2,6 +2,8 @@
 
 use std::{fmt, io, time::Duration};
 
+use http::StatusCode;
+
 /// How an attempt to connect ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectCause {
@@ -181,26 +183,93 @@ impl fmt::Display for Leg {
     }
 }
 
-/// The gRPC status codes that the proxy gives.
+/// The answer of a failure that is injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injected {
+    /// This HTTP status, to gRPC callers too: so an operator sees what they make of it.
+    Http(StatusCode),
+    /// This gRPC code.
+    Grpc(GrpcCode),
+}
+
+impl Injected {
+    pub(super) fn http_status(self) -> StatusCode {
+        match self {
+            Self::Http(status) => status,
+            Self::Grpc(_) => StatusCode::OK,
+        }
+    }
+
+    pub(super) fn grpc_status(self) -> GrpcCode {
+        match self {
+            Self::Http(_) => GrpcCode::Unavailable,
+            Self::Grpc(code) => code,
+        }
+    }
+}
+
+/// The gRPC status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum GrpcCode {
+    /// Well.
+    Ok = 0,
     /// The caller went away.
     Cancelled = 1,
+    /// Nobody knows.
+    Unknown = 2,
     /// The request is malformed.
     InvalidArgument = 3,
     /// Out of time.
     DeadlineExceeded = 4,
     /// Nothing there.
     NotFound = 5,
+    /// There already.
+    AlreadyExists = 6,
     /// Not allowed.
     PermissionDenied = 7,
     /// Past a limit.
     ResourceExhausted = 8,
     /// The mesh is set up in a way that cannot work.
     FailedPrecondition = 9,
+    /// Another came first.
+    Aborted = 10,
+    /// Past the end.
+    OutOfRange = 11,
+    /// No such method.
+    Unimplemented = 12,
     /// A party broke its protocol.
     Internal = 13,
     /// Try again, perhaps elsewhere.
     Unavailable = 14,
+    /// Data is lost.
+    DataLoss = 15,
+    /// Nobody knows who the caller is.
+    Unauthenticated = 16,
+}
+
+impl GrpcCode {
+    /// By its number; `Unknown` where there is no such code, as gRPC libraries have it.
+    pub fn of(code: u16) -> Self {
+        const ALL: [GrpcCode; 17] = [
+            GrpcCode::Ok,
+            GrpcCode::Cancelled,
+            GrpcCode::Unknown,
+            GrpcCode::InvalidArgument,
+            GrpcCode::DeadlineExceeded,
+            GrpcCode::NotFound,
+            GrpcCode::AlreadyExists,
+            GrpcCode::PermissionDenied,
+            GrpcCode::ResourceExhausted,
+            GrpcCode::FailedPrecondition,
+            GrpcCode::Aborted,
+            GrpcCode::OutOfRange,
+            GrpcCode::Unimplemented,
+            GrpcCode::Internal,
+            GrpcCode::Unavailable,
+            GrpcCode::DataLoss,
+            GrpcCode::Unauthenticated,
+        ];
+        ALL.get(usize::from(code)).copied().unwrap_or(Self::Unknown)
+    }
 }

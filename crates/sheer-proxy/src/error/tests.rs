@@ -50,7 +50,21 @@ fn every_error() -> Vec<ProxyError> {
             client: addr,
             identity: "i".into(),
             port: 1,
-            server: "s".into(),
+            by: "s".into(),
+            told: true,
+        },
+        ProxyError::RateLimited {
+            per_second: 1,
+            scope: Scope::Total,
+            retry_after: Duration::from_secs(1),
+            by: "p".into(),
+            told: true,
+        },
+        ProxyError::NoRoute { service: "s".into() },
+        ProxyError::Injected {
+            route: "r".into(),
+            message: "m".into(),
+            answer: Injected::Grpc(GrpcCode::Unavailable),
         },
         ProxyError::PolicyUnknown { port: 1 },
         ProxyError::NoBackend {

@@ -13,6 +13,7 @@ use super::hint::retry_after;
 use crate::{
     error::{ProxyError, ResetCode},
     metrics::ResponseOutcome,
+    sight::Sample,
 };
 
 /// What happened to a request, as far as it went.
@@ -96,6 +97,8 @@ pub trait Sink {
 pub struct Observation {
     outcome: RefCell<Outcome>,
     sink: RefCell<Rc<dyn Sink>>,
+    /// What sight keeps of this request, where it is one of its samples.
+    sample: RefCell<Option<Box<Sample>>>,
 }
 
 impl std::fmt::Debug for Observation {
@@ -110,7 +113,13 @@ impl Observation {
         Self {
             outcome: RefCell::new(Outcome::new()),
             sink: RefCell::new(sink),
+            sample: RefCell::new(None),
         }
+    }
+
+    /// Keeps a sample of the request, once it is known what became of it.
+    pub(crate) fn sample(&self, sample: Box<Sample>) {
+        self.sample.replace(Some(sample));
     }
 
     /// What is known so far.
@@ -188,5 +197,8 @@ pub(crate) enum Way {
 impl Drop for Observation {
     fn drop(&mut self) {
         self.sink.borrow().end(&self.outcome.borrow());
+        if let Some(sample) = self.sample.take() {
+            sample.keep(self.outcome.borrow().status);
+        }
     }
 }

@@ -101,6 +101,14 @@ impl Head {
         matches!(self.origin, Origin::Http1 { .. }) && (self.upgrade.is_some() || self.method == Method::CONNECT)
     }
 
+    /// The URI was changed: a target of HTTP/1 is written anew, in the form that it had.
+    pub(crate) fn retarget(&mut self) {
+        if self.target.take().is_some() {
+            let text = self.http1_target();
+            self.target = Target::parse(text, &self.method).ok();
+        }
+    }
+
     /// The request target for a server of HTTP/1.
     pub(crate) fn http1_target(&self) -> Bytes {
         if let Some(target) = &self.target {

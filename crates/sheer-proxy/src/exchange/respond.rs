@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::{
     gone::Gone,
@@ -146,6 +146,17 @@ impl Responder {
             Wire::Body(out) => Some(out),
             Wire::H2 { .. } | Wire::H1(_) | Wire::Moving => None,
         }
+    }
+
+    /// Ends the exchange with a response that a route asked for (a redirect): status and fields, no body.
+    pub(crate) async fn answer(mut self, answer: (StatusCode, HeaderMap), observation: &Observation) {
+        let reply = synthesize::answer(answer);
+        observation.response_head(reply.status, &reply.headers);
+        if let Ok(out) = self.head(reply, true) {
+            // Fails only if the client is gone, and then nobody wants to know.
+            drop(out.no_body().await);
+        }
+        observation.end(End::Complete);
     }
 
     /// Ends the exchange with an error of the proxy, in the client's protocol: as a response where none has begun, in the trailers

@@ -1,6 +1,6 @@
 //! Responses that the proxy makes up: `docs/errors.md` is their table, `docs/headers.md` lists their fields.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use sheer_api::names;
@@ -16,6 +16,7 @@ const VERDICT: HeaderName = HeaderName::from_static(names::VERDICT);
 const REASON: HeaderName = HeaderName::from_static(names::REASON);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// What a made-up response says, and to whom.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,16 @@ pub(super) fn reply(error: &ProxyError, style: Style) -> Reply {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         error.http_status()
     };
+    made(status, headers)
+}
+
+/// A response without a body that is no error.
+pub(super) fn answer((status, mut headers): (StatusCode, HeaderMap)) -> Reply {
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    made(status, headers)
+}
+
+fn made(status: StatusCode, headers: HeaderMap) -> Reply {
     let line = Http1Line {
         version: Version::HTTP_11,
         reason: None,
@@ -68,6 +79,14 @@ fn fields(error: &ProxyError, style: Style) -> HeaderMap {
             percent_encoded(&format!("{text} (verdict={verdict}, reason={reason})")),
         );
     }
+    if let Some(after) = error.retry_after() {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+        if style.grpc {
+            // gRPC retry design, "pushback": libraries that retry wait this long.
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1);
+            fields.insert(GRPC_PUSHBACK, HeaderValue::from(millis));
+        }
+    }
     if style.terse {
         return fields;
     }
@@ -75,6 +94,11 @@ fn fields(error: &ProxyError, style: Style) -> HeaderMap {
     fields.insert(VERDICT, HeaderValue::from_static(verdict));
     fields.insert(REASON, HeaderValue::from_static(reason));
     fields
+}
+
+/// `Retry-After` has no part of a second (RFC 9110 10.2.3): too late rather than too early.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// Text as a field value: what is not visible ASCII becomes `?`.
@@ -114,7 +138,8 @@ mod tests {
             client: "10.0.0.1:999".parse().unwrap(),
             identity: "zoë 100%".into(),
             port: 8080,
-            server: "Server bank/ledger".into(),
+            by: "Server bank/ledger".into(),
+            told: true,
         }
     }
 
@@ -156,5 +181,39 @@ mod tests {
         };
         assert_eq!(names(false), ["content-length"]);
         assert_eq!(names(true), ["grpc-status", "grpc-message", "content-type"]);
+    }
+
+    #[test]
+    fn a_limit_says_when_to_come_back() {
+        let error = |millis| ProxyError::RateLimited {
+            per_second: 10,
+            scope: sheer_policy::limit::Scope::Identity,
+            retry_after: Duration::from_millis(millis),
+            by: "HTTPLocalRateLimitPolicy bank/ledger".into(),
+            told: false,
+        };
+        let response = reply(
+            &error(1_001),
+            Style {
+                grpc: false,
+                terse: false,
+            },
+        );
+        assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers["retry-after"], "2", "whole seconds, never too early");
+        assert_eq!(
+            response.headers["l5d-proxy-error"],
+            "more than 10 requests a second, of one client"
+        );
+        let response = reply(
+            &error(20),
+            Style {
+                grpc: true,
+                terse: false,
+            },
+        );
+        assert_eq!(response.headers["grpc-status"], "8");
+        assert_eq!(response.headers["retry-after"], "1");
+        assert_eq!(response.headers["grpc-retry-pushback-ms"], "20");
     }
 }

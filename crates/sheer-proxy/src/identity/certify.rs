@@ -8,7 +8,7 @@ use std::{
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sheer_api::linkerd::identity::{CertifyRequest, CertifyResponse, identity_client::IdentityClient};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Code, Status};
 
 use super::{
@@ -27,6 +27,9 @@ const RENEW_AT: f64 = 0.7;
 const EARLIER: f64 = 0.1;
 /// An answer that takes longer is asked for again.
 const CERTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the time of day is looked at while a renewal is waited for.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Why there is no new certificate. Words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +87,7 @@ impl Certifier {
                 Ok(wait) => {
                     self.count("ok");
                     waits.reset();
-                    sleep(wait).await;
+                    pass(wait, now).await;
                 }
                 Err(error) => {
                     self.count("error");
@@ -192,6 +195,15 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// Waits, by whichever clock is ahead. Certificates go by the time of day, and the timers of a machine that was suspended stood still
+/// meanwhile.
+async fn pass(wait: Duration, clock: impl Fn() -> SystemTime) {
+    let (due, until) = (clock() + wait, Instant::now() + wait);
+    while clock() < due && Instant::now() < until {
+        sleep_until(until.min(Instant::now() + LOOK)).await;
+    }
+}
+
 /// `chance` is from 0 to 1.
 fn renewal_wait(remaining: Duration, min: Duration, max: Duration, chance: f64) -> Duration {
     let wait = remaining.mul_f64(RENEW_AT * (1.0 - EARLIER * chance));
@@ -203,6 +215,26 @@ mod tests {
     use super::*;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_machine_renews_a_minute_after_it_wakes() {
+        let start = Instant::now();
+        let slept = std::cell::Cell::new(Duration::ZERO);
+        let clock = || SystemTime::UNIX_EPOCH + start.elapsed() + slept.get();
+        pass(S(3_600), clock).await;
+        assert_eq!(start.elapsed(), S(3_600), "it was awake");
+        let start = Instant::now();
+        let wake = async {
+            sleep(S(90)).await;
+            slept.set(S(86_400));
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = pass(S(3_600), clock) => {}
+            () = wake => {}
+        }
+        assert_eq!(start.elapsed(), S(120));
+    }
 
     #[test]
     fn certificates_are_renewed_at_seven_tenths_at_the_latest() {

@@ -1,12 +1,17 @@
-//! One request that arrived: who may send it, and on to the application.
+//! One request that arrived: who may send it, what its route does to it, and on to the application.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{
     Inbound,
-    observe::Observers,
+    admission::{Admission, Admitted},
+    filter::{self, Filtered},
     policy::{self, Client},
     port::Port,
 };
@@ -15,12 +20,13 @@ use crate::{
     error::{Direction, ProxyError},
     exchange::{Context, Failed, Head, Observation, Origin, Request, Responder, Upstream, exchange},
     headers, http2,
-    metrics::AuthzMetrics,
 };
 
 /// How often a request is sent to the application: again where an attempt certainly had no effect. An idle connection was closed
 /// under it, or more streams were opened on a fresh one than the application's SETTINGS, still on their way, allow.
 const ATTEMPTS: usize = 4;
+/// How long what is under way may go on once policy lets its client in no longer: time for an answer, not for a stream without end.
+const REVOKED_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves the requests of one connection.
 pub(super) struct Requests {
@@ -30,13 +36,9 @@ pub(super) struct Requests {
     cx: Context,
     policy: RefCell<watch::Receiver<Lookup<InboundPolicy>>>,
     admission: RefCell<Rc<Admission>>,
-}
-
-/// What the policy in force says about the client of this connection.
-struct Admission {
-    observers: Rc<Observers>,
-    authz: Rc<AuthzMetrics>,
-    allowed: bool,
+    /// Policy has changed: the connection takes no more requests.
+    revoked: Cell<bool>,
+    retire: Notify,
 }
 
 impl Requests {
@@ -58,7 +60,21 @@ impl Requests {
             cx,
             policy: RefCell::new(policy),
             admission,
+            revoked: Cell::new(false),
+            retire: Notify::new(),
         }
+    }
+
+    /// Returns when the connection must end because policy lets its client in no longer. Says GOAWAY before (or closes after the response,
+    /// in HTTP/1), and leaves what is under way some time.
+    pub(super) async fn cut_off(&self) {
+        let allowed = |policy: &InboundPolicy| policy::has_business(policy, &self.client);
+        let at_first = allowed(self.admission.borrow().observers.policy());
+        self.port.revoked(at_first, allowed).await;
+        self.admission.borrow().observers.revoked(&self.client);
+        self.revoked.set(true);
+        self.retire.notify_one();
+        tokio::time::sleep(REVOKED_GRACE).await;
     }
 
     /// What the policy says now.
@@ -71,18 +87,10 @@ impl Requests {
     }
 
     /// The checks that come before anything is sent.
-    fn admit(&self, request: &Request, admission: &Admission) -> Result<InFlight, ProxyError> {
+    fn admit(&self, request: &Request, admission: &Admission) -> Result<(Admitted, InFlight), ProxyError> {
         headers::check_limit(&request.head, &self.cx)?;
-        if !admission.allowed {
-            admission.authz.http_deny.inc();
-            return Err(policy::denied(
-                admission.observers.policy(),
-                &self.client,
-                self.cx.addr.port(),
-            ));
-        }
-        admission.authz.http_allow.inc();
-        InFlight::begin(&self.inbound)
+        let admitted = admission.admit(&request.head, &self.client, self.cx.addr.port())?;
+        Ok((admitted, InFlight::begin(&self.inbound)?))
     }
 
     async fn upstream(&self, head: &Head) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
@@ -100,19 +108,6 @@ impl Requests {
     }
 }
 
-impl Admission {
-    fn of(port: &Port, client: &Client) -> Self {
-        let observers = port.observers(client);
-        let rule = policy::authorize(observers.policy(), client);
-        let authz = observers.authz(rule);
-        Self {
-            allowed: rule.is_some(),
-            authz,
-            observers: Rc::clone(&observers),
-        }
-    }
-}
-
 impl http2::Service for Requests {
     async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
         let admission = self.admission();
@@ -125,10 +120,21 @@ impl http2::Service for Requests {
                 responder.carry_http1();
             }
         }
-        let _in_flight = match self.admit(&request, &admission) {
-            Ok(in_flight) => in_flight,
+        if let Some(ticket) = self.inbound.sampler().ticket() {
+            let (addr, client) = (self.cx.addr, self.client.addr);
+            observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));
+        }
+        let (admitted, _in_flight) = match self.admit(&request, &admission) {
+            Ok(admitted) => admitted,
             Err(error) => return responder.fail(&error, &observation).await,
         };
+        if let Some((rule, matched)) = admitted.rule() {
+            match filter::apply(rule, matched, &mut request.head) {
+                Filtered::Go => {}
+                Filtered::Answer(answer) => return responder.answer(answer, &observation).await,
+                Filtered::Fail(error) => return responder.fail(&error, &observation).await,
+            }
+        }
         headers::set_client_id(
             &mut request.head.headers,
             self.client.identity().map(|identity| &**identity),
@@ -151,6 +157,12 @@ impl http2::Service for Requests {
                 Some(again) if attempt < ATTEMPTS => (request, responder) = (again, back),
                 _ => return back.fail(&error, &observation).await,
             }
+        }
+    }
+
+    async fn retired(&self) {
+        if !self.revoked.get() {
+            self.retire.notified().await;
         }
     }
 

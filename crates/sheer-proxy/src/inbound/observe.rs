@@ -1,4 +1,4 @@
-//! Who is told what happens on a port: metrics, resolved once for each port and client identity.
+//! Who is told what happens on a port: metrics and the log, resolved once for each port and client identity.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -7,15 +7,22 @@ use std::{
     sync::Arc,
 };
 
+use ahash::AHashMap;
+use sheer_policy::limit::Scope;
+
 use super::policy::Client;
 use crate::{
     discovery::{Authorization, InboundPolicy, ObjectRef},
     error::Direction,
     exchange::{End, Outcome, Sink},
     metrics::{
-        AuthzMetrics, HttpMetrics, LabelSet, ResponseOutcome, Shard, TcpMetrics, application_labels, inbound_labels,
+        Counter, HttpAuthzMetrics, HttpMetrics, LabelSet, ResponseOutcome, Shard, TcpAuthzMetrics, TcpMetrics,
+        application_labels, family, inbound_labels,
     },
 };
+
+/// Route and rule of a decision.
+type ByRoute = (Option<ObjectRef>, Option<ObjectRef>);
 
 /// The metrics of one port and client identity.
 pub(super) struct Observers {
@@ -27,13 +34,19 @@ pub(super) struct Observers {
     shard: Shard,
     labels: LabelSet,
     policy: Arc<InboundPolicy>,
+    /// Whether a route of the policy is one that somebody wrote.
+    has_user_routes: bool,
+    http_authz: RefCell<AHashMap<ByRoute, Rc<HttpAuthzMetrics>>>,
     /// By the rule that let a client in, or none.
-    authz: RefCell<Vec<(Option<ObjectRef>, Rc<AuthzMetrics>)>>,
+    tcp_authz: RefCell<AHashMap<Option<ObjectRef>, Rc<TcpAuthzMetrics>>>,
+    route_not_found: OnceCell<Counter>,
+    rate_limited: RefCell<AHashMap<Scope, Counter>>,
 }
 
 impl Observers {
     pub(super) fn new(shard: &Shard, addr: SocketAddr, policy: Arc<InboundPolicy>, client: &Client) -> Self {
         let labels = inbound_labels(addr, &policy.server, client.tls_label());
+        let is_users = |rule: &Arc<sheer_policy::routes::Rule<_>>| !rule.route.is_default();
         Self {
             http: Rc::new(HttpSink {
                 metrics: HttpMetrics::new(shard, &labels),
@@ -44,8 +57,12 @@ impl Observers {
             addr,
             shard: shard.clone(),
             labels,
+            has_user_routes: policy.routes.rules().iter().any(is_users),
             policy,
-            authz: RefCell::default(),
+            http_authz: RefCell::default(),
+            tcp_authz: RefCell::default(),
+            route_not_found: OnceCell::new(),
+            rate_limited: RefCell::default(),
         }
     }
 
@@ -60,20 +77,83 @@ impl Observers {
         &self.policy
     }
 
-    /// Where decisions are counted: under the rule that let the client in, or under the server where none did.
-    pub(super) fn authz(&self, rule: Option<&Authorization>) -> Rc<AuthzMetrics> {
-        let rule = rule.map(|rule| &rule.policy);
-        let mut authz = self.authz.borrow_mut();
-        if let Some((_, metrics)) = authz.iter().find(|(known, _)| known.as_ref() == rule) {
-            return Rc::clone(metrics);
-        }
-        let labels = match rule {
-            Some(rule) => self.labels.to_builder().object("authz_", rule).build(),
-            None => self.labels.clone(),
-        };
-        let metrics = Rc::new(AuthzMetrics::new(&self.shard, &labels));
-        authz.push((rule.cloned(), Rc::clone(&metrics)));
-        metrics
+    /// Whether a route of the policy is one that somebody wrote.
+    pub(super) fn has_user_routes(&self) -> bool {
+        self.has_user_routes
+    }
+
+    /// Where decisions about requests are counted: under the route, and the rule that let the client in.
+    pub(super) fn http_authz(&self, route: Option<&ObjectRef>, rule: Option<&Authorization>) -> Rc<HttpAuthzMetrics> {
+        let key = (route.cloned(), rule.map(|rule| rule.policy.clone()));
+        let mut known = self.http_authz.borrow_mut();
+        let made = known.entry(key).or_insert_with_key(|(route, rule)| {
+            let mut labels = self.labels.to_builder();
+            for (prefix, object) in [("route_", route), ("authz_", rule)] {
+                if let Some(object) = object {
+                    labels = labels.object(prefix, object);
+                }
+            }
+            Rc::new(HttpAuthzMetrics::new(&self.shard, &labels.build()))
+        });
+        Rc::clone(made)
+    }
+
+    /// Where decisions about connections are counted: under the rule that let the client in, or under the server where none did.
+    pub(super) fn tcp_authz(&self, rule: Option<&Authorization>) -> Rc<TcpAuthzMetrics> {
+        let key = rule.map(|rule| rule.policy.clone());
+        let mut known = self.tcp_authz.borrow_mut();
+        let made = known.entry(key).or_insert_with_key(|rule| {
+            let labels = match rule {
+                Some(rule) => self.labels.to_builder().object("authz_", rule).build(),
+                None => self.labels.clone(),
+            };
+            Rc::new(TcpAuthzMetrics::new(&self.shard, &labels))
+        });
+        Rc::clone(made)
+    }
+
+    /// Requests that no route takes.
+    pub(super) fn route_not_found(&self) -> &Counter {
+        self.route_not_found.get_or_init(|| {
+            self.shard
+                .counter(&family::INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL, &self.labels)
+        })
+    }
+
+    /// Requests past a limit.
+    pub(super) fn rate_limited(&self, policy: &ObjectRef, scope: Scope) -> Counter {
+        let mut known = self.rate_limited.borrow_mut();
+        let made = known.entry(scope).or_insert_with(|| {
+            let labels = self.labels.to_builder().object("ratelimit_", policy);
+            let labels = labels.label("ratelimit_scope", scope.as_str()).build();
+            self.shard.counter(&family::INBOUND_HTTP_LOCAL_RATELIMIT_TOTAL, &labels)
+        });
+        made.clone()
+    }
+
+    /// A client was let in that another default policy than `audit` would have refused.
+    pub(super) fn audited(&self, client: &Client, route: Option<&ObjectRef>) {
+        let identity = client.identity().map_or("no identity", |identity| identity);
+        let route = route.filter(|route| !route.is_default()).map(ToString::to_string);
+        tracing::info!(
+            client = %client.addr,
+            identity,
+            server = %self.policy.server,
+            route,
+            "let in by the policy audit alone: no rule allows it"
+        );
+    }
+
+    /// A change of policy ended the connection of a client.
+    pub(super) fn revoked(&self, client: &Client) {
+        self.tcp_authz(None).terminate.inc();
+        let identity = client.identity().map_or("no identity", |identity| identity);
+        tracing::info!(
+            client = %client.addr,
+            identity,
+            server = %self.policy.server,
+            "connection ended: policy has changed, and no rule lets its client in any longer"
+        );
     }
 }
 

@@ -2,14 +2,10 @@
 
 use std::rc::Rc;
 
-use super::{
-    Inbound,
-    policy::{self, Client},
-    port::Port,
-    speech::Conversation,
-};
+use super::{Inbound, policy, port::Port, speech::Conversation};
 use crate::{
     detect::Rewind,
+    discovery::InboundPolicy,
     error::ProxyError,
     sys,
     tcp::{self, Meters},
@@ -19,15 +15,19 @@ impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.
     pub(super) async fn opaque(&self, talk: Conversation, port: Rc<Port>) -> Result<(), ProxyError> {
         let observers = port.observers(&talk.client);
-        let rule = policy::authorize(observers.policy(), &talk.client);
-        let authz = observers.authz(rule);
+        let rule = policy::authorize(&observers.policy().authorizations, &talk.client);
+        let authz = observers.tcp_authz(rule);
         if rule.is_none() {
-            authz.tcp_deny.inc();
+            authz.deny.inc();
             // A refusal that a client can tell from the end of a good connection.
             drop(sys::reset_on_close(talk.stream.tcp()));
-            return Err(policy::denied(observers.policy(), &talk.client, port.app.addr().port()));
+            let port = port.app.addr().port();
+            return Err(policy::denied(observers.policy(), None, &talk.client, port));
         }
-        authz.tcp_allow.inc();
+        authz.allow.inc();
+        if rule.is_some_and(|rule| policy::is_audit(&rule.policy)) {
+            observers.audited(&talk.client, None);
+        }
         let client = observers.tcp.open();
         let (app, said) = match talk.app {
             Some(app) => app,
@@ -44,31 +44,18 @@ impl Inbound {
             client,
             server: Some(observers.app().open()),
         };
-        let relay = tcp::relay_counted(
-            Rewind::new(talk.stream, talk.buf),
-            Rewind::new(app, said),
+        let allowed = |policy: &InboundPolicy| policy::authorize(&policy.authorizations, &talk.client).is_some();
+        let ended = tcp::relay_counted(
+            (Rewind::new(talk.stream, talk.buf), Rewind::new(app, said)),
             meters,
             &self.life,
-        );
-        tokio::select! {
-            biased; // what is done counts as done
-            outcome = relay => tracing::debug!(dst = %port.app.addr(), ?outcome, "relay ended"),
-            () = no_longer_allowed(&port, &talk.client) => authz.tcp_terminate.inc(),
+            port.revoked(true, allowed),
+        )
+        .await;
+        tracing::debug!(dst = %port.app.addr(), ?ended, "relay ended");
+        if matches!(ended, tcp::Ended::Revoked) {
+            observers.revoked(&talk.client);
         }
         Ok(())
-    }
-}
-
-/// Returns once the policy in force lets the client in no more.
-async fn no_longer_allowed(port: &Port, client: &Client) {
-    let mut changes = port.watch();
-    loop {
-        if policy::authorize(&port.policy(), client).is_none() {
-            return;
-        }
-        if changes.changed().await.is_err() {
-            // Discovery is gone, as it is at the end of the process: the last policy stays.
-            return std::future::pending().await;
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Who may come in. Pure: a policy and a client in, the rule that lets it in out.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
 
 use crate::{
     discovery::{Authentication, Authorization, InboundPolicy, ObjectRef},
@@ -62,8 +62,19 @@ impl ClientTls {
 }
 
 /// The first rule that lets the client in.
-pub(super) fn authorize<'a>(policy: &'a InboundPolicy, client: &Client) -> Option<&'a Authorization> {
-    policy.authorizations.iter().find(|rule| allows(rule, client))
+pub(super) fn authorize<'a>(rules: &'a [Authorization], client: &Client) -> Option<&'a Authorization> {
+    rules.iter().find(|rule| allows(rule, client))
+}
+
+/// Whether any rule lets the client in, the server's or a route's. What is let in without being authorised (probes) does not count.
+pub(super) fn has_business(policy: &InboundPolicy, client: &Client) -> bool {
+    let by_route = || {
+        let routes = policy.routes.rules().iter().filter(|rule| !rule.route.is_default());
+        routes
+            .into_iter()
+            .any(|rule| authorize(&rule.action.authorizations, client).is_some())
+    };
+    authorize(&policy.authorizations, client).is_some() || by_route()
 }
 
 fn allows(rule: &Authorization, client: &Client) -> bool {
@@ -84,29 +95,35 @@ fn allows(rule: &Authorization, client: &Client) -> bool {
         }
 }
 
-/// Why a client may not come in.
-pub(super) fn denied(policy: &InboundPolicy, client: &Client, port: u16) -> ProxyError {
+/// Whether a rule is the default policy that lets everybody in and only looks.
+pub(super) fn is_audit(rule: &ObjectRef) -> bool {
+    rule.is_default() && rule.name == "audit"
+}
+
+/// Why a client may not come in. Who proved an identity of the mesh is told which objects decided; others are not told what there is.
+pub(super) fn denied(policy: &InboundPolicy, route: Option<&ObjectRef>, client: &Client, port: u16) -> ProxyError {
+    let mut by = String::new();
+    // Writing to a String cannot fail.
+    if let Some(route) = route.filter(|route| !route.is_default()) {
+        let _ = write!(by, "{route} of ");
+    }
+    let _ = write!(by, "{}", policy.server);
     ProxyError::PolicyDenied {
         client: client.addr,
         identity: client.identity().cloned().unwrap_or_else(|| "no identity".into()),
         port,
-        server: display(&policy.server),
-    }
-}
-
-fn display(server: &ObjectRef) -> String {
-    let ObjectRef {
-        kind, namespace, name, ..
-    } = server;
-    if namespace.is_empty() {
-        format!("{kind} {name}")
-    } else {
-        format!("{kind} {namespace}/{name}")
+        by,
+        told: client.identity().is_some(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sheer_policy::{
+        inbound::InboundRule,
+        routes::{Routes, Rule},
+    };
+
     use super::*;
     use crate::discovery::ProtocolPlan;
 
@@ -154,7 +171,7 @@ mod tests {
     }
 
     fn allowed(policy: &InboundPolicy, client: &Client) -> Option<String> {
-        authorize(policy, client).map(|rule| rule.policy.name.clone())
+        authorize(&policy.authorizations, client).map(|rule| rule.policy.name.clone())
     }
 
     #[test]
@@ -198,16 +215,77 @@ mod tests {
     }
 
     #[test]
-    fn denial_names_client_port_and_policy() {
-        let error = denied(&policy(vec![]), &client("10.0.0.1:1", meshed("web.bank")), 8080);
+    fn a_denial_names_objects_only_to_who_proved_an_identity() {
+        let policy = policy(vec![]);
+        let route = ObjectRef {
+            kind: "HTTPRoute".into(),
+            namespace: "bank".into(),
+            name: "admin".into(),
+            ..ObjectRef::default()
+        };
+        let meshed = client("10.0.0.1:1", meshed("web.bank"));
         assert_eq!(
-            error.to_string(),
+            denied(&policy, None, &meshed, 8080).to_string(),
             "client 10.0.0.1:1 (web.bank) is not allowed on port 8080 by Server bank/grpc"
         );
-        let error = denied(&policy(vec![]), &client("10.0.0.1:1", ClientTls::None), 8080);
         assert_eq!(
-            error.to_string(),
-            "client 10.0.0.1:1 (no identity) is not allowed on port 8080 by Server bank/grpc"
+            denied(&policy, Some(&route), &meshed, 8080).to_string(),
+            "client 10.0.0.1:1 (web.bank) is not allowed on port 8080 by HTTPRoute bank/admin of Server bank/grpc"
         );
+        assert_eq!(
+            denied(&policy, Some(&ObjectRef::default_of("default")), &meshed, 8080).to_string(),
+            denied(&policy, None, &meshed, 8080).to_string(),
+            "a route that nobody wrote is not named"
+        );
+        for stranger in [ClientTls::None, ClientTls::Mutual(None)] {
+            let error = denied(&policy, Some(&route), &client("10.0.0.1:1", stranger), 8080);
+            let plain = "client 10.0.0.1:1 (no identity) is not allowed on port 8080";
+            assert_eq!(error.to_string(), plain);
+            assert_eq!(
+                error.in_full(),
+                format!("{plain} by HTTPRoute bank/admin of Server bank/grpc"),
+                "the log has it all"
+            );
+        }
+    }
+
+    #[test]
+    fn who_may_use_one_route_has_business_here_and_probes_do_not_count() {
+        let rule = |object: ObjectRef, authorization| route(object, vec![authorization]);
+        let web = || {
+            let clients = Authentication::MeshTls {
+                identities: vec!["web.bank".into()],
+                suffixes: vec![],
+            };
+            self::rule("0.0.0.0/0", &[], clients)
+        };
+        let anybody = || self::rule("0.0.0.0/0", &[], Authentication::Unauthenticated);
+        let named = ObjectRef {
+            kind: "HTTPRoute".into(),
+            name: "admin".into(),
+            ..ObjectRef::default()
+        };
+        let mut policy = policy(vec![]);
+        policy.routes = Arc::new(Routes::new(vec![
+            rule(ObjectRef::default_of("probe"), anybody()),
+            rule(named, web()),
+        ]));
+        assert!(has_business(&policy, &client("10.0.0.1:1", meshed("web.bank"))));
+        assert!(!has_business(&policy, &client("10.0.0.1:1", meshed("fx.bank"))));
+        assert!(!has_business(&policy, &client("10.0.0.1:1", ClientTls::None)));
+    }
+
+    fn route(object: ObjectRef, authorizations: Vec<Authorization>) -> Rule<InboundRule> {
+        Rule {
+            route: object,
+            index: 0,
+            is_grpc: false,
+            hosts: Arc::default(),
+            matches: vec![],
+            action: InboundRule {
+                authorizations: authorizations.into(),
+                filters: vec![],
+            },
+        }
     }
 }

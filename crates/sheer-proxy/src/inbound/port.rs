@@ -111,6 +111,23 @@ impl Port {
         self.policy.clone()
     }
 
+    /// Returns once a change of policy takes from a client what lets it in. One that is not let in at first is not waited for until it is.
+    pub(super) async fn revoked(&self, at_first: bool, allowed: impl Fn(&InboundPolicy) -> bool) {
+        let mut changes = self.watch();
+        let mut was_allowed = at_first;
+        loop {
+            let is_allowed = allowed(&self.policy());
+            if was_allowed && !is_allowed {
+                return;
+            }
+            was_allowed = is_allowed;
+            if changes.changed().await.is_err() {
+                // Discovery is gone, as it is at the end of the process: the last policy stays.
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Who is told about this client. Made once for each identity, as long as the policy stays.
     pub(super) fn observers(&self, client: &Client) -> Rc<Observers> {
         let policy = self.policy();

@@ -122,7 +122,7 @@ impl Inbound {
     /// The client is silent: opens the application's side, and whoever speaks first decides. `None` where the client, as far as it
     /// is known, may not come in: the application is then left alone.
     async fn who_speaks(&self, talk: &mut Conversation, port: &Rc<Port>) -> Result<Option<Speech>, ProxyError> {
-        if policy::authorize(&port.policy(), &talk.client).is_none() {
+        if policy::authorize(&port.policy().authorizations, &talk.client).is_none() {
             return Ok(None);
         }
         let (app, app_buf) = match &mut talk.app {
@@ -155,5 +155,5 @@ impl Inbound {
 }
 
 fn denied(talk: &Conversation, port: &Port) -> ProxyError {
-    policy::denied(&port.policy(), &talk.client, port.app.addr().port())
+    policy::denied(&port.policy(), None, &talk.client, port.app.addr().port())
 }

@@ -65,6 +65,10 @@ families! {
     TCP_CLOSE_TOTAL = "tcp_close_total", Kind::Counter, "Connections that were closed, by error.";
     INBOUND_HTTP_AUTHZ_ALLOW_TOTAL = "inbound_http_authz_allow_total", Kind::Counter, "Requests that policy allowed.";
     INBOUND_HTTP_AUTHZ_DENY_TOTAL = "inbound_http_authz_deny_total", Kind::Counter, "Requests that policy denied.";
+    INBOUND_HTTP_ROUTE_NOT_FOUND_TOTAL = "inbound_http_route_not_found_total", Kind::Counter,
+        "Requests that no route of the port takes.";
+    INBOUND_HTTP_LOCAL_RATELIMIT_TOTAL = "inbound_http_local_ratelimit_total", Kind::Counter,
+        "Requests past a rate limit, by policy and scope.";
     INBOUND_TCP_AUTHZ_ALLOW_TOTAL = "inbound_tcp_authz_allow_total", Kind::Counter, "Connections that policy allowed.";
     INBOUND_TCP_AUTHZ_DENY_TOTAL = "inbound_tcp_authz_deny_total", Kind::Counter, "Connections that policy denied.";
     INBOUND_TCP_AUTHZ_TERMINATE_TOTAL = "inbound_tcp_authz_terminate_total", Kind::Counter,
@@ -107,6 +111,8 @@ families! {
         "Endpoints that sit out (state open) or are probed (state probation), each once for each worker.";
     SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL = "sheer_request_further_attempts_total", Kind::Counter,
         "Attempts at another endpoint after one that did not serve the request.";
+    SHEER_SIGHT_CONNECTIONS_TOTAL = "sheer_sight_connections_total", Kind::Counter,
+        "Connections to the sight port, by result: `allowed`, `refused` (not the control plane), `failed` (no TLS).";
     PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";
     RUSTLS_INFO = "rustls_info", Kind::Gauge, "The TLS library and what it may negotiate.";
 }

@@ -242,30 +242,43 @@ impl DetectMetrics {
     }
 }
 
-/// Decisions of inbound policy for one rule (or, where denied, for the server).
+/// Decisions of inbound policy about requests, for one route and the rule that lets its client in (no rule where denied).
 #[derive(Clone, Debug)]
-pub struct AuthzMetrics {
+pub struct HttpAuthzMetrics {
     /// Requests allowed.
-    pub http_allow: Counter,
+    pub allow: Counter,
     /// Requests denied.
-    pub http_deny: Counter,
-    /// Connections allowed.
-    pub tcp_allow: Counter,
-    /// Connections denied.
-    pub tcp_deny: Counter,
-    /// Open connections that a change of policy ended.
-    pub tcp_terminate: Counter,
+    pub deny: Counter,
 }
 
-impl AuthzMetrics {
+impl HttpAuthzMetrics {
+    /// Resolves the handles of `labels` (see [`super::inbound_labels`], with `route_*` and `authz_*` added).
+    pub fn new(shard: &Shard, labels: &LabelSet) -> Self {
+        Self {
+            allow: shard.counter(&family::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, labels),
+            deny: shard.counter(&family::INBOUND_HTTP_AUTHZ_DENY_TOTAL, labels),
+        }
+    }
+}
+
+/// Decisions of inbound policy about connections, for one rule (or, where denied, for the server).
+#[derive(Clone, Debug)]
+pub struct TcpAuthzMetrics {
+    /// Connections allowed.
+    pub allow: Counter,
+    /// Connections denied.
+    pub deny: Counter,
+    /// Open connections that a change of policy ended.
+    pub terminate: Counter,
+}
+
+impl TcpAuthzMetrics {
     /// Resolves the handles of `labels` (see [`super::inbound_labels`], with `authz_*` added where a rule matched).
     pub fn new(shard: &Shard, labels: &LabelSet) -> Self {
         Self {
-            http_allow: shard.counter(&family::INBOUND_HTTP_AUTHZ_ALLOW_TOTAL, labels),
-            http_deny: shard.counter(&family::INBOUND_HTTP_AUTHZ_DENY_TOTAL, labels),
-            tcp_allow: shard.counter(&family::INBOUND_TCP_AUTHZ_ALLOW_TOTAL, labels),
-            tcp_deny: shard.counter(&family::INBOUND_TCP_AUTHZ_DENY_TOTAL, labels),
-            tcp_terminate: shard.counter(&family::INBOUND_TCP_AUTHZ_TERMINATE_TOTAL, labels),
+            allow: shard.counter(&family::INBOUND_TCP_AUTHZ_ALLOW_TOTAL, labels),
+            deny: shard.counter(&family::INBOUND_TCP_AUTHZ_DENY_TOTAL, labels),
+            terminate: shard.counter(&family::INBOUND_TCP_AUTHZ_TERMINATE_TOTAL, labels),
         }
     }
 }

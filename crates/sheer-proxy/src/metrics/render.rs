@@ -181,8 +181,8 @@ mod tests {
         discovery::ObjectRef,
         error::Direction,
         metrics::{
-            AuthzMetrics, BalancerMetrics, DetectMetrics, DetectResult, HttpMetrics, ResponseOutcome, TcpMetrics, Tls,
-            describe_build, inbound_labels,
+            BalancerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, ResponseOutcome, TcpMetrics,
+            Tls, describe_build, inbound_labels,
         },
     };
 
@@ -218,7 +218,7 @@ mod tests {
             open.read(5);
             open.wrote(7);
             open.failed("ECONNRESET");
-            AuthzMetrics::new(&shard, &labels).http_allow.inc();
+            HttpAuthzMetrics::new(&shard, &labels).allow.inc();
             BalancerMetrics::http(&shard, &labels).ready.inc();
             DetectMetrics::new(&shard, Direction::Inbound, &labels).record(DetectResult::Http2);
             shard.http_error(Direction::Outbound, Verdict::Capacity, "failfast");

@@ -164,6 +164,9 @@ impl http2::Service for HttpConnection {
             responder.terse();
         }
         let observation = Observation::start(self.target.resolution().no_endpoint());
+        if let Some(ticket) = self.outbound.sampler().ticket() {
+            observation.sample(ticket.outbound(self.target.dst(), &request.head));
+        }
         let admitted = headers::check_limit(&request.head, &self.context(self.target.dst().0))
             .and_then(|()| self.outbound.observer.admit());
         let ended = match admitted {

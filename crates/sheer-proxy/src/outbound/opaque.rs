@@ -66,7 +66,7 @@ pub(super) async fn serve(
         client: accepted,
         server: metrics,
     };
-    let relay = tcp::relay_counted(client, Rewind::new(stream, prefix), meters, &outbound.life);
-    let outcome = relay.await;
-    tracing::debug!(dst = %target.dst(), ?outcome, "relay ended");
+    let both = (client, Rewind::new(stream, prefix));
+    let ended = tcp::relay_counted(both, meters, &outbound.life, std::future::pending()).await;
+    tracing::debug!(dst = %target.dst(), ?ended, "relay ended");
 }

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod member;
+mod view;
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,6 +25,8 @@ use tokio::{
 
 use self::breaker::Breakers;
 pub use self::member::{Carrier, Member};
+pub(super) use self::view::Services;
+pub(crate) use self::view::{EndpointView, ServiceView};
 use super::{Pool, StreamSlot};
 pub use crate::balance::Pick;
 use crate::{
@@ -273,7 +276,7 @@ impl Inner {
                 metrics: options.metrics.breaker.clone(),
             }) as Rc<dyn Watch>
         });
-        Rc::new(Self {
+        let inner = Rc::new(Self {
             balancer: RefCell::new(Balancer::new(rules, watch, SmallRng::from_rng(&mut rand::rng()))),
             options,
             is_fixed,
@@ -284,7 +287,9 @@ impl Inner {
             hurried: Cell::new(None),
             changed: Notify::new(),
             shown: Cell::new((0, 0)),
-        })
+        });
+        pool.services.add(&inner);
+        inner
     }
 
     /// Takes over what discovery says now.

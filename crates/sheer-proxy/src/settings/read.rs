@@ -6,7 +6,7 @@ use rustls_pki_types::ServerName;
 
 use super::{
     Admin, Backoff, ControlAddr, ControlStreams, DefaultPolicy, Host, Http, Http2Server, Identity, Inbound, Logs,
-    Outbound, Settings, TcpOptions,
+    Outbound, Settings, Sight, TcpOptions,
     source::{OWN, Source},
     table::{self as t, Variable},
 };
@@ -26,6 +26,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         listen: source.value(&t::ADMIN_LISTEN_ADDR),
         shutdown_endpoint: source.value(&t::SHUTDOWN_ENDPOINT_ENABLED),
     };
+    let sight = sight(source);
     let logs = Logs {
         filter: source.value(&t::LOG),
         format: source.value(&t::LOG_FORMAT),
@@ -40,6 +41,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         outbound,
         http,
         admin,
+        sight,
         logs,
         identity: identity?,
         destination: destination?,
@@ -52,6 +54,22 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         shutdown_grace,
         metrics_retain_idle,
     })
+}
+
+/// The names are taken as they were set, also where the channel to a service is plaintext because it is on loopback.
+fn sight(source: &mut Source) -> Sight {
+    let names = [&t::DESTINATION_SVC_NAME, &t::POLICY_SVC_NAME, &t::IDENTITY_SVC_NAME];
+    let mut clients: Vec<Arc<str>> = names
+        .into_iter()
+        .filter_map(|name| source.optional(name))
+        .map(|name| name.to_str().as_ref().into())
+        .collect();
+    clients.sort_unstable();
+    clients.dedup();
+    Sight {
+        listen: source.value(&t::CONTROL_LISTEN_ADDR),
+        clients,
+    }
 }
 
 fn http(source: &mut Source) -> Http {

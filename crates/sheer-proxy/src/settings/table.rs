@@ -156,6 +156,8 @@ table! {
     }
     "Process" {
         ADMIN_LISTEN_ADDR: SocketAddr, ADDRESS, Value("127.0.0.1:4191"), "Where the admin server listens.";
+        CONTROL_LISTEN_ADDR: SocketAddr, ADDRESS, Value("0.0.0.0:4190"),
+            "Where the control plane asks what the proxy holds (sight), over mutual TLS. Only the names of its services may: DESTINATION_SVC_NAME, POLICY_SVC_NAME, IDENTITY_SVC_NAME.";
         SHUTDOWN_ENDPOINT_ENABLED: bool, BOOL, Value("false"), "Whether `POST /shutdown` ends the proxy.";
         SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut. Connections on which nobody has spoken, and opaque ones on which no byte moves, end after 3 s of it.";
         METRICS_RETAIN_IDLE: Duration, DURATION, Value("10m"), "How long a metric series that nobody uses is kept.";
@@ -170,7 +172,6 @@ table! {
 /// What a linkerd2-proxy also knows and Sheer does not act on. Accepted, so that a manifest moves over as it is.
 pub(super) static NOT_HONOURED: &[(&str, &str)] = &[
     ("ACCESS_LOG", "no access log yet"),
-    ("CONTROL_LISTEN_ADDR", "sight has its own port"),
     ("TAP_SVC_NAME", "sight has its own authorization"),
     ("CORES_MIN", "WORKERS is exact"),
     ("CORES_MAX", "WORKERS is exact"),

@@ -19,27 +19,47 @@ pub struct Meters {
     pub server: Option<TcpOpen>,
 }
 
-/// As [`relay`], counted. What was moved until then counts also where this is dropped. No outcome where the proxy goes away and nothing
-/// was said for a while: both sides are then told that it is over.
-pub async fn relay_counted<C: Duplex, S: Duplex>(client: C, server: S, meters: Meters, life: &Life) -> Option<Outcome> {
+/// How a counted relay ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By itself.
+    Relayed(Outcome),
+    /// The proxy goes away and nothing was said for a while: both sides were told that it is over.
+    Drained,
+    /// It must not go on: both sides were reset.
+    Revoked,
+}
+
+/// As [`relay`], counted, until it ends or `revoked` is done. What was moved until then counts also where this is dropped.
+pub async fn relay_counted<C: Duplex, S: Duplex>(
+    (client, server): (C, S),
+    meters: Meters,
+    life: &Life,
+    revoked: impl Future<Output = ()>,
+) -> Ended {
     let counters = Counters::default();
-    let counted = Counted {
+    let mut counted = Counted {
         counters: &counters,
         meters,
         seen: Cell::new((0, 0)),
     };
     let mut relay = relay(client, server, &counters);
     let outcome = tokio::select! {
-        biased; // the end is worth more than another count
+        biased; // what is done counts as done, and the end is worth more than another count
         outcome = &mut relay => outcome,
+        () = revoked => {
+            relay.reset();
+            counted.meters.client.failed("ECONNRESET");
+            return Ended::Revoked;
+        }
         never = counted.count_regularly() => match never {},
         () = life.quiet_in_drain(|| counters.moved()) => {
             relay.close().await;
-            return None;
+            return Ended::Drained;
         }
     };
     counted.finish(&outcome);
-    Some(outcome)
+    Ended::Relayed(outcome)
 }
 
 struct Counted<'a> {

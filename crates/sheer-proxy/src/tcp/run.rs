@@ -98,6 +98,18 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
         self.ends.to_client = Some(end);
     }
 
+    /// Stops at once; both sides see a reset.
+    pub fn reset(self) {
+        self.reset_on_close();
+    }
+
+    fn reset_on_close(&self) {
+        for socket in [self.client.socket(), self.server.socket()].into_iter().flatten() {
+            // Fails only on a socket that is gone already.
+            let _ = sys::reset_on_close(socket);
+        }
+    }
+
     /// Whether nothing more can come of this relay. A side that failed as a sender fails both directions; one that failed as a
     /// receiver may have sent something before that which the other side should still get.
     fn is_over(&self) -> bool {
@@ -114,10 +126,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
         let to_server = ends.to_server.unwrap_or(End::Abandoned);
         let to_client = ends.to_client.unwrap_or(End::Abandoned);
         if !matches!((&to_server, &to_client), (End::Closed, End::Closed)) {
-            for socket in [self.client.socket(), self.server.socket()].into_iter().flatten() {
-                // Fails only on a socket that is gone already.
-                let _ = sys::reset_on_close(socket);
-            }
+            self.reset_on_close();
         }
         Outcome {
             to_server: Direction {

@@ -17,13 +17,14 @@ use crate::outcome::Outcome;
 use crate::output::{Format, print_json};
 use crate::progress::Progress;
 use crate::running::Mesh;
-use rows::{Final, Snapshot};
+use rows::{Final, Snapshot, Tally};
 use screen::Screen;
 
 /// Everything must be ready by then.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// Time between two tables, on a terminal and elsewhere.
-const REDRAW: Duration = Duration::from_secs(1);
+/// Time between two scrapes, and between two tables on a terminal.
+const SCRAPE: Duration = Duration::from_secs(1);
+/// Time between two tables elsewhere.
 const REPRINT: Duration = Duration::from_secs(5);
 /// What a live table shows: the last so many scrapes.
 const WINDOW: usize = 10;
@@ -69,6 +70,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let state = global.state()?;
     state.create()?;
+    // The manifests of a demo that runs are its own, perhaps edited.
+    launch::refuse_second(&state)?;
     find_bank()?;
     let folder = manifests::write(&state)?;
     let launch = crate::mesh::prepare(&state, std::slice::from_ref(&folder))?;
@@ -80,7 +83,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         let code = mesh.finish().await?;
         anyhow::ensure!(
             code == 0 || outcome.is_err(),
-            "the mesh has failed; `sheer logs` has what it said last"
+            "the mesh has failed; why stands above, and what its control plane said last in `sheer logs control`"
         );
         outcome
     })
@@ -106,8 +109,10 @@ struct Demo<'a> {
     screen: Screen,
     /// The last scrapes, and when they were.
     scrapes: std::collections::VecDeque<(Instant, Snapshot)>,
-    /// The first scrape with everything ready: what an unattended demo is judged from.
-    baseline: Option<(Instant, Snapshot)>,
+    /// Everything since the first scrape with everything ready: what an unattended demo is judged by.
+    tally: Option<(Instant, Tally)>,
+    /// When a table was shown last.
+    drawn: Option<Instant>,
 }
 
 impl<'a> Demo<'a> {
@@ -119,7 +124,8 @@ impl<'a> Demo<'a> {
             folder,
             screen,
             scrapes: std::collections::VecDeque::new(),
-            baseline: None,
+            tally: None,
+            drawn: None,
         }
     }
 
@@ -140,7 +146,7 @@ impl<'a> Demo<'a> {
         }
         drop(progress);
         self.screen.header(&self.folder);
-        let mut ticks = interval(if self.screen.is_live() { REDRAW } else { REPRINT });
+        let mut ticks = interval(SCRAPE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -155,7 +161,7 @@ impl<'a> Demo<'a> {
                 _ = ticks.tick() => self.scrape().await?,
             }
             anyhow::ensure!(
-                self.baseline.is_some() || Instant::now() < limit,
+                self.tally.is_some() || Instant::now() < limit,
                 "{}",
                 self.missing().join("\n")
             );
@@ -166,7 +172,7 @@ impl<'a> Demo<'a> {
 
     /// Returns at the end of an unattended demo.
     async fn end(&self) {
-        match (self.args.lasting, &self.baseline) {
+        match (self.args.lasting, &self.tally) {
             (Some(lasting), Some((start, _))) => sleep_until(*start + lasting).await,
             _ => std::future::pending().await,
         }
@@ -174,7 +180,7 @@ impl<'a> Demo<'a> {
 
     fn running(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Warning { text } => self.screen.note(&text),
+            Event::Warning { text } | Event::Recovered { text } => self.screen.note(&text),
             Event::Failed { text } => anyhow::bail!("{text}"),
             Event::Progress { .. } | Event::Ready { .. } | Event::Publish { .. } => {}
         }
@@ -184,23 +190,27 @@ impl<'a> Demo<'a> {
     async fn scrape(&mut self) -> anyhow::Result<()> {
         let snapshot = watch::snapshot(&self.mesh).await?;
         let now = Instant::now();
-        if self.baseline.is_none() && snapshot.is_ready() {
-            self.baseline = Some((now, snapshot.clone()));
+        match &mut self.tally {
+            Some((_, tally)) => tally.add(&snapshot),
+            None if snapshot.is_ready() => self.tally = Some((now, Tally::since(&snapshot))),
+            None => {}
         }
         self.scrapes.push_back((now, snapshot));
         if self.scrapes.len() > WINDOW {
             self.scrapes.pop_front();
         }
-        if let (Some((since, earlier)), Some((until, later))) = (self.scrapes.front(), self.scrapes.back()) {
+        let due = self.screen.is_live() || self.drawn.is_none_or(|drawn| now - drawn >= REPRINT);
+        if let (true, Some((since, earlier)), Some((until, later))) = (due, self.scrapes.front(), self.scrapes.back()) {
             let rows = rows::between(earlier, later, (*until - *since).as_secs_f64());
             self.screen.draw(&rows::table(&rows))?;
+            self.drawn = Some(now);
         }
         Ok(())
     }
 
     /// Prints the final table: everything since all was ready. Unattended, it is judged.
     fn finish(&mut self) -> anyhow::Result<Outcome> {
-        let (Some((since, earlier)), Some((until, later))) = (&self.baseline, self.scrapes.back()) else {
+        let (Some((since, tally)), Some((until, latest))) = (&self.tally, self.scrapes.back()) else {
             anyhow::ensure!(
                 self.args.lasting.is_none(),
                 "the demo was ended before everything was ready"
@@ -208,7 +218,7 @@ impl<'a> Demo<'a> {
             return Ok(Outcome::Healthy);
         };
         let duration_s = (*until - *since).as_secs_f64();
-        let workloads = rows::between(earlier, later, duration_s);
+        let workloads = tally.rows(latest, duration_s);
         let failures = rows::failures(&workloads);
         if self.args.output == Format::Json {
             print_json(&Final { workloads, duration_s })?;
@@ -237,7 +247,7 @@ impl<'a> Demo<'a> {
 
     fn missing(&self) -> Vec<String> {
         let mut missing = vec![format!(
-            "the bank is not ready after {} s; `sheer logs` says why",
+            "the bank is not ready after {} s; while it starts, `sheer ps -o wide` says why. What lacks:",
             START_LIMIT.as_secs()
         )];
         if let Some((_, snapshot)) = self.scrapes.back() {
@@ -250,8 +260,8 @@ impl<'a> Demo<'a> {
 /// Whether the mesh is ready.
 fn starting(event: Option<Event>, progress: &mut Progress) -> anyhow::Result<bool> {
     match event.context("the mesh ended while it started")? {
-        Event::Progress { text } => progress.step(&text),
-        Event::Warning { text } => {
+        Event::Progress { text } => progress.report(&text),
+        Event::Warning { text } | Event::Recovered { text } => {
             progress.clear();
             eprintln!("sheer: {text}");
         }

@@ -1,4 +1,4 @@
-//! `sheer endpoints`: where the control plane sends traffic for a service, as it tells the proxies.
+//! `sheer endpoints`: where the control plane sends traffic for a service, as it tells the proxies, and how the proxies fare there.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +10,9 @@ use sheer_api::linkerd::destination::destination_client::DestinationClient;
 use sheer_api::linkerd::destination::update::Update as Kind;
 use sheer_api::linkerd::destination::{GetDestination, Update, WeightedAddr, protocol_hint, tls_identity};
 use sheer_api::linkerd::net::TcpAddress;
+use sheer_api::v1::{ConfigDumpRequest, ProxyDump};
+use sheer_control::manifests::{self, Manifest};
+use sheer_control::objects::Object;
 use tokio::time::timeout;
 
 use crate::cli::Global;
@@ -25,6 +28,8 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// Flags of `sheer endpoints`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
+CALLERS says for how many of the proxies that know an endpoint it is ready, EWMA the slowest response time that one of them estimates.
+
 Examples:
   sheer endpoints -n bank ledger:9000
   sheer endpoints ledger.bank.svc.cluster.local:9000 -o wide
@@ -54,13 +59,32 @@ struct Endpoint {
     identity: Option<String>,
     /// What the peer's proxy takes: `h2`, `opaque` or nothing.
     protocol: &'static str,
+    /// How the proxies that send there fare.
+    callers: Callers,
+}
+
+/// What the proxies of callers have of one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Callers {
+    /// Proxies that know it.
+    proxies: u32,
+    /// For how many it is ready.
+    ready: u32,
+    /// For how many it sits out, or is on probation after it did.
+    breaking: u32,
+    /// The slowest peak EWMA of all.
+    ewma_ms: f64,
+    /// Requests under way, of all.
+    pending: u32,
 }
 
 /// Prints the endpoints of each service. A service without any is a finding.
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     crate::running::block_on(async {
         let mesh = Mesh::find(global).await?;
-        let (pods, services) = (mesh.pods().await?, mesh.services()?);
+        let status = mesh.status().await?;
+        let manifests = status.manifests.clone();
+        let (pods, services) = (mesh.pods_of(status)?, mesh.services()?);
         let mut client = DestinationClient::new(mesh.control().await?);
         let (mut endpoints, mut empty) = (Vec::new(), Vec::new());
         for service in &args.services {
@@ -72,9 +96,18 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
                 Some(found) if !found.is_empty() => {
                     endpoints.extend(found.into_values().map(|at| describe(&path, &at, &pods)))
                 }
-                Some(_) => empty.push(format!("{path} has no ready endpoint: `sheer ps` shows its pods")),
-                None => empty.push(format!("{path}: the control plane knows no such service or port")),
+                found => empty.push(match undefined_port(&path, &manifests::load(&manifests).manifests) {
+                    Some(line) => line,
+                    None if found.is_some() => format!("{path} has no ready endpoint: `sheer ps` shows its pods"),
+                    None => format!("{path}: the control plane knows no such service or port"),
+                }),
             }
+        }
+        // Endpoints are shown also where no proxy can say how it fares.
+        let everyone = ConfigDumpRequest::default();
+        let proxies = mesh.config_dump(everyone).await.unwrap_or_default();
+        for endpoint in &mut endpoints {
+            endpoint.callers = Callers::of(endpoint, &proxies);
         }
         match args.output {
             Format::Json => print_json(&endpoints)?,
@@ -90,6 +123,59 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             Outcome::Finding
         })
     })
+}
+
+impl Callers {
+    fn of(endpoint: &Endpoint, proxies: &[ProxyDump]) -> Self {
+        let mut callers = Self::default();
+        for proxy in proxies {
+            let backends = proxy
+                .state
+                .iter()
+                .flat_map(|state| &state.outbound)
+                .flat_map(|destination| &destination.backends);
+            let of_service = backends.filter(|backend| backend.path == endpoint.service);
+            let mut states = of_service.flat_map(|backend| &backend.endpoints);
+            let address = endpoint.address.to_string();
+            // One address of the service is as good as another: they lead to the same endpoints.
+            let Some(state) = states.find(|state| state.address == address) else {
+                continue;
+            };
+            callers.proxies += 1;
+            callers.ready += u32::from(state.ready);
+            callers.breaking += u32::from(state.breaker != "closed");
+            callers.ewma_ms = callers.ewma_ms.max(state.rtt_ms);
+            callers.pending += state.pending;
+        }
+        callers
+    }
+
+    /// As `2/3`: ready for so many of the proxies that know it.
+    fn ready(&self) -> (String, Tone) {
+        let Self { proxies, ready, .. } = self;
+        let tone = match (*proxies, *ready) {
+            (0, _) => return ("-".to_owned(), Tone::Dim),
+            (all, ready) if ready < all => Tone::Warn,
+            _ => Tone::Good,
+        };
+        (format!("{ready}/{proxies}"), tone)
+    }
+
+    fn breaking(&self) -> (String, Tone) {
+        match (self.proxies, self.breaking) {
+            (0, _) => ("-".to_owned(), Tone::Dim),
+            (_, 0) => ("0".to_owned(), Tone::Plain),
+            (_, some) => (some.to_string(), Tone::Bad),
+        }
+    }
+
+    fn ewma(&self) -> (String, Tone) {
+        if self.ewma_ms > 0.0 {
+            (format!("{:.1}ms", self.ewma_ms), Tone::Plain)
+        } else {
+            ("-".to_owned(), Tone::Dim)
+        }
+    }
 }
 
 /// `NAME.NAMESPACE.svc.cluster.local:PORT`. A namespace that nobody names is that of the only service of the name.
@@ -115,6 +201,39 @@ fn authority(service: &str, namespace: Option<&str>, known: &[(String, String)])
         _ => return Err(wrong()),
     };
     Ok(format!("{name}.{namespace}.svc.cluster.local:{port}"))
+}
+
+/// Says which ports a service has, where it has not the one that was asked for. None where it has, or where no manifest defines it.
+fn undefined_port(path: &str, known: &[Manifest]) -> Option<String> {
+    let (host, port) = path.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let (name, rest) = host.split_once('.')?;
+    let namespace = rest.split('.').next()?;
+    let service = known.iter().find_map(|manifest| match &manifest.object {
+        Object::Service(service) if service.metadata.name == name && service.metadata.namespace == namespace => {
+            Some(service)
+        }
+        _ => None,
+    })?;
+    let ports = &service.spec.ports;
+    if ports.iter().any(|known| known.port == port) {
+        return None;
+    }
+    let listed: Vec<String> = ports
+        .iter()
+        .map(|port| match &port.name {
+            Some(name) => format!("{} ({name})", port.port),
+            None => port.port.to_string(),
+        })
+        .collect();
+    let has = if listed.is_empty() {
+        "no port at all".to_owned()
+    } else {
+        listed.join(", ")
+    };
+    Some(format!(
+        "service {name} of namespace {namespace} has no port {port}; it has {has}"
+    ))
 }
 
 fn namespace_of(name: &str, known: &[(String, String)]) -> Result<String, Misuse> {
@@ -222,11 +341,12 @@ fn describe(service: &str, weighted: &WeightedAddr, pods: &[Pod]) -> Endpoint {
         weight: weighted.weight,
         identity,
         protocol,
+        callers: Callers::default(),
     }
 }
 
 fn table(endpoints: &[Endpoint]) -> Table {
-    let mut table = Table::new(["SERVICE", "ADDRESS", "POD", "READY", "MTLS"]);
+    let mut table = Table::new(["SERVICE", "ADDRESS", "POD", "READY", "MTLS", "CALLERS", "EWMA"]);
     for endpoint in endpoints {
         table.toned(cells(endpoint));
     }
@@ -235,7 +355,18 @@ fn table(endpoints: &[Endpoint]) -> Table {
 
 fn wide(endpoints: &[Endpoint]) -> Table {
     let mut table = Table::new([
-        "SERVICE", "ADDRESS", "POD", "READY", "MTLS", "WEIGHT", "PROTOCOL", "IDENTITY",
+        "SERVICE",
+        "ADDRESS",
+        "POD",
+        "READY",
+        "MTLS",
+        "CALLERS",
+        "EWMA",
+        "BREAKING",
+        "UNDER WAY",
+        "WEIGHT",
+        "PROTOCOL",
+        "IDENTITY",
     ]);
     for endpoint in endpoints {
         let protocol = if endpoint.protocol.is_empty() {
@@ -244,13 +375,21 @@ fn wide(endpoints: &[Endpoint]) -> Table {
             endpoint.protocol
         };
         let identity = endpoint.identity.as_deref().unwrap_or("-");
-        let more = [endpoint.weight.to_string(), protocol.to_owned(), identity.to_owned()];
-        table.toned(cells(endpoint).into_iter().chain(more.map(|cell| (cell, Tone::Plain))));
+        let more = [
+            endpoint.callers.pending.to_string(),
+            endpoint.weight.to_string(),
+            protocol.to_owned(),
+            identity.to_owned(),
+        ];
+        let more = [endpoint.callers.breaking()]
+            .into_iter()
+            .chain(more.map(|cell| (cell, Tone::Plain)));
+        table.toned(cells(endpoint).into_iter().chain(more));
     }
     table
 }
 
-fn cells(endpoint: &Endpoint) -> [(String, Tone); 5] {
+fn cells(endpoint: &Endpoint) -> [(String, Tone); 7] {
     let (ready, tone) = match endpoint.ready {
         Some(true) => ("yes", Tone::Good),
         Some(false) => ("no", Tone::Bad),
@@ -267,6 +406,8 @@ fn cells(endpoint: &Endpoint) -> [(String, Tone); 5] {
         (endpoint.pod.clone(), Tone::Plain),
         (ready.to_owned(), tone),
         (mtls.to_owned(), mtls_tone),
+        endpoint.callers.ready(),
+        endpoint.callers.ewma(),
     ]
 }
 
@@ -335,7 +476,14 @@ mod tests {
             ready: true,
             ..Pod::sample("ledger-0")
         }];
-        let endpoints = [describe(path, &weighted(2), &pods), describe(path, &weighted(3), &pods)];
+        let mut endpoints = [describe(path, &weighted(2), &pods), describe(path, &weighted(3), &pods)];
+        endpoints[0].callers = Callers {
+            proxies: 3,
+            ready: 2,
+            breaking: 1,
+            ewma_ms: 2.25,
+            pending: 4,
+        };
         insta::assert_snapshot!(table(&endpoints).render(false) + "\n" + &wide(&endpoints).render(false));
     }
 

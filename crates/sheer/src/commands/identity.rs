@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         let mesh = Mesh::find(global).await?;
         let pods = pick(mesh.pods().await?, &references, args.namespace.as_deref())?;
         let anchors = trust_anchors(&mesh)?;
-        let trust_domain = mesh.report().await?.trust_domain;
+        let trust_domain = mesh.trust_domain()?;
         let mut shown = Vec::new();
         for pod in &pods {
             // One after the other: a handshake that waits for others' would look like a silent client.
@@ -120,8 +120,8 @@ pub(crate) fn name_of(pod: &Pod, trust_domain: &str) -> String {
 
 async fn show(mesh: &Mesh, pod: &Pod, anchors: &[CertificateDer<'static>], trust_domain: &str) -> Shown {
     let identity = name_of(pod, trust_domain);
-    // Redirected to the proxy, as its peers' connections are. A pod without ports is asked directly.
-    let port = pod.ports.first().copied().unwrap_or(INBOUND_PORT);
+    // Redirected to the proxy, as its peers' connections are. A pod without such a port is asked directly.
+    let port = pod.redirected.unwrap_or(INBOUND_PORT);
     let (certificate, problem) = match ask(mesh, pod, port, &identity, anchors).await {
         Ok(served) => (Some(served.leaf), served.verified.err()),
         Err(error) => (None, Some(format!("{error:#}"))),

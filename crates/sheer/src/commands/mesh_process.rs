@@ -19,6 +19,18 @@ enum Role {
     Supervisor,
 }
 
+impl Args {
+    /// Name of the process.
+    pub(crate) const fn process(&self) -> &'static str {
+        match self.role {
+            Role::Stage => "sheer-stage",
+            Role::Init => "sheer-init",
+            // "sheer-supervisor" as far as the kernel takes it.
+            Role::Supervisor => "sheer-superviso",
+        }
+    }
+}
+
 /// Runs one of them.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let code = match args.role {

@@ -44,8 +44,11 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         Format::Wide => table(&status, true).print()?,
     }
     if args.output != Format::Json {
-        for Published { port, target } in &status.published {
-            writeln!(std::io::stdout(), "http://127.0.0.1:{port} → {target}")?;
+        for published in &status.published {
+            writeln!(std::io::stdout(), "{}", published_line(published))?;
+        }
+        if let Some(line) = control_trouble(&status.control) {
+            eprintln!("sheer: {line}");
         }
     }
     let healthy = status
@@ -53,6 +56,25 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         .iter()
         .all(|workload| workload.ready >= workload.replicas);
     Ok(if healthy { Outcome::Healthy } else { Outcome::Finding })
+}
+
+fn published_line(Published { port, target, problem }: &Published) -> String {
+    match problem {
+        None => format!("http://127.0.0.1:{port} → {target}"),
+        Some(problem) => format!("127.0.0.1:{port} is not open ({problem}); it would lead to {target}"),
+    }
+}
+
+/// What is wrong with the control plane, for those who do not ask for the wide table.
+fn control_trouble(control: &ProgramStatus) -> Option<String> {
+    let exit = control.last_exit.as_ref().filter(|_| control.pid.is_none())?;
+    let words = control
+        .last_words
+        .as_ref()
+        .map_or_else(String::new, |words| format!(": {words}"));
+    Some(format!(
+        "the control plane does not run ({exit}){words}. It is tried again; `sheer logs control` has the rest."
+    ))
 }
 
 fn table(status: &MeshStatus, wide: bool) -> Table {
@@ -181,6 +203,36 @@ mod tests {
             rss_bytes: 5 << 20,
             ..ProgramStatus::default()
         }
+    }
+
+    #[test]
+    fn what_does_not_work_is_said_below_the_table() {
+        let published = |problem: Option<&str>| Published {
+            port: 18080,
+            target: "bank deploy/gateway:8080".into(),
+            problem: problem.map(str::to_owned),
+        };
+        let control = ProgramStatus {
+            pid: None,
+            last_exit: Some("exit code 1".into()),
+            last_words: Some("sheer: anchor.key may be read by others".into()),
+            ..program("control", false)
+        };
+        let lines = [
+            published_line(&published(None)),
+            published_line(&published(Some("Address already in use"))),
+            control_trouble(&control).unwrap_or_default(),
+        ];
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        http://127.0.0.1:18080 → bank deploy/gateway:8080
+        127.0.0.1:18080 is not open (Address already in use); it would lead to bank deploy/gateway:8080
+        the control plane does not run (exit code 1): sheer: anchor.key may be read by others. It is tried again; `sheer logs control` has the rest.
+        ");
+        let back = ProgramStatus {
+            pid: Some(7),
+            ..control
+        };
+        assert_eq!(control_trouble(&back), None);
     }
 
     #[test]

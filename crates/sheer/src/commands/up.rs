@@ -118,8 +118,8 @@ impl Reporter {
             let _ = std::io::stdout().write_all(&line);
         }
         match event {
-            Event::Progress { text } => self.progress.step(text),
-            Event::Warning { text } => self.line(text),
+            Event::Progress { text } => self.progress.report(text),
+            Event::Warning { text } | Event::Recovered { text } => self.line(text),
             Event::Ready { pods, millis } => {
                 self.say(&format!(
                     "{pods} pods are ready after {:.1} s; see them with `sheer ps`",
@@ -149,6 +149,8 @@ impl Reporter {
 fn detach(args: &Args, state: &State) -> anyhow::Result<Outcome> {
     mesh::prepare(state, &args.filename)?;
     state.create()?;
+    // Its log is the running mesh's.
+    launch::refuse_second(state)?;
     let log = state.logs().join("supervisor.log");
     let stderr = std::fs::File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
     let mut command = Command::new("/proc/self/exe");
@@ -196,7 +198,7 @@ fn wait(
                     Event::Ready { .. } => return Ok(Outcome::Healthy),
                     Event::Failed { .. } => return Ok(Outcome::Finding),
                     Event::Progress { text } => waiting = text,
-                    Event::Warning { .. } | Event::Publish { .. } => {}
+                    Event::Warning { .. } | Event::Recovered { .. } | Event::Publish { .. } => {}
                 }
             }
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {

@@ -31,7 +31,9 @@ pub(crate) enum User {
 /// A mesh for one test; gone when dropped.
 pub(crate) struct Mesh {
     folder: tempfile::TempDir,
+    state: PathBuf,
     user: User,
+    wrapper: Vec<String>,
     up: Mutex<Option<Child>>,
 }
 
@@ -51,17 +53,33 @@ impl Mesh {
             .arg(folder.path().join("sheer"))
             .status();
         assert!(copied.expect("cp runs").success(), "the program is copied");
-        let proxy = Path::new(env!("CARGO_BIN_EXE_sheer")).with_file_name("sheer-proxy");
-        if proxy.exists() {
-            let copied = Command::new("cp").arg(proxy).arg(folder.path()).status();
-            assert!(copied.expect("cp runs").success(), "the sidecar is copied");
+        for beside in ["sheer-proxy", "bank"] {
+            let program = Path::new(env!("CARGO_BIN_EXE_sheer")).with_file_name(beside);
+            if program.exists() {
+                let copied = Command::new("cp").arg(program).arg(folder.path()).status();
+                assert!(copied.expect("cp runs").success(), "{beside} is copied");
+            }
         }
         fs::create_dir(folder.path().join("manifests")).expect("a folder");
         Self {
+            state: folder.path().join("state"),
             folder,
             user,
+            wrapper: Vec::new(),
             up: Mutex::new(None),
         }
+    }
+
+    /// The same with another state directory, below the mesh's folder.
+    pub(crate) fn with_state(mut self, name: &str) -> Self {
+        self.state = self.folder.path().join(name);
+        self
+    }
+
+    /// The same with a program before each command of `sheer`, which must end by executing its last arguments.
+    pub(crate) fn wrapped(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Writes a manifest.
@@ -84,11 +102,25 @@ impl Mesh {
     }
 
     pub(crate) fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.state.clone()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.folder.path().join("sheer"));
+    /// Where its manifests lie.
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.folder.path().join("manifests")
+    }
+
+    /// A command of `sheer`, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let sheer = self.folder.path().join("sheer");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(sheer),
+            Some((wrapper, words)) => {
+                let mut command = Command::new(wrapper);
+                command.args(words).arg(sheer);
+                command
+            }
+        };
         command
             .arg("--state")
             .arg(self.state())
@@ -97,13 +129,15 @@ impl Mesh {
             .stdin(Stdio::null());
         if self.user == User::Ordinary && is_root() {
             command.uid(NOBODY).gid(NOBODY).env("HOME", self.folder.path());
+            // As an ordinary user's on Debian: without the folders of system programs.
+            command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         }
         command
     }
 
     /// Starts the mesh in the background of the test; returns when everything is ready.
     pub(crate) fn up(&self) -> &Self {
-        let manifests = self.folder.path().join("manifests");
+        let manifests = self.manifests();
         let log = fs::File::create(self.folder.path().join("up.log")).expect("a log");
         let child = self
             .command(&["up", "-f", &manifests.to_string_lossy()])
@@ -231,6 +265,15 @@ impl Mesh {
             .into_iter()
             .filter_map(|line| line.split(' ').next()?.parse().ok());
         pids.find(is).unwrap_or_else(|| panic!("no process in the role {role}"))
+    }
+
+    /// The process ids of a workload's containers.
+    pub(crate) fn pids(&self, workload: &str) -> Vec<Value> {
+        let ps = self.ps();
+        let pods = ps["pods"].as_array().expect("pods").iter();
+        pods.filter(|pod| pod["workload"] == workload)
+            .map(|pod| pod["containers"][0]["pid"].clone())
+            .collect()
     }
 
     /// Asserts that nothing of the mesh is left: process, socket, status.

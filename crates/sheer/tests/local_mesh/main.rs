@@ -3,9 +3,16 @@
 //! They need what a local mesh needs (`ip`, `nft`, the right to make namespaces) and `python3` and `curl` for the workloads; where something
 //! is missing they fail and say what. As root they also run as an ordinary user.
 
+mod access;
+mod demo;
+mod edits;
+mod exec;
+mod failures;
 mod harness;
 mod lifecycle;
 mod network;
+mod policy;
 mod rollout;
 mod rootless;
 mod sidecars;
+mod skipping;

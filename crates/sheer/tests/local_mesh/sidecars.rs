@@ -170,3 +170,47 @@ fn a_sidecar_that_ends_with_the_mesh_leaves_nothing() {
     mesh.wait_outer();
     mesh.assert_gone();
 }
+
+/// Names a linkerd2-proxy for the test below. No package registry has the binary, so nothing fetches one.
+const LINKERD2_PROXY: &str = "SHEER_TEST_LINKERD2_PROXY";
+
+/// Opt-in: a linkerd2-proxy as client and as server, with ours at the other end.
+#[test]
+fn a_linkerd2_proxy_stands_in_the_sidecars_place() {
+    let Some(proxy) = std::env::var_os(LINKERD2_PROXY) else {
+        eprintln!("not run: {LINKERD2_PROXY} names no linkerd2-proxy");
+        return;
+    };
+    let mesh = Mesh::new(User::Current);
+    let copied = std::process::Command::new("cp")
+        .arg(proxy)
+        .arg(mesh.folder().join("linkerd2-proxy"))
+        .status();
+    assert!(copied.expect("cp runs").success(), "the proxy is copied");
+    let annotation = "config.sheer.dev/proxy-binary: ./linkerd2-proxy";
+    let theirs = meshed_web(1)
+        .replace("annotations: {  }", &format!("annotations: {{ {annotation} }}"))
+        .replace("name: web", "name: theirs")
+        .replace("app: web", "app: theirs");
+    let caller = meshed_client()
+        .replace("sheer.dev/inject: enabled", annotation)
+        .replace("name: client", "name: caller");
+    assert!(theirs.contains(annotation) && caller.contains(annotation));
+    mesh.write("web.yaml", &meshed_web(1)).write("theirs.yaml", &theirs);
+    mesh.write("client.yaml", &meshed_client())
+        .write("caller.yaml", &caller)
+        .up();
+    for (from, to) in [("client", "theirs"), ("caller", "web"), ("caller", "theirs")] {
+        let answer = mesh.shell(from, &format!("curl -sS --max-time 10 http://{to}/"));
+        assert!(answer.starts_with(&format!("{to}-")), "{from} to {to}: {answer}");
+    }
+    for workload in ["deploy/web", "deploy/theirs"] {
+        let metrics = metrics(&mesh, workload);
+        let mutual = |line: &str| {
+            line.starts_with("request_total{")
+                && line.contains("direction=\"inbound\"")
+                && line.contains("tls=\"true\"")
+        };
+        assert!(metrics.lines().any(mutual), "{workload} was called over mutual TLS");
+    }
+}

@@ -8,6 +8,8 @@ fn pod() -> PodFacts {
         namespace: "bank".into(),
         uid: "u".into(),
         service_account: "ledger".into(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
         ips: vec!["10.77.0.2".parse().expect("ip"), "fd77::2".parse().expect("ip")],
         host_ip: "10.77.0.1".parse().expect("ip"),
     }
@@ -95,4 +97,35 @@ fn key_request_and_token_are_for_this_pod_and_private() {
         3,
         "nothing half-written is left"
     );
+}
+
+/// A machine that was suspended has timers that stood still, and tokens that did not.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_renewed_by_the_time_of_day() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let sidecar = Sidecar {
+        identity: dir.path().join("identity"),
+        exemption: Exemption::Mark,
+        ipv6: true,
+    };
+    sidecar.create_identity(&pod()).expect("made");
+    let signer = Signer::load_or_create(&dir.path().join("ca")).expect("signer");
+    let file = sidecar.identity.join("token");
+    fs::write(&file, "old").expect("written");
+    let seconds = std::cell::Cell::new(1_000_000_u64);
+    let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.get());
+    let watch = async {
+        tokio::time::sleep(TOKEN_LOOK + Duration::from_secs(1)).await;
+        assert_eq!(fs::read(&file).expect("token"), b"old", "it is fresh");
+        seconds.set(seconds.get() + TOKEN_LIFETIME.as_secs() / 2);
+        tokio::time::sleep(TOKEN_LOOK).await;
+        assert!(
+            fs::read(&file).expect("token").len() > 100,
+            "it was renewed a minute later"
+        );
+    };
+    tokio::select! {
+        () = watch => {}
+        () = sidecar.clone().renew_token(&signer, pod(), clock) => unreachable!("it never ends"),
+    }
 }

@@ -54,7 +54,7 @@ impl Fleet {
 
     fn work_out(&mut self) {
         let manifests = self.parts.manifests.borrow().clone();
-        self.desired = desired(&manifests.objects, &self.overrides);
+        self.desired = desired(&manifests.manifests, &self.overrides);
     }
 
     fn exec(&self, target: &Target, container: Option<&str>) -> Result<Response, String> {

@@ -16,7 +16,11 @@ impl Fleet {
                 PublishTarget::Workload(id) => format!("{} {id}:{}", id.namespace, publication.port),
                 PublishTarget::Service(namespace, name) => format!("{namespace} svc/{name}:{}", publication.port),
             };
-            Published { port: *host, target }
+            Published {
+                port: *host,
+                target,
+                problem: self.refused.get(host).cloned(),
+            }
         });
         MeshStatus {
             age_s: self.started.elapsed().as_secs(),
@@ -88,6 +92,7 @@ fn program(state: &ProgramState, usage: &Usage) -> ProgramStatus {
         pid: state.pid,
         restarts: state.restarts,
         last_exit: state.last_exit.clone(),
+        last_words: state.last_words.clone(),
         cpu_millicores: (used.cores * 1000.0).round() as u64,
         cpu_seconds: used.cpu_seconds,
         rss_bytes: used.rss,

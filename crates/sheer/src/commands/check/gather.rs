@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::StreamExt as _;
 use rustls_pki_types::CertificateDer;
 use sheer_api::names::INBOUND_PORT;
 use sheer_local::{addresses, tools};
@@ -14,11 +15,14 @@ use crate::certificate::{Certificate, Served};
 use crate::cli::Global;
 use crate::commands::identity::{ask, name_of, now, trust_anchors};
 use crate::commands::version::proxy_version;
+use crate::progress::Progress;
 use crate::running::{Mesh, Pod};
 use crate::scrape::{self, Sample};
 
 /// Patience with one part of the mesh.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Pods that are looked at at once. Few enough that a handshake does not wait for the others': to a proxy that would be a silent client.
+const AT_A_TIME: usize = 8;
 
 /// Everything that a check looks at.
 pub(super) async fn gather(global: &Global) -> Evidence {
@@ -57,19 +61,17 @@ fn namespaces() -> Result<(), String> {
 }
 
 async fn look(mesh: &Mesh) -> anyhow::Result<evidence::Mesh> {
+    let mut progress = Progress::new();
+    progress.step("asking the control plane");
     let control = mesh.report().await.map_err(words);
     let anchors = trust_anchors(mesh);
-    let trust_domain = control.as_ref().ok().map(|report| report.trust_domain.clone());
     let proxies = Proxies {
         mesh,
         anchors: anchors.as_deref().unwrap_or_default(),
-        trust_domain: trust_domain.as_deref(),
+        trust_domain: mesh.trust_domain().map_err(words),
     };
-    let mut pods = Vec::new();
-    for pod in mesh.pods().await? {
-        // One after the other: a handshake that waits for others' would look like a silent client.
-        pods.push(proxies.look_at(&pod).await);
-    }
+    let pods = proxies.look_at_all(&mesh.pods().await?, &mut progress).await;
+    progress.step("asking the DNS server");
     Ok(evidence::Mesh {
         dns: resolve_all(mesh).await.map_err(words),
         anchors: anchors
@@ -97,11 +99,26 @@ async fn resolve_all(mesh: &Mesh) -> anyhow::Result<()> {
 struct Proxies<'a> {
     mesh: &'a Mesh,
     anchors: &'a [CertificateDer<'static>],
-    /// None while the control plane does not answer: then certificates cannot be judged.
-    trust_domain: Option<&'a str>,
+    /// Without it certificates cannot be judged.
+    trust_domain: Result<String, String>,
 }
 
 impl Proxies<'_> {
+    /// Some at a time: those that do not answer take all of the patience.
+    async fn look_at_all(&self, pods: &[Pod], progress: &mut Progress) -> Vec<evidence::Pod> {
+        let mut looks = futures::stream::iter(pods)
+            .map(|pod| self.look_at(pod))
+            .buffered(AT_A_TIME);
+        let mut seen = Vec::new();
+        loop {
+            progress.step(&format!("asking proxies: {} of {} pods", seen.len(), pods.len()));
+            match looks.next().await {
+                Some(pod) => seen.push(pod),
+                None => return seen,
+            }
+        }
+    }
+
     async fn look_at(&self, pod: &Pod) -> evidence::Pod {
         let proxy = if pod.meshed {
             Some(self.look_at_proxy(pod).await)
@@ -147,16 +164,16 @@ impl Proxies<'_> {
     ///
     /// The application's own port must answer with the proxy's certificate: the application has none.
     async fn certificate(&self, pod: &Pod) -> (Result<(), String>, Result<(), String>) {
-        let Some(port) = pod.ports.first() else {
+        let Some(port) = pod.redirected else {
             return (
                 Ok(()),
                 self.served(pod, INBOUND_PORT).await.and_then(|served| served.verified),
-            ); // it serves nothing
+            ); // it serves nothing, or nothing through the proxy
         };
-        let mut seen = self.served(pod, *port).await;
+        let mut seen = self.served(pod, port).await;
         if seen.is_err() {
             // Once more: on a machine without a free CPU even a handshake at once can come late.
-            seen = self.served(pod, *port).await;
+            seen = self.served(pod, port).await;
         }
         match seen {
             Ok(served) => (Ok(()), served.verified),
@@ -171,7 +188,7 @@ impl Proxies<'_> {
     }
 
     async fn served(&self, pod: &Pod, port: u16) -> Result<Served, String> {
-        let name = name_of(pod, self.trust_domain.unwrap_or_default());
+        let name = name_of(pod, self.trust_domain.as_ref().map_err(Clone::clone)?);
         ask(self.mesh, pod, port, &name, self.anchors).await.map_err(words)
     }
 }

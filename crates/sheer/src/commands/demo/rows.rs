@@ -23,6 +23,14 @@ impl Snapshot {
         !self.workloads.is_empty() && self.not_ready().is_empty()
     }
 
+    /// What each pod counted, by workload and pod.
+    fn pods(&self) -> impl Iterator<Item = ((String, String), &Counters)> {
+        self.workloads.iter().flat_map(|(name, workload)| {
+            let pods = workload.pods.iter();
+            pods.map(move |(pod, counters)| ((name.clone(), pod.clone()), counters))
+        })
+    }
+
     /// The workloads that are not.
     pub(super) fn not_ready(&self) -> Vec<String> {
         let lacking = self
@@ -53,6 +61,17 @@ pub(super) struct Counters {
     pub(super) outbound: Traffic,
 }
 
+impl Counters {
+    /// What the workload served; what it asked of others if it serves nothing, as a load generator.
+    fn own(&self) -> &Traffic {
+        if self.inbound.responses() > 0.0 {
+            &self.inbound
+        } else {
+            &self.outbound
+        }
+    }
+}
+
 /// One line of the table, and one element of the JSON. Null where nothing was asked of the workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Row {
@@ -75,37 +94,65 @@ pub(super) struct Final {
 
 /// What happened between two snapshots, `seconds` apart.
 pub(super) fn between(earlier: &Snapshot, later: &Snapshot, seconds: f64) -> Vec<Row> {
-    let rows = later.workloads.iter().map(|(name, workload)| {
-        let traffic = traffic(workload, earlier.workloads.get(name));
-        Row {
-            name: name.clone(),
-            replicas: workload.replicas,
-            ready: workload.ready,
-            success_rate: traffic.success_rate().map(|rate| rounded(rate, 4)),
-            rps: rounded(traffic.responses() / seconds.max(0.001), 2),
-            p50_ms: traffic.quantile(0.5).map(|millis| rounded(millis, 2)),
-            p99_ms: traffic.quantile(0.99).map(|millis| rounded(millis, 2)),
-            mtls_share: traffic.mtls_share().map(|share| rounded(share, 4)),
-        }
-    });
-    rows.collect()
+    let mut tally = Tally::since(earlier);
+    tally.add(later);
+    tally.rows(later, seconds)
 }
 
-/// What the workload served; what it asked of others if it serves nothing, as a load generator.
-fn traffic(workload: &Workload, earlier: Option<&Workload>) -> Traffic {
-    let sum = |pick: fn(&Counters) -> &Traffic| {
-        let mut sum = Traffic::default();
-        for (pod, counters) in &workload.pods {
-            let before = earlier.and_then(|earlier| earlier.pods.get(pod));
-            sum.add(&before.map_or_else(|| pick(counters).clone(), |before| pick(counters).since(pick(before))));
+/// What workloads did from one snapshot on, summed snapshot by snapshot: also what pods did that are gone by now.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// What each pod had counted when it was seen last, by workload and pod.
+    seen: BTreeMap<(String, String), Counters>,
+    /// By workload.
+    sums: BTreeMap<String, Counters>,
+}
+
+impl Tally {
+    /// Begins with what is new after a snapshot.
+    pub(super) fn since(snapshot: &Snapshot) -> Self {
+        let seen = snapshot.pods().map(|(key, counters)| (key, counters.clone()));
+        Self {
+            seen: seen.collect(),
+            sums: BTreeMap::new(),
         }
-        sum
-    };
-    let inbound = sum(|counters| &counters.inbound);
-    if inbound.responses() > 0.0 {
-        inbound
-    } else {
-        sum(|counters| &counters.outbound)
+    }
+
+    /// Adds what happened since the snapshot before.
+    pub(super) fn add(&mut self, snapshot: &Snapshot) {
+        for (key, counters) in snapshot.pods() {
+            let sum = self.sums.entry(key.0.clone()).or_default();
+            match self.seen.get(&key) {
+                Some(before) => {
+                    sum.inbound.add(&counters.inbound.since(&before.inbound));
+                    sum.outbound.add(&counters.outbound.since(&before.outbound));
+                }
+                None => {
+                    sum.inbound.add(&counters.inbound);
+                    sum.outbound.add(&counters.outbound);
+                }
+            }
+            self.seen.insert(key, counters.clone());
+        }
+    }
+
+    /// The workloads of the latest snapshot, with what they did in `seconds`.
+    pub(super) fn rows(&self, latest: &Snapshot, seconds: f64) -> Vec<Row> {
+        let nothing = Counters::default();
+        let rows = latest.workloads.iter().map(|(name, workload)| {
+            let traffic = self.sums.get(name).unwrap_or(&nothing).own();
+            Row {
+                name: name.clone(),
+                replicas: workload.replicas,
+                ready: workload.ready,
+                success_rate: traffic.success_rate().map(|rate| rounded(rate, 4)),
+                rps: rounded(traffic.responses() / seconds.max(0.001), 2),
+                p50_ms: traffic.quantile(0.5).map(|millis| rounded(millis, 2)),
+                p99_ms: traffic.quantile(0.99).map(|millis| rounded(millis, 2)),
+                mtls_share: traffic.mtls_share().map(|share| rounded(share, 4)),
+            }
+        });
+        rows.collect()
     }
 }
 
@@ -245,6 +292,28 @@ mod tests {
         insta::assert_snapshot!(failures(&rows()).join("\n"));
         assert_eq!(failures(&rows()[1..2]), Vec::<String>::new());
         assert_eq!(failures(&[]), ["no workload runs"]);
+    }
+
+    #[test]
+    fn what_a_pod_did_counts_after_it_has_gone() {
+        let with = |pods: &[(&str, Counters)]| {
+            let mut snapshot = snapshot(&[("ledger", 1, Counters::default())]);
+            let workload = snapshot.workloads.get_mut("ledger").unwrap();
+            workload.pods = pods.iter().map(|(pod, c)| ((*pod).to_owned(), c.clone())).collect();
+            snapshot
+        };
+        let inbound = |succeeded, failed| counters("inbound", succeeded, failed, 0);
+        let mut tally = Tally::since(&with(&[("a", inbound(100, 0))]));
+        // One fails half of what it gets, is away for a scrape, comes back, and goes for ever; another takes over.
+        tally.add(&with(&[("a", inbound(110, 10))]));
+        tally.add(&with(&[]));
+        let last = with(&[("a", inbound(140, 40)), ("b", inbound(20, 0))]);
+        tally.add(&last);
+        let last = with(&[("b", inbound(40, 0))]);
+        tally.add(&last);
+        let rows = tally.rows(&last, 10.0);
+        assert_eq!((rows[0].success_rate, rows[0].rps), (Some(0.6666), 12.0));
+        assert_eq!(failures(&rows).len(), 1, "{:?}", failures(&rows));
     }
 
     #[test]

@@ -1,0 +1,82 @@
+//! Sight: asks the proxies what they hold and would do, beside what the control plane itself would say.
+//!
+//! ```text
+//! sheer (socket) ─► Sight ─┬─► proxies, port 4190, mutual TLS as the control plane ([`connect`])
+//!                          └─► the same services that answer proxies, with the latest snapshot or a changed one ([`view`])
+//! ```
+//!
+//! Only asks: nothing here changes what proxies are told. A proxy that does not answer is a note, never an error of the whole.
+
+mod connect;
+mod diff;
+mod dump;
+mod explain;
+mod places;
+mod resolve;
+mod view;
+
+use std::sync::Arc;
+
+use sheer_api::v1;
+use tonic::Status;
+
+use crate::{
+    config::MeshConfig,
+    identity::OwnIdentity,
+    server::Streams,
+    store::{Snapshot, Store},
+};
+use connect::Proxies;
+use view::View;
+
+/// Answers the questions of `sheer.v1.Control` that are about proxies.
+pub(crate) struct Sight {
+    store: Store,
+    config: Arc<MeshConfig>,
+    streams: Streams,
+    proxies: Proxies,
+}
+
+impl Sight {
+    /// Asks proxies as `own`.
+    pub(crate) fn new(
+        store: Store,
+        config: Arc<MeshConfig>,
+        streams: Streams,
+        own: &Arc<OwnIdentity>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            store,
+            config,
+            streams,
+            proxies: Proxies::new(own.client_config()?),
+        })
+    }
+
+    /// What becomes of a request.
+    pub(crate) async fn explain(&self, request: v1::ExplainRequest) -> Result<v1::ExplainResponse, Status> {
+        explain::explain(self, request).await
+    }
+
+    /// What proxies hold.
+    pub(crate) async fn config_dump(&self, request: v1::ConfigDumpRequest) -> Result<v1::ConfigDumpResponse, Status> {
+        dump::dump(self, request).await
+    }
+
+    /// What changed manifests would do.
+    pub(crate) async fn policy_diff(&self, request: v1::PolicyDiffRequest) -> Result<v1::PolicyDiffResponse, Status> {
+        diff::diff(self, request).await
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.store.latest()
+    }
+
+    /// What the control plane would say with a snapshot.
+    fn view(&self, snapshot: Arc<Snapshot>) -> View {
+        View::new(snapshot, Arc::clone(&self.config), self.streams.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Where objects were written: file and line for every decision.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use sheer_api::v1;
+
+use crate::{manifests::Manifest, store::Snapshot};
+
+/// File and line by kind (in lower case, as labels have it), namespace and name.
+pub(super) struct Places(HashMap<(String, String, String), (PathBuf, u32)>);
+
+impl Places {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let place = |manifest: &Manifest| {
+            let id = manifest.object.id();
+            let key = (id.kind.as_str().to_ascii_lowercase(), id.namespace, id.name);
+            (key, (manifest.file.to_path_buf(), manifest.line))
+        };
+        Self(snapshot.written().iter().map(place).collect())
+    }
+
+    /// Fills in file and line, and the namespace that labels leave out: `namespace` is that of the workload.
+    pub(super) fn fill(&self, decisions: &mut [v1::Decision], namespace: &str) {
+        for decision in decisions {
+            if let Some(object) = &mut decision.object {
+                (decision.file, decision.line) = self.find(object, namespace);
+            }
+            for loser in &mut decision.losers {
+                if let Some(object) = &mut loser.object {
+                    (loser.file, loser.line) = self.find(object, namespace);
+                }
+            }
+        }
+    }
+
+    fn find(&self, object: &mut v1::ObjectRef, namespace: &str) -> (String, u32) {
+        if object.kind == "default" {
+            return (String::new(), 0);
+        }
+        if object.namespace.is_empty() {
+            namespace.clone_into(&mut object.namespace);
+        }
+        let key = (
+            object.kind.to_ascii_lowercase(),
+            object.namespace.clone(),
+            object.name.clone(),
+        );
+        self.0
+            .get(&key)
+            .map_or_else(Default::default, |(file, line)| (file.display().to_string(), *line))
+    }
+}

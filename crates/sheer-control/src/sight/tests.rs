@@ -1,0 +1,162 @@
+//! Logic: snapshots in, what an operator means and what a changed policy does out.
+
+use std::sync::Arc;
+
+use sheer_api::v1;
+
+use super::*;
+use crate::manifests;
+
+const BANK: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: ledger, namespace: bank}
+spec: {clusterIP: 10.96.0.3, selector: {app: ledger}, ports: [{port: 8080, targetPort: 9000}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: two, namespace: bank}
+spec: {clusterIP: 10.96.0.4, selector: {app: ledger}, ports: [{name: a, port: 80}, {name: b, port: 81}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ledger, namespace: bank}
+spec:
+  selector: {matchLabels: {app: ledger}}
+  template: {metadata: {labels: {app: ledger}}, spec: {containers: [{name: a, image: a}]}}
+";
+
+const PODS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: ledger-0, namespace: bank, labels: {app: ledger}, annotations: {sheer.dev/meshed: 'true'}}
+spec: {serviceAccountName: ledger, containers: [{name: a, ports: [{containerPort: 9000}]}]}
+status: {phase: Running, podIP: 10.77.0.5, conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, namespace: bank, labels: {app: web}, annotations: {sheer.dev/meshed: 'true'}}
+spec: {serviceAccountName: web, containers: [{name: a}]}
+status: {phase: Running, podIP: 10.77.0.6, conditions: [{type: Ready, status: 'True'}]}
+";
+
+fn snapshot() -> Arc<Snapshot> {
+    Arc::new(Snapshot::of(BANK, PODS))
+}
+
+#[test]
+fn what_operators_mean() {
+    let snapshot = snapshot();
+    let config = MeshConfig::for_tests();
+    let pods = |reference: &str, namespace: &str| match resolve::pods(&snapshot, reference, namespace) {
+        Ok(pods) => pods
+            .iter()
+            .map(|pod| pod.metadata.name.clone())
+            .collect::<Vec<_>>()
+            .join(" "),
+        Err(status) => status.message().to_owned(),
+    };
+    for reference in [
+        "deploy/ledger",
+        "ledger",
+        "pod/ledger-0",
+        "ledger-0",
+        "deploy/ledger.bank",
+    ] {
+        assert_eq!(pods(reference, ""), "ledger-0", "{reference}");
+    }
+    assert!(pods("sts/ledger", "").starts_with("no pod of sts/ledger runs"));
+    assert!(pods("ledger", "shop").contains("in namespace shop"));
+    assert!(pods("svc/ledger", "").contains("names no workload"));
+    let to = |to: &str| match resolve::destination(&snapshot, &config, to, "bank") {
+        Ok(to) => format!("{} {}", to.address, to.authority),
+        Err(status) => status.message().to_owned(),
+    };
+    for name in [
+        "svc/ledger:8080",
+        "ledger:8080",
+        "svc/ledger",
+        "ledger.bank:8080",
+        "ledger.bank.svc.cluster.local:8080",
+    ] {
+        assert_eq!(to(name), "10.96.0.3:8080 ledger.bank:8080", "{name}");
+    }
+    assert_eq!(to("pod/ledger-0:9000"), "10.77.0.5:9000 10.77.0.5:9000");
+    assert_eq!(to("1.1.1.1:53"), "1.1.1.1:53 1.1.1.1:53");
+    assert_eq!(to("two"), "two has the ports 80, 81: choose one, as two:80");
+    assert_eq!(to("fx:80"), "there is no service fx in namespace bank");
+    assert!(to("ledger:http").contains("has no port"));
+}
+
+#[test]
+fn decisions_know_their_file_and_line() {
+    let places = places::Places::of(&snapshot());
+    let object = |kind: &str, namespace: &str, name: &str| {
+        Some(v1::ObjectRef {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            ..v1::ObjectRef::default()
+        })
+    };
+    let mut decisions = [
+        object("Service", "bank", "two"),
+        object("deployment", "", "ledger"),
+        object("default", "", "http"),
+    ]
+    .map(|object| v1::Decision {
+        object,
+        ..v1::Decision::default()
+    });
+    places.fill(&mut decisions, "bank");
+    let found: Vec<_> = decisions.iter().map(|one| (one.file.as_str(), one.line)).collect();
+    assert_eq!(found, [("test.yaml", 7), ("test.yaml", 12), ("", 0)]);
+    assert_eq!(
+        decisions[1].object.as_ref().map(|object| object.namespace.as_str()),
+        Some("bank")
+    );
+}
+
+#[tokio::test]
+async fn the_control_planes_own_view_explains_both_halves() {
+    let (down, shutdown) = tokio::sync::watch::channel(false);
+    let view = View::new(snapshot(), Arc::new(MeshConfig::for_tests()), Streams::new(shutdown));
+    let pod = |name: &str| Arc::clone(view.snapshot.find_pod("bank", name).expect("runs"));
+    let asked = v1::ExplainRequest {
+        request: Some(v1::RequestHead::default()),
+        ..v1::ExplainRequest::default()
+    };
+    let out = view
+        .explain_outbound(&pod("web-0"), "10.96.0.3:8080".parse().unwrap(), &asked)
+        .await
+        .unwrap();
+    assert_eq!(
+        (out.outcome.as_str(), out.endpoints[0].address.as_str()),
+        ("forwarded", "10.77.0.5:9000")
+    );
+    let caller = view.caller(&pod("web-0"), true).unwrap();
+    let inside = view
+        .explain_inbound(&pod("ledger-0"), 9000, &caller, asked.request.as_ref())
+        .await
+        .unwrap();
+    assert_eq!(inside.outcome, "forwarded");
+
+    let changed = "
+apiVersion: policy.sheer.dev/v1beta3
+kind: Server
+metadata: {name: ledger, namespace: bank}
+spec: {podSelector: {matchLabels: {app: ledger}}, port: 9000}
+";
+    let loaded = manifests::parse(std::path::Path::new("new.yaml"), changed);
+    let changed = View::new(
+        Arc::new(view.snapshot.with(&loaded.manifests)),
+        Arc::new(MeshConfig::for_tests()),
+        Streams::new(down.subscribe()),
+    );
+    let denied = changed
+        .explain_inbound(&pod("ledger-0"), 9000, &caller, asked.request.as_ref())
+        .await
+        .unwrap();
+    assert_eq!((denied.outcome.as_str(), denied.status), ("denied", 403));
+    assert_eq!(changed.snapshot.written().len(), 4);
+}

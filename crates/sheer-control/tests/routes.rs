@@ -1,0 +1,366 @@
+//! Routes over the wire: an edit of a file reaches every stream that it concerns, and only those; a broken file changes nothing.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the message")]
+
+use std::{
+    fmt::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use prost::{Message, bytes::Buf};
+use sheer_api::{
+    linkerd::{
+        destination::{GetDestination, destination_client::DestinationClient},
+        net::TcpAddress,
+        outbound::{
+            OutboundPolicy, TrafficSpec, http_route, outbound_policies_client::OutboundPoliciesClient, proxy_protocol,
+            traffic_spec,
+        },
+    },
+    v1::{
+        ExtrasRequest, OutboundExtras, ReportRequest, RoutesRequest, control_client::ControlClient,
+        extras_client::ExtrasClient, filter_extra, finding,
+    },
+};
+use sheer_control::{Bound, ControlOptions, Ports};
+use tonic::{
+    Request, Status, Streaming,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+
+/// Longest wait for what has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SERVICES: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: ledger, namespace: bank}
+spec: {clusterIP: 10.78.0.1, selector: {app: ledger}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other, namespace: bank}
+spec: {clusterIP: 10.78.0.2, selector: {app: other}, ports: [{port: 80}]}
+";
+
+/// An HTTPRoute of the ledger that rewrites a path.
+fn route(name: &str, path: &str, to: &str) -> String {
+    format!(
+        "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: bank}}
+spec:
+  parentRefs: [{{group: '', kind: Service, name: ledger}}]
+  rules:
+  - matches: [{{path: {{type: Exact, value: {path}}}}}]
+    filters: [{{type: URLRewrite, urlRewrite: {{path: {{type: ReplaceFullPath, replaceFullPath: {to}}}}}}}]
+    backendRefs: [{{name: ledger, port: 80}}, {{name: other, port: 80}}]
+"
+    )
+}
+
+/// A control plane over a folder: the addresses of its destination and policy ports.
+async fn serve(folder: &Path) -> [SocketAddr; 2] {
+    let mut options = ControlOptions::new(folder.join("identity"), Ipv4Addr::LOCALHOST.into());
+    options.ports = Ports {
+        identity: 0,
+        destination: 0,
+        policy: 0,
+    };
+    options.manifests = vec![folder.join("manifests")];
+    let bound = Bound::new(options).await.unwrap();
+    let [_, destination, policy] = bound.addresses().unwrap();
+    tokio::spawn(bound.serve(std::future::pending()));
+    [destination, policy]
+}
+
+/// The same, and channels to the two.
+async fn control(folder: &Path) -> [Channel; 2] {
+    serve(folder).await.map(|address| {
+        let channel = Channel::from_shared(format!("http://{address}"));
+        channel.unwrap().connect_lazy()
+    })
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let manifests = folder.join("manifests");
+    std::fs::create_dir_all(&manifests).unwrap();
+    std::fs::write(manifests.join(".new"), text).unwrap();
+    std::fs::rename(manifests.join(".new"), manifests.join(name)).unwrap();
+}
+
+fn spec(address: &str) -> TrafficSpec {
+    let address: SocketAddr = address.parse().unwrap();
+    TrafficSpec {
+        source_workload: r#"{"ns":"web","pod":"web-0"}"#.to_owned(),
+        target: Some(traffic_spec::Target::Addr(TcpAddress::from(address))),
+    }
+}
+
+async fn watch(channel: &Channel, address: &str) -> Streaming<OutboundPolicy> {
+    let mut client = OutboundPoliciesClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+    client.watch(spec(address)).await.unwrap().into_inner()
+}
+
+async fn watch_extras(channel: &Channel, address: &str) -> Streaming<OutboundExtras> {
+    let request = ExtrasRequest {
+        source_workload: r#"{"ns":"web","pod":"web-0"}"#.to_owned(),
+        address: address.to_owned(),
+    };
+    let mut client = ExtrasClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+    client.watch_outbound(request).await.unwrap().into_inner()
+}
+
+async fn next<T>(stream: &mut Streaming<T>) -> T {
+    tokio::time::timeout(PATIENCE, stream.message())
+        .await
+        .expect("an update")
+        .unwrap()
+        .unwrap()
+}
+
+/// The rules for HTTP/1, each with the number of its backends.
+fn rules(policy: &OutboundPolicy) -> Vec<usize> {
+    use http_route::distribution::Kind;
+    let Some(proxy_protocol::Kind::Detect(detect)) = policy.protocol.clone().unwrap().kind else {
+        panic!()
+    };
+    let rules = detect.http1.unwrap().routes.into_iter().flat_map(|route| route.rules);
+    rules
+        .map(|rule| match rule.backends.unwrap().kind.unwrap() {
+            Kind::FirstAvailable(first) => first.backends.len(),
+            Kind::RandomAvailable(random) => random.backends.len(),
+            Kind::Empty(_) => 0,
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_reaches_policy_and_extras_and_a_broken_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "services.yaml", SERVICES);
+    let [_, channel] = control(folder.path()).await;
+    let mut policies = watch(&channel, "10.78.0.1:80").await;
+    let mut extras = watch_extras(&channel, "10.78.0.1:80").await;
+    let mut others = watch(&channel, "10.78.0.2:80").await;
+    assert_eq!(rules(&next(&mut policies).await), [1], "the default");
+    assert_eq!(next(&mut extras).await, OutboundExtras::default());
+    assert_eq!(rules(&next(&mut others).await), [1]);
+
+    write(folder.path(), "routes.yaml", &route("rewrite", "/a", "/b"));
+    assert_eq!(rules(&next(&mut policies).await), [2]);
+    let said = next(&mut extras).await;
+    let [rule] = &said.rules[..] else { panic!("{said:?}") };
+    assert_eq!((rule.route.as_ref().unwrap().name.as_str(), rule.rule), ("rewrite", 0));
+    assert!(matches!(rule.filters[0].kind, Some(filter_extra::Kind::Rewrite(_))));
+
+    write(folder.path(), "routes.yaml", &route("rewrite", "nowhere", "/b"));
+    let mut control = ControlClient::new(channel.clone());
+    let deadline = Instant::now() + PATIENCE;
+    let finding = loop {
+        let report = control.report(ReportRequest {}).await.unwrap().into_inner();
+        let mut errors = report.findings.into_iter();
+        if let Some(finding) = errors.find(|finding| finding.severity() == finding::Severity::Error) {
+            break finding;
+        }
+        assert!(Instant::now() < deadline, "the mistake is told");
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        (finding.line, finding.field.as_str(), finding.object.as_str()),
+        (8, "spec.rules[0].matches[0].path.value", "HTTPRoute bank/rewrite")
+    );
+    let routes = control
+        .routes(RoutesRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .routes;
+    assert_eq!(routes.len(), 1, "its last good state stays");
+    assert!(
+        routes[0].file.ends_with("routes.yaml") && routes[0].line == 2,
+        "{:?}",
+        routes[0]
+    );
+    let conditions = routes[0].parents[0].conditions.iter();
+    assert_eq!(
+        conditions
+            .map(|condition| (condition.r#type.as_str(), condition.status))
+            .collect::<Vec<_>>(),
+        [("Accepted", true), ("ResolvedRefs", true)]
+    );
+    // Only what changed was sent: the next message of each stream is the next edit's.
+    write(folder.path(), "routes.yaml", "");
+    assert_eq!(rules(&next(&mut policies).await), [1]);
+    assert_eq!(next(&mut extras).await, OutboundExtras::default());
+    write(
+        folder.path(),
+        "routes.yaml",
+        &route("of-other", "/a", "/b").replace("kind: Service, name: ledger", "kind: Service, name: other"),
+    );
+    assert_eq!(rules(&next(&mut others).await), [2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_of_an_egress_network_reaches_a_stream_that_had_none() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "services.yaml", SERVICES);
+    let [_, channel] = control(folder.path()).await;
+    let mut policies = watch(&channel, "203.0.113.9:80").await;
+    let name = |policy: &OutboundPolicy| format!("{:?}", policy.metadata.as_ref().unwrap().kind);
+    assert!(name(&next(&mut policies).await).contains("egress-fallback"));
+    let network = "apiVersion: policy.linkerd.io/v1alpha1\nkind: EgressNetwork\nmetadata: {name: out, namespace: web}\nspec: {trafficPolicy: Deny}\n";
+    write(folder.path(), "egress.yaml", network);
+    assert!(name(&next(&mut policies).await).contains("EgressNetwork"));
+}
+
+#[tokio::test]
+async fn a_linkerd_proxy_is_told_the_whole_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = "---
+apiVersion: linkerd.io/v1alpha2
+kind: ServiceProfile
+metadata: {name: ledger.bank.svc.cluster.local, namespace: bank}
+spec:
+  retryBudget: {retryRatio: 0.5, minRetriesPerSecond: 3, ttl: 20s}
+  dstOverrides: [{authority: 'other.bank.svc.cluster.local:80', weight: 100m}]
+  opaquePorts: ['81-82']
+  routes:
+  - name: post
+    condition: {method: POST, pathRegex: '/post/.*'}
+    responseClasses: [{condition: {status: {min: 500, max: 502}}, isFailure: true}]
+    isRetryable: true
+    timeout: 2s
+";
+    write(folder.path(), "bank.yaml", &(SERVICES.to_owned() + profile));
+    let [destination, _] = control(folder.path()).await;
+    let mut client = DestinationClient::new(destination);
+    let request = GetDestination {
+        scheme: "k8s".to_owned(),
+        path: "10.78.0.1:80".to_owned(),
+        context_token: r#"{"ns":"web","pod":"web-0"}"#.to_owned(),
+    };
+    let mut stream = client.get_profile(request).await.unwrap().into_inner();
+    let told = next(&mut stream).await;
+    assert_eq!(told.fully_qualified_name, "ledger.bank.svc.cluster.local");
+    let budget = told.retry_budget.unwrap();
+    assert_eq!((budget.retry_ratio, budget.min_retries_per_second), (0.5, 3));
+    assert_eq!(
+        (told.dst_overrides[0].authority.as_str(), told.dst_overrides[0].weight),
+        ("other.bank.svc.cluster.local:80", 100)
+    );
+    let [route] = &told.routes[..] else { panic!("{told:?}") };
+    assert!(route.is_retryable && route.response_classes[0].is_failure);
+    assert_eq!(route.metrics_labels["route"], "post");
+    insta::assert_debug_snapshot!(route.condition);
+}
+
+/// Sizes of messages: decoding many large ones would take longer than what is looked at.
+struct Sizes;
+
+impl Codec for Sizes {
+    type Encode = TrafficSpec;
+    type Decode = usize;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Sizes {
+    type Item = TrafficSpec;
+    type Error = Status;
+
+    fn encode(&mut self, message: TrafficSpec, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        message.encode(buffer).unwrap();
+        Ok(())
+    }
+}
+
+impl Decoder for Sizes {
+    type Item = usize;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<usize>, Status> {
+        let size = buffer.remaining();
+        buffer.advance(size);
+        Ok(Some(size))
+    }
+}
+
+/// The sizes of what is told of the ledger, over a connection of its own, as a proxy has it.
+async fn watch_sizes(address: &str) -> Streaming<usize> {
+    let channel = Channel::from_shared(address.to_owned())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = Grpc::new(channel).max_decoding_message_size(64 << 20);
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/io.linkerd.proxy.outbound.OutboundPolicies/Watch");
+    let request = Request::new(spec("10.78.0.1:80"));
+    client
+        .server_streaming(request, path, Sizes)
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+/// How long an edit of one of many routes takes to reach many proxies is printed: `cargo test --test routes many -- --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_edit_of_many_routes_reaches_many_streams() {
+    const ROUTES: usize = 1_000;
+    const STREAMS: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let routes = |from: usize, to: usize| {
+        (from..to).fold(String::new(), |mut all, index| {
+            write!(
+                all,
+                "{}",
+                route(&format!("route-{index:04}"), &format!("/{index:04}"), "/to")
+            )
+            .unwrap();
+            all
+        })
+    };
+    write(folder.path(), "services.yaml", SERVICES);
+    write(folder.path(), "routes.yaml", &routes(0, ROUTES - 1));
+    let address = serve(folder.path()).await[1];
+    let address = format!("http://{address}");
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = watch_sizes(&address).await;
+        let size = next(&mut stream).await;
+        streams.push((stream, size));
+    }
+    let edited = Instant::now();
+    write(folder.path(), "one-more.yaml", &routes(ROUTES - 1, ROUTES));
+    let mut arrivals = tokio::task::JoinSet::new();
+    for (mut stream, before) in streams {
+        arrivals.spawn(async move { (next(&mut stream).await, before, edited.elapsed()) });
+    }
+    let mut times: Vec<Duration> = Vec::new();
+    while let Some(arrival) = arrivals.join_next().await {
+        let (size, before, time) = arrival.unwrap();
+        assert!(
+            size > before && size < before + before / 100,
+            "one route more: {before} then {size}"
+        );
+        times.push(time);
+    }
+    times.sort();
+    let [first, half, last] = [0, STREAMS / 2, STREAMS - 1].map(|at| times[at]);
+    println!("{ROUTES} routes, {STREAMS} streams: first {first:?}, half {half:?}, last {last:?} after the edit");
+}

@@ -1,0 +1,325 @@
+//! Heads of requests that went through, a bounded sample: what a changed policy is tried on before it is applied.
+//!
+//! One [`Sampler`] a worker and half. While its bucket is empty a request costs it one addition and one branch. Secrets do not leave the proxy: values
+//! of sensitive fields are replaced by a keyed hash, so that equal ones stay equal and nothing else can be learnt of them.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    hash::{BuildHasher as _, RandomState},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderMap, HeaderName, StatusCode};
+use sheer_api::v1;
+
+use super::workers::Traffic;
+use crate::{addr::OrigDst, exchange::Head};
+
+/// Samples that are kept, the latest.
+const KEPT: usize = 2_048;
+/// Samples in each interval: a hundred a second.
+const BURST: u32 = 10;
+/// How often the bucket is filled, while requests come.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Of larger header lists the rest is left out: samples are many, and routes look at small fields.
+const HEADER_BYTES: usize = 4_096;
+/// Fields whose values are nobody's business, beside those that end in `-token` or `-secret`.
+const SENSITIVE: [HeaderName; 4] = [
+    http::header::AUTHORIZATION,
+    http::header::COOKIE,
+    http::header::SET_COOKIE,
+    http::header::PROXY_AUTHORIZATION,
+];
+
+/// Takes samples on one worker.
+pub(crate) struct Sampler {
+    tokens: Cell<u32>,
+    refilling: Cell<bool>,
+    /// Requests so far.
+    seen: Cell<u64>,
+    /// How many there were when the last sample was taken.
+    sampled: Cell<u64>,
+    kept: RefCell<VecDeque<Kept>>,
+}
+
+/// A sample, and how many requests had come before it.
+struct Kept {
+    before: u64,
+    sample: v1::TrafficSample,
+}
+
+/// Leave to take one sample.
+pub(crate) struct Ticket {
+    sampler: Rc<Sampler>,
+    before: u64,
+    weight: u64,
+}
+
+/// A sample of a request whose end is not known yet.
+pub(crate) struct Sample {
+    sampler: Rc<Sampler>,
+    kept: Kept,
+}
+
+impl Sampler {
+    /// A full bucket.
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            tokens: Cell::new(BURST),
+            refilling: Cell::new(false),
+            seen: Cell::new(0),
+            sampled: Cell::new(0),
+            kept: RefCell::default(),
+        })
+    }
+
+    /// A request comes: whether a sample of it should be taken.
+    pub(crate) fn ticket(self: &Rc<Self>) -> Option<Ticket> {
+        let before = self.seen.get();
+        self.seen.set(before + 1);
+        let tokens = self.tokens.get();
+        if tokens == 0 {
+            return None;
+        }
+        self.tokens.set(tokens - 1);
+        if !self.refilling.replace(true) {
+            tokio::task::spawn_local(refill(Rc::clone(self)));
+        }
+        let weight = before + 1 - self.sampled.replace(before + 1);
+        Some(Ticket {
+            sampler: Rc::clone(self),
+            before,
+            weight,
+        })
+    }
+
+    /// What is kept, not older than `within`.
+    pub(super) fn kept(&self, within: Option<Duration>) -> Traffic {
+        let oldest = within.map_or(0, |within| {
+            now_ms() - i64::try_from(within.as_millis()).unwrap_or(i64::MAX)
+        });
+        let kept = self.kept.borrow();
+        let recent = kept.iter().filter(|kept| kept.sample.at_ms >= oldest);
+        let first = recent.clone().map(|kept| kept.before).min();
+        Traffic {
+            samples: recent.map(|kept| kept.sample.clone()).collect(),
+            seen: first.map_or(0, |first| self.seen.get() - first),
+        }
+    }
+
+    fn keep(&self, kept: Kept) {
+        let mut all = self.kept.borrow_mut();
+        if all.len() >= KEPT {
+            all.pop_front();
+        }
+        all.push_back(kept);
+    }
+}
+
+/// Fills the bucket until it was full for a whole interval: a proxy without traffic has no timer.
+async fn refill(sampler: Rc<Sampler>) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if sampler.tokens.replace(BURST) == BURST {
+            sampler.refilling.set(false);
+            return;
+        }
+    }
+}
+
+impl Ticket {
+    /// A request of the workload, on its way to `dst`.
+    pub(crate) fn outbound(self, dst: OrigDst, head: &Head) -> Box<Sample> {
+        let sample = v1::TrafficSample {
+            direction: "outbound".to_owned(),
+            address: dst.to_string(),
+            ..v1::TrafficSample::default()
+        };
+        self.sample(sample, head)
+    }
+
+    /// A request of a client, for the workload's port `addr`.
+    pub(crate) fn inbound(
+        self,
+        addr: SocketAddr,
+        client: SocketAddr,
+        identity: Option<&Arc<str>>,
+        head: &Head,
+    ) -> Box<Sample> {
+        let sample = v1::TrafficSample {
+            direction: "inbound".to_owned(),
+            address: addr.to_string(),
+            client_address: client.ip().to_string(),
+            client_identity: identity.map_or_else(String::new, |identity| identity.to_string()),
+            ..v1::TrafficSample::default()
+        };
+        self.sample(sample, head)
+    }
+
+    fn sample(self, sample: v1::TrafficSample, head: &Head) -> Box<Sample> {
+        let request = v1::RequestHead {
+            method: head.method.to_string(),
+            authority: head.authority().unwrap_or_default().to_owned(),
+            path: path(head.uri.path_and_query().map_or("", |path| path.as_str())),
+            headers: fields(&head.headers),
+        };
+        let sample = v1::TrafficSample {
+            at_ms: now_ms(),
+            request: Some(request),
+            weight: self.weight,
+            ..sample
+        };
+        Box::new(Sample {
+            sampler: self.sampler,
+            kept: Kept {
+                before: self.before,
+                sample,
+            },
+        })
+    }
+}
+
+impl Sample {
+    /// The request is over.
+    pub(crate) fn keep(mut self: Box<Self>, status: Option<StatusCode>) {
+        self.kept.sample.status = status.map_or(0, |status| status.as_u16().into());
+        let Self { sampler, kept } = *self;
+        sampler.keep(kept);
+    }
+}
+
+fn fields(headers: &HeaderMap) -> Vec<v1::HeaderField> {
+    let mut room = HEADER_BYTES;
+    let mut fields = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        let size = name.as_str().len() + value.len();
+        if size > room {
+            continue;
+        }
+        room -= size;
+        let value = if is_sensitive(name) {
+            hashed(value.as_bytes()).into_bytes()
+        } else {
+            value.as_bytes().to_vec()
+        };
+        fields.push(v1::HeaderField {
+            name: name.to_string(),
+            value,
+        });
+    }
+    fields
+}
+
+fn is_sensitive(name: &HeaderName) -> bool {
+    SENSITIVE.contains(name) || ["-token", "-secret"].iter().any(|end| name.as_str().ends_with(end))
+}
+
+/// The path, with values of secret query parameters hashed.
+fn path(path: &str) -> String {
+    let Some((path, query)) = path.split_once('?') else {
+        return path.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if is_secret(name) => format!("{name}={}", hashed(value.as_bytes())),
+        _ => pair.to_owned(),
+    });
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+fn is_secret(parameter: &str) -> bool {
+    let name = parameter.to_ascii_lowercase();
+    ["token", "secret", "password", "signature"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// The same for equal values within this process, and for nobody else.
+fn hashed(value: &[u8]) -> String {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    format!("hash:{:016x}", KEY.get_or_init(RandomState::new).hash_one(value))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a sample says when, not how long")]
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    fn head(path: &str, headers: &[(&'static str, &'static str)]) -> Head {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, HeaderValue::from_static(value));
+        }
+        Head::of_h2(request.body(()).expect("a request").into_parts().0)
+    }
+
+    fn dst() -> OrigDst {
+        OrigDst(([10, 0, 0, 1], 80).into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_a_second_and_each_stands_for_those_between() {
+        let local = async {
+            let sampler = Sampler::new();
+            let take = |sampler: &Rc<Sampler>| {
+                let sample = sampler.ticket()?.outbound(dst(), &head("http://a/x", &[]));
+                sample.keep(Some(StatusCode::OK));
+                Some(())
+            };
+            let taken = (0..1_000).filter_map(|_| take(&sampler)).count();
+            assert_eq!(taken, BURST as usize);
+            tokio::time::sleep(INTERVAL + Duration::from_millis(1)).await;
+            assert!(take(&sampler).is_some());
+            let traffic = sampler.kept(None);
+            let weights: Vec<_> = traffic.samples.iter().map(|sample| sample.weight).collect();
+            assert_eq!(weights.last(), Some(&991));
+            assert_eq!((weights.iter().sum::<u64>(), traffic.seen), (1_001, 1_001));
+            assert_eq!(traffic.samples[0].status, 200);
+            // A quiet proxy has no timer, and takes samples again.
+            tokio::time::sleep(INTERVAL * 3).await;
+            assert!(!sampler.refilling.get());
+            assert!(take(&sampler).is_some());
+        };
+        LocalSet::new().run_until(local).await;
+    }
+
+    #[test]
+    fn secrets_become_hashes_and_equal_ones_stay_equal() {
+        let headers = fields(
+            &head(
+                "http://a/",
+                &[
+                    ("authorization", "Bearer x"),
+                    ("x-api-token", "Bearer x"),
+                    ("x-secret", "y"),
+                    ("x-tenant", "acme"),
+                ],
+            )
+            .headers,
+        );
+        let value = |name: &str| {
+            let field = headers.iter().find(|field| field.name == name);
+            String::from_utf8(field.expect("the field").value.clone()).expect("text")
+        };
+        assert!(value("authorization").starts_with("hash:"));
+        assert_eq!(value("authorization"), value("x-api-token"));
+        assert_ne!(value("authorization"), value("x-secret"));
+        assert_eq!(value("x-tenant"), "acme");
+        let path = path("/x?page=2&access_token=abc");
+        assert!(
+            path.starts_with("/x?page=2&access_token=hash:") && !path.contains("abc"),
+            "{path}"
+        );
+    }
+}
