@@ -21,6 +21,17 @@ pub(crate) enum Target {
         /// Port of the service.
         port: u16,
     },
+    /// One pod of a headless service, by name.
+    Pod {
+        /// Namespace.
+        namespace: String,
+        /// Name of the service.
+        service: String,
+        /// Name of the pod.
+        pod: String,
+        /// Port of the service, or of the pod.
+        port: u16,
+    },
     /// By address.
     Address(SocketAddr),
 }
@@ -36,7 +47,7 @@ pub(crate) enum Found<'a> {
 }
 
 impl Target {
-    /// Reads `NAME.NAMESPACE.svc.DOMAIN[:PORT]` or `ADDRESS:PORT`; a name without a port means 80, as everywhere on the web.
+    /// Reads `NAME.NAMESPACE.svc.DOMAIN[:PORT]`, `POD.NAME.NAMESPACE.svc.DOMAIN[:PORT]` or `ADDRESS:PORT`; a name without a port means 80, as everywhere on the web.
     pub(crate) fn parse(authority: &str, cluster_domain: &str) -> Result<Self, Status> {
         if let Ok(address) = authority.parse::<SocketAddr>() {
             // An IPv4 address that came in over an IPv6 socket is still an IPv4 address.
@@ -59,16 +70,22 @@ impl Target {
             .strip_suffix(cluster_domain)
             .and_then(|rest| rest.strip_suffix(".svc."))
             .ok_or_else(wrong)?;
-        match host.split_once('.') {
-            Some((name, namespace))
-                if !name.is_empty() && !namespace.is_empty() && !namespace.contains('.') && port != 0 =>
-            {
-                Ok(Self::Service {
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                    port,
-                })
-            }
+        let labels: Vec<&str> = host.split('.').collect();
+        if port == 0 || labels.iter().any(|label| label.is_empty()) {
+            return Err(wrong());
+        }
+        match labels[..] {
+            [name, namespace] => Ok(Self::Service {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                port,
+            }),
+            [pod, service, namespace] => Ok(Self::Pod {
+                namespace: namespace.to_owned(),
+                service: service.to_owned(),
+                pod: pod.to_owned(),
+                port,
+            }),
             _ => Err(wrong()),
         }
     }
@@ -80,6 +97,13 @@ impl Target {
                 Some(service) => Found::Service(service, *port),
                 None => Found::Nothing,
             },
+            Self::Pod {
+                namespace,
+                service,
+                pod,
+                port,
+            } => find_by_name(snapshot, (namespace, service, pod), *port)
+                .map_or(Found::Nothing, |(pod, address)| Found::Pod(pod, address)),
             Self::Address(address) => {
                 if let Some(service) = snapshot.find_service_at(address.ip()) {
                     return Found::Service(service, address.port());
@@ -90,6 +114,24 @@ impl Target {
             }
         }
     }
+}
+
+/// A running pod below the headless service that it belongs to. A port of the service means the pod's that stands behind it.
+fn find_by_name<'a>(
+    snapshot: &'a Snapshot,
+    (namespace, service, pod): (&str, &str, &str),
+    port: u16,
+) -> Option<(&'a Arc<Pod>, SocketAddr)> {
+    let service = snapshot
+        .find_service(namespace, service)
+        .filter(|service| service.is_headless())?;
+    let pods = snapshot.pods_of(service);
+    let pod = pods.iter().find(|found| found.metadata.name == pod)?;
+    let known = service.spec.ports.iter().find(|known| known.port == port);
+    let port = known
+        .and_then(|known| pod.spec.find_port(&known.target()))
+        .unwrap_or(port);
+    Some((pod, SocketAddr::new(*pod.addresses().first()?, port)))
 }
 
 /// A workload as proxies name it: `{"ns":"bank","pod":"ledger-0"}`, or the older `bank:ledger-0`.
@@ -146,6 +188,15 @@ mod tests {
         assert_eq!(parse("ledger.bank.svc.cluster.local:8080"), ledger(8080));
         assert_eq!(parse("Ledger.bank.svc.cluster.local."), ledger(80));
         assert_eq!(
+            parse("Store-0.store.bank.svc.cluster.local:5432"),
+            Ok(Target::Pod {
+                namespace: "bank".to_owned(),
+                service: "store".to_owned(),
+                pod: "store-0".to_owned(),
+                port: 5432,
+            })
+        );
+        assert_eq!(
             parse("10.0.0.1:80"),
             Ok(Target::Address("10.0.0.1:80".parse().unwrap()))
         );
@@ -158,7 +209,8 @@ mod tests {
             ":",
             "ledger:80",
             "ledger.bank:80",
-            "a.ledger.bank.svc.cluster.local:80",
+            "a.b.ledger.bank.svc.cluster.local:80",
+            "a..bank.svc.cluster.local:80",
             "ledger.bank.svc.cluster.local:0",
             "x.y.svc.cluster.local:99999",
             ".bank.svc.cluster.local:80",

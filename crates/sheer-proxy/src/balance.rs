@@ -2,65 +2,57 @@
 //!
 //! Pure logic: no I/O, no timers, clock and randomness are given. `pool` owns a [`Balancer`] for each service and worker, tells it which
 //! endpoints have a connection, and asks it for every request. A choice costs two random numbers and two exponentials, however
-//! many endpoints there are.
+//! many endpoints there are; what a policy can ask for beyond that costs nothing where it does not ask.
 //!
 //! * [`load`]: what a request would cost at an endpoint. Response time is measured until the response's headers (or the first
 //!   byte, for TCP the connection) arrive; so long a request counts as under way. A long answer is not load.
-//! * [`health`]: failures in a row (5xx, gRPC `UNAVAILABLE`, a connection that died) make an endpoint sit out.
+//! * [`health`]: failures in a row or a low success rate make an endpoint sit out; `bound` says how many may at once.
+//! * [`choice`]: whom a request is sent to: by its key, zone, weight, warmth and cost.
 //! * Ready endpoints are chosen first. Where every endpoint that has a connection sits out, all of them are used as if none did: an answer of
 //!   the application, even a bad one, says more than one of ours.
 
+mod bound;
+pub mod choice;
 pub mod health;
 pub mod load;
+mod node;
 pub mod weights;
+mod window;
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use rand::rngs::SmallRng;
+use sheer_policy::outbound::{Balancing, FailureAccrual, LoadEstimate};
+
+use self::{
+    choice::Group,
+    node::{Common, Place},
 };
-
-use rand::{Rng, rngs::SmallRng};
-
-use self::{health::Health, load::Load, weights::AliasTable};
+pub use self::{
+    choice::Pick,
+    node::{Fault, InFlight, Node, Outcome, Watch},
+};
 use crate::discovery::{Endpoint, EndpointSet};
 
-/// Smallest weight that is told apart from none: an endpoint of weight 0 takes traffic only where there is nearly no other.
-const MIN_WEIGHT: f64 = 1e-4;
-/// Longest penalty that failures in a row add to the estimate. An endpoint sits out soon after, this only bridges the time until then.
-const MAX_PENALTY: Duration = Duration::from_secs(5);
+/// Label of an endpoint that says in which zone it is.
+const ZONE: &str = "zone";
 
-/// What the estimates of a service's endpoints start from and how fast they sink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ewma {
-    /// Load estimate of an endpoint that was never measured.
-    pub default_rtt: Duration,
-    /// Time in which an estimate sinks to 1/e.
-    pub decay: Duration,
+/// What the policy says of a service's endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// How load is estimated.
+    pub load: LoadEstimate,
+    /// How endpoints are chosen beyond load.
+    pub balancing: Balancing,
+    /// When an endpoint sits out; five failures in a row where the policy does not say.
+    pub accrual: Option<FailureAccrual>,
 }
 
-/// One endpoint as the balancer sees it, with what the pool keeps for it (`T`).
-#[derive(Debug)]
-pub struct Node<T> {
-    /// What discovery says.
-    pub endpoint: Arc<Endpoint>,
-    /// The pool's part.
-    pub value: T,
-    ewma: Ewma,
-    weight: Cell<f64>,
-    load: RefCell<Load>,
-    health: Cell<Health>,
-    place: Cell<Place>,
-}
-
-/// Which list of the balancer holds a node, and where, so that it is removed without a search.
+/// Whether an endpoint is of the caller's zone. Where the policy does not ask, all are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Not ready, or no longer of this service.
-    Out,
-    Ready(usize),
-    SittingOut(usize),
+enum Near {
+    Local,
+    Elsewhere,
 }
 
 /// What an update changed. Nodes that are neither added nor removed keep their connection and their estimate.
@@ -75,28 +67,30 @@ pub struct Change<T> {
 /// The endpoints of one service on one worker.
 #[derive(Debug)]
 pub struct Balancer<T> {
-    ewma: Ewma,
+    common: Rc<Common>,
     nodes: Vec<Rc<Node<T>>>,
-    ready: Vec<Rc<Node<T>>>,
+    local: Group<T>,
+    /// Of other zones.
+    elsewhere: Group<T>,
     sitting_out: Vec<Rc<Node<T>>>,
     /// Earliest end of a sit-out: until then nobody looks at them.
     next_probe: Option<Instant>,
-    table: Option<AliasTable>,
-    table_is_stale: bool,
+    /// Last end of a slow start: until then endpoints are drawn by their warmth.
+    warm_at: Option<Instant>,
     rng: SmallRng,
 }
 
 impl<T> Balancer<T> {
-    /// No endpoints yet.
-    pub fn new(ewma: Ewma, rng: SmallRng) -> Self {
+    /// No endpoints yet. `watch` is told when a breaker changes.
+    pub fn new(rules: Rules, watch: Option<Rc<dyn Watch>>, rng: SmallRng) -> Self {
         Self {
-            ewma,
+            common: Common::new(rules, watch),
             nodes: Vec::new(),
-            ready: Vec::new(),
+            local: Group::default(),
+            elsewhere: Group::default(),
             sitting_out: Vec::new(),
             next_probe: None,
-            table: None,
-            table_is_stale: false,
+            warm_at: None,
             rng,
         }
     }
@@ -108,7 +102,7 @@ impl<T> Balancer<T> {
 
     /// Endpoints that may be chosen, those that sit out included.
     pub fn ready_len(&self) -> usize {
-        self.ready.len() + self.sitting_out.len()
+        self.local.nodes.len() + self.elsewhere.nodes.len() + self.sitting_out.len()
     }
 
     /// Takes over what discovery says now. An endpoint that did not change stays with its connection and its estimate; one
@@ -118,6 +112,8 @@ impl<T> Balancer<T> {
             added: Vec::new(),
             removed: Vec::new(),
         };
+        // A slow start is for those who join others: where all are new there is nobody who could take more.
+        let joins = self.common.rules.balancing.slow_start.is_some() && self.ready_len() > 0;
         let mut old = std::mem::take(&mut self.nodes).into_iter().peekable();
         for endpoint in &set.endpoints {
             change.removed.extend(std::iter::from_fn(|| {
@@ -126,12 +122,17 @@ impl<T> Balancer<T> {
             let same_address = old.next_if(|node| node.endpoint.addr == endpoint.addr);
             let node = match same_address {
                 Some(node) if is_same_peer(&node.endpoint, endpoint) => {
-                    self.table_is_stale |= node.set_weight(endpoint.weight);
+                    if node.set_weight(endpoint.weight) {
+                        self.local.change();
+                        self.elsewhere.change();
+                    }
                     node
                 }
                 replaced => {
+                    let cold = joins && replaced.is_none();
                     change.removed.extend(replaced);
-                    let node = Rc::new(Node::new(Arc::clone(endpoint), make(endpoint), self.ewma, now));
+                    let value = make(endpoint);
+                    let node = Rc::new(Node::new(Arc::clone(endpoint), value, &self.common, cold, now));
                     change.added.push(Rc::clone(&node));
                     node
                 }
@@ -142,15 +143,15 @@ impl<T> Balancer<T> {
         for node in &change.removed {
             self.take_out(node);
         }
+        self.common.bound.set_total(self.nodes.len());
         change
     }
 
     /// The endpoint has a connection, or may be connected to at any time.
-    pub fn set_ready(&mut self, node: &Rc<Node<T>>) {
-        if node.place.get() == Place::Out && self.contains(node) {
-            node.place.set(Place::Ready(self.ready.len()));
-            self.ready.push(Rc::clone(node));
-            self.table_is_stale = true;
+    pub fn set_ready(&mut self, node: &Rc<Node<T>>, now: Instant) {
+        if node.place() == Place::Out && self.contains(node) {
+            self.put_in(node);
+            self.warm_at = self.warm_at.max(node.warm_up(now));
         }
     }
 
@@ -159,60 +160,60 @@ impl<T> Balancer<T> {
         self.take_out(node);
     }
 
-    /// The better of two random endpoints among those that are ready, and `usable` right now. `None` where there is none.
-    pub fn pick(&mut self, now: Instant, usable: impl Fn(&T) -> bool) -> Option<Rc<Node<T>>> {
-        self.end_sit_outs(now);
-        while !self.ready.is_empty() {
-            let (first, second) = self.two_of_ready();
-            // Requests note their failure on the node as they end, without the balancer: who has to sit out is found here.
-            let failed = [first, second]
-                .into_iter()
-                .find(|&i| self.ready[i].health.get().sits_out_until().is_some());
-            match failed {
-                Some(i) => self.sit_out(i),
-                None => return better_of(&self.ready, (first, second), now, &usable),
+    fn group(&mut self, near: Near) -> &mut Group<T> {
+        match near {
+            Near::Local => &mut self.local,
+            Near::Elsewhere => &mut self.elsewhere,
+        }
+    }
+
+    fn near(&self, endpoint: &Endpoint) -> Near {
+        match &self.common.rules.balancing.locality {
+            Some(locality) if endpoint.labels.get(ZONE).map(String::as_str) != Some(&*locality.zone) => Near::Elsewhere,
+            Some(_) | None => Near::Local,
+        }
+    }
+
+    fn put_in(&mut self, node: &Rc<Node<T>>) {
+        let near = self.near(&node.endpoint);
+        let group = self.group(near);
+        node.set_place(Place::Ready(near, group.nodes.len()));
+        group.nodes.push(Rc::clone(node));
+        group.change();
+    }
+
+    /// Removes a node from the list that holds it; the last of the list takes its place.
+    fn take_out(&mut self, node: &Rc<Node<T>>) {
+        let place = node.place();
+        self.remove(place);
+        node.set_place(Place::Out);
+    }
+
+    fn remove(&mut self, place: Place) {
+        match place {
+            Place::Out => {}
+            Place::Ready(near, i) => {
+                let group = self.group(near);
+                group.change();
+                group.nodes.swap_remove(i);
+                if let Some(moved) = group.nodes.get(i) {
+                    moved.set_place(place);
+                }
+            }
+            Place::SittingOut(i) => {
+                self.sitting_out.swap_remove(i);
+                if let Some(moved) = self.sitting_out.get(i) {
+                    moved.set_place(place);
+                }
             }
         }
-        self.pick_while_all_sit_out(now, &usable)
     }
 
-    /// Everything that has a connection fails. One answer that is well ends the sit-outs of all: what they had in common is over,
-    /// and the first to recover must not carry everything alone.
-    fn pick_while_all_sit_out(&mut self, now: Instant, usable: &impl Fn(&T) -> bool) -> Option<Rc<Node<T>>> {
-        if self.sitting_out.is_empty() {
-            return None;
-        }
-        let candidates = two_different(self.sitting_out.len(), &mut self.rng);
-        let picked = better_of(&self.sitting_out, candidates, now, usable)?;
-        if picked.health.get().sits_out_until().is_none() {
-            while let Some(node) = self.sitting_out.last().cloned() {
-                self.end_sit_out(&node);
-            }
-            self.next_probe = None;
-        }
-        Some(picked)
-    }
-
-    /// Two indices into `ready`, which is not empty.
-    fn two_of_ready(&mut self) -> (usize, usize) {
-        if std::mem::take(&mut self.table_is_stale) {
-            let weights: Vec<f64> = self.ready.iter().map(|node| node.weight.get()).collect();
-            self.table = AliasTable::new(&weights);
-        }
-        match &self.table {
-            // With repetition: an endpoint that has most of the weight must be able to meet only itself.
-            Some(table) => (table.sample(&mut self.rng), table.sample(&mut self.rng)),
-            None => two_different(self.ready.len(), &mut self.rng),
-        }
-    }
-
-    fn sit_out(&mut self, i: usize) {
-        let node = Rc::clone(&self.ready[i]);
-        self.take_out(&node);
-        let until = node.health.get().sits_out_until();
-        self.next_probe = self.next_probe.into_iter().chain(until).min();
-        node.place.set(Place::SittingOut(self.sitting_out.len()));
-        self.sitting_out.push(node);
+    fn sit_out(&mut self, node: &Rc<Node<T>>) {
+        self.remove(node.place());
+        self.next_probe = self.next_probe.into_iter().chain(node.sits_out_until()).min();
+        node.set_place(Place::SittingOut(self.sitting_out.len()));
+        self.sitting_out.push(Rc::clone(node));
     }
 
     /// Puts those back whose time is over. Looks at them only when the first of them is due.
@@ -223,7 +224,7 @@ impl<T> Balancer<T> {
         self.next_probe = None;
         for i in (0..self.sitting_out.len()).rev() {
             let node = Rc::clone(&self.sitting_out[i]);
-            match node.health.get().sits_out_until() {
+            match node.sits_out_until() {
                 Some(until) if now < until => self.next_probe = self.next_probe.into_iter().chain([until]).min(),
                 _ => self.end_sit_out(&node),
             }
@@ -231,31 +232,9 @@ impl<T> Balancer<T> {
     }
 
     fn end_sit_out(&mut self, node: &Rc<Node<T>>) {
-        let mut health = node.health.get();
-        health.probe();
-        node.health.set(health);
-        self.take_out(node);
-        self.set_ready(node);
-    }
-
-    /// Removes a node from the list that holds it; the last of the list takes its place.
-    fn take_out(&mut self, node: &Rc<Node<T>>) {
-        match node.place.replace(Place::Out) {
-            Place::Out => {}
-            Place::Ready(i) => {
-                self.table_is_stale = true;
-                self.ready.swap_remove(i);
-                if let Some(moved) = self.ready.get(i) {
-                    moved.place.set(Place::Ready(i));
-                }
-            }
-            Place::SittingOut(i) => {
-                self.sitting_out.swap_remove(i);
-                if let Some(moved) = self.sitting_out.get(i) {
-                    moved.place.set(Place::SittingOut(i));
-                }
-            }
-        }
+        node.probe();
+        self.remove(node.place());
+        self.put_in(node);
     }
 
     fn contains(&self, node: &Rc<Node<T>>) -> bool {
@@ -264,103 +243,6 @@ impl<T> Balancer<T> {
             .binary_search_by_key(&node.endpoint.addr, |node| node.endpoint.addr);
         found.is_ok_and(|i| Rc::ptr_eq(&self.nodes[i], node))
     }
-}
-
-impl<T> Node<T> {
-    fn new(endpoint: Arc<Endpoint>, value: T, ewma: Ewma, now: Instant) -> Self {
-        Self {
-            weight: Cell::new(endpoint.weight.max(MIN_WEIGHT)),
-            load: RefCell::new(Load::new(ewma.default_rtt, ewma.decay, now)),
-            health: Cell::default(),
-            place: Cell::new(Place::Out),
-            endpoint,
-            value,
-            ewma,
-        }
-    }
-
-    /// A request goes to this endpoint.
-    pub fn begin(self: &Rc<Self>, now: Instant) -> InFlight<T> {
-        self.load.borrow_mut().begin(now);
-        InFlight {
-            node: Rc::clone(self),
-            began: now,
-            waiting: true,
-        }
-    }
-
-    /// Requests that wait for the beginning of their answer.
-    pub fn pending(&self) -> u32 {
-        self.load.borrow().pending()
-    }
-
-    /// Failures in a row.
-    pub fn failures(&self) -> u32 {
-        self.health.get().failures()
-    }
-
-    /// Whether failures in a row keep it from being chosen.
-    pub fn sits_out(&self) -> bool {
-        self.health.get().sits_out_until().is_some()
-    }
-
-    /// Whether one request at a time decides whether it is well again.
-    pub fn on_probation(&self) -> bool {
-        self.health.get().on_probation()
-    }
-
-    /// What its response time is taken for now; none where it was never measured.
-    pub fn rtt(&self, now: Instant) -> Option<Duration> {
-        self.load.borrow().estimate(now)
-    }
-
-    /// Sets the weight; whether it changed.
-    fn set_weight(&self, weight: f64) -> bool {
-        let weight = weight.max(MIN_WEIGHT);
-        self.weight.replace(weight).total_cmp(&weight).is_ne()
-    }
-
-    /// A trial takes one request at once; on probation no second one goes before that is answered.
-    fn cost(&self, now: Instant) -> f64 {
-        let (load, health) = (self.load.borrow(), self.health.get());
-        if load.pending() == 0 && health.wants_trial(now) {
-            0.0
-        } else if health.on_probation() {
-            f64::INFINITY
-        } else {
-            load.cost(self.weight.get(), now)
-        }
-    }
-}
-
-/// Two different indices below `len` (the same twice where there is only one).
-fn two_different(len: usize, rng: &mut SmallRng) -> (usize, usize) {
-    if len == 1 {
-        return (0, 0);
-    }
-    let first = rng.random_range(0..len);
-    let second = rng.random_range(0..len - 1);
-    (first, second + usize::from(second >= first))
-}
-
-/// The cheaper of two; the first wins a tie, as it was drawn by weight. Where neither is usable (full), the cheapest of all that are.
-fn better_of<T>(
-    nodes: &[Rc<Node<T>>],
-    (first, second): (usize, usize),
-    now: Instant,
-    usable: &impl Fn(&T) -> bool,
-) -> Option<Rc<Node<T>>> {
-    let (a, b) = (&nodes[first], &nodes[second]);
-    let better = match (usable(&a.value), usable(&b.value)) {
-        (true, true) if b.cost(now) < a.cost(now) => Some(b),
-        (true, _) => Some(a),
-        (false, true) => Some(b),
-        (false, false) => {
-            let usable = nodes.iter().filter(|node| usable(&node.value));
-            usable.min_by(|a, b| a.cost(now).total_cmp(&b.cost(now)))
-        }
-    };
-    better.cloned()
 }
 
 /// Whether two descriptions mean the same peer, reached in the same way. The weight may differ.
@@ -372,100 +254,6 @@ fn is_same_peer(a: &Arc<Endpoint>, b: &Arc<Endpoint>) -> bool {
             && a.transport_port == b.transport_port
             && a.authority_override == b.authority_override
             && a.labels == b.labels)
-}
-
-/// How a request ended, as its endpoint is judged by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Answered.
-    Success,
-    /// Answered with a 5xx or gRPC `UNAVAILABLE`, or not answered because the connection failed.
-    Failure,
-    /// Nothing that says anything about the endpoint: the client gave up or broke the rules.
-    Neutral,
-}
-
-/// One request at an endpoint. Dropped without an outcome it counts as given up: the endpoint is at least as slow as
-/// the request was old.
-#[derive(Debug)]
-pub struct InFlight<T> {
-    node: Rc<Node<T>>,
-    began: Instant,
-    /// Nothing of the answer arrived yet.
-    waiting: bool,
-}
-
-impl<T> InFlight<T> {
-    /// The endpoint.
-    pub fn node(&self) -> &Rc<Node<T>> {
-        &self.node
-    }
-
-    /// Only now the request goes out: what came before, as opening a connection, is not the endpoint's time to answer.
-    pub fn sent(&mut self, now: Instant) {
-        self.began = now;
-    }
-
-    /// The answer began: its headers are here and are no failure.
-    pub fn answered(&mut self, now: Instant) {
-        if std::mem::take(&mut self.waiting) {
-            let mut load = self.node.load.borrow_mut();
-            load.end(now);
-            load.observe(now.saturating_duration_since(self.began), now);
-        }
-    }
-
-    /// The request is over. Call it with a failure as soon as that is known, so that a fast failure never passes for a fast answer.
-    pub fn finish(mut self, outcome: Outcome, now: Instant) {
-        match outcome {
-            Outcome::Success => self.succeeded(now),
-            Outcome::Failure => self.failed(now),
-            Outcome::Neutral => self.gave_up(now),
-        }
-    }
-
-    fn succeeded(&mut self, now: Instant) {
-        self.answered(now);
-        let mut health = self.node.health.get();
-        if health.succeeded() {
-            // What was measured while it failed says nothing about how it is now.
-            self.node.load.borrow_mut().reset(self.node.ewma.default_rtt, now);
-        }
-        self.node.health.set(health);
-    }
-
-    fn failed(&mut self, now: Instant) {
-        self.gave_up(now);
-        let mut health = self.node.health.get();
-        health.failed(now, &mut rand::rng());
-        self.node.health.set(health);
-        // A single failure only never counts as fast. From the second in a row on it costs, each time twice as much.
-        if let Some(doublings) = health.failures().checked_sub(1).filter(|&doublings| doublings > 0) {
-            let penalty = self
-                .node
-                .ewma
-                .default_rtt
-                .saturating_mul(1 << doublings.min(16))
-                .min(MAX_PENALTY);
-            self.node.load.borrow_mut().at_least(penalty, now);
-        }
-    }
-
-    fn gave_up(&mut self, now: Instant) {
-        if std::mem::take(&mut self.waiting) {
-            let mut load = self.node.load.borrow_mut();
-            load.end(now);
-            load.at_least(now.saturating_duration_since(self.began), now);
-        }
-    }
-}
-
-impl<T> Drop for InFlight<T> {
-    fn drop(&mut self) {
-        if self.waiting {
-            self.gave_up(Instant::now());
-        }
-    }
 }
 
 #[cfg(test)]

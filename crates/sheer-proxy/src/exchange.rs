@@ -13,6 +13,7 @@ mod body;
 mod clock;
 mod copy;
 mod gone;
+mod hint;
 mod http1_reply;
 mod http1_upstream;
 mod loan;

@@ -22,8 +22,8 @@ pub use labels::{
     LabelBuilder, LabelSet, Tls, application_labels, inbound_labels, labels_of, outbound_labels, target_labels,
 };
 pub use path::{
-    BalancerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, Peer, TcpAuthzMetrics, TcpMetrics,
-    TcpOpen,
+    BalancerMetrics, BreakerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, Peer, TcpAuthzMetrics,
+    TcpMetrics, TcpOpen,
 };
 pub(crate) use process::describe_build;
 pub use registry::{Registry, Shard};

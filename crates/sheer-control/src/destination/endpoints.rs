@@ -23,7 +23,7 @@ use sheer_api::{
 
 use crate::{
     config::MeshConfig,
-    objects::{Kind, Pod, Service},
+    objects::{Kind, Pod, Service, annotation, parse_weight},
     ports,
     store::Snapshot,
 };
@@ -43,6 +43,28 @@ pub(super) struct Endpoints {
 
 /// The ready pods behind a service's port.
 pub(super) fn of_service(snapshot: &Snapshot, config: &MeshConfig, service: &Service, port: u16) -> Endpoints {
+    of_pods(snapshot, config, (service, port), |_| true)
+}
+
+/// One pod of a headless service, by its name; `None` where the service has no such pod.
+pub(super) fn of_host(
+    snapshot: &Snapshot,
+    config: &MeshConfig,
+    service: &Service,
+    port: u16,
+    name: &str,
+) -> Option<Endpoints> {
+    let is_it = |pod: &Pod| pod.metadata.name == name;
+    let exists = service.is_headless() && snapshot.pods_of(service).iter().any(|pod| is_it(pod));
+    exists.then(|| of_pods(snapshot, config, (service, port), is_it))
+}
+
+fn of_pods(
+    snapshot: &Snapshot,
+    config: &MeshConfig,
+    (service, port): (&Service, u16),
+    wanted: impl Fn(&Pod) -> bool,
+) -> Endpoints {
     let labels = [
         ("namespace", &service.metadata.namespace),
         ("service", &service.metadata.name),
@@ -63,7 +85,7 @@ pub(super) fn of_service(snapshot: &Snapshot, config: &MeshConfig, service: &Ser
         };
     };
     let family = service.addresses().first().map(IpAddr::is_ipv6);
-    let takes_traffic = |pod: &&Arc<Pod>| pod.is_ready() || service.spec.publish_not_ready_addresses;
+    let takes_traffic = |pod: &&Arc<Pod>| wanted(pod) && (pod.is_ready() || service.spec.publish_not_ready_addresses);
     let mut endpoints = BTreeMap::new();
     for pod in snapshot.pods_of(service).iter().filter(takes_traffic) {
         if let (Some(ip), Some(port)) = (address(pod, family), pod.spec.find_port(&port.target())) {
@@ -86,7 +108,7 @@ pub(super) fn of_pod(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, addres
     let meshed = ports::is_meshed(snapshot, pod, address.port(), &config.control_namespace);
     let mut endpoint = WeightedAddr {
         addr: Some(address.into()),
-        weight: WEIGHT,
+        weight: weight(pod),
         metric_labels: pod_labels(snapshot, config, pod, meshed),
         resource_ref: Some(Metadata {
             kind: Some(metadata::Kind::Resource(Resource {
@@ -120,6 +142,14 @@ pub(super) fn of_pod(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, addres
     endpoint
 }
 
+/// What an annotation of the pod says, relative to an endpoint like any other. A mistake in it is a finding; here it means nothing.
+fn weight(pod: &Pod) -> u32 {
+    let said = annotation(&pod.metadata.annotations, "balancer", "weight");
+    let factor = said.and_then(|text| parse_weight(text).ok()).unwrap_or(1.0);
+    // At most 100 times 10,000; 0 would mean "not said".
+    (f64::from(WEIGHT) * factor).round().max(1.0) as u32
+}
+
 fn protocol_hint(opaque: bool) -> ProtocolHint {
     use protocol_hint::Protocol;
     ProtocolHint {
@@ -140,7 +170,7 @@ fn pod_labels(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, meshed: bool)
     let mut put = |key: &str, value: &str| drop(labels.insert(key.to_owned(), value.to_owned()));
     put("pod", &pod.metadata.name);
     put("serviceaccount", pod.service_account());
-    put("zone", "");
+    put("zone", pod.zone().unwrap_or_default());
     if let Some((kind, name)) = snapshot.owner_of(pod) {
         put(
             if *kind == Kind::StatefulSet {

@@ -68,14 +68,23 @@ impl Destination for DestinationService {
 
     async fn get(&self, request: Request<GetDestination>) -> Result<Response<Self::GetStream>, Status> {
         let path = request.into_inner().path;
-        let Target::Service { namespace, name, port } = Target::parse(&path, &self.config.cluster_domain)? else {
+        let (namespace, name, port, pod) = match Target::parse(&path, &self.config.cluster_domain)? {
+            Target::Service { namespace, name, port } => (namespace, name, port, None),
+            Target::Pod {
+                namespace,
+                service,
+                pod,
+                port,
+            } => (namespace, service, port, Some(pod)),
             // An address has no set of endpoints: GetProfile says what is behind it.
-            return Err(Status::invalid_argument(format!(
-                "{path:?} is an address: ask for its profile"
-            )));
+            Target::Address(_) => {
+                return Err(Status::invalid_argument(format!(
+                    "{path:?} is an address: ask for its profile"
+                )));
+            }
         };
         let (config, endpoints) = (self.config.clone(), self.endpoints.clone());
-        let key = (namespace, name, port);
+        let key = (namespace, name, port, pod);
         let mut sent = endpoints::Sent::default();
         let answer = move |snapshot: &Snapshot| Ok(sent.advance(endpoints.find(snapshot, &config, &key)));
         Ok(Response::new(self.streams.open(

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use super::endpoints::{self, Endpoints};
 use crate::{config::MeshConfig, store::Snapshot};
 
-/// Namespace, name and port of a service.
-pub(super) type ServicePort = (String, String, u16);
+/// Namespace, name and port of a service; and the pod, where only one of a headless service is meant.
+pub(super) type ServicePort = (String, String, u16, Option<String>);
 
 /// What was computed from one snapshot.
 #[derive(Default)]
@@ -28,10 +28,13 @@ pub(super) struct SharedEndpoints {
 impl SharedEndpoints {
     /// The endpoints of a service's port; `None` where there is no such service.
     pub(super) fn find(&self, snapshot: &Snapshot, config: &MeshConfig, key: &ServicePort) -> Option<Arc<Endpoints>> {
-        let (namespace, name, port) = key;
+        let (namespace, name, port, pod) = key;
         let compute = || {
             let service = snapshot.find_service(namespace, name)?;
-            Some(Arc::new(endpoints::of_service(snapshot, config, service, *port)))
+            Some(Arc::new(match pod {
+                None => endpoints::of_service(snapshot, config, service, *port),
+                Some(pod) => endpoints::of_host(snapshot, config, service, *port, pod)?,
+            }))
         };
         let mut computed = self.computed.lock();
         if snapshot.generation() < computed.generation {

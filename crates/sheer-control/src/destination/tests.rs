@@ -338,3 +338,56 @@ fn endpoints_are_computed_once_and_stay_the_same_value_while_nothing_changed() {
     let gone = Snapshot::of("", "");
     assert!(shared.find(&gone, &config, &key).is_none());
 }
+
+#[test]
+fn a_pod_says_its_zone_and_weight() {
+    let heavy = pod("ledger-0", "10.77.0.5", "balancer.sheer.dev/weight: '2.5'")
+        .replace("{app: ledger}", "{app: ledger, topology.kubernetes.io/zone: eu-1a}");
+    let none = pod("ledger-1", "10.77.0.6", "balancer.sheer.dev/weight: '0'");
+    let snapshot = Snapshot::of(BANK, &(heavy + &none));
+    let (endpoints, _) = added(resolve(&snapshot, 80));
+    let said: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint.weight, endpoint.metric_labels["zone"].as_str()))
+        .collect();
+    assert_eq!(said, [(25_000, "eu-1a"), (1, "")]);
+}
+
+#[test]
+fn a_pod_of_a_headless_service_is_found_by_its_name() {
+    let headless = BANK.replace("clusterIP: 10.78.0.1", "clusterIP: None");
+    let pods = pod("ledger-0", "10.77.0.5", MESHED) + &pod("ledger-1", "10.77.0.6", "");
+    let snapshot = Snapshot::of(&headless, &pods);
+    let (config, shared) = (MeshConfig::for_tests(), SharedEndpoints::default());
+    let of = |snapshot: &Snapshot, name: &str| {
+        let key = ("bank".to_owned(), "ledger".to_owned(), 80, Some(name.to_owned()));
+        shared.find(snapshot, &config, &key)
+    };
+    let (endpoints, labels) = added(Arc::unwrap_or_clone(of(&snapshot, "ledger-0").unwrap()));
+    assert_eq!(endpoints, [meshed("10.77.0.5:50051", "ledger-0", Protocol::H2(H2 {}))]);
+    assert_eq!(labels, map(&[("namespace", "bank"), ("service", "ledger")]));
+    assert!(of(&snapshot, "ledger-7").is_none());
+
+    let found = |snapshot: &Snapshot, path: &str| match Target::parse(path, "cluster.local").unwrap().find(snapshot) {
+        Found::Pod(pod, address) => format!("{} at {address}", pod.metadata.name),
+        Found::Service(..) | Found::Nothing => "nothing".to_owned(),
+    };
+    let profile = |path: &str| found(&snapshot, path);
+    assert_eq!(
+        profile("ledger-1.ledger.bank.svc.cluster.local:80"),
+        "ledger-1 at 10.77.0.6:50051"
+    );
+    assert_eq!(
+        profile("ledger-1.ledger.bank.svc.cluster.local:9999"),
+        "ledger-1 at 10.77.0.6:9999",
+        "a port that the service does not name is the pod's own"
+    );
+    assert_eq!(profile("ledger-2.ledger.bank.svc.cluster.local:80"), "nothing");
+    let balanced = Snapshot::of(BANK, &pods);
+    assert_eq!(
+        found(&balanced, "ledger-1.ledger.bank.svc.cluster.local:80"),
+        "nothing",
+        "behind a virtual address pods have no names"
+    );
+    assert!(of(&balanced, "ledger-1").is_none());
+}

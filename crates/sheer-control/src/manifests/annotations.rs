@@ -1,7 +1,7 @@
 //! Annotations of the mesh: which exist, what their values look like, and which of Linkerd's are not honoured.
 
 use super::Severity;
-use crate::objects::{Kind, Labels, parse_ports, traffic};
+use crate::objects::{Kind, Labels, parse_ports, parse_weight, traffic};
 
 /// How a value is checked.
 type Check = fn(&str) -> Result<(), String>;
@@ -17,6 +17,8 @@ const ROUTED: &[Kind] = &[
 /// What has endpoints, or is balanced to.
 const PARENTS: &[Kind] = &[Kind::Service, Kind::EgressNetwork];
 const SERVICES: &[Kind] = &[Kind::Service];
+/// What is an endpoint; templates count as the pods that they make.
+const PODS: &[Kind] = &[Kind::Pod];
 
 /// Scope, name, form and kinds of objects of what configures traffic, under `sheer.dev` and `linkerd.io` alike. What Linkerd has under
 /// `balancer.alpha` is read under `balancer` too.
@@ -95,6 +97,7 @@ const OWN_TRAFFIC: &[(&str, &str, Check, &[Kind])] = &[
         &[Kind::GrpcRoute],
     ),
     ("balancer", "slow-start", interval, SERVICES),
+    ("balancer", "weight", |text| parse_weight(text).map(drop), PODS),
     (
         "balancer",
         "session-affinity-header",

@@ -32,6 +32,14 @@ pub fn parse_ports(text: &str) -> Result<Vec<PortRange>, String> {
     }
 }
 
+/// Reads the weight of an endpoint: 1 is one like any other, 0 takes traffic only where there is no other.
+pub fn parse_weight(text: &str) -> Result<f64, String> {
+    let weight = text.trim().parse::<f64>().ok();
+    weight
+        .filter(|weight| (0.0..=100.0).contains(weight))
+        .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +55,15 @@ mod tests {
         assert_eq!(annotation(&annotations, "config", "opaque-ports"), Some("1"));
         assert_eq!(annotation(&annotations, "", "inject"), Some("enabled"));
         assert_eq!(annotation(&annotations, "config", "skip-outbound-ports"), None);
+    }
+
+    #[test]
+    fn weights() {
+        assert_eq!(parse_weight("0.5"), Ok(0.5));
+        assert_eq!(parse_weight(" 0 "), Ok(0.0));
+        for wrong in ["", "x", "-1", "101", "NaN", "inf"] {
+            assert!(parse_weight(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

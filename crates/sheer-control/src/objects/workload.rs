@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{IntOrString, LabelSelector, Labels, ObjectMeta};
 
+/// Label (or annotation) that says in which zone a pod runs.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// Replicas of one pod, any of which can stand for another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -310,6 +313,15 @@ impl Pod {
     pub fn has_ended(&self) -> bool {
         let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
         matches!(phase, Some("Succeeded" | "Failed"))
+    }
+
+    /// The zone that the pod runs in, where it is known.
+    pub fn zone(&self) -> Option<&str> {
+        let ObjectMeta {
+            labels, annotations, ..
+        } = &self.metadata;
+        let zone = labels.get(ZONE).or_else(|| annotations.get(ZONE))?;
+        (!zone.is_empty()).then_some(zone)
     }
 
     /// The service account whose identity the pod has.

@@ -68,7 +68,7 @@ impl SharedPolicies {
                 let compile = || outbound::of_service(snapshot, config, service, port, &client);
                 Some(self.share(snapshot, key, compile))
             }
-            (Found::Pod(..), _) | (Found::Nothing, Target::Service { .. }) => None,
+            (Found::Pod(..), _) | (Found::Nothing, Target::Service { .. } | Target::Pod { .. }) => None,
             (Found::Nothing, Target::Address(address)) => {
                 let address = *address;
                 if let Some(network) = outbound::find_egress(snapshot, config, address, client) {

@@ -3,6 +3,8 @@
 //! The estimate jumps up to any slower answer at once and sinks slowly, so that one bad second is believed and a good one has to be
 //! proven. It is the metric of Finagle's and Linkerd's peak EWMA, with two additions: the first answer replaces the default, and an
 //! endpoint that says nothing while it has work is taken to be as slow as its silence is long.
+//!
+//! A penalty is time of another kind: an answer that says "too much" adds it, it sinks at a pace of its own, and no fast answer takes it away.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,21 @@ pub struct Load {
     measured: bool,
     pending: u32,
     quiet_since: Instant,
+    penalty: Option<Penalty>,
+}
+
+/// What an endpoint costs beyond its response time, seconds.
+#[derive(Debug)]
+struct Penalty {
+    seconds: f64,
+    since: Instant,
+    decay: f64,
+}
+
+impl Penalty {
+    fn decayed(&self, now: Instant) -> f64 {
+        sunk(self.seconds, now.saturating_duration_since(self.since), self.decay)
+    }
 }
 
 impl Load {
@@ -30,6 +47,7 @@ impl Load {
             measured: false,
             pending: 0,
             quiet_since: now,
+            penalty: None,
         }
     }
 
@@ -76,6 +94,17 @@ impl Load {
         }
     }
 
+    /// The endpoint said that it has too much to do: costs `by` more, which sinks to 1/e in `decay`. A smaller one never replaces what is left
+    /// of a larger.
+    pub fn penalize(&mut self, by: Duration, decay: Duration, now: Instant) {
+        let left = self.penalty_left(now);
+        self.penalty = Some(Penalty {
+            seconds: left.max(by.as_secs_f64()),
+            since: now,
+            decay: decay.as_secs_f64().max(MIN_RTT),
+        });
+    }
+
     /// Forgets what was measured, so that the next answer counts alone.
     pub fn reset(&mut self, default_rtt: Duration, now: Instant) {
         self.rtt = default_rtt.as_secs_f64();
@@ -83,17 +112,17 @@ impl Load {
         self.updated = now;
     }
 
-    /// What one more request would meet: response time × (1 + requests under way for each unit of weight).
+    /// What one more request would meet: (response time + penalty) × (1 + requests under way for each unit of weight).
     ///
     /// An endpoint that was never measured costs nothing until it has its first request, which is how it gets measured; with that
     /// one under way it costs the default, so that a newcomer is tried by one request and not by a flood.
     pub fn cost(&self, weight: f64, now: Instant) -> f64 {
         if self.pending == 0 {
-            return if self.measured { self.decayed(now) } else { 0.0 };
+            return if self.measured { self.decayed(now) } else { 0.0 } + self.penalty_left(now);
         }
         let silence = now.saturating_duration_since(self.quiet_since).as_secs_f64();
         let rtt = if self.measured { self.decayed(now) } else { self.rtt };
-        rtt.max(silence) * (1.0 + f64::from(self.pending) / weight)
+        (rtt.max(silence) + self.penalty_left(now)) * (1.0 + f64::from(self.pending) / weight)
     }
 
     /// The estimate; none where nothing was measured.
@@ -101,10 +130,18 @@ impl Load {
         self.measured.then(|| Duration::from_secs_f64(self.decayed(now)))
     }
 
-    fn decayed(&self, now: Instant) -> f64 {
-        let elapsed = now.saturating_duration_since(self.updated).as_secs_f64();
-        (self.rtt * (-elapsed / self.decay).exp()).max(MIN_RTT)
+    /// What is left of the penalty, seconds.
+    pub fn penalty_left(&self, now: Instant) -> f64 {
+        self.penalty.as_ref().map_or(0.0, |penalty| penalty.decayed(now))
     }
+
+    fn decayed(&self, now: Instant) -> f64 {
+        sunk(self.rtt, now.saturating_duration_since(self.updated), self.decay).max(MIN_RTT)
+    }
+}
+
+fn sunk(seconds: f64, elapsed: Duration, decay: f64) -> f64 {
+    seconds * (-elapsed.as_secs_f64() / decay).exp()
 }
 
 #[cfg(test)]
@@ -155,6 +192,19 @@ mod tests {
         assert!(load.cost(1.0, now + 500 * MS) >= 1.0, "500 ms of silence × 2");
         load.end(now + 500 * MS);
         assert!(load.cost(1.0, now + 500 * MS) < 0.002, "idle again, its measure stands");
+    }
+
+    #[test]
+    fn a_penalty_sinks_at_its_own_pace_and_no_fast_answer_takes_it_away() {
+        let now = Instant::now();
+        let mut load = load(now);
+        load.observe(MS, now);
+        load.penalize(5000 * MS, 2 * DECAY, now);
+        load.penalize(MS, 2 * DECAY, now);
+        assert!((load.cost(1.0, now) - 5.001).abs() < 1e-6);
+        load.observe(MS, now + DECAY);
+        let later = load.cost(1.0, now + 2 * DECAY);
+        assert!((later - 5.0 / std::f64::consts::E).abs() < 0.01, "{later}");
     }
 
     #[test]

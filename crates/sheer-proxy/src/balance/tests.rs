@@ -1,6 +1,6 @@
 //! The balancer against simulated endpoints: a virtual clock, Poisson-like arrivals, answers in the order of their time.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
@@ -8,10 +8,8 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::discovery::{Hint, Labels};
 
-const EWMA: Ewma = Ewma {
-    default_rtt: Duration::from_millis(30),
-    decay: Duration::from_secs(10),
-};
+mod policies;
+
 const MS: Duration = Duration::from_millis(1);
 
 fn endpoint(i: u16, weight: f64) -> Arc<Endpoint> {
@@ -34,14 +32,18 @@ fn set(endpoints: impl IntoIterator<Item = Arc<Endpoint>>) -> EndpointSet {
 }
 
 fn balancer(weights: &[f64], now: Instant, seed: u64) -> Balancer<usize> {
-    let mut balancer = Balancer::new(EWMA, SmallRng::seed_from_u64(seed));
+    ruled(Rules::default(), weights, now, seed)
+}
+
+fn ruled(rules: Rules, weights: &[f64], now: Instant, seed: u64) -> Balancer<usize> {
+    let mut balancer = Balancer::new(rules, None, SmallRng::seed_from_u64(seed));
     let endpoints = weights
         .iter()
         .enumerate()
         .map(|(i, &weight)| endpoint(i as u16, weight));
     let mut next = 0..;
     let change = balancer.update(&set(endpoints), now, |_| next.next().expect("endless"));
-    change.added.iter().for_each(|node| balancer.set_ready(node));
+    change.added.iter().for_each(|node| balancer.set_ready(node, now));
     balancer
 }
 
@@ -136,7 +138,7 @@ proptest! {
     fn a_fast_failing_endpoint_loses_its_traffic(rate in 50u64..3000, endpoints in 2usize..12, seed: u64) {
         let start = Instant::now();
         let taken = simulate(balancer(&vec![1.0; endpoints], start, seed), rate, 8, start, &|i, _, rng| match i {
-            0 => (Duration::from_micros(50), Outcome::Failure),
+            0 => (Duration::from_micros(50), Outcome::Failure(Fault::Unavailable)),
             _ => (jittered(3 * MS, rng), Outcome::Success),
         });
         prop_assert!(share(&taken[2..], 0) < 0.05, "{taken:?}");
@@ -148,7 +150,7 @@ proptest! {
         let start = Instant::now();
         let taken = simulate(balancer(&[1.0; 3], start, seed), rate, 20, start, &|i, at, rng| {
             let failing = i == 0 && at.as_secs() < 3;
-            (jittered(3 * MS, rng), if failing { Outcome::Failure } else { Outcome::Success })
+            (jittered(3 * MS, rng), if failing { Outcome::Failure(Fault::Unavailable) } else { Outcome::Success })
         });
         prop_assert!(share(&taken[12..], 0) > 0.15, "{taken:?}");
     }
@@ -191,22 +193,22 @@ proptest! {
                 (0, _) => {
                     let endpoints = (0..12).filter(|n| (i + n) % 3 != 0).map(|n| endpoint(n, f64::from(1 + (i ^ n) % 3)));
                     let change = balancer.update(&set(endpoints), now, |_| 0);
-                    change.added.iter().for_each(|node| balancer.set_ready(node));
+                    change.added.iter().for_each(|node| balancer.set_ready(node, now));
                 }
                 (1, Some(node)) => balancer.set_unready(&node),
-                (2, Some(node)) => balancer.set_ready(&node),
-                (3, Some(node)) => (0..health::FAILURES_IN_A_ROW).for_each(|_| node.begin(now).finish(Outcome::Failure, now)),
+                (2, Some(node)) => balancer.set_ready(&node, now),
+                (3, Some(node)) => (0..health::FAILURES_IN_A_ROW).for_each(|_| node.begin(now).finish(Outcome::Failure(Fault::Unavailable), now)),
                 _ => {}
             }
             let picked = balancer.pick(now, |_| true);
             prop_assert_eq!(picked.is_some(), balancer.ready_len() > 0);
-            for (i, node) in balancer.ready.iter().enumerate() {
-                prop_assert_eq!(node.place.get(), Place::Ready(i));
+            for (i, node) in balancer.local.nodes.iter().enumerate() {
+                prop_assert_eq!(node.place(), Place::Ready(Near::Local, i));
             }
             for (i, node) in balancer.sitting_out.iter().enumerate() {
-                prop_assert_eq!(node.place.get(), Place::SittingOut(i));
+                prop_assert_eq!(node.place(), Place::SittingOut(i));
             }
-            prop_assert!(balancer.ready.iter().chain(&balancer.sitting_out).all(|node| balancer.contains(node)));
+            prop_assert!(balancer.local.nodes.iter().chain(&balancer.sitting_out).all(|node| balancer.contains(node)));
         }
     }
 }
@@ -237,7 +239,7 @@ fn an_update_keeps_what_did_not_change() {
 
     in_flight.answered(now + MS);
     in_flight.finish(Outcome::Success, now + MS);
-    balancer.set_ready(&change.removed[0]);
+    balancer.set_ready(&change.removed[0], now);
     assert_eq!(balancer.ready_len(), 1, "who left does not come back");
 }
 
@@ -251,7 +253,7 @@ fn only_ready_endpoints_are_chosen() {
     assert!((0..50).all(|_| balancer.pick(now, |_| true).is_some_and(|node| node.value == 1)));
     balancer.set_unready(&nodes[1]);
     assert!(balancer.pick(now, |_| true).is_none());
-    balancer.set_ready(&nodes[2]);
+    balancer.set_ready(&nodes[2], now);
     assert!(balancer.pick(now, |_| true).is_some_and(|node| node.value == 2));
 }
 
@@ -272,14 +274,14 @@ fn where_all_fail_all_are_used_and_one_success_frees_all() {
     let now = Instant::now();
     let mut balancer = balancer(&[1.0; 3], now, 1);
     for node in balancer.nodes().to_vec() {
-        (0..health::FAILURES_IN_A_ROW).for_each(|_| node.begin(now).finish(Outcome::Failure, now));
+        (0..health::FAILURES_IN_A_ROW).for_each(|_| node.begin(now).finish(Outcome::Failure(Fault::Unavailable), now));
     }
     let mut used = [false; 3];
     for _ in 0..60 {
         used[balancer.pick(now, |_| true).expect("used all the same").value] = true;
     }
     assert_eq!(used, [true; 3]);
-    assert_eq!(balancer.ready.len(), 0);
+    assert_eq!(balancer.local.nodes.len(), 0);
 
     balancer
         .pick(now, |_| true)
@@ -292,7 +294,7 @@ fn where_all_fail_all_are_used_and_one_success_frees_all() {
         used[node.value] += 1;
         node.begin(now + MS).finish(Outcome::Success, now + 2 * MS);
     }
-    assert_eq!(balancer.ready.len(), 3);
+    assert_eq!(balancer.local.nodes.len(), 3);
     assert!(used.iter().all(|&n| n > 20), "{used:?}");
 }
 

@@ -3,12 +3,13 @@
 use std::{
     cell::RefCell,
     rc::Rc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
 
+use super::hint::retry_after;
 use crate::{
     error::{ProxyError, ResetCode},
     metrics::ResponseOutcome,
@@ -26,6 +27,8 @@ pub struct Outcome {
     pub status: Option<StatusCode>,
     /// `grpc-status`, from the headers or the trailers.
     pub grpc_status: Option<u16>,
+    /// How long a failing server wants to be left alone, where it says so.
+    pub retry_after: Option<Duration>,
     /// Bytes of the request's body so far.
     pub request_bytes: u64,
     /// Bytes of the response's body so far.
@@ -61,6 +64,7 @@ impl Outcome {
             first_byte: None,
             status: None,
             grpc_status: None,
+            retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
             end: End::Dropped,
@@ -140,6 +144,9 @@ impl Observation {
         self.trailers(headers);
         let mut outcome = self.outcome.borrow_mut();
         outcome.status = Some(status);
+        if outcome.grpc_status.is_none() && (status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS) {
+            outcome.retry_after = retry_after(headers, SystemTime::now());
+        }
         outcome.first_byte = Some(outcome.started.elapsed());
         self.sink.borrow().response(&outcome);
     }
@@ -153,7 +160,11 @@ impl Observation {
         if let Some(value) = trailers.get("grpc-status") {
             // A status that is no number is `Unknown` for every gRPC library.
             let code = value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-            self.outcome.borrow_mut().grpc_status = Some(code);
+            let mut outcome = self.outcome.borrow_mut();
+            outcome.grpc_status = Some(code);
+            if code != 0 {
+                outcome.retry_after = retry_after(trailers, SystemTime::now());
+            }
         }
     }
 

@@ -144,6 +144,14 @@ families! {
         "Attempts to have a certificate issued, by result.";
     SHEER_ERRORS_TOTAL = "sheer_errors_total", Kind::Counter,
         "Requests and connections that the proxy itself ended, by verdict and reason.";
+    SHEER_BREAKER_TRIPS_TOTAL = "sheer_breaker_trips_total", Kind::Counter,
+        "Times that an endpoint of a service began to sit out, by each worker's judgement.";
+    SHEER_BREAKER_REOPENINGS_TOTAL = "sheer_breaker_reopenings_total", Kind::Counter,
+        "Times that an endpoint failed its probe and sits out again.";
+    SHEER_BREAKER_CLOSINGS_TOTAL = "sheer_breaker_closings_total", Kind::Counter,
+        "Times that an endpoint that sat out takes requests again.";
+    SHEER_BREAKER_ENDPOINTS = "sheer_breaker_endpoints", Kind::Gauge,
+        "Endpoints that sit out (state open) or are probed (state probation), each once for each worker.";
     SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL = "sheer_request_further_attempts_total", Kind::Counter,
         "Attempts at another endpoint after one that did not serve the request.";
     SHEER_SIGHT_CONNECTIONS_TOTAL = "sheer_sight_connections_total", Kind::Counter,

@@ -290,6 +290,36 @@ pub struct BalancerMetrics {
     pub ready: Gauge,
     /// Endpoints that do not (yet).
     pub pending: Gauge,
+    /// Endpoints that sit out.
+    pub breaker: BreakerMetrics,
+}
+
+/// Breakers of one balancer's endpoints.
+#[derive(Clone, Debug)]
+pub struct BreakerMetrics {
+    /// Endpoints that began to sit out.
+    pub trips: Counter,
+    /// Endpoints that failed their probe.
+    pub reopenings: Counter,
+    /// Endpoints that take requests again.
+    pub closings: Counter,
+    /// Endpoints that sit out now.
+    pub open: Gauge,
+    /// Endpoints of which one request decides.
+    pub probation: Gauge,
+}
+
+impl BreakerMetrics {
+    fn new(shard: &Shard, labels: &LabelSet) -> Self {
+        let endpoints = |state| shard.gauge(&family::SHEER_BREAKER_ENDPOINTS, &labels.with("state", state));
+        Self {
+            trips: shard.counter(&family::SHEER_BREAKER_TRIPS_TOTAL, labels),
+            reopenings: shard.counter(&family::SHEER_BREAKER_REOPENINGS_TOTAL, labels),
+            closings: shard.counter(&family::SHEER_BREAKER_CLOSINGS_TOTAL, labels),
+            open: endpoints("open"),
+            probation: endpoints("probation"),
+        }
+    }
 }
 
 impl BalancerMetrics {
@@ -307,6 +337,7 @@ impl BalancerMetrics {
         Self {
             ready: shard.gauge(family, &labels.with("endpoint_state", "ready")),
             pending: shard.gauge(family, &labels.with("endpoint_state", "pending")),
+            breaker: BreakerMetrics::new(shard, labels),
         }
     }
 }

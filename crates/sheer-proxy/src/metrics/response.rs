@@ -67,6 +67,7 @@ mod tests {
             first_byte: status.map(|_| Duration::from_millis(3)),
             status,
             grpc_status: None,
+            retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
             end,

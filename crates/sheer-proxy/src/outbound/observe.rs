@@ -3,13 +3,15 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     rc::Rc,
+    time::Duration,
 };
 
+use http::StatusCode;
 use sheer_api::Verdict;
 use tokio::time::Instant;
 
 use crate::{
-    balance::{self, InFlight},
+    balance::{self, Fault, InFlight},
     error::{Direction, ProxyError},
     exchange::{End, Outcome, Sink},
     metrics::{DetectMetrics, DetectResult, HttpMetrics, LabelSet, ResponseOutcome, Shard},
@@ -142,12 +144,12 @@ pub(super) struct AtEndpoint {
 impl AtEndpoint {
     /// The endpoint did not serve the request, which goes elsewhere or is answered by the proxy.
     pub(super) fn lost(&self, error: &ProxyError) {
-        self.finish(judge_error(error.verdict()));
+        self.finish(judge_error(error.verdict()), None);
     }
 
-    fn finish(&self, outcome: balance::Outcome) {
+    fn finish(&self, outcome: balance::Outcome, hint: Option<Duration>) {
         if let Some(request) = self.request.take() {
-            request.finish(outcome, now());
+            request.finish_with(outcome, hint, now());
         }
     }
 }
@@ -158,15 +160,15 @@ impl Sink for AtEndpoint {
         if let (Some(slot), End::Dropped) = (&self.slot, outcome.end) {
             slot.answered();
         }
-        if is_failure(outcome) {
-            self.finish(balance::Outcome::Failure);
+        if let Some(fault) = fault(outcome) {
+            self.finish(balance::Outcome::Failure(fault), outcome.retry_after);
         } else if let Some(request) = &mut *self.request.borrow_mut() {
             request.answered(now());
         }
     }
 
     fn end(&self, outcome: &Outcome) {
-        self.finish(judge(outcome));
+        self.finish(judge(outcome), outcome.retry_after);
         count_error(&self.shard, outcome);
         if let Some(response) = ResponseOutcome::of(outcome) {
             self.node.value.metrics.response(&response);
@@ -174,27 +176,26 @@ impl Sink for AtEndpoint {
     }
 }
 
-/// gRPC `UNAVAILABLE`; other codes are the application's answers.
-const UNAVAILABLE: u16 = 14;
-
-/// Whether an answer speaks against its endpoint.
-fn is_failure(outcome: &Outcome) -> bool {
+/// What an answer says against its endpoint, if anything.
+fn fault(outcome: &Outcome) -> Option<Fault> {
     match (outcome.grpc_status, outcome.status) {
-        (Some(code), _) => code == UNAVAILABLE,
-        (None, status) => status.is_some_and(|status| status.is_server_error()),
+        (Some(14), _) => Some(Fault::Unavailable),
+        (Some(2 | 4 | 13 | 15), _) => Some(Fault::Failed),
+        (Some(8), _) | (None, Some(StatusCode::TOO_MANY_REQUESTS)) => Some(Fault::Overloaded),
+        (None, Some(status)) if status.is_server_error() => Some(Fault::Unavailable),
+        (Some(_), _) | (None, _) => None,
     }
 }
 
 /// What the end of a request says about its endpoint.
 fn judge(outcome: &Outcome) -> balance::Outcome {
     match outcome.end {
-        End::Complete if is_failure(outcome) => balance::Outcome::Failure,
-        End::Complete => balance::Outcome::Success,
+        End::Complete => fault(outcome).map_or(balance::Outcome::Success, balance::Outcome::Failure),
         // Applications cancel streams as a matter of course.
         End::ServerReset(code) if matches!(code.0, h2::Reason::CANCEL | h2::Reason::NO_ERROR) => {
             balance::Outcome::Neutral
         }
-        End::ServerReset(_) => balance::Outcome::Failure,
+        End::ServerReset(_) => balance::Outcome::Failure(Fault::Lost),
         End::Proxy { verdict, .. } => judge_error(verdict),
         End::ClientReset(_) | End::Dropped => balance::Outcome::Neutral,
     }
@@ -207,7 +208,7 @@ fn judge_error(verdict: Verdict) -> balance::Outcome {
         | Verdict::ApplicationLibrary
         | Verdict::Network
         | Verdict::Identity
-        | Verdict::Kubernetes => balance::Outcome::Failure,
+        | Verdict::Kubernetes => balance::Outcome::Failure(Fault::Lost),
         Verdict::ClientConfig
         | Verdict::Proxy
         | Verdict::ProxyLibrary

@@ -4,12 +4,12 @@
 //! whole fail-fast time, everybody who waits and who comes is told at once, with the reasons, until an endpoint is ready again. Each
 //! of those who come still makes the endpoints be tried again, at most once a second.
 
+mod breaker;
 mod member;
 mod view;
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -23,12 +23,14 @@ use tokio::{
     time::Instant,
 };
 
+use self::breaker::Breakers;
 pub use self::member::{Carrier, Member};
 pub(super) use self::view::Services;
 pub(crate) use self::view::{EndpointView, ServiceView};
 use super::{Pool, StreamSlot};
+pub use crate::balance::Pick;
 use crate::{
-    balance::{Balancer, Ewma, InFlight, Node},
+    balance::{Balancer, InFlight, Node, Rules, Watch},
     connect::Speak,
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
@@ -74,15 +76,6 @@ pub struct ServiceOptions {
     pub labels: Box<dyn Fn(&Endpoint) -> LabelSet>,
     /// Counts endpoints by state.
     pub metrics: BalancerMetrics,
-}
-
-/// What a request asks of the choice of its endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pick {
-    /// Requests with the same key go to the same endpoint while it is well ([`Balancing::affinity`]).
-    pub key: Option<u64>,
-    /// An endpoint that just failed this request: another one, where there is one.
-    pub avoid: Option<SocketAddr>,
 }
 
 /// One target's endpoints.
@@ -172,9 +165,9 @@ impl Service {
     }
 
     /// The best endpoint for a request, once there is one.
-    pub async fn upstream(&self, _pick: Pick) -> Result<Lease, ProxyError> {
+    pub async fn upstream(&self, pick: Pick) -> Result<Lease, ProxyError> {
         self.inner
-            .acquire(async |node| {
+            .acquire(pick, async |node| {
                 let mut request = node.begin(now());
                 let upstream = node.value.upstream().await?;
                 request.sent(now());
@@ -189,9 +182,9 @@ impl Service {
 
     /// A connection of HTTP/1 to the best endpoint that takes one, for one request that leaves HTTP (Upgrade, CONNECT). Endpoints that do
     /// not are passed over, as nothing was sent yet; the error is that of the last.
-    pub async fn tunnel(&self, _pick: Pick) -> Result<Lease, ProxyError> {
+    pub async fn tunnel(&self, pick: Pick) -> Result<Lease, ProxyError> {
         let first = async |node: &Rc<Node<Member>>| Ok(tunnel_to(node).await.transpose());
-        let mut outcome = self.inner.acquire(first).await?;
+        let mut outcome = self.inner.acquire(pick, first).await?;
         let mut failed = Vec::new();
         loop {
             let Failed { node, error } = match outcome {
@@ -214,7 +207,7 @@ impl Service {
     /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
     pub async fn connect(&self, speak: Speak) -> Result<TcpLease, ProxyError> {
         self.inner
-            .acquire(async |node| {
+            .acquire(Pick::default(), async |node| {
                 let request = node.begin(now());
                 let stream = node.value.connect(speak).await?;
                 Ok(stream.map(|stream| TcpLease { stream, request }))
@@ -276,12 +269,20 @@ impl Drop for Service {
 
 impl Inner {
     fn new(options: ServiceOptions, pool: &Rc<Pool>, is_fixed: bool) -> Rc<Self> {
-        let ewma = Ewma {
-            default_rtt: options.load.default_rtt,
-            decay: options.load.decay,
+        let rules = Rules {
+            load: options.load,
+            balancing: options.balancing.clone(),
+            accrual: options.accrual,
         };
+        // Where there is nobody else, sitting out changes nothing.
+        let watch = (!is_fixed).then(|| {
+            Rc::new(Breakers {
+                service: Arc::clone(&options.name),
+                metrics: options.metrics.breaker.clone(),
+            }) as Rc<dyn Watch>
+        });
         let inner = Rc::new(Self {
-            balancer: RefCell::new(Balancer::new(ewma, SmallRng::from_rng(&mut rand::rng()))),
+            balancer: RefCell::new(Balancer::new(rules, watch, SmallRng::from_rng(&mut rand::rng()))),
             options,
             is_fixed,
             pool: Rc::clone(pool),
@@ -327,7 +328,7 @@ impl Inner {
             let (service, weak) = (Rc::downgrade(self), Rc::downgrade(node));
             node.value.watch(Rc::new(move || refresh(&service, &weak)));
             if node.value.is_up() {
-                self.balancer.borrow_mut().set_ready(node);
+                self.balancer.borrow_mut().set_ready(node, now());
             }
         }
         self.note_change();
@@ -354,9 +355,10 @@ impl Inner {
     /// What `take` makes of the best endpoint. `None` of it means that the endpoint was not ready after all, and another is asked.
     async fn acquire<R>(
         &self,
+        pick: Pick,
         take: impl AsyncFn(&Rc<Node<Member>>) -> Result<Option<R>, ProxyError>,
     ) -> Result<R, ProxyError> {
-        if let Some(node) = self.pick()
+        if let Some(node) = self.pick(pick)
             && let Some(taken) = take(&node).await?
         {
             return Ok(taken);
@@ -366,7 +368,7 @@ impl Inner {
         loop {
             // Listens before it looks, so that no change falls in between.
             let changed = self.changed.notified();
-            match self.pick() {
+            match self.pick(pick) {
                 Some(node) => {
                     if let Some(taken) = take(&node).await? {
                         return Ok(taken);
@@ -383,8 +385,8 @@ impl Inner {
         self.balancer.borrow_mut().pick(now(), is_other)
     }
 
-    fn pick(&self) -> Option<Rc<Node<Member>>> {
-        self.balancer.borrow_mut().pick(now(), Member::has_room)
+    fn pick(&self, pick: Pick) -> Option<Rc<Node<Member>>> {
+        self.balancer.borrow_mut().pick_for(pick, now(), Member::has_room)
     }
 
     fn queue(&self) -> Result<Turn<'_>, ProxyError> {
@@ -491,7 +493,7 @@ fn refresh(service: &Weak<Inner>, node: &Weak<Node<Member>>) {
     };
     let mut balancer = service.balancer.borrow_mut();
     if node.value.is_up() {
-        balancer.set_ready(&node);
+        balancer.set_ready(&node, now());
     } else {
         balancer.set_unready(&node);
     }

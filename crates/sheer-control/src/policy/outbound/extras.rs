@@ -8,9 +8,6 @@ use sheer_api::{
 use super::{Compiler, filters::Actions, settings};
 use crate::objects::{Pod, Service, SessionPersistence, SessionType, Traffic, traffic::AffinityKey};
 
-/// The label of a pod that says its zone.
-const ZONE: &str = "topology.kubernetes.io/zone";
-
 /// A Service's port.
 pub(super) fn service(service: &Service, port: u16) -> v1::ObjectRef {
     v1::ObjectRef {
@@ -140,10 +137,10 @@ fn of_backend(backend: &Service, said: &Traffic) -> v1::BackendExtras {
 /// The extras for a client: its zone stands where locality is asked for. The same value where nothing asks.
 pub(in crate::policy) fn in_zone(extras: &v1::OutboundExtras, client: Option<&Pod>) -> v1::OutboundExtras {
     let mut extras = extras.clone();
-    let zone = client.and_then(|pod| pod.metadata.labels.get(ZONE));
+    let zone = client.and_then(Pod::zone);
     for backend in &mut extras.backends {
         match (zone, &mut backend.locality) {
-            (Some(zone), Some(locality)) => locality.zone.clone_from(zone),
+            (Some(zone), Some(locality)) => zone.clone_into(&mut locality.zone),
             // A client of unknown zone prefers none.
             _ => backend.locality = None,
         }

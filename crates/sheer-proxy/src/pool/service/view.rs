@@ -87,10 +87,10 @@ fn endpoint(node: &Node<Member>) -> EndpointView {
         (false, true) => "probation",
         (false, false) => "closed",
     };
-    let why = match (up, out) {
-        (false, _) => why_not(node),
-        (true, true) => format!("sits out after {} failures in a row", node.failures()),
-        (true, false) => String::new(),
+    let why = match (up, out, node.why_out()) {
+        (false, _, _) => why_not(node),
+        (true, true, Some(why)) => format!("sits out after {why}"),
+        (true, _, _) => String::new(),
     };
     EndpointView {
         endpoint: Arc::clone(&node.endpoint),
