@@ -40,6 +40,7 @@ pub use respond::Responder;
 
 pub(crate) use copy::{BodyCopy, CopyState, send_copy};
 pub(crate) use gone::list_size;
+pub(crate) use hint::Hint;
 pub(crate) use http1_reply::{Fate, Http1Reply};
 pub(crate) use http1_upstream::limits as http1_limits;
 pub(crate) use loan::{Home, Loan, Reader, Writer, whole};

@@ -1,49 +1,88 @@
-//! How long an endpoint says that it wants to be left alone.
+//! What a server that fails says about another attempt.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::RETRY_AFTER};
 
-/// gRPC's way to say it (gRFC A6); a negative number, or none, says "do not try again" and no time.
+/// gRPC's way to say it (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// `grpc-retry-pushback-ms`, or `Retry-After` as seconds or a date (RFC 9110 10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    if let Some(pushback) = text(PUSHBACK) {
-        return pushback.parse().ok().map(Duration::from_millis);
+/// What the server says about another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// Nothing.
+    None,
+    /// Not before.
+    After(Duration),
+    /// Not at all.
+    Never,
+}
+
+impl Hint {
+    /// `grpc-retry-pushback-ms` (negative, or no number: do not try again), `Retry-After` (seconds, or a date; RFC 9110 10.2.3).
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self::read(headers, today)
     }
-    let after = text(RETRY_AFTER.as_str())?;
-    if let Ok(seconds) = after.parse() {
-        return Some(Duration::from_secs(seconds));
+
+    /// How long the server wants to be left alone, where it says it.
+    pub(crate) fn after(self) -> Option<Duration> {
+        match self {
+            Self::After(after) => Some(after),
+            Self::None | Self::Never => None,
+        }
     }
-    let date = httpdate::parse_http_date(after).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+
+    fn read(headers: &HeaderMap, now: impl Fn() -> SystemTime) -> Self {
+        if let Some(pushback) = headers.get(PUSHBACK) {
+            let millis = pushback.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+            return millis.map_or(Self::Never, |millis| Self::After(Duration::from_millis(millis)));
+        }
+        let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
+            return Self::None;
+        };
+        let text = text.trim();
+        if let Ok(seconds) = text.parse() {
+            return Self::After(Duration::from_secs(seconds));
+        }
+        match httpdate::parse_http_date(text) {
+            Ok(date) => Self::After(date.duration_since(now()).unwrap_or_default()),
+            Err(_) => Self::None,
+        }
+    }
+}
+
+/// What servers' dates are compared with.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`Retry-After` may be a date; a clock that steps makes a wait longer or shorter, within bounds"
+)]
+fn today() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
-    fn hints_are_seconds_dates_or_milliseconds() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_767);
-        let hint = |name: &'static str, value: &'static str| {
-            retry_after(
-                &HeaderMap::from_iter([(name.parse().expect("a name"), value.parse().expect("a value"))]),
-                now,
-            )
+    fn hints_are_read() {
+        let now = httpdate::parse_http_date("Thu, 26 Nov 2026 10:00:00 GMT").expect("a date");
+        let of = |name: &'static str, value| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            Hint::read(&headers, || now)
         };
-        let seconds = |n| Some(Duration::from_secs(n));
-        assert_eq!(hint("retry-after", "120"), seconds(120));
-        assert_eq!(hint("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), seconds(10));
-        assert_eq!(hint("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT"), seconds(0));
-        assert_eq!(hint("retry-after", "soon"), None);
-        assert_eq!(hint("retry-after", "-1"), None);
-        assert_eq!(
-            hint("grpc-retry-pushback-ms", "1500"),
-            Some(Duration::from_millis(1500))
-        );
-        assert_eq!(hint("grpc-retry-pushback-ms", "-1"), None);
+        let seconds = |seconds| Hint::After(Duration::from_secs(seconds));
+        assert_eq!(of("retry-after", "3"), seconds(3));
+        assert_eq!(of("retry-after", "Thu, 26 Nov 2026 10:00:05 GMT"), seconds(5));
+        assert_eq!(of("retry-after", "Thu, 26 Nov 2026 09:00:00 GMT"), seconds(0));
+        assert_eq!(of("retry-after", "soon"), Hint::None);
+        assert_eq!(of("retry-after", "-1"), Hint::None);
+        assert_eq!(of("grpc-retry-pushback-ms", "2000"), seconds(2));
+        assert_eq!(of("grpc-retry-pushback-ms", "-1"), Hint::Never);
+        assert_eq!(of("grpc-retry-pushback-ms", "x"), Hint::Never);
+        assert_eq!(of("x", "1"), Hint::None);
     }
 }

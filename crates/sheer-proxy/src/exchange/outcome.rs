@@ -3,13 +3,13 @@
 use std::{
     cell::RefCell,
     rc::Rc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
 
-use super::hint::retry_after;
+use super::hint::Hint;
 use crate::{
     error::{ProxyError, ResetCode},
     metrics::ResponseOutcome,
@@ -71,6 +71,25 @@ impl Outcome {
         }
     }
 
+    fn note_head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            self.retry_after = Hint::of(headers).after();
+        }
+        self.note_grpc_status(headers);
+    }
+
+    fn note_grpc_status(&mut self, headers: &HeaderMap) {
+        if let Some(value) = headers.get("grpc-status") {
+            // A status that is no number is `Unknown` for every gRPC library.
+            let code = value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+            self.grpc_status = Some(code);
+            if code != 0 {
+                self.retry_after = Hint::of(headers).after();
+            }
+        }
+    }
+
     /// Success or failure, as `classification` of Linkerd's metrics has it: a request that did not come to its end is a failure,
     /// except one that the client gave up.
     pub fn is_success(&self) -> bool {
@@ -87,6 +106,8 @@ impl Outcome {
 pub trait Sink {
     /// The final response's head is here.
     fn response(&self, _outcome: &Outcome) {}
+    /// An answer that the client does not see, as the request goes out again.
+    fn passed_over(&self, _outcome: &Outcome) {}
     /// The request is over. Called exactly once for an [`Observation`].
     fn end(&self, outcome: &Outcome);
 }
@@ -141,14 +162,17 @@ impl Observation {
     }
 
     pub(super) fn response_head(&self, status: StatusCode, headers: &HeaderMap) {
-        self.trailers(headers);
         let mut outcome = self.outcome.borrow_mut();
-        outcome.status = Some(status);
-        if outcome.grpc_status.is_none() && (status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS) {
-            outcome.retry_after = retry_after(headers, SystemTime::now());
-        }
+        outcome.note_head(status, headers);
         outcome.first_byte = Some(outcome.started.elapsed());
         self.sink.borrow().response(&outcome);
+    }
+
+    /// An answer that the client does not see, as the request goes out again: by its head, and what says how it went (head or trailers).
+    pub(super) fn passed_over(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut outcome = self.outcome();
+        outcome.note_head(status, headers);
+        self.sink.borrow().passed_over(&outcome);
     }
 
     /// Whether the final response's head is here.
@@ -157,15 +181,7 @@ impl Observation {
     }
 
     pub(super) fn trailers(&self, trailers: &HeaderMap) {
-        if let Some(value) = trailers.get("grpc-status") {
-            // A status that is no number is `Unknown` for every gRPC library.
-            let code = value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-            let mut outcome = self.outcome.borrow_mut();
-            outcome.grpc_status = Some(code);
-            if code != 0 {
-                outcome.retry_after = retry_after(trailers, SystemTime::now());
-            }
-        }
+        self.outcome.borrow_mut().note_grpc_status(trailers);
     }
 
     pub(super) fn bytes(&self, way: Way, bytes: usize) {

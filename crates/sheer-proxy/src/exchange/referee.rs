@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::{
     body::{Body, Frame},
     gone::Gone,
+    outcome::Observation,
     reply::Reply,
 };
 
@@ -43,13 +44,22 @@ pub enum Judgement {
 }
 
 /// Whether the request is sent again, after a look at the trailers where they matter. What was read of the body is given again.
-pub(super) async fn sends_again(referee: &dyn Referee, reply: &Reply, body: &mut Body) -> Result<bool, Gone> {
+pub(super) async fn sends_again(
+    referee: &dyn Referee,
+    reply: &Reply,
+    body: &mut Body,
+    observation: &Observation,
+) -> Result<bool, Gone> {
+    let pass_over = |headers| {
+        observation.passed_over(reply.status, headers);
+        true
+    };
     match referee.judge(reply.status, &reply.headers) {
         Judgement::Pass => Ok(false),
-        Judgement::SendAgain => Ok(true),
+        Judgement::SendAgain => Ok(pass_over(&reply.headers)),
         Judgement::SeeTrailers if body.is_empty() => Ok(false),
         Judgement::SeeTrailers => match timeout(HOLD, poll_fn(|cx| body.poll_peek(cx))).await {
-            Ok(Ok(Frame::Trailers(trailers, _))) => Ok(referee.sends_again_for(&trailers)),
+            Ok(Ok(Frame::Trailers(trailers, _))) => Ok(referee.sends_again_for(&trailers) && pass_over(&trailers)),
             Ok(Ok(Frame::Data { .. } | Frame::End)) | Err(_) => Ok(false),
             Ok(Err(gone)) => Err(gone),
         },

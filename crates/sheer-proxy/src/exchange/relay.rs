@@ -232,7 +232,7 @@ async fn download(
     let (mut reply, body) = final_head(response, responder, cx).await?;
     let mut body = Body::once(body);
     if let Some(referee) = &cx.referee {
-        if sends_again(&**referee, &reply, &mut body)
+        if sends_again(&**referee, &reply, &mut body, observation)
             .await
             .map_err(Break::Server)?
         {

@@ -167,6 +167,11 @@ impl Sink for AtEndpoint {
         }
     }
 
+    fn passed_over(&self, outcome: &Outcome) {
+        let judged = fault(outcome).map_or(balance::Outcome::Success, balance::Outcome::Failure);
+        self.finish(judged, outcome.retry_after);
+    }
+
     fn end(&self, outcome: &Outcome) {
         self.finish(judge(outcome), outcome.retry_after);
         count_error(&self.shard, outcome);

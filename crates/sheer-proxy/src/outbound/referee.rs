@@ -5,17 +5,17 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     rc::Rc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
 use sheer_policy::{budget::Budget, outbound::Retry};
 use tokio::time::Instant;
 
 use super::plan::{BackendPlan, RulePlan};
 use crate::{
     error::{ProxyError, TimeLimit},
-    exchange::{Judgement, Referee},
+    exchange::{Hint, Judgement, Referee},
     filters,
 };
 
@@ -159,7 +159,7 @@ impl Referee for Attempts {
             .iter()
             .any(|(first, last)| (*first..=*last).contains(&code));
         if listed {
-            let hint = hint(headers, today());
+            let hint = Hint::of(headers);
             return again(self.allows(retry, "status", hint));
         }
         if self.grpc && status.is_success() && !retry.grpc_codes.is_empty() {
@@ -174,7 +174,7 @@ impl Referee for Attempts {
             .get("grpc-status")
             .and_then(|code| code.to_str().ok()?.parse::<u16>().ok());
         code.is_some_and(|code| retry.grpc_codes.contains(&code))
-            && self.allows(retry, "grpc-status", hint(trailers, today()))
+            && self.allows(retry, "grpc-status", Hint::of(trailers))
     }
 
     fn amend(&self, headers: &mut HeaderMap) {
@@ -199,44 +199,6 @@ fn again(is_so: bool) -> Judgement {
     if is_so { Judgement::SendAgain } else { Judgement::Pass }
 }
 
-/// What servers' dates are compared with.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "`Retry-After` may be a date; a clock that steps makes a wait longer or shorter, within bounds"
-)]
-fn today() -> SystemTime {
-    SystemTime::now()
-}
-
-/// What the server says about another attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hint {
-    None,
-    /// Not before.
-    After(Duration),
-    /// Not at all.
-    Never,
-}
-
-/// `grpc-retry-pushback-ms` (negative, or no number: do not try again), `Retry-After` (seconds, or a date).
-fn hint(headers: &HeaderMap, now: SystemTime) -> Hint {
-    if let Some(pushback) = headers.get("grpc-retry-pushback-ms") {
-        let millis = pushback.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
-        return millis.map_or(Hint::Never, |millis| Hint::After(Duration::from_millis(millis)));
-    }
-    let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else {
-        return Hint::None;
-    };
-    let text = text.trim();
-    if let Ok(seconds) = text.parse() {
-        return Hint::After(Duration::from_secs(seconds));
-    }
-    match httpdate::parse_http_date(text) {
-        Ok(date) => Hint::After(date.duration_since(now).unwrap_or_default()),
-        Err(_) => Hint::None,
-    }
-}
-
 /// How long to wait before the attempt after `made` others; `random` is uniform in `0..1`.
 fn wait(retry: &Retry, made: u32, hint: Hint, random: f64) -> Duration {
     let Some(backoff) = &retry.backoff else {
@@ -257,31 +219,9 @@ fn wait(retry: &Retry, made: u32, hint: Hint, random: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use sheer_policy::outbound::Backoff;
 
     use super::*;
-
-    fn headers(name: &'static str, value: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(name, HeaderValue::from_str(value).expect("a value"));
-        headers
-    }
-
-    #[test]
-    fn hints_are_read() {
-        let now = httpdate::parse_http_date("Thu, 26 Nov 2026 10:00:00 GMT").expect("a date");
-        let of = |name, value| hint(&headers(name, value), now);
-        let seconds = |seconds| Hint::After(Duration::from_secs(seconds));
-        assert_eq!(of("retry-after", "3"), seconds(3));
-        assert_eq!(of("retry-after", "Thu, 26 Nov 2026 10:00:05 GMT"), seconds(5));
-        assert_eq!(of("retry-after", "Thu, 26 Nov 2026 09:00:00 GMT"), seconds(0));
-        assert_eq!(of("retry-after", "soon"), Hint::None);
-        assert_eq!(of("grpc-retry-pushback-ms", "2000"), seconds(2));
-        assert_eq!(of("grpc-retry-pushback-ms", "-1"), Hint::Never);
-        assert_eq!(of("grpc-retry-pushback-ms", "x"), Hint::Never);
-        assert_eq!(of("x", "1"), Hint::None);
-    }
 
     #[test]
     fn waits_grow_within_their_bounds() {

@@ -4,6 +4,7 @@
 
 mod app;
 mod balancing;
+mod breaking;
 mod counting;
 mod doubling;
 mod failing;
