@@ -323,7 +323,7 @@ fn opaque_ports_of_service_pod_and_namespace() {
 #[test]
 fn endpoints_are_computed_once_and_stay_the_same_value_while_nothing_changed() {
     let (config, shared) = (MeshConfig::for_tests(), shared::SharedEndpoints::default());
-    let key = ("bank".to_owned(), "ledger".to_owned(), 80);
+    let key = ("bank".to_owned(), "ledger".to_owned(), 80, None);
     let one = pod("ledger-0", "10.77.0.5", MESHED);
     let (first, second) = (Snapshot::of(BANK, &one), Snapshot::of(BANK, &one));
     let third = Snapshot::of(BANK, &(one + &pod("ledger-1", "10.77.0.6", MESHED)));

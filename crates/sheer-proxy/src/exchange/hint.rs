@@ -7,8 +7,14 @@ use http::{HeaderMap, header::RETRY_AFTER};
 /// gRPC's way to say it (gRFC A6); a negative number, or none, says "do not try again" and no time.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// How long the server asks to be left alone, from now.
+#[expect(clippy::disallowed_methods, reason = "a date in Retry-After is of wall-clock time")]
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    retry_after_at(headers, SystemTime::now())
+}
+
 /// `grpc-retry-pushback-ms`, or `Retry-After` as seconds or a date (RFC 9110 10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+fn retry_after_at(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(pushback) = text(PUSHBACK) {
         return pushback.parse().ok().map(Duration::from_millis);
@@ -29,7 +35,7 @@ mod tests {
     fn hints_are_seconds_dates_or_milliseconds() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_767);
         let hint = |name: &'static str, value: &'static str| {
-            retry_after(
+            retry_after_at(
                 &HeaderMap::from_iter([(name.parse().expect("a name"), value.parse().expect("a value"))]),
                 now,
             )

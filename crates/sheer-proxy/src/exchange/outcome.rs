@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     rc::Rc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
@@ -145,7 +145,7 @@ impl Observation {
         let mut outcome = self.outcome.borrow_mut();
         outcome.status = Some(status);
         if outcome.grpc_status.is_none() && (status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS) {
-            outcome.retry_after = retry_after(headers, SystemTime::now());
+            outcome.retry_after = retry_after(headers);
         }
         outcome.first_byte = Some(outcome.started.elapsed());
         self.sink.borrow().response(&outcome);
@@ -163,7 +163,7 @@ impl Observation {
             let mut outcome = self.outcome.borrow_mut();
             outcome.grpc_status = Some(code);
             if code != 0 {
-                outcome.retry_after = retry_after(trailers, SystemTime::now());
+                outcome.retry_after = retry_after(trailers);
             }
         }
     }
