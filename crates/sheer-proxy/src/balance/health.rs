@@ -275,9 +275,8 @@ impl Health {
     /// A request failed. `hint` is how long the endpoint wants to be left alone, `may_sit_out` whether enough others are left.
     pub fn failed(
         &mut self,
-        ended: Ended,
+        (ended, hint): (Ended, Option<Duration>),
         rule: &Rule,
-        hint: Option<Duration>,
         may_sit_out: impl FnOnce() -> bool,
         rng: &mut impl Rng,
     ) -> Option<Event> {

@@ -382,9 +382,8 @@ impl<T> InFlight<T> {
         let node = &self.node;
         let may_sit_out = || node.common.bound.allows_one_more();
         let event = node.health.borrow_mut().failed(
-            self.ended(now),
+            (self.ended(now), hint),
             &node.common.breaker,
-            hint,
             may_sit_out,
             &mut rand::rng(),
         );

@@ -32,7 +32,7 @@ impl Bench {
 
     fn fail_with(&mut self, hint: Option<Duration>, may: bool) -> Option<Event> {
         let ended = self.ended();
-        self.health.failed(ended, &self.rule, hint, || may, &mut self.rng)
+        self.health.failed((ended, hint), &self.rule, || may, &mut self.rng)
     }
 
     fn succeed(&mut self) -> (bool, Option<Event>) {
@@ -183,7 +183,7 @@ fn what_was_sent_before_a_sit_out_does_not_end_or_lengthen_it() {
     };
     assert_eq!(bench.health.succeeded(late, &bench.rule), (false, None));
     bench.health.probe();
-    let failed = bench.health.failed(late, &bench.rule, None, || true, &mut bench.rng);
+    let failed = bench.health.failed((late, None), &bench.rule, || true, &mut bench.rng);
     assert_eq!((failed, bench.health.stage()), (None, Stage::Probation));
 }
 
