@@ -63,6 +63,44 @@ fn an_ordinary_user_has_mtls_too() {
     mtls_between_sidecars(User::Ordinary);
 }
 
+/// Each pod of a StatefulSet is somebody, behind a headless Service: its name leads to it and to no other, over mTLS.
+#[test]
+fn pods_of_a_stateful_set_are_reached_by_their_names() {
+    let mesh = Mesh::new(User::Current);
+    let set = meshed_web(2)
+        .replace("kind: Deployment", "kind: StatefulSet")
+        .replace(
+            "spec: { selector: { app: web }, ports",
+            "spec: { clusterIP: None, selector: { app: web }, ports",
+        )
+        .replace(
+            "labels: { app: web },",
+            "labels: { app: web, topology.kubernetes.io/zone: eu-1a },",
+        );
+    mesh.write("web.yaml", &set).write("client.yaml", &meshed_client()).up();
+    for pod in ["web-0", "web-1"] {
+        for name in ["web", "web.shop", "web.shop.svc.cluster.local"] {
+            let get = format!("curl -sS --max-time 10 http://{pod}.{name}:8080/");
+            let answer = mesh.shell("client", &get);
+            assert!(answer.starts_with(pod), "{get}: {answer}");
+        }
+        let page = mesh.shell("client", "curl -sS --max-time 5 http://127.0.0.1:4191/metrics");
+        let labels = [
+            "direction=\"outbound\"",
+            &format!("dst_pod=\"{pod}\""),
+            "dst_statefulset=\"web\"",
+            "dst_zone=\"eu-1a\"",
+            "tls=\"true\"",
+        ];
+        let mut counted = page.lines().filter(|line| line.starts_with("request_total{"));
+        let found = counted.find(|line| labels.iter().all(|label| line.contains(label)));
+        assert!(
+            found.is_some_and(|line| line.ends_with(" 3")),
+            "{pod}: {found:?} of {page}"
+        );
+    }
+}
+
 #[test]
 fn unmeshed_workloads_talk_with_meshed_ones_both_ways() {
     let mesh = Mesh::new(User::Current);
