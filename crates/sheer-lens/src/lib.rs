@@ -3,4 +3,5 @@
 //! Written apart from the libraries of the data path on purpose: what checks a library must share no code with it.
 
 pub mod client_hello;
+pub mod hpack;
 pub mod protocol;
