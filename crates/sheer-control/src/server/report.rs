@@ -7,7 +7,7 @@ use std::{
 };
 
 use sheer_api::v1::{
-    ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef, PolicyDiffRequest,
+    self, ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef, PolicyDiffRequest,
     PolicyDiffResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteStatus, RoutesRequest,
     RoutesResponse, control_server::Control, finding,
 };
@@ -88,6 +88,29 @@ impl Control for ReportService {
                 })
                 .collect(),
         }))
+    }
+
+    async fn connections(
+        &self,
+        _: Request<v1::WatchConnectionsRequest>,
+    ) -> Result<Response<v1::WatchConnectionsResponse>, Status> {
+        Err(Status::unimplemented("this control plane does not show connections"))
+    }
+
+    type FramesStream = futures::stream::BoxStream<'static, Result<v1::FrameEvent, Status>>;
+
+    async fn frames(&self, _: Request<v1::WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        Err(Status::unimplemented("this control plane does not show frames"))
+    }
+
+    type TapStream = futures::stream::BoxStream<'static, Result<v1::TapLine, Status>>;
+
+    async fn tap(&self, _: Request<v1::WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        Err(Status::unimplemented("this control plane has no tap"))
+    }
+
+    async fn diff(&self, _: Request<v1::WatchDiffRequest>) -> Result<Response<v1::WatchDiffResponse>, Status> {
+        Err(Status::unimplemented("this control plane compares no requests"))
     }
 }
 

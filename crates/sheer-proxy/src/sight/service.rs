@@ -104,4 +104,30 @@ impl v1::sight_server::Sight for Sight {
             seen: traffic.seen,
         }))
     }
+
+    async fn connections(
+        &self,
+        _: Request<v1::ConnectionsRequest>,
+    ) -> Result<Response<v1::ConnectionsResponse>, Status> {
+        Err(Status::unimplemented("this proxy does not record connections"))
+    }
+
+    type FramesStream = futures::stream::BoxStream<'static, Result<v1::FrameEvent, Status>>;
+
+    async fn frames(&self, _: Request<v1::FramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        Err(Status::unimplemented("this proxy does not record frames"))
+    }
+
+    type TapStream = futures::stream::BoxStream<'static, Result<v1::TapEvent, Status>>;
+
+    async fn tap(&self, _: Request<v1::TapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        Err(Status::unimplemented("this proxy has no tap"))
+    }
+
+    async fn exchanges(
+        &self,
+        _: Request<v1::ExchangesRequest>,
+    ) -> Result<Response<v1::ExchangesResponse>, Status> {
+        Err(Status::unimplemented("this proxy does not record requests"))
+    }
 }
