@@ -328,7 +328,11 @@ fn settings_count_from_their_acknowledgement() {
     // Settings that nobody acknowledges take no memory.
     let flood: Vec<_> = (0..1000).map(|i| (Server, settings(&[(4, i)]))).collect();
     exchange(&mut connection, &flood);
-    assert!(connection.memory() < MAX_PENDING_SETTINGS * 100 + 1000, "{}", connection.memory());
+    assert!(
+        connection.memory() < MAX_PENDING_SETTINGS * 100 + 1000,
+        "{}",
+        connection.memory()
+    );
 }
 
 #[test]
