@@ -3,5 +3,6 @@
 //! Written apart from the libraries of the data path on purpose: what checks a library must share no code with it.
 
 pub mod client_hello;
+pub mod h2;
 pub mod hpack;
 pub mod protocol;

@@ -1,0 +1,234 @@
+//! What it costs to follow traffic: `cargo bench -p sheer-lens`. Nanoseconds, the best of many rounds, beside other decoders of HPACK in the same run.
+
+use std::{hint::black_box, time::Instant};
+
+use sheer_lens::{
+    h2::{Block, Connection, Decoder as Frames, Events, Sender, Visitor},
+    hpack::{Decoder, Field},
+};
+
+const ROUNDS: usize = 200;
+const TIMES: usize = 500;
+
+fn main() {
+    println!(
+        "{:<44} {:>10} {:>10} {:>10} {:>10}",
+        "header block, ns", "decode", "advance", "hpack", "httlib"
+    );
+    let mut encoder = hpack::Encoder::new();
+    for (name, list) in [
+        ("gRPC request, 13 fields", grpc_request()),
+        ("gRPC request with a 6 KiB token", with_token()),
+    ] {
+        let first = encoder.encode(list.iter().map(|(name, value)| (*name, value.as_slice())));
+        let later = encoder.encode(list.iter().map(|(name, value)| (*name, value.as_slice())));
+        row(&format!("{name}: first, literal"), &[], &huffman(&list));
+        row(&format!("{name}: later, indexed ({} B)", later.len()), &first, &later);
+    }
+    row("8 fields indexed, 5 literals with new ids", &mixed_first(), &mixed());
+    println!("\n{:<44} {:>10}", "frames, ns a frame", "ns");
+    frames();
+}
+
+fn best(mut run: impl FnMut()) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for _ in 0..TIMES {
+            run();
+        }
+        best = best.min(began.elapsed().as_nanos() as f64 / TIMES as f64);
+    }
+    best
+}
+
+/// One block after another that filled the table.
+fn row(name: &str, first: &[u8], block: &[u8]) {
+    let mut decoder = Decoder::new();
+    decoder.decode(first, &mut |_: &Field<'_>| {}).expect("a valid block");
+    let mut advancing = decoder.clone();
+    let decode = best(|| {
+        let mut bytes = 0;
+        let done = decoder.decode(black_box(block), &mut |field: &Field<'_>| {
+            bytes += field.name.len() + field.value.len()
+        });
+        black_box((bytes, done.is_ok()));
+    });
+    let advance = best(|| {
+        black_box(advancing.advance(black_box(block)).is_ok());
+    });
+    let mut peer = hpack::Decoder::new();
+    peer.decode(first).expect("a valid block");
+    let old = best(|| {
+        let mut bytes = 0;
+        let done = peer.decode_with_cb(black_box(block), |name, value| bytes += name.len() + value.len());
+        black_box((bytes, done.is_ok()));
+    });
+    let mut peer = httlib_hpack::Decoder::default();
+    let mut list = Vec::new();
+    peer.decode(&mut first.to_vec(), &mut list).expect("a valid block");
+    let httlib = best(|| {
+        list.clear();
+        black_box(peer.decode(&mut black_box(block).to_vec(), &mut list).is_ok());
+    });
+    println!("{name:<44} {decode:>10.1} {advance:>10.1} {old:>10.1} {httlib:>10.1}");
+}
+
+type List = Vec<(&'static [u8], Vec<u8>)>;
+
+fn grpc_request() -> List {
+    let fields: [(&str, &str); 13] = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/bank.v1.Ledger/Transfer"),
+        (":authority", "ledger.bank.svc.cluster.local:8080"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "tonic/0.14.2"),
+        ("grpc-timeout", "1S"),
+        ("grpc-accept-encoding", "identity,gzip"),
+        ("accept-encoding", "identity"),
+        (
+            "l5d-client-id",
+            "payments.bank.serviceaccount.identity.sheer.cluster.local",
+        ),
+        ("x-tenant", "tenant-17"),
+        ("x-environment", "production"),
+    ];
+    fields
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+fn with_token() -> List {
+    let mut list = grpc_request();
+    let token = (0..6 * 1024)
+        .map(|i: usize| b"eyJhbGciOiJSUzI1NiIsImtpZCI6"[i * 7 % 28])
+        .collect();
+    list.push((b"authorization", token));
+    list
+}
+
+/// Every field as a literal in Huffman code that leaves the table alone, so that each round sees the same.
+fn huffman(list: &List) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in list {
+        let flags = httlib_hpack::Encoder::HUFFMAN_NAME | httlib_hpack::Encoder::HUFFMAN_VALUE;
+        let field = (name.to_vec(), value.clone(), flags);
+        httlib_hpack::Encoder::default()
+            .encode(field, &mut block)
+            .expect("a field");
+    }
+    block
+}
+
+fn mixed_first() -> Vec<u8> {
+    let list = grpc_request();
+    hpack::Encoder::new().encode(list.iter().map(|(name, value)| (*name, value.as_slice())))
+}
+
+/// As a busy client sends it: most fields indexed, ids of the request and the trace as new entries.
+fn mixed() -> Vec<u8> {
+    let mut block = vec![0x83, 0x86, 0xc8 - 8, 0xc0, 0xbf, 0xc1, 0xc2, 0xc3];
+    let flags = httlib_hpack::Encoder::HUFFMAN_NAME
+        | httlib_hpack::Encoder::HUFFMAN_VALUE
+        | httlib_hpack::Encoder::WITH_INDEXING;
+    for (name, value) in [
+        ("x-request-id", "4f0c9a52-8a9e-4dd0-9b33-51ac3c6a0f17"),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("x-b3-spanid", "00f067aa0ba902b7"),
+        ("grpc-timeout", "987654u"),
+        ("x-account", "DE89370400440532013000"),
+    ] {
+        let field = (name.as_bytes().to_vec(), value.as_bytes().to_vec(), flags);
+        httlib_hpack::Encoder::default()
+            .encode(field, &mut block)
+            .expect("a field");
+    }
+    block
+}
+
+struct Nothing;
+impl Visitor for Nothing {
+    fn block(&mut self, block: &Block<'_>) {
+        black_box(block.bytes.len());
+    }
+}
+impl Events for Nothing {}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A unary call: head, body, window updates, and what answers them.
+fn frames() {
+    let head: Vec<u8> = vec![
+        0x83, 0x86, 0xc0, 0xc1, 0xbf, 0xc2, 0xc3, 0xbe, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8,
+    ];
+    let exchange = |id: u32| {
+        let client = [
+            frame(1, 4, id, &head),
+            frame(0, 1, id, &[0; 200]),
+            frame(8, 0, 0, &[0, 0, 0, 200]),
+        ]
+        .concat();
+        let server = [
+            frame(1, 4, id, &[0x88, 0xbf]),
+            frame(0, 0, id, &[0; 200]),
+            frame(1, 5, id, &[0xbe]),
+            frame(8, 0, 0, &[0, 0, 0, 200]),
+        ]
+        .concat();
+        (client, server)
+    };
+    let exchanges: Vec<_> = (0..1000).map(|i| exchange(i * 2 + 1)).collect();
+    let per_frame = |total: f64| total / 7000.0;
+    let time = |run: &mut dyn FnMut()| {
+        (0..20).fold(f64::MAX, |best, _| {
+            let began = Instant::now();
+            run();
+            best.min(began.elapsed().as_nanos() as f64)
+        })
+    };
+    let alone = time(&mut || {
+        let (mut client, mut server) = (
+            Frames::after_preface(Sender::Client),
+            Frames::after_preface(Sender::Server),
+        );
+        for (request, response) in &exchanges {
+            client.feed(request, &mut Nothing);
+            server.feed(response, &mut Nothing);
+        }
+        black_box((client.frames(), server.frames()));
+    });
+    println!("{:<44} {:>10.1}", "one direction (h2::Decoder)", per_frame(alone));
+    let list = grpc_request();
+    let first = hpack::Encoder::new().encode(list.iter().map(|(name, value)| (*name, value.as_slice())));
+    for (name, streams) in [
+        ("both, tables, connection windows", 0),
+        ("both, tables, windows of all streams", 4096),
+    ] {
+        let both = time(&mut || {
+            let mut connection = Connection::with_streams(streams);
+            connection.feed(Sender::Client, sheer_lens::protocol::HTTP2_PREFACE, &mut Nothing);
+            connection.feed(
+                Sender::Client,
+                &[frame(4, 0, 0, &[]), frame(1, 5, 1, &first)].concat(),
+                &mut Nothing,
+            );
+            connection.feed(
+                Sender::Server,
+                &[frame(4, 0, 0, &[]), frame(1, 5, 1, &first)].concat(),
+                &mut Nothing,
+            );
+            for (request, response) in &exchanges {
+                connection.feed(Sender::Client, request, &mut Nothing);
+                connection.feed(Sender::Server, response, &mut Nothing);
+            }
+            black_box(connection.open_streams());
+        });
+        println!("{name:<44} {:>10.1}", per_frame(both));
+    }
+}
