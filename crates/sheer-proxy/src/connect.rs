@@ -4,7 +4,11 @@
 //! Called by `pool` and by the outbound path for connections that are relayed. Decides nothing about which endpoint, keeps no
 //! connection, and never falls back to plaintext: an endpoint with an identity proves it or the connection fails.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::io::AsyncWriteExt as _;
 
@@ -90,6 +94,15 @@ fn transport_header(endpoint: &Endpoint, speak: Speak) -> Option<(u16, Transport
     Some((port, header))
 }
 
+/// A connection that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// It, ready to be spoken on.
+    pub stream: Stream,
+    /// How long TCP took to connect, and TLS to agree.
+    pub took: (Duration, Duration),
+}
+
 /// Opens connections for one worker.
 #[derive(Clone, Debug)]
 pub struct Connector {
@@ -105,7 +118,7 @@ pub struct Connector {
 
 impl Connector {
     /// Connects to an endpoint, ready to be spoken on.
-    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Stream, ProxyError> {
+    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Opened, ProxyError> {
         let plan = Plan::new(endpoint, speak);
         let addr = plan.addr;
         let timed_out = |_| ProxyError::Connect {
@@ -118,7 +131,8 @@ impl Connector {
             .map_err(timed_out)?
     }
 
-    async fn carry_out(&self, plan: Plan) -> Result<Stream, ProxyError> {
+    async fn carry_out(&self, plan: Plan) -> Result<Opened, ProxyError> {
+        let began = Instant::now();
         let addr = plan.addr;
         let failed = |error: &io::Error| ProxyError::Connect {
             addr,
@@ -126,11 +140,16 @@ impl Connector {
         };
         let tcp = sys::connect(addr, self.mark).await.map_err(|error| failed(&error))?;
         sys::set_up(&tcp, liveness(self.tcp)).map_err(|error| failed(&error))?;
+        let connected = began.elapsed();
         let Some((peer, alpn)) = plan.tls else {
-            return Ok(Stream::Tcp(tcp));
+            return Ok(Opened {
+                stream: Stream::Tcp(tcp),
+                took: (connected, Duration::ZERO),
+            });
         };
         let credentials = self.identity.current().ok_or(ProxyError::IdentityNotReady)?;
         let mut stream = tls::connect(tcp, addr, &credentials, &peer, alpn).await?;
+        let took = (connected, began.elapsed() - connected);
         if let Some(header) = plan.header {
             stream
                 .write_all(&header.encode())
@@ -138,7 +157,7 @@ impl Connector {
                 .map_err(|error| failed(&error))?;
             stream.flush().await.map_err(|error| failed(&error))?;
         }
-        Ok(stream)
+        Ok(Opened { stream, took })
     }
 }
 

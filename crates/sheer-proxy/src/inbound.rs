@@ -18,7 +18,13 @@ mod policy;
 mod port;
 mod speech;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use rustls_pki_types::ServerName;
@@ -41,9 +47,12 @@ use crate::{
     io::{Io, Stream},
     life::Life,
     metrics::{DetectMetrics, LabelSet, Shard},
+    record::{About, Peer, Recorder, Speaks, Tape},
     settings::Settings,
     sight::Sampler,
-    sys, tls,
+    sys,
+    tap::Taps,
+    tls,
     transport_header::{SessionProtocol, TransportHeader},
 };
 
@@ -59,6 +68,8 @@ pub struct Inbound {
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
     sampler: Rc<Sampler>,
+    recorder: Recorder,
+    taps: Rc<Taps>,
 }
 
 /// What a connection speaks to the application.
@@ -79,6 +90,7 @@ impl Inbound {
         shard: Shard,
     ) -> Rc<Self> {
         let detected = DetectMetrics::new(&shard, Direction::Inbound, &LabelSet::builder().build());
+        let recorder = Recorder::new(&settings, Direction::Inbound, &shard);
         Rc::new(Self {
             settings,
             discovery,
@@ -89,7 +101,19 @@ impl Inbound {
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
             sampler: Sampler::new(),
+            recorder,
+            taps: Taps::new(false),
         })
+    }
+
+    /// Who watches.
+    pub(crate) fn taps(&self) -> &Rc<Taps> {
+        &self.taps
+    }
+
+    /// Records what passes.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// Takes samples of the requests that pass.
@@ -146,6 +170,7 @@ impl Inbound {
             buf: BytesMut::new(),
             client,
             app: None,
+            handshake: Duration::ZERO,
         };
 
         let first = self.unless_drained(self.first_bytes(&mut talk, redirected.as_ref()));
@@ -217,6 +242,7 @@ impl Inbound {
         let Stream::Tcp(tcp) = talk.stream else {
             return Err(ProxyError::Internal { what: "TLS within TLS" });
         };
+        let began = Instant::now();
         let accepted = tls::accept(Rewind::new(tcp, talk.buf), talk.client.addr, &credentials).await?;
         let client = Client {
             tls: ClientTls::Mutual(accepted.peer),
@@ -224,10 +250,11 @@ impl Inbound {
         };
         Ok((
             Conversation {
-                stream: accepted.stream,
+                stream: Stream::TlsAccepted(accepted.stream),
                 buf: BytesMut::new(),
                 client,
                 app: talk.app,
+                handshake: began.elapsed(),
             },
             accepted.alpn,
         ))
@@ -283,7 +310,7 @@ impl Inbound {
             header_limit: self.settings.http.header_list_limit,
             terse: false,
         };
-        let (requests, io) = self.requests(talk, port);
+        let (requests, (io, _)) = self.requests(talk, port, Speaks::Http1);
         let cut_off = Rc::clone(&requests);
         let ended = tokio::select! {
             biased; // what is done counts as done
@@ -316,11 +343,11 @@ impl Inbound {
             await_settings: false,
             keep_alive,
         };
-        let (requests, io) = self.requests(talk, port);
+        let (requests, taped) = self.requests(talk, port, Speaks::Http2);
         let cut_off = Rc::clone(&requests);
         let ended = tokio::select! {
             biased; // what is done counts as done
-            ended = http2::serve(io, &config, requests, &self.life) => ended,
+            ended = http2::serve(taped, &config, requests, &self.life) => ended,
             () = cut_off.cut_off() => return Ok(()),
         };
         if let Err(error) = ended {
@@ -329,13 +356,28 @@ impl Inbound {
         Ok(())
     }
 
-    /// What serves the requests of a connection, and the connection with its bytes counted.
-    fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>) -> (Rc<Requests>, Io) {
+    /// What serves the requests of a connection, and the connection with its bytes counted and recorded.
+    fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>, speaks: Speaks) -> (Rc<Requests>, (Io, Tape)) {
+        let about = Self::about((&talk.stream, &talk.client, talk.handshake), &port, speaks);
         let metrics = port.observers(&talk.client).tcp.open();
         // What detection has read went past the counter.
         metrics.read(talk.buf.len() as u64);
         let io = Rewind::new(talk.stream.metered(metrics), talk.buf);
-        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), io)
+        let taped = self.recorder.http(about, io);
+        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), taped)
+    }
+
+    /// What the recorder is told of a client's connection.
+    fn about((stream, client, handshake): (&Stream, &Client, Duration), port: &Port, speaks: Speaks) -> About {
+        let peer = if client.is_meshed() { Peer::Mesh } else { Peer::Outside };
+        About {
+            original: Some(port.app.addr()),
+            identity: client.identity().cloned(),
+            tls: stream.tls_facts(),
+            took: (Duration::ZERO, handshake),
+            remote: Some(client.addr),
+            ..About::new(peer, true, speaks)
+        }
     }
 
     /// Whether a server name is this workload's own.

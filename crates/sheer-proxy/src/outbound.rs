@@ -51,9 +51,11 @@ use crate::{
     life::Life,
     metrics::Shard,
     pool::{Pool, ServiceView},
+    record::{About, Peer, Recorder, Speaks},
     settings::Settings,
     sight::Sampler,
     sys,
+    tap::Taps,
 };
 
 /// The outbound path of one worker.
@@ -64,6 +66,8 @@ pub struct Outbound {
     targets: Rc<Targets>,
     pool: Rc<Pool>,
     sampler: Rc<Sampler>,
+    recorder: Recorder,
+    taps: Rc<Taps>,
     http2: http2::Config,
 }
 
@@ -82,7 +86,8 @@ impl Outbound {
             tcp: settings.outbound.connect,
             timeout: settings.outbound.connect_timeout,
         };
-        let pool = Pool::new(connector, &settings.outbound, settings.http);
+        let recorder = Recorder::new(&settings, Direction::Outbound, &shard);
+        let pool = Pool::new(connector, &settings.outbound, settings.http, recorder.clone());
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
         let targets = Targets::new(discovery, Rc::clone(&pool), shard, &settings);
         let http2 = accepting(&settings);
@@ -93,8 +98,29 @@ impl Outbound {
             targets,
             pool,
             sampler: Sampler::new(),
+            recorder,
+            taps: Taps::new(true),
             http2,
         })
+    }
+
+    /// Who watches.
+    pub(crate) fn taps(&self) -> &Rc<Taps> {
+        &self.taps
+    }
+
+    /// Records what passes.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// What the recorder is told of a connection of the application.
+    fn about(target: &Target, speaks: Speaks) -> About {
+        About {
+            original: Some(target.dst().0),
+            name: Some(Arc::clone(&target.resolution().target.name)),
+            ..About::new(Peer::App, true, speaks)
+        }
     }
 
     /// Services as they stand, for sight.
@@ -170,6 +196,7 @@ impl Outbound {
 
     async fn http2(self: Rc<Self>, client: Io, target: Rc<Target>) {
         let dst = target.dst();
+        let client = self.recorder.http(Self::about(&target, Speaks::Http2), client);
         let connection = HttpConnection::new(&self, target);
         if let Err(error) = http2::serve(client, &self.http2, connection, &self.life).await {
             tracing::debug!(%dst, %error, "HTTP/2 connection of the application ended");
@@ -178,6 +205,7 @@ impl Outbound {
 
     async fn http1(self: Rc<Self>, client: Io, target: Rc<Target>) {
         let dst = target.dst();
+        let (client, _) = self.recorder.http(Self::about(&target, Speaks::Http1), client);
         let connection = HttpConnection::new(&self, target);
         let config = http1_server::Config {
             direction: Direction::Outbound,

@@ -11,6 +11,7 @@
 //! * [`server`]: the port, and who may ask.
 //! * [`service`] serves `sheer.v1.Sight`.
 //! * [`state`]: everything that the proxy holds. [`explain`]: what it would do with a request.
+//! * [`watch`]: what passed and passes: connections, frames, requests.
 //! * [`traffic`]: heads of requests that went through, a sample.
 
 mod explain;
@@ -18,6 +19,7 @@ mod server;
 mod service;
 mod state;
 mod traffic;
+mod watch;
 mod workers;
 
 pub(crate) use server::serve;

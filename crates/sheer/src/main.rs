@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod running;
 mod scrape;
+mod watching;
 mod words;
 
 use std::process::ExitCode;

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
-    ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, FrameEvent, PolicyDiffRequest, PolicyDiffResponse,
+    ProxyConnections, ProxyDump, ReportRequest, ReportResponse, RouteStatus, RoutesRequest, TapLine,
+    WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchTapRequest,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -298,6 +299,31 @@ impl Mesh {
         let client = ControlClient::new(self.control().await?);
         let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).config_dump(request)).await?;
         Ok(answer.proxies)
+    }
+
+    /// Connections of proxies.
+    pub(crate) async fn connections(&self, request: WatchConnectionsRequest) -> anyhow::Result<Vec<ProxyConnections>> {
+        let client = ControlClient::new(self.control().await?);
+        let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).connections(request)).await?;
+        Ok(answer.proxies)
+    }
+
+    /// Frames of proxies.
+    pub(crate) async fn frames(&self, request: WatchFramesRequest) -> anyhow::Result<tonic::Streaming<FrameEvent>> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).frames(request)).await
+    }
+
+    /// Requests as they pass.
+    pub(crate) async fn tap(&self, request: WatchTapRequest) -> anyhow::Result<tonic::Streaming<TapLine>> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).tap(request)).await
+    }
+
+    /// Requests at the four points.
+    pub(crate) async fn diff(&self, request: WatchDiffRequest) -> anyhow::Result<WatchDiffResponse> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).diff(request)).await
     }
 
     /// A connection to an address inside the mesh.

@@ -6,10 +6,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use futures::stream::BoxStream;
 use sheer_api::v1::{
-    self, ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef, PolicyDiffRequest,
-    PolicyDiffResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteStatus, RoutesRequest,
-    RoutesResponse, control_server::Control, finding,
+    self, ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef,
+    PolicyDiffRequest, PolicyDiffResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteStatus,
+    RoutesRequest, RoutesResponse, control_server::Control, finding,
 };
 use tonic::{Request, Response, Status};
 
@@ -92,25 +93,25 @@ impl Control for ReportService {
 
     async fn connections(
         &self,
-        _: Request<v1::WatchConnectionsRequest>,
+        request: Request<v1::WatchConnectionsRequest>,
     ) -> Result<Response<v1::WatchConnectionsResponse>, Status> {
-        Err(Status::unimplemented("this control plane does not show connections"))
+        self.sight()?.connections(request.into_inner()).await.map(Response::new)
     }
 
-    type FramesStream = futures::stream::BoxStream<'static, Result<v1::FrameEvent, Status>>;
+    type FramesStream = BoxStream<'static, Result<v1::FrameEvent, Status>>;
 
-    async fn frames(&self, _: Request<v1::WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
-        Err(Status::unimplemented("this control plane does not show frames"))
+    async fn frames(&self, request: Request<v1::WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        self.sight()?.frames(request.into_inner()).await.map(Response::new)
     }
 
-    type TapStream = futures::stream::BoxStream<'static, Result<v1::TapLine, Status>>;
+    type TapStream = BoxStream<'static, Result<v1::TapLine, Status>>;
 
-    async fn tap(&self, _: Request<v1::WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
-        Err(Status::unimplemented("this control plane has no tap"))
+    async fn tap(&self, request: Request<v1::WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        self.sight()?.tap(request.into_inner()).await.map(Response::new)
     }
 
-    async fn diff(&self, _: Request<v1::WatchDiffRequest>) -> Result<Response<v1::WatchDiffResponse>, Status> {
-        Err(Status::unimplemented("this control plane compares no requests"))
+    async fn diff(&self, request: Request<v1::WatchDiffRequest>) -> Result<Response<v1::WatchDiffResponse>, Status> {
+        self.sight()?.diff(request.into_inner()).await.map(Response::new)
     }
 }
 

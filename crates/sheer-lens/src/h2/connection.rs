@@ -169,6 +169,17 @@ impl Connection {
         }
     }
 
+    /// As it stands after the last whole frame of either direction: to go on from with whole frames, as from a recording. Streams that are open count
+    /// as not followed.
+    #[must_use]
+    pub fn between_frames(&self, streams: usize) -> Self {
+        Self {
+            frames: self.frames.each_ref().map(Decoder::between_frames),
+            sides: self.sides.clone(),
+            streams: self.streams.afresh(streams),
+        }
+    }
+
     /// Takes the next bytes that `sender` wrote.
     pub fn feed(&mut self, sender: Sender, bytes: &[u8], events: &mut impl Events) {
         let [client, server] = &mut self.sides;

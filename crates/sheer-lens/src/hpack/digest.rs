@@ -2,7 +2,7 @@
 //!
 //! A digest adds up one hash a field, so that the order of different names does not count (maps do not keep it), while the order within a name does:
 //! the second field of a name is hashed as the second. The hash of a table's entry is computed when it enters, so a field that is indexed costs an
-//! addition. Not a hash against adversaries: whoever can forge it only hides from us what a library does to its own headers.
+//! addition. Of `:path` the part before a fragment counts: it has none (RFC 9113, 8.3.1), and libraries that report a URI drop it. Not a hash against adversaries: whoever can forge it only hides from us what a library does to its own headers.
 
 const SEEDS: [u64; 5] = [
     0x9e37_79b9_7f4a_7c15,
@@ -32,6 +32,7 @@ enum Class {
     OtherPseudo = 8,
     Interim = 16,
     Status = 32,
+    Path = 64,
 }
 
 impl FieldHash {
@@ -43,10 +44,15 @@ impl FieldHash {
     /// Of a name whose hash is known.
     #[inline]
     fn with_name(hashed: u64, name: &[u8], value: &[u8]) -> Self {
+        let class = class(name, value);
+        let value = match class {
+            Class::Path => value.split(|byte| *byte == b'#').next().unwrap_or_default(),
+            _ => value,
+        };
         Self {
             name: hashed,
             field: fold(hashed ^ SEEDS[3], hash(value) ^ SEEDS[4]),
-            class: class(name, value),
+            class,
         }
     }
 
@@ -62,6 +68,7 @@ fn class(name: &[u8], value: &[u8]) -> Class {
     match name {
         [b':', pseudo @ ..] => match pseudo {
             b"method" => Class::Method,
+            b"path" => Class::Path,
             b"scheme" => Class::Scheme,
             b"authority" => Class::Authority,
             b"status" if value.starts_with(b"1") => Class::Interim,
@@ -281,7 +288,12 @@ mod tests {
 
     #[test]
     fn a_scheme_counts_beside_an_authority() {
-        let request = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "a")];
+        let request = [
+            (":method", "GET"),
+            (":path", "/"),
+            (":scheme", "http"),
+            (":authority", "a"),
+        ];
         let list = digest(&request);
         assert!(!list.agrees(&digest(&[request[0], request[1], (":scheme", "https"), request[3]])));
         assert!(!list.agrees(&digest(&request[..3])));
@@ -290,8 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_is_no_part_of_a_path() {
+        let path = |path| digest(&[(":method", "GET"), (":path", path)]);
+        assert!(path("/a?b#c").agrees(&path("/a?b")));
+        assert!(!path("/a?b#c").agrees(&path("/a")));
+        assert!(!digest(&[("x", "/a#b")]).agrees(&digest(&[("x", "/a")])));
+    }
+
+    #[test]
     fn long_lists_keep_count_of_their_names() {
-        let many: Vec<_> = (0..200).map(|nth| (format!("n{}", nth % 100), nth.to_string())).collect();
+        let many: Vec<_> = (0..200)
+            .map(|nth| (format!("n{}", nth % 100), nth.to_string()))
+            .collect();
         let of = |fields: &[(String, String)]| {
             let mut digester = Digester::new();
             for (name, value) in fields {

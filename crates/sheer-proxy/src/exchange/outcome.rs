@@ -13,7 +13,9 @@ use super::hint::Hint;
 use crate::{
     error::{ProxyError, ResetCode},
     metrics::ResponseOutcome,
+    record::{Leg, Recorder},
     sight::Sample,
+    tap::Tapped,
 };
 
 /// What happened to a request, as far as it went.
@@ -71,6 +73,11 @@ impl Outcome {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self::new()
+    }
+
     fn note_head(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -120,6 +127,17 @@ pub struct Observation {
     sink: RefCell<Rc<dyn Sink>>,
     /// What sight keeps of this request, where it is one of its samples.
     sample: RefCell<Option<Box<Sample>>>,
+    /// For who watches, where somebody does.
+    tapped: RefCell<Option<Box<Tapped>>>,
+    legs: RefCell<Legs>,
+}
+
+/// Where the request came in and went out, for the recorder.
+#[derive(Default)]
+struct Legs {
+    recorder: Recorder,
+    client: Leg,
+    upstream: Leg,
 }
 
 impl std::fmt::Debug for Observation {
@@ -135,7 +153,35 @@ impl Observation {
             outcome: RefCell::new(Outcome::new()),
             sink: RefCell::new(sink),
             sample: RefCell::new(None),
+            tapped: RefCell::new(None),
+            legs: RefCell::default(),
         }
+    }
+
+    /// The request came in on this stream, and is recorded.
+    pub(crate) fn record(&self, recorder: &Recorder, client: Leg) {
+        let mut legs = self.legs.borrow_mut();
+        legs.recorder = recorder.clone();
+        legs.client = client;
+    }
+
+    /// Somebody watches the request.
+    pub(crate) fn tap(&self, tapped: Option<Box<Tapped>>) {
+        if tapped.is_some() {
+            self.tapped.replace(tapped);
+        }
+    }
+
+    fn tapped(&self, tell: impl FnOnce(&mut Tapped)) {
+        if let Some(tapped) = &mut *self.tapped.borrow_mut() {
+            tell(tapped);
+        }
+    }
+
+    /// The request went out on this stream.
+    pub(super) fn went_to(&self, upstream: Leg) {
+        self.tapped(|tapped| tapped.went_to(&upstream));
+        self.legs.borrow_mut().upstream = upstream;
     }
 
     /// Keeps a sample of the request, once it is known what became of it.
@@ -148,6 +194,11 @@ impl Observation {
         self.outcome.borrow().clone()
     }
 
+    /// The server has said all, and got all.
+    pub(super) fn upstream_over(&self) {
+        self.legs.borrow_mut().upstream.over();
+    }
+
     /// Tells another sink instead, as when the request goes to another endpoint.
     pub fn redirect(&self, sink: Rc<dyn Sink>) {
         *self.sink.borrow_mut() = sink;
@@ -155,6 +206,7 @@ impl Observation {
 
     /// The proxy ends this itself.
     pub fn error(&self, error: &ProxyError) {
+        self.tapped(|tapped| tapped.error(error));
         self.end(End::Proxy {
             verdict: error.verdict(),
             reason: error.reason(),
@@ -166,12 +218,14 @@ impl Observation {
         outcome.note_head(status, headers);
         outcome.first_byte = Some(outcome.started.elapsed());
         self.sink.borrow().response(&outcome);
+        self.tapped(|tapped| tapped.response(status, headers));
     }
 
     /// An answer that the client does not see, as the request goes out again: by its head, and what says how it went (head or trailers).
     pub(super) fn passed_over(&self, status: StatusCode, headers: &HeaderMap) {
         let mut outcome = self.outcome();
         outcome.note_head(status, headers);
+        self.tapped(|tapped| tapped.passed_over(&outcome));
         self.sink.borrow().passed_over(&outcome);
     }
 
@@ -180,7 +234,12 @@ impl Observation {
         self.outcome.borrow().first_byte.is_some()
     }
 
+    pub(super) fn request_trailers(&self, trailers: &HeaderMap) {
+        self.tapped(|tapped| tapped.request_trailers(trailers));
+    }
+
     pub(super) fn trailers(&self, trailers: &HeaderMap) {
+        self.tapped(|tapped| tapped.trailers(trailers));
         self.outcome.borrow_mut().note_grpc_status(trailers);
     }
 
@@ -223,9 +282,18 @@ pub(crate) enum Way {
 
 impl Drop for Observation {
     fn drop(&mut self) {
-        self.sink.borrow().end(&self.outcome.borrow());
+        let outcome = self.outcome.borrow();
+        self.sink.borrow().end(&outcome);
+        let legs = self.legs.borrow();
+        let tapped = self.tapped.take();
+        let id = tapped.as_ref().map(|tapped| tapped.id());
+        legs.recorder
+            .request_ended(id, (&legs.client, &legs.upstream), &outcome);
+        if let Some(tapped) = tapped {
+            tapped.end(&outcome);
+        }
         if let Some(sample) = self.sample.take() {
-            sample.keep(self.outcome.borrow().status);
+            sample.keep(outcome.status);
         }
     }
 }

@@ -67,6 +67,7 @@ async fn run(
     let ended = match opened {
         Ok(mut opened) => {
             repeatable = opened.repeatable;
+            observation.went_to(opened.out.leg());
             match carry(&mut exchange, &mut opened, cx, observation).await {
                 Ok(Carried {
                     switched: Some(server), ..
@@ -79,6 +80,7 @@ async fn run(
                     switched: None,
                     uploaded,
                 }) => {
+                    observation.upstream_over();
                     if uploaded {
                         opened.settle();
                     }

@@ -20,6 +20,8 @@ use crate::{
     error::{Direction, ProxyError},
     exchange::{Context, Failed, Head, Limits, Observation, Origin, Request, Responder, Upstream, exchange},
     headers, http2,
+    record::Leg,
+    tap::{LegFacts, Subject},
 };
 
 /// How often a request is sent to the application: again where an attempt certainly had no effect. An idle connection was closed
@@ -87,6 +89,17 @@ impl Requests {
         Rc::clone(&self.admission.borrow())
     }
 
+    /// What a watcher is told of the client.
+    fn subject(&self, client: &Leg) -> Subject {
+        Subject {
+            address: Some(self.cx.addr),
+            destination: self.cx.addr.to_string(),
+            identity: self.client.identity().cloned(),
+            mutual_tls: self.client.is_meshed(),
+            client: LegFacts::new(client.id(), client.tape()),
+        }
+    }
+
     /// The checks that come before anything is sent.
     fn admit(&self, request: &Request, admission: &Admission) -> Result<(Admitted, InFlight), ProxyError> {
         headers::check_limit(&request.head, &self.cx)?;
@@ -102,7 +115,13 @@ impl Requests {
                     Some(_) => Box::pin(app.h2_connect()).await?,
                     None => app.h2().await?,
                 };
-                Ok((Upstream::H2 { send, mesh: false }, Some(slot)))
+                let tape = slot.tape().clone();
+                let upstream = Upstream::H2 {
+                    send,
+                    mesh: false,
+                    tape,
+                };
+                Ok((upstream, Some(slot)))
             }
             Origin::Http1 { .. } => Ok((Upstream::H1(self.port.app.http1().await?), None)),
         }
@@ -115,12 +134,15 @@ impl http2::Service for Requests {
         admission.observers.http.metrics.request();
         let sink = Rc::clone(&admission.observers.http);
         let observation = Observation::start(sink);
+        let leg = responder.leg();
         if self.client.is_meshed() {
             headers::restore_request(&mut request.head);
             if request.head.origin != Origin::Http2 {
                 responder.carry_http1();
             }
         }
+        observation.tap(self.inbound.taps().request(|| self.subject(&leg), &request.head));
+        observation.record(self.inbound.recorder(), leg);
         if let Some(ticket) = self.inbound.sampler().ticket() {
             let (addr, client) = (self.cx.addr, self.client.addr);
             observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));

@@ -154,6 +154,8 @@ families! {
         "Endpoints that sit out (state open) or are probed (state probation), each once for each worker.";
     SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL = "sheer_request_further_attempts_total", Kind::Counter,
         "Attempts at another endpoint after one that did not serve the request.";
+    SHEER_LIBRARY_DISAGREEMENTS_TOTAL = "sheer_library_disagreements_total", Kind::Counter,
+        "Header blocks in which the HTTP library and the bytes on the wire say different things, by side: `read`, `written`.";
     SHEER_SIGHT_CONNECTIONS_TOTAL = "sheer_sight_connections_total", Kind::Counter,
         "Connections to the sight port, by result: `allowed`, `refused` (not the control plane), `failed` (no TLS).";
     PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";

@@ -22,6 +22,8 @@ use crate::{
     headers, http2,
     metrics::RouteStatus,
     pool::{Carrier, Service},
+    record::Leg,
+    tap::{LegFacts, Subject},
 };
 
 /// A connection of the workload that speaks HTTP.
@@ -142,6 +144,17 @@ impl HttpConnection {
         }
     }
 
+    /// What a watcher is told of the request besides its head.
+    fn subject(&self, client: &Leg) -> Subject {
+        Subject {
+            address: Some(self.target.dst().0),
+            destination: self.target.resolution().target.name.to_string(),
+            identity: None,
+            mutual_tls: false,
+            client: LegFacts::new(client.id(), client.tape()),
+        }
+    }
+
     fn context(&self) -> Context {
         Context {
             direction: Direction::Outbound,
@@ -230,6 +243,9 @@ impl http2::Service for HttpConnection {
             responder.terse();
         }
         let observation = Observation::start(self.target.resolution().no_endpoint());
+        let leg = responder.leg();
+        observation.tap(self.outbound.taps().request(|| self.subject(&leg), &request.head));
+        observation.record(self.outbound.recorder(), leg);
         if let Some(ticket) = self.outbound.sampler().ticket() {
             observation.sample(ticket.outbound(self.target.dst(), &request.head));
         }

@@ -35,12 +35,12 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
-    connect::Speak,
     discovery::Endpoint,
     error::ProxyError,
     exchange::{Http1Connection, Http1Upstream, Upstream},
     http2,
     metrics::TcpMetrics,
+    record::{Speaks, Tape},
 };
 
 /// Most connections to one endpoint: enough for a peer that allows the customary 100 streams, and no flood for one that allows 1.
@@ -73,6 +73,7 @@ pub(super) struct H2Peer {
 #[derive(Debug)]
 struct Connection {
     send: RefCell<SendRequest<Bytes>>,
+    tape: Tape,
     streams: Cell<usize>,
     /// Streams that the peer takes, as it said last.
     limit: Cell<usize>,
@@ -121,6 +122,11 @@ pub struct StreamSlot {
 }
 
 impl StreamSlot {
+    /// What records the connection.
+    pub fn tape(&self) -> &Tape {
+        &self.connection.tape
+    }
+
     /// The peer answered on this stream.
     pub fn answered(&self) {
         self.connection.life.answered.set(true);
@@ -193,8 +199,7 @@ impl H2Peer {
 
     /// A connection of HTTP/1 for one request that cannot be a stream, as one that leaves HTTP.
     pub(super) async fn http1(&self) -> Result<Upstream, ProxyError> {
-        let stream = self.shared.connector.connect(&self.endpoint, Speak::Http1).await?;
-        let io = stream.metered(self.metrics.open()).io();
+        let (io, _) = self.shared.open(&self.endpoint, Speaks::Http1, &self.metrics).await?;
         let connection = Http1Connection::new(io, self.shared.http.header_list_limit);
         Ok(Upstream::H1(Http1Upstream {
             connection,
@@ -251,9 +256,8 @@ impl H2Peer {
     /// Opens a connection and has it driven.
     async fn open(self: &Rc<Self>) -> Result<Rc<ConnectionLife>, ProxyError> {
         let addr = self.endpoint.addr;
-        let stream = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
+        let (io, tape) = self.shared.open(&self.endpoint, Speaks::Http2, &self.metrics).await?;
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
-        let io = stream.metered(self.metrics.open()).io();
         let lost = |why: String| ProxyError::UpstreamClosed {
             addr,
             why,
@@ -268,6 +272,7 @@ impl H2Peer {
         });
         let connection = Rc::new(Connection {
             send: RefCell::new(send),
+            tape,
             streams: Cell::new(0),
             limit: Cell::new(0),
             used: Cell::new(true),

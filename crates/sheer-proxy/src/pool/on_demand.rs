@@ -18,12 +18,12 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
-    connect::Speak,
+    connect::{Opened, Speak},
     discovery::Endpoint,
     error::ProxyError,
     exchange::{GiveBack, Http1Connection, Http1Upstream, Upstream},
-    io::Stream,
     metrics::TcpMetrics,
+    record::Speaks,
 };
 
 /// How often idle connections are looked at. A server that closed one meanwhile is noticed before it is used, this only frees it.
@@ -113,27 +113,33 @@ impl OnDemand {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect(&self, speak: Speak) -> Result<Stream, ProxyError> {
-        match self.shared.connector.connect(&self.endpoint, speak).await {
-            Ok(stream) => {
-                self.failures.set(0);
-                Ok(stream.metered(self.metrics.open()))
-            }
-            Err(error) => {
-                self.leave_alone(error.clone());
-                Err(error)
-            }
+    pub(super) async fn connect(&self, speak: Speak) -> Result<Opened, ProxyError> {
+        let opened = self.shared.connector.connect(&self.endpoint, speak).await;
+        let Opened { stream, took } = self.judge(opened)?;
+        Ok(Opened {
+            stream: stream.metered(self.metrics.open()),
+            took,
+        })
+    }
+
+    /// Whether a connection could be opened says how the endpoint does.
+    fn judge<T>(&self, opened: Result<T, ProxyError>) -> Result<T, ProxyError> {
+        match &opened {
+            Ok(_) => self.failures.set(0),
+            Err(error) => self.leave_alone(error.clone()),
         }
+        opened
     }
 
     /// A connection for one request of HTTP/1: the one that was used last, or a new one.
     pub(super) async fn http1(self: &Rc<Self>) -> Result<Upstream, ProxyError> {
         let connection = match self.idle_connection() {
             Some(connection) => connection,
-            None => Http1Connection::new(
-                self.connect(Speak::Http1).await?.io(),
-                self.shared.http.header_list_limit,
-            ),
+            None => {
+                let opened = self.shared.open(&self.endpoint, Speaks::Http1, &self.metrics).await;
+                let (io, _) = self.judge(opened)?;
+                Http1Connection::new(io, self.shared.http.header_list_limit)
+            }
         };
         Ok(Upstream::H1(Http1Upstream {
             connection,

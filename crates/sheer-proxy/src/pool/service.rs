@@ -31,11 +31,10 @@ use super::{Pool, StreamSlot};
 pub use crate::balance::Pick;
 use crate::{
     balance::{Balancer, InFlight, Node, Rules, Watch},
-    connect::Speak,
+    connect::{Opened, Speak},
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
     exchange::Upstream,
-    io::Stream,
     metrics::{BalancerMetrics, LabelSet, Shard},
 };
 
@@ -125,7 +124,7 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct TcpLease {
     /// The connection.
-    pub stream: Stream,
+    pub opened: Opened,
     /// Tells the balancer how it went.
     pub request: InFlight<Member>,
 }
@@ -209,8 +208,8 @@ impl Service {
         self.inner
             .acquire(Pick::default(), async |node| {
                 let request = node.begin(now());
-                let stream = node.value.connect(speak).await?;
-                Ok(stream.map(|stream| TcpLease { stream, request }))
+                let opened = node.value.connect(speak).await?;
+                Ok(opened.map(|opened| TcpLease { opened, request }))
             })
             .await
     }

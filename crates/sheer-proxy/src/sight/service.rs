@@ -2,14 +2,15 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
+use futures::stream::BoxStream;
 use sheer_api::v1;
 use tonic::{Request, Response, Status};
 
-use super::{Workers, explain, state};
+use super::{Workers, explain, state, watch};
 use crate::{discovery::Client, identity::Identity, settings::Settings};
 
 /// What questions are answered from.
@@ -22,6 +23,8 @@ pub(crate) struct Sight {
     /// Where the sight and admin ports really are.
     bound: [(&'static str, SocketAddr); 2],
     started: Instant,
+    /// Itself, for answers that go on.
+    this: Weak<Self>,
 }
 
 impl Sight {
@@ -33,7 +36,8 @@ impl Sight {
         workers: Workers,
         [sight, admin]: [SocketAddr; 2],
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             settings,
             identity,
             client,
@@ -41,6 +45,12 @@ impl Sight {
             bound: [("sight", sight), ("admin", admin)],
             started: Instant::now(),
         })
+    }
+
+    /// To be held by an answer that goes on.
+    fn shared(&self) -> Result<Arc<Self>, Status> {
+        let gone = || Status::unavailable("the proxy ends");
+        self.this.upgrade().ok_or_else(gone)
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -107,27 +117,29 @@ impl v1::sight_server::Sight for Sight {
 
     async fn connections(
         &self,
-        _: Request<v1::ConnectionsRequest>,
+        request: Request<v1::ConnectionsRequest>,
     ) -> Result<Response<v1::ConnectionsResponse>, Status> {
-        Err(Status::unimplemented("this proxy does not record connections"))
+        watch::connections(self, request.into_inner()).await.map(Response::new)
     }
 
-    type FramesStream = futures::stream::BoxStream<'static, Result<v1::FrameEvent, Status>>;
+    type FramesStream = BoxStream<'static, Result<v1::FrameEvent, Status>>;
 
-    async fn frames(&self, _: Request<v1::FramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
-        Err(Status::unimplemented("this proxy does not record frames"))
+    async fn frames(&self, request: Request<v1::FramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        watch::frames(self.shared()?, request.into_inner()).map(Response::new)
     }
 
-    type TapStream = futures::stream::BoxStream<'static, Result<v1::TapEvent, Status>>;
+    type TapStream = BoxStream<'static, Result<v1::TapEvent, Status>>;
 
-    async fn tap(&self, _: Request<v1::TapRequest>) -> Result<Response<Self::TapStream>, Status> {
-        Err(Status::unimplemented("this proxy has no tap"))
+    async fn tap(&self, request: Request<v1::TapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        watch::tap(self.shared()?, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn exchanges(
         &self,
-        _: Request<v1::ExchangesRequest>,
+        request: Request<v1::ExchangesRequest>,
     ) -> Result<Response<v1::ExchangesResponse>, Status> {
-        Err(Status::unimplemented("this proxy does not record requests"))
+        watch::exchanges(self, request.into_inner()).await.map(Response::new)
     }
 }

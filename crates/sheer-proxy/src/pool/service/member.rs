@@ -3,11 +3,10 @@
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use crate::{
-    connect::Speak,
+    connect::{Opened, Speak},
     discovery::{Endpoint, Hint},
     error::ProxyError,
     exchange::Upstream,
-    io::Stream,
     metrics::{HttpMetrics, LabelSet, Shard, TcpMetrics},
     pool::{H2Peer, Keep, OnDemand, Pool, StreamSlot, watch::Watcher},
 };
@@ -126,6 +125,7 @@ impl Member {
                 let upstream = Upstream::H2 {
                     send,
                     mesh: peer.is_meshed(),
+                    tape: slot.tape().clone(),
                 };
                 (upstream, Some(slot))
             }),
@@ -143,7 +143,7 @@ impl Member {
     }
 
     /// A connection of the caller's own; none where the endpoint does not take one, which it knows from now on.
-    pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Stream>, ProxyError> {
+    pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Opened>, ProxyError> {
         match &self.link {
             Link::Streams(_) => Err(ProxyError::Internal {
                 what: "streams were asked for a connection",
