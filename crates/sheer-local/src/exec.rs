@@ -3,6 +3,7 @@
 //! Must run before the process has a second thread: a user namespace cannot be entered otherwise.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
     os::{fd::RawFd, unix::process::ExitStatusExt as _},
@@ -50,8 +51,17 @@ pub fn debug(state: &State, target: Target, command: &[String]) -> anyhow::Resul
     enter_network(supervisor, &target).with_context(|| format!("pod {} cannot be entered", target.pod))?;
     let (program, arguments) = command.split_first().context("no command")?;
     let mut call = Command::new(program);
-    call.args(arguments).env("SHEER_POD", &target.pod);
+    call.args(arguments)
+        .env("SHEER_POD", &target.pod)
+        .env("PATH", search_path());
     attend_to(call, program, &target.pod)
+}
+
+/// The caller's search path, and where the tools of networks are, which not everybody has in it.
+fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
 }
 
 fn enter_network(supervisor: i32, target: &ExecTarget) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ pub use filter::{Filter, FilterError};
 
 use std::{
     io::{self, IoSliceMut, Read, Write},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -19,20 +19,21 @@ use nix::{
     cmsg_space,
     errno::Errno,
     net::if_::if_indextoname,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         socket::{
             AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg,
             setsockopt, socket, sockopt,
         },
-        time::{TimeSpec, TimeVal, TimeValLike as _},
+        time::TimeSpec,
     },
 };
+
+use sheer_api::names::SIGHT_PORT;
 
 /// What the kernel may hold for a reader that is late: a burst of a second at 1 Gbit/s on a quiet machine is 128 MiB, and a capture that wants
 /// more says what it lost.
 const BUFFER: usize = 64 * 1024 * 1024;
-/// Without a packet for this long, what was written is flushed.
-const FLUSH_MS: i64 = 100;
 /// The most of a packet that is kept: more than any MTU, and what segmentation offload makes of it.
 const LARGEST: usize = 65_536 + 14;
 /// Packets that this host sent (`PACKET_OUTGOING`): on loopback each is seen again as it arrives.
@@ -92,7 +93,8 @@ fn hint(errno: Errno) -> &'static str {
     }
 }
 
-/// Reads packets until the writer's other end is closed, at most `snap` bytes of each, and only what the filter keeps.
+/// Reads packets until the writer's other end is closed, at most `snap` bytes of each, and only what the filter keeps. What the control plane asks
+/// of the sidecar is left out: a capture would show itself.
 pub fn read_all(snap: usize, filter: &Filter, mut out: impl Write) -> Result<(), PacketError> {
     let socket = open().map_err(socket_error)?;
     let mut buffer = vec![0; LARGEST.min(snap.max(ETHERNET_HEADER))];
@@ -104,13 +106,19 @@ pub fn read_all(snap: usize, filter: &Filter, mut out: impl Write) -> Result<(),
     loop {
         let mut slices = [IoSliceMut::new(&mut buffer)];
         // MSG_TRUNC: the answer is the packet's whole length.
-        let received = recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_TRUNC);
+        let received = recvmsg::<LinkAddr>(
+            socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT,
+        );
         let received = match received {
             Ok(received) => received,
             Err(Errno::EINTR) => continue,
-            // Nothing came for a while: what was written must not wait in the pipe's buffer.
+            // Nothing more now: what was written must not wait here while nothing comes.
             Err(Errno::EAGAIN) => {
                 out.flush()?;
+                wait(&socket)?;
                 continue;
             }
             Err(errno) => return Err(PacketError::Socket { errno }),
@@ -132,7 +140,8 @@ pub fn read_all(snap: usize, filter: &Filter, mut out: impl Write) -> Result<(),
             continue;
         }
         let bytes = &buffer[..length.min(buffer.len())];
-        if !filter.keeps(dissect(bytes).as_ref()) {
+        let facts = dissect(bytes);
+        if !filter.keeps(facts.as_ref()) || facts.is_some_and(|facts| facts.is_at(SIGHT_PORT)) {
             continue;
         }
         if dropped != lost {
@@ -168,8 +177,16 @@ fn open() -> Result<OwnedFd, Errno> {
     }
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     setsockopt(&socket, sockopt::RxqOvfl, &1)?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(FLUSH_MS))?;
     Ok(socket)
+}
+
+/// Waits for a packet.
+fn wait(socket: &OwnedFd) -> Result<(), PacketError> {
+    let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut sockets, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(socket_error(errno)),
+    }
 }
 
 fn nanoseconds(at: &TimeSpec) -> u64 {

@@ -15,9 +15,23 @@ pub struct Packet<'a> {
     pub ports: Option<(u16, u16)>,
     /// SYN of TCP without ACK: a connection begins.
     pub begins: bool,
+    /// FIN or RST of TCP: a connection ends.
+    pub ends: bool,
     /// What TCP or UDP carries.
     pub payload: &'a [u8],
 }
+
+impl Packet<'_> {
+    /// Whether one of its ends has this port.
+    pub fn is_at(&self, port: u16) -> bool {
+        self.ports.is_some_and(|(from, to)| from == port || to == port)
+    }
+}
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -81,30 +95,23 @@ fn ipv6(bytes: &[u8]) -> Option<Packet<'_>> {
 }
 
 fn transport((source, destination): (IpAddr, IpAddr), protocol: u8, bytes: &[u8]) -> Packet<'_> {
-    let (ports, begins, payload) = match protocol {
-        TCP => tcp(bytes),
-        UDP => (ports(bytes), false, bytes.get(8..).unwrap_or(&[])),
-        _ => (None, false, bytes),
+    // Of TCP, RFC 9293 3.1.
+    let flags = bytes.get(13).copied().filter(|_| protocol == TCP).unwrap_or(0);
+    let header = bytes.get(12).map_or(0, |offset| usize::from(offset >> 4) * 4).max(20);
+    let (ports, payload) = match protocol {
+        TCP => (ports(bytes), bytes.get(header..).unwrap_or(&[])),
+        UDP => (ports(bytes), bytes.get(8..).unwrap_or(&[])),
+        _ => (None, bytes),
     };
     Packet {
         source,
         destination,
         protocol,
         ports,
-        begins,
+        begins: flags & (SYN | ACK) == SYN,
+        ends: flags & (FIN | RST) != 0,
         payload,
     }
-}
-
-/// RFC 9293 3.1.
-fn tcp(bytes: &[u8]) -> (Option<(u16, u16)>, bool, &[u8]) {
-    let header = bytes.get(12).map_or(0, |offset| usize::from(offset >> 4) * 4);
-    let flags = bytes.get(13).copied().unwrap_or(0);
-    (
-        ports(bytes),
-        flags & 0x12 == 0x02,
-        bytes.get(header.max(20)..).unwrap_or(&[]),
-    )
 }
 
 fn ports(bytes: &[u8]) -> Option<(u16, u16)> {

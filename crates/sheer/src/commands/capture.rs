@@ -49,13 +49,15 @@ const READY: Duration = Duration::from_secs(10);
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 The file holds every interface of the pods, loopback included: what the application says to its sidecar and what crosses the mesh. The secrets of
-exactly these TLS connections are inside, and the names of pods and services: nothing has to be configured in Wireshark. Only connections that
+exactly these TLS connections are inside, and the names of pods and services. Sidecars speak TLS on the ports of applications, where Wireshark may
+expect something else, so it has to look at the bytes first: wireshark -o tcp.try_heuristic_first:TRUE FILE (the same for tshark). What the control plane asks
+of sidecars (port 4190) is left out. Only connections that
 begin during the capture can be decrypted; --fresh has those that are there replaced first.
 
 Examples:
   sheer capture -n bank deploy/payments -o payments.pcapng --for 30s --fresh
-  sheer capture deploy/web -o - --for 5s | tshark -r - -Y http2 -O http2
-  sheer capture deploy/web -o web.pcapng --filter 'port 4143 and host 10.77.0.4'")]
+  sheer capture deploy/web -o - --for 5s | tshark -o tcp.try_heuristic_first:TRUE -r - -Y http2 -O http2
+  sheer capture deploy/web -o web.pcapng --filter 'port 9000 and host 10.77.0.4'")]
 pub(crate) struct Args {
     /// Workload or pod, as deploy/web
     workload: String,
@@ -120,7 +122,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             Some(file) => file.fill(|out| file::write(out, &recording, &pods, &names)),
         };
         let bytes = wrote.with_context(|| format!("{} cannot be written", args.output.display()))?;
-        report(args, &recording, pods.len(), bytes);
+        report(args, &recording, &names, bytes);
         Ok(Outcome::Healthy)
     })
 }
@@ -232,10 +234,10 @@ async fn renew(args: &Args, mesh: &Mesh) -> anyhow::Result<()> {
 }
 
 /// Says what the file has, and what it has not.
-fn report(args: &Args, recording: &Recording, pods: usize, bytes: u64) {
+fn report(args: &Args, recording: &Recording, names: &Names, bytes: u64) {
     let packets = recording.packets().len();
     eprintln!(
-        "sheer: {packets} packets of {pods} pods, {} → {}",
+        "sheer: {packets} packets, {} → {}",
         size(bytes),
         if args.output == Path::new("-") {
             "stdout".into()
@@ -249,7 +251,7 @@ fn report(args: &Args, recording: &Recording, pods: usize, bytes: u64) {
             recording.lost()
         );
     }
-    let tls = recording.tls();
+    let tls = recording.tls(|address| names.is_meshed(address));
     if !args.no_secrets {
         eprintln!(
             "sheer: TLS connections that can be decrypted: {} of {}",
@@ -264,6 +266,12 @@ fn report(args: &Args, recording: &Recording, pods: usize, bytes: u64) {
     }
     for note in recording.notes() {
         eprintln!("sheer: {note}");
+    }
+    if args.output != Path::new("-") {
+        eprintln!(
+            "sheer: open it with `wireshark -o tcp.try_heuristic_first:TRUE {}`",
+            args.output.display()
+        );
     }
     if tls.readable > 0 {
         eprintln!("sheer: the file opens these connections to whoever has it: keep it as you keep what they carried");

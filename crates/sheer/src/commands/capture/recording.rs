@@ -3,14 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
-use sheer_api::{names::INBOUND_PORT, v1::WorkloadSecret};
+use sheer_api::v1::WorkloadSecret;
 use sheer_local::packets::{Record, client_random, dissect};
 
 use super::readers::Event;
 
+/// The start of a record of TLS that carries what is encrypted (RFC 8446 5.1).
+const APPLICATION_DATA: &[u8] = &[23, 3, 3];
 /// Beyond a packet's bytes: what keeping it costs.
 const OVERHEAD: usize = 64;
 
@@ -23,12 +25,14 @@ pub(super) struct Recording {
     /// Lines of a key log, by the random of the ClientHello.
     secrets: HashMap<[u8; 32], String>,
     hellos: HashSet<[u8; 32]>,
-    /// Connections to inbound listeners whose start was seen, and all of which anything was seen.
+    /// Connections whose start was seen, whose end was, and those that carried what TLS encrypted.
     begun: BTreeSet<Flow>,
-    seen: BTreeSet<Flow>,
+    ended: BTreeSet<Flow>,
+    encrypted: BTreeSet<Flow>,
     notes: Vec<String>,
 }
 
+/// Both ends, the lower first.
 type Flow = (SocketAddr, SocketAddr);
 
 /// A packet of a pod.
@@ -51,7 +55,7 @@ pub(super) struct Tls {
     pub(super) begun: usize,
     /// Those of them whose secrets are here.
     pub(super) readable: usize,
-    /// Connections between sidecars that were there before.
+    /// Encrypted connections between sidecars that were there before, and stayed.
     pub(super) earlier: usize,
 }
 
@@ -66,7 +70,8 @@ impl Recording {
             secrets: HashMap::new(),
             hellos: HashSet::new(),
             begun: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            encrypted: BTreeSet::new(),
             notes: Vec::new(),
         }
     }
@@ -97,7 +102,7 @@ impl Recording {
         Ok(None)
     }
 
-    /// Follows connections between sidecars, and remembers which TLS sessions began.
+    /// Remembers which connections began, which are encrypted, and which TLS sessions began.
     fn look_at(&mut self, bytes: &[u8]) {
         let Some(packet) = dissect(bytes) else { return };
         self.hellos.extend(client_random(packet.payload));
@@ -106,15 +111,14 @@ impl Recording {
             SocketAddr::new(packet.source, from),
             SocketAddr::new(packet.destination, to),
         );
-        let flow = match INBOUND_PORT {
-            port if to.port() == port => (from, to),
-            port if from.port() == port => (to, from),
-            _ => return,
-        };
+        let flow = (from.min(to), from.max(to));
+        if packet.ends {
+            self.ended.insert(flow);
+        }
         if packet.begins {
             self.begun.insert(flow);
-        } else if !packet.payload.is_empty() {
-            self.seen.insert(flow);
+        } else if packet.payload.starts_with(APPLICATION_DATA) {
+            self.encrypted.insert(flow);
         }
     }
 
@@ -174,7 +178,10 @@ impl Recording {
             .fold(String::new(), |log, lines| log + lines)
     }
 
-    pub(super) fn tls(&self) -> Tls {
+    /// `meshed` says whether a pod with a sidecar has an address.
+    pub(super) fn tls(&self, meshed: impl Fn(IpAddr) -> bool) -> Tls {
+        let between_sidecars = |flow: &&Flow| meshed(flow.0.ip()) && meshed(flow.1.ip());
+        let earlier = self.encrypted.difference(&self.begun).filter(between_sidecars);
         Tls {
             begun: self.hellos.len(),
             readable: self
@@ -182,7 +189,7 @@ impl Recording {
                 .iter()
                 .filter(|random| self.secrets.contains_key(*random))
                 .count(),
-            earlier: self.seen.difference(&self.begun).count(),
+            earlier: earlier.filter(|flow| !self.ended.contains(flow)).count(),
         }
     }
 
@@ -234,7 +241,7 @@ mod tests {
             readable: 1,
             earlier: 0,
         };
-        assert_eq!(recording.tls(), tls);
+        assert_eq!(recording.tls(|_| true), tls);
     }
 
     #[test]
