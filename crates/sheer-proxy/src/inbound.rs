@@ -59,6 +59,10 @@ pub struct Inbound {
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
     sampler: Rc<Sampler>,
+    /// Tells connections of the mesh to take no more requests, so that peers open new ones.
+    renew: tokio::sync::Notify,
+    /// Connections of the mesh that wait for that.
+    renewable: std::cell::Cell<usize>,
 }
 
 /// What a connection speaks to the application.
@@ -89,7 +93,15 @@ impl Inbound {
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
             sampler: Sampler::new(),
+            renew: tokio::sync::Notify::new(),
+            renewable: std::cell::Cell::new(0),
         })
+    }
+
+    /// Has peers of the mesh replace their HTTP/2 connections to this proxy (GOAWAY); how many there are.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.renew.notify_waiters();
+        self.renewable.get()
     }
 
     /// Takes samples of the requests that pass.

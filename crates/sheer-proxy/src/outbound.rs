@@ -102,6 +102,11 @@ impl Outbound {
         self.pool.views()
     }
 
+    /// Replaces the HTTP/2 connections to peers of the mesh; how many.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.pool.renew()
+    }
+
     /// Takes samples of the requests that pass.
     pub(crate) fn sampler(&self) -> &Rc<Sampler> {
         &self.sampler

@@ -26,7 +26,7 @@ use crate::{
     logs::LogLevel,
     metrics::{self, Registry},
     settings::{ControlAddr, Settings},
-    sight::{self, Sight, Workers},
+    sight::{self, Sight, Sources, Workers},
 };
 
 /// How often the log says that the proxy is still not ready.
@@ -125,7 +125,7 @@ impl Control {
         let admin = Admin {
             registry: registry.clone(),
             readiness: readiness.clone(),
-            log_level,
+            log_level: log_level.clone(),
             life: life.life(),
             shutdown: settings.admin.shutdown_endpoint.then(|| shutdown.clone()),
         };
@@ -133,8 +133,14 @@ impl Control {
         tokio::spawn(sweep(registry.clone()));
         let (discovery, workers) = (Arc::new(discovery), Workers::default());
         let sight = serve_sight(&settings, &registry, life.life(), |bound| {
-            let (identity, client) = (identity.clone(), Arc::clone(&discovery));
-            Sight::new(Arc::clone(&settings), identity, client, workers.clone(), [bound, admin])
+            let sources = Sources {
+                settings: Arc::clone(&settings),
+                identity: identity.clone(),
+                client: Arc::clone(&discovery),
+                workers: workers.clone(),
+                log_level,
+            };
+            Sight::new(sources, bound, admin)
         })
         .await;
         let parts = Parts {

@@ -21,7 +21,7 @@ mod traffic;
 mod workers;
 
 pub(crate) use server::serve;
-pub(crate) use service::Sight;
+pub(crate) use service::{Sight, Sources};
 pub(crate) use traffic::{Sample, Sampler};
 pub use workers::Workers;
 pub(crate) use workers::answer;

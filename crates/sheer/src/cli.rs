@@ -56,6 +56,10 @@ pub(crate) enum Command {
     Ps(commands::ps::Args),
     /// Run a command inside a pod of the local mesh.
     Exec(commands::exec::Args),
+    /// Run a tool of this machine in the network of a pod.
+    Debug(commands::debug::Args),
+    /// Show and change what sidecars log.
+    LogLevel(commands::log_level::Args),
     /// Print what workloads and sidecars wrote.
     Logs(commands::logs::Args),
     /// Replace the pods of a workload by new ones, without losing a request.
@@ -74,6 +78,8 @@ pub(crate) enum Command {
     Routes(commands::routes::Args),
     /// Show who may come in at a workload's ports, with live rates.
     Authz(commands::authz::Args),
+    /// Write the packets of a workload to a file that Wireshark opens decrypted.
+    Capture(commands::capture::Args),
     /// Show what proxies hold.
     Config(commands::config::Args),
     /// Run the control plane.
@@ -85,6 +91,9 @@ pub(crate) enum Command {
     /// One of the processes of a local mesh.
     #[command(hide = true)]
     MeshProcess(commands::mesh_process::Args),
+    /// The reader of `sheer capture` inside a pod.
+    #[command(hide = true)]
+    Packets(commands::packets::Args),
 }
 
 impl Command {
@@ -117,6 +126,8 @@ impl Cli {
             Command::Down(args) => commands::down::run(&args, &global),
             Command::Ps(args) => commands::ps::run(&args, &global),
             Command::Exec(args) => commands::exec::run(&args, &global),
+            Command::Debug(args) => commands::debug::run(&args, &global),
+            Command::LogLevel(args) => commands::log_level::run(&args, &global),
             Command::Logs(args) => commands::logs::run(&args, &global),
             Command::Restart(args) => commands::restart::run(&args, &global),
             Command::Scale(args) => commands::scale::run(&args, &global),
@@ -129,6 +140,8 @@ impl Cli {
             Command::Policy(args) => commands::policy::run(&args, &global),
             Command::Routes(args) => commands::routes::run(&args, &global),
             Command::Authz(args) => commands::authz::run(&args, &global),
+            Command::Capture(args) => commands::capture::run(&args, &global),
+            Command::Packets(args) => commands::packets::run(&args),
             Command::Config(args) => commands::config::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),

@@ -12,7 +12,8 @@ use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::{
     ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
-    ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
+    ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
+    WatchSecretsRequest, WorkloadLogLevelRequest, WorkloadSecret,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -298,6 +299,41 @@ impl Mesh {
         let client = ControlClient::new(self.control().await?);
         let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).config_dump(request)).await?;
         Ok(answer.proxies)
+    }
+
+    /// The secrets of TLS sessions that the proxies of a workload begin from now on.
+    pub(crate) async fn secrets(
+        &self,
+        request: WatchSecretsRequest,
+    ) -> anyhow::Result<tonic::Streaming<WorkloadSecret>> {
+        let mut client = ControlClient::new(self.control().await?);
+        proxies_asked(client.secrets(request)).await
+    }
+
+    /// What the proxies of a workload log, and a change of it.
+    pub(crate) async fn log_level(&self, request: WorkloadLogLevelRequest) -> anyhow::Result<Vec<ProxyLogLevel>> {
+        let mut client = ControlClient::new(self.control().await?);
+        Ok(proxies_asked(client.log_level(request)).await?.proxies)
+    }
+
+    /// Has the proxies of a workload replace their connections with peers.
+    pub(crate) async fn renew_connections(&self, request: RenewRequest) -> anyhow::Result<Vec<RenewedProxy>> {
+        let mut client = ControlClient::new(self.control().await?);
+        Ok(proxies_asked(client.renew_connections(request)).await?.proxies)
+    }
+
+    /// The virtual addresses of services, each with its service as `ledger.bank`.
+    pub(crate) fn virtual_addresses(&self) -> anyhow::Result<Vec<(IpAddr, String)>> {
+        let services: Vec<objects::Service> = self.objects("services")?;
+        let named = services.iter().flat_map(|service| {
+            let name = format!("{}.{}", service.metadata.name, service.metadata.namespace);
+            let spec = &service.spec;
+            let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip);
+            addresses
+                .filter_map(|ip| ip.parse().ok())
+                .map(move |ip| (ip, name.clone()))
+        });
+        Ok(named.collect())
     }
 
     /// A connection to an address inside the mesh.

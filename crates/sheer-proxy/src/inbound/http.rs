@@ -163,8 +163,15 @@ impl http2::Service for Requests {
     }
 
     async fn retired(&self) {
-        if !self.revoked.get() {
-            self.retire.notified().await;
+        if self.revoked.get() {
+            return;
+        }
+        let meshed = self.client.is_meshed();
+        let _counted = meshed.then(|| Renewable::begin(&self.inbound));
+        tokio::select! {
+            biased; // either will do
+            () = self.retire.notified() => {}
+            () = self.inbound.renew.notified(), if meshed => {}
         }
     }
 
@@ -173,6 +180,22 @@ impl http2::Service for Requests {
         admission.observers.http.metrics.request();
         let sink = Rc::clone(&admission.observers.http);
         Observation::start(sink)
+    }
+}
+
+/// A connection of the mesh that takes requests and can be replaced.
+struct Renewable(Rc<Inbound>);
+
+impl Renewable {
+    fn begin(inbound: &Rc<Inbound>) -> Self {
+        inbound.renewable.set(inbound.renewable.get() + 1);
+        Self(Rc::clone(inbound))
+    }
+}
+
+impl Drop for Renewable {
+    fn drop(&mut self) {
+        self.0.renewable.set(self.0.renewable.get() - 1);
     }
 }
 

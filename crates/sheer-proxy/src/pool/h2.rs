@@ -248,6 +248,25 @@ impl H2Peer {
         });
     }
 
+    /// Opens a new connection in the place of those that are there, which end with their last stream; how many those are. New streams go to
+    /// them until the new one stands; where it cannot be had they stay.
+    pub(super) fn renew(self: &Rc<Self>) -> usize {
+        let old = self.connections.borrow().clone();
+        let count = old.len();
+        if count > 0 {
+            let peer = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                match peer.open().await {
+                    Ok(_) => old.iter().for_each(|connection| peer.take_out(connection, None)),
+                    Err(error) => {
+                        tracing::warn!(endpoint = %peer.endpoint.addr, %error, "connections stay: no new one can be had");
+                    }
+                }
+            });
+        }
+        count
+    }
+
     /// Opens a connection and has it driven.
     async fn open(self: &Rc<Self>) -> Result<Rc<ConnectionLife>, ProxyError> {
         let addr = self.endpoint.addr;

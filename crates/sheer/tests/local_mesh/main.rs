@@ -10,6 +10,7 @@ mod exec;
 mod failures;
 mod harness;
 mod lifecycle;
+mod looking;
 mod network;
 mod policy;
 mod rollout;
