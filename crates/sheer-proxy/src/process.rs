@@ -134,7 +134,8 @@ impl Control {
         let (discovery, workers) = (Arc::new(discovery), Workers::default());
         let sight = serve_sight(&settings, &registry, life.life(), |bound| {
             let (identity, client) = (identity.clone(), Arc::clone(&discovery));
-            Sight::new(Arc::clone(&settings), identity, client, workers.clone(), [bound, admin])
+            let counted = (workers.clone(), registry.clone());
+            Sight::new(Arc::clone(&settings), identity, client, counted, [bound, admin])
         })
         .await;
         let parts = Parts {

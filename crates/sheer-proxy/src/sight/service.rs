@@ -10,7 +10,7 @@ use sheer_api::v1;
 use tonic::{Request, Response, Status};
 
 use super::{Workers, explain, state};
-use crate::{discovery::Client, identity::Identity, settings::Settings};
+use crate::{discovery::Client, identity::Identity, metrics::Registry, settings::Settings};
 
 /// What questions are answered from.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Sight {
     identity: Identity,
     client: Arc<Client>,
     workers: Workers,
+    registry: Registry,
     /// Where the sight and admin ports really are.
     bound: [(&'static str, SocketAddr); 2],
     started: Instant,
@@ -30,7 +31,7 @@ impl Sight {
         settings: Arc<Settings>,
         identity: Identity,
         client: Arc<Client>,
-        workers: Workers,
+        (workers, registry): (Workers, Registry),
         [sight, admin]: [SocketAddr; 2],
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -38,6 +39,7 @@ impl Sight {
             identity,
             client,
             workers,
+            registry,
             bound: [("sight", sight), ("admin", admin)],
             started: Instant::now(),
         })
@@ -57,6 +59,10 @@ impl Sight {
 
     pub(super) fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     pub(super) fn uptime(&self) -> Duration {
