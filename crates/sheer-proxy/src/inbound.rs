@@ -10,7 +10,6 @@
 
 mod admission;
 mod app;
-mod filter;
 mod http;
 mod observe;
 mod opaque;

@@ -139,6 +139,7 @@ impl Control {
                 client: Arc::clone(&discovery),
                 workers: workers.clone(),
                 log_level,
+                registry: registry.clone(),
             };
             Sight::new(sources, bound, admin)
         })

@@ -13,6 +13,7 @@
 //! * [`state`]: everything that the proxy holds. [`explain`]: what it would do with a request.
 //! * [`traffic`]: heads of requests that went through, a sample.
 
+mod counts;
 mod explain;
 mod server;
 mod service;

@@ -23,7 +23,7 @@ use sheer_api::{
         inbound::{Server, inbound_server_policies_server::InboundServerPoliciesServer},
         outbound::{OutboundPolicy, outbound_policies_server::OutboundPoliciesServer},
     },
-    v1::{OutboundExtras, extras_server::ExtrasServer},
+    v1::{InboundExtras, OutboundExtras, extras_server::ExtrasServer},
 };
 use tokio::{runtime::Runtime, sync::watch};
 
@@ -77,6 +77,7 @@ pub(crate) struct Script {
     pub(crate) policies: Answers<OutboundPolicy>,
     pub(crate) servers: Answers<Server>,
     pub(crate) extras: Answers<OutboundExtras>,
+    pub(crate) port_extras: Answers<InboundExtras>,
     /// Whether it is Sheer's: another has no extras.
     has_extras: bool,
 }
@@ -127,6 +128,7 @@ impl ControlPlane {
             policies: Answers::default(),
             servers: Answers::default(),
             extras: Answers::default(),
+            port_extras: Answers::default(),
             has_extras,
         });
         let runtime = Mutex::new(Some(serve(listener, Arc::clone(&script))));
@@ -178,6 +180,11 @@ impl ControlPlane {
     /// Answer of `Extras.WatchOutbound` for an address.
     pub fn set_extras(&self, dst: SocketAddr, extras: Option<OutboundExtras>) {
         self.script.extras.of(&dst.to_string()).send_replace(extras);
+    }
+
+    /// Answer of `Extras.WatchInbound` for a port.
+    pub fn set_port_extras(&self, port: u16, extras: Option<InboundExtras>) {
+        self.script.port_extras.of(&port.to_string()).send_replace(extras);
     }
 
     /// Endpoints of a service: open streams are told the difference. `None`: the service does not exist.

@@ -3,11 +3,13 @@
 use std::{
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
+use sheer_policy::outbound::ResponseClasses;
 
 use super::hint::Hint;
 use crate::{
@@ -33,6 +35,8 @@ pub struct Outcome {
     pub request_bytes: u64,
     /// Bytes of the response's body so far.
     pub response_bytes: u64,
+    /// What the route says of which answers are failures, where it says so.
+    pub classes: Option<Arc<ResponseClasses>>,
     /// How it ended; [`End::Dropped`] until something else is known.
     pub end: End,
 }
@@ -67,6 +71,7 @@ impl Outcome {
             retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
+            classes: None,
             end: End::Dropped,
         }
     }
@@ -96,9 +101,17 @@ impl Outcome {
         match self.end {
             End::Proxy { .. } | End::ServerReset(_) | End::Dropped => false,
             End::Complete | End::ClientReset(_) => {
-                ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status)
+                let by_default =
+                    || ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status);
+                self.is_failure_by_class()
+                    .map_or_else(by_default, |is_failure| !is_failure)
             }
         }
+    }
+
+    /// Whether the answer is a failure, where the route says so of its status.
+    pub(crate) fn is_failure_by_class(&self) -> Option<bool> {
+        self.classes.as_ref()?.is_failure(self.status?.as_u16())
     }
 }
 
@@ -141,6 +154,11 @@ impl Observation {
     /// Keeps a sample of the request, once it is known what became of it.
     pub(crate) fn sample(&self, sample: Box<Sample>) {
         self.sample.replace(Some(sample));
+    }
+
+    /// The route says which answers are failures.
+    pub(crate) fn classify(&self, classes: &Arc<ResponseClasses>) {
+        self.outcome.borrow_mut().classes = Some(Arc::clone(classes));
     }
 
     /// What is known so far.

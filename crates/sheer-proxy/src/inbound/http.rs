@@ -6,19 +6,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Inbound,
     admission::{Admission, Admitted},
-    filter::{self, Filtered},
     policy::{self, Client},
     port::Port,
 };
 use crate::{
+    deadline::Deadline,
     discovery::{InboundPolicy, Lookup},
     error::{Direction, ProxyError},
     exchange::{Context, Failed, Head, Limits, Observation, Origin, Request, Responder, Upstream, exchange},
+    filters::Answered,
     headers, http2,
 };
 
@@ -94,6 +98,38 @@ impl Requests {
         Ok((admitted, InFlight::begin(&self.inbound)?))
     }
 
+    /// What an exchange has to know, where it is more than all requests of the connection have in common. Boxed: few need it.
+    fn context(&self, deadline: Option<Deadline>, admitted: &Admitted) -> Option<Box<Context>> {
+        let whole = deadline.as_ref().and_then(Deadline::until);
+        let referee = admitted.amend();
+        (whole.is_some() || referee.is_some()).then(|| {
+            Box::new(Context {
+                limits: Limits {
+                    whole,
+                    ..Limits::default()
+                },
+                referee: referee.cloned(),
+                ..self.cx.clone()
+            })
+        })
+    }
+
+    /// As [`Self::upstream`], for a request whose caller waits no longer than that; what remains of its time is written into it.
+    async fn upstream_in_time(
+        &self,
+        head: &mut Head,
+        deadline: Option<Deadline>,
+    ) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
+        let Some((deadline, until)) = deadline.and_then(|deadline| Some((deadline, deadline.until()?))) else {
+            return self.upstream(head).await;
+        };
+        // Boxed: only calls with a deadline carry the timer.
+        let upstream = Box::pin(timeout_at(until.at, self.upstream(head))).await;
+        let upstream = upstream.map_err(|_| deadline.passed(false))??;
+        deadline.pass_on(&mut head.headers, Instant::now())?;
+        Ok(upstream)
+    }
+
     async fn upstream(&self, head: &Head) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
         match head.origin {
             Origin::Http2 => {
@@ -111,10 +147,12 @@ impl Requests {
 
 impl http2::Service for Requests {
     async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
+        let arrived = Instant::now();
         let admission = self.admission();
         admission.observers.http.metrics.request();
         let sink = Rc::clone(&admission.observers.http);
         let observation = Observation::start(sink);
+        let deadline = Deadline::of(&request.head, arrived);
         if self.client.is_meshed() {
             headers::restore_request(&mut request.head);
             if request.head.origin != Origin::Http2 {
@@ -129,11 +167,19 @@ impl http2::Service for Requests {
             Ok(admitted) => admitted,
             Err(error) => return responder.fail(&error, &observation).await,
         };
-        if let Some((rule, matched)) = admitted.rule() {
-            match filter::apply(rule, matched, &mut request.head) {
-                Filtered::Go => {}
-                Filtered::Answer(answer) => return responder.answer(answer, &observation).await,
-                Filtered::Fail(error) => return responder.fail(&error, &observation).await,
+        let mut delay = None;
+        match admitted.apply(&mut request.head, &mut delay) {
+            None => {}
+            Some(Answered::Redirect { status, location }) => {
+                let fields = http::HeaderMap::from_iter([(http::header::LOCATION, location)]);
+                return responder.answer((status, fields), &observation).await;
+            }
+            Some(Answered::Fail(error)) => return responder.fail(&error, &observation).await,
+        }
+        if let Some(delay) = delay {
+            let wait = deadline.map_or(delay, |deadline| delay.min(deadline.remains(Instant::now())));
+            if responder.pause(wait, &observation).await.is_err() {
+                return;
             }
         }
         headers::set_client_id(
@@ -141,8 +187,10 @@ impl http2::Service for Requests {
             self.client.identity().map(|identity| &**identity),
         );
 
+        let own = self.context(deadline, &admitted);
+        let cx = own.as_deref().unwrap_or(&self.cx);
         for attempt in 1.. {
-            let (upstream, _slot) = match self.upstream(&request.head).await {
+            let (upstream, _slot) = match self.upstream_in_time(&mut request.head, deadline).await {
                 Ok(upstream) => upstream,
                 Err(error) => return responder.fail(&error, &observation).await,
             };
@@ -151,7 +199,7 @@ impl http2::Service for Requests {
                 responder: back,
                 error,
                 ..
-            } = match exchange(request, upstream, responder, &self.cx, &observation).await {
+            } = match exchange(request, upstream, responder, cx, &observation).await {
                 Ok(()) => return,
                 Err(failed) => *failed,
             };

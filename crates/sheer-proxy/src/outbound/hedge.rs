@@ -196,7 +196,11 @@ async fn attempt(
     sending.stamp(&mut request.head)?;
     let limits = sending.limits();
     let pick = Pick {
-        key: affinity::key(&sending.backend.backend, &request.head),
+        key: affinity::key(
+            &sending.backend.backend,
+            &request.head,
+            sending.resolution.context.client,
+        ),
         avoid: shared.last.get(),
     };
     let Lease {

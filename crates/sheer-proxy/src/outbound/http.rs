@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Outbound,
-    attempts::{Hand, Sending, pause},
+    attempts::{Hand, Sending},
     observe::Admitted,
     plan::{BackendPlan, RulePlan},
     resolution::Resolution,
@@ -67,10 +67,13 @@ impl HttpConnection {
             timeouts,
         } = decision;
         let plan = plan.map(|plan| counted.begin(plan, &action));
+        if let Some(classes) = plan.and_then(|plan| plan.rule.action.classes.as_ref()) {
+            observation.classify(classes);
+        }
         if let Some(delay) = delay {
             let until = whole.filter(|whole| whole.at < Instant::now() + delay);
             let wait = until.map_or(delay, |until| until.at.saturating_duration_since(Instant::now()));
-            if pause(hand.responder(), wait, observation).await.is_err() {
+            if hand.responder().pause(wait, observation).await.is_err() {
                 return Ok(());
             }
             if let Some(until) = until {

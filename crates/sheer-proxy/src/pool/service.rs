@@ -205,9 +205,9 @@ impl Service {
     }
 
     /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
-    pub async fn connect(&self, speak: Speak) -> Result<TcpLease, ProxyError> {
+    pub async fn connect(&self, pick: Pick, speak: Speak) -> Result<TcpLease, ProxyError> {
         self.inner
-            .acquire(Pick::default(), async |node| {
+            .acquire(pick, async |node| {
                 let request = node.begin(now());
                 let stream = node.value.connect(speak).await?;
                 Ok(stream.map(|stream| TcpLease { stream, request }))

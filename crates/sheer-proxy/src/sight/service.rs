@@ -17,6 +17,7 @@ use crate::{
     discovery::Client,
     identity::{Identity, Secret},
     logs::LogLevel,
+    metrics::Registry,
     settings::Settings,
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct Sources {
     pub(crate) client: Arc<Client>,
     pub(crate) workers: Workers,
     pub(crate) log_level: Option<LogLevel>,
+    pub(crate) registry: Registry,
 }
 
 /// What questions are answered from.
@@ -66,6 +68,10 @@ impl Sight {
 
     pub(super) fn workers(&self) -> &Workers {
         &self.sources.workers
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.sources.registry
     }
 
     pub(super) fn uptime(&self) -> Duration {

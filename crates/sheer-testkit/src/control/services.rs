@@ -13,7 +13,7 @@ use sheer_api::{
         inbound::{PortSpec, Server, inbound_server_policies_server::InboundServerPolicies},
         outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
     },
-    v1::{ExtrasRequest, OutboundExtras, extras_server::Extras},
+    v1::{ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras, extras_server::Extras},
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status, async_trait};
@@ -133,6 +133,16 @@ impl Extras for Script {
     ) -> Result<Response<Self::WatchOutboundStream>, Status> {
         let answer = self.extras.of(&request.into_inner().address);
         self.follow("WatchOutbound", answer).await
+    }
+
+    type WatchInboundStream = Answers<InboundExtras>;
+
+    async fn watch_inbound(
+        &self,
+        request: Request<InboundExtrasRequest>,
+    ) -> Result<Response<Self::WatchInboundStream>, Status> {
+        let answer = self.port_extras.of(&request.into_inner().port.to_string());
+        self.follow("WatchInbound", answer).await
     }
 }
 
