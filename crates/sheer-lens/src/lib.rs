@@ -3,6 +3,9 @@
 //! Written apart from the libraries of the data path on purpose: what checks a library must share no code with it.
 
 pub mod client_hello;
+pub mod grpc;
 pub mod h2;
 pub mod hpack;
+pub mod http1;
 pub mod protocol;
+pub mod tls;

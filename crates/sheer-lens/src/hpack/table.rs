@@ -150,6 +150,16 @@ impl Table {
         span
     }
 
+    /// Whether this text was appended last, and is no entry's.
+    #[inline]
+    pub(super) fn is_last(&self, text: Span) -> bool {
+        let kept = self
+            .entries
+            .back()
+            .map_or(self.base, |newest| newest.start + u64::from(newest.name + newest.value));
+        text.start >= kept && text.start + u64::from(text.length) == self.end()
+    }
+
     /// Lets `write` fill up to `room` bytes at the end and say how many it wrote.
     pub(super) fn append_with<E>(
         &mut self,
