@@ -7,5 +7,6 @@ pub mod grpc;
 pub mod h2;
 pub mod hpack;
 pub mod http1;
+pub mod protobuf;
 pub mod protocol;
 pub mod tls;
