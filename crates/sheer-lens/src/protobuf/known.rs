@@ -164,7 +164,7 @@ fn structure(writer: &mut Writer<'_>, bytes: &[u8]) -> bool {
                 }
             }
             let has_room = writer.member(&key, |writer| {
-                if !writer.is_redacted(&key, content) && !value(writer, content) {
+                if !writer.is_redacted(&key, text(content)) && !value(writer, content) {
                     writer.plain("null");
                 }
             });
@@ -173,6 +173,15 @@ fn structure(writer: &mut Writer<'_>, bytes: &[u8]) -> bool {
             }
         }
     })
+}
+
+/// The text of a `Value` that is one: the same bytes as those of a field of text. Otherwise all of it.
+fn text(value: &[u8]) -> &[u8] {
+    let mut fields = Fields::new(value).filter_map(Result::ok);
+    match (fields.next().map(|field| (field.number, field.value)), fields.next()) {
+        (Some((3, Value::Bytes(text))), None) => text,
+        _ => value,
+    }
 }
 
 fn list(writer: &mut Writer<'_>, bytes: &[u8]) -> bool {

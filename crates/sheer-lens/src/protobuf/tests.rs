@@ -36,7 +36,7 @@ fn encoded(json: &Parsed) -> Vec<u8> {
 #[test]
 fn every_kind_as_the_other_implementation_writes_it() {
     for document in [
-        json!({"aDouble": 1.5, "aFloat": 0.1, "anInt32": -7, "anInt64": "-9007199254740993", "aUint32": 4_000_000_000u32, "aUint64": "18446744073709551615"}),
+        json!({"aDouble": 1.5, "aFloat": 0.5, "anInt32": -7, "anInt64": "-9007199254740993", "aUint32": 4_000_000_000u32, "aUint64": "18446744073709551615"}),
         json!({"aSint32": -2_000_000_000, "aSint64": "-9223372036854775808", "aFixed32": 9, "aFixed64": "9", "aSfixed32": -9, "aSfixed64": "-9"}),
         json!({"aBool": true, "aString": "a \"quote\", a \\ and\n\u{1} 日本", "someBytes": "AP8Q", "colour": "BLUE"}),
         json!({"nested": {"nested": {"nested": {"aBool": true}}}, "messages": [{}, {"aString": "x"}], "strings": ["", "b"]}),
@@ -91,6 +91,12 @@ fn what_the_descriptor_does_not_say_is_shown() {
     );
 }
 
+#[test]
+fn a_float_has_as_many_digits_as_it_needs() {
+    let json = described(&[0x15, 0xcd, 0xcc, 0xcc, 0x3d], &mut nothing);
+    assert_eq!(json.text, r#"{"aFloat":0.1}"#);
+}
+
 /// By name, by path, within lists, maps, `Struct` and `Any`: the value is nowhere in the JSON.
 #[test]
 fn what_is_redacted_is_never_written() {
@@ -115,12 +121,15 @@ fn what_is_redacted_is_never_written() {
         paths.extend((place.raw == secret.as_bytes()).then(|| place.path.to_owned()));
         None
     });
+    // An entry of a map is asked for by the field's name and by its key.
+    paths.dedup();
     let expected = [
         "aString",
         "nested.aString",
         "strings",
         "messages.aString",
         "byNumber.1.aString",
+        "structure.token",
         "any.aString",
         "labels.token",
     ];
