@@ -201,7 +201,7 @@ pub fn hpack(bytes: &[u8]) {
         }
         let mut restored = hpack::Decoder::restore(&decoder.snapshot());
         let (mut list, mut again) = (Vec::new(), Vec::new());
-        let mut show = |list: &mut Vec<_>, field: &hpack::Field<'_>| {
+        let show = |list: &mut Vec<_>, field: &hpack::Field<'_>| {
             assert!(field.after.size <= field.after.maximum);
             list.push((field.name.to_vec(), field.value.to_vec(), field.representation));
         };

@@ -334,16 +334,16 @@ impl Decoder {
     }
 
     fn size_update(&mut self, size: u32, visitor: &mut impl Visitor) -> Result<(), ErrorKind> {
-        if size > self.allowed {
-            return Err(ErrorKind::SizeUpdateTooLarge {
-                size,
-                allowed: self.allowed,
-            });
-        }
         if size > self.limit {
             return Err(ErrorKind::TableBeyondLimit {
                 size,
                 limit: self.limit,
+            });
+        }
+        if size > self.allowed {
+            visitor.violation(Violation::SizeUpdateTooLarge {
+                size,
+                allowed: self.allowed,
             });
         }
         if self.owed.is_some_and(|owed| size <= owed) {

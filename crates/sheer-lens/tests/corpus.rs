@@ -1,5 +1,6 @@
 //! The fuzzers' corpus, replayed: what fuzzing once reached is reached in every test run.
 
+#[expect(unreachable_pub, reason = "a library where the fuzzers build it")]
 #[path = "../fuzz/checks.rs"]
 mod checks;
 
