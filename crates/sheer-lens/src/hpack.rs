@@ -518,10 +518,12 @@ enum Source<'a> {
     Table(Span),
 }
 
+#[inline]
 fn list_size(name: &[u8], value: &[u8]) -> u64 {
     (name.len() + value.len()) as u64 + u64::from(ENTRY_OVERHEAD)
 }
 
+#[inline]
 fn span(wire: Range<usize>) -> Range<u32> {
     wire.start as u32..wire.end as u32
 }

@@ -31,6 +31,7 @@ struct Entry {
 }
 
 impl Entry {
+    #[inline]
     fn size(self) -> u32 {
         entry_size(self.name as usize, self.value as usize)
     }
@@ -67,18 +68,22 @@ impl Table {
         }
     }
 
+    #[inline]
     pub(super) fn size(&self) -> u32 {
         self.size
     }
 
+    #[inline]
     pub(super) fn maximum(&self) -> u32 {
         self.maximum
     }
 
+    #[inline]
     pub(super) fn entries(&self) -> usize {
         self.entries.len()
     }
 
+    #[inline]
     pub(super) fn inserted(&self) -> u64 {
         self.inserted
     }
@@ -121,6 +126,7 @@ impl Table {
     }
 
     /// Static and dynamic entry by the index that a block names; `None` where there is none.
+    #[inline]
     pub(super) fn entry(&self, index: usize) -> Option<(&[u8], &[u8])> {
         if index <= STATIC_ENTRIES {
             return static_entry(index);
@@ -130,6 +136,7 @@ impl Table {
     }
 
     /// Appends text that is not an entry yet; [`Table::insert`] or [`Table::forget`] says what becomes of it.
+    #[inline]
     pub(super) fn append(&mut self, text: &[u8]) -> Span {
         let span = Span {
             start: self.end(),
@@ -140,6 +147,7 @@ impl Table {
     }
 
     /// Appends text that the table already has.
+    #[inline]
     pub(super) fn append_own(&mut self, text: Span) -> Span {
         let span = Span {
             start: self.end(),
@@ -161,6 +169,7 @@ impl Table {
     }
 
     /// Lets `write` fill up to `room` bytes at the end and say how many it wrote.
+    #[inline]
     pub(super) fn append_with<E>(
         &mut self,
         room: usize,
@@ -178,17 +187,20 @@ impl Table {
     }
 
     /// Position of the end.
+    #[inline]
     pub(super) fn end(&self) -> u64 {
         self.base + self.buffer.len() as u64
     }
 
     /// Cuts off what was appended since `end`.
+    #[inline]
     pub(super) fn forget(&mut self, end: u64) {
         self.buffer.truncate((end - self.base) as usize);
     }
 
     /// Makes an entry of name and value, which were appended last and in this order, and says how many entries went. One that is larger than the
     /// table empties it and is not kept (RFC 7541, 4.4), though its text stays readable until something else is appended.
+    #[inline]
     pub(super) fn insert(&mut self, name: Span, value: Span) -> u32 {
         self.inserted += 1;
         let size = entry_size(name.length as usize, value.length as usize);
