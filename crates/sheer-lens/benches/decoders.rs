@@ -4,8 +4,10 @@ use std::{hint::black_box, time::Instant};
 
 use httlib_hpack::Encoder;
 use sheer_lens::{
+    grpc,
     h2::{Block, Connection, Decoder as Frames, Events, Sender, Visitor},
     hpack::{Decoder, Field},
+    http1, protobuf,
 };
 
 const ROUNDS: usize = 200;
@@ -38,6 +40,8 @@ fn main() {
     );
     println!("\n{:<44} {:>10}", "frames, ns a frame", "ns");
     frames();
+    println!("\n{:<44} {:>10}", "others", "ns");
+    others();
 }
 
 fn best(mut run: impl FnMut()) -> f64 {
@@ -151,7 +155,53 @@ fn mixed() -> (Vec<u8>, Vec<u8>) {
     (new.clone(), [&indexed[..], &new].concat())
 }
 
+/// A request of HTTP/1 with nine fields; a gRPC message and its JSON.
+fn others() {
+    let head = b"POST /v1/accounts/17/transfers HTTP/1.1\r\nHost: ledger.bank.svc.cluster.local:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\
+        Content-Type: application/json\r\nContent-Length: 10\r\nX-Request-Id: 4f0c9a52-8a9e-4dd0-9b33-51ac3c6a0f17\r\n\
+        traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nAuthorization: Bearer 0123456789abcdef0123456789abcdef\r\n\
+        X-Tenant: tenant-17\r\n\r\n0123456789";
+    let mut scanner = http1::Scanner::requests();
+    let request = best(|| scanner.feed(black_box(head), &mut Nothing));
+    println!(
+        "{:<44} {request:>10.1}",
+        format!("HTTP/1 request, 9 fields ({} B)", head.len())
+    );
+    assert_eq!(scanner.messages(), (ROUNDS * TIMES) as u64);
+    let message = [
+        &[0x0a, 0x08][..],
+        b"DE893704",
+        &[0x12, 0x08],
+        b"FR763000",
+        &[0x18, 0xb9, 0x60, 0x22, 0x03],
+        b"EUR",
+        &[0x2a, 0x04, 0x08, 0x01, 0x10, 0x02],
+    ]
+    .concat();
+    let framed = [&[0, 0, 0, 0, message.len() as u8][..], &message].concat();
+    let mut messages = grpc::Messages::new(1024);
+    let scan = best(|| {
+        messages.feed(black_box(&framed), &mut |message: &grpc::Message<'_>| {
+            black_box(message.length);
+        })
+    });
+    println!("{:<44} {scan:>10.1}", "gRPC message, its frame only");
+    let json = best(|| {
+        black_box(
+            protobuf::by_structure(
+                black_box(&message),
+                protobuf::Limits::default(),
+                &mut |_: &protobuf::Place<'_>| None,
+            )
+            .text
+            .len(),
+        );
+    });
+    println!("{:<44} {json:>10.1}", "the same to JSON by structure");
+}
+
 struct Nothing;
+impl http1::Visitor for Nothing {}
 impl Visitor for Nothing {
     fn block(&mut self, block: &Block<'_>) {
         black_box(block.bytes.len());

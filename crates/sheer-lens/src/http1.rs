@@ -26,6 +26,7 @@ mod connection;
 mod framing;
 mod head;
 mod scanner;
+mod survey;
 mod violation;
 
 pub use chunked::MAX_CHUNK_LINE;

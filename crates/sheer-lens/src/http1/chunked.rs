@@ -1,5 +1,7 @@
 //! The chunked coding (RFC 9112, 7.1), up to its last chunk. Trailers are read as a head is.
 
+use memchr::memchr;
+
 use super::Rule;
 
 /// Longest line of a chunk's size, its extensions included.
@@ -84,7 +86,7 @@ impl Chunks {
                 _ => Err(Rule::ChunkSize),
             },
             State::Extension { size, seen, is_cr } => {
-                let length = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+                let length = memchr(b'\n', bytes).unwrap_or(bytes.len());
                 if seen + length > MAX_CHUNK_LINE {
                     return Err(Rule::ChunkLineTooLong);
                 }

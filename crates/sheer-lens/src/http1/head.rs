@@ -1,5 +1,7 @@
 //! The head of a message: its start line and fields, as sent (RFC 9112, 3 to 5).
 
+use memchr::memchr;
+
 use super::Rule;
 
 /// A whole head. Everything points into its bytes.
@@ -61,7 +63,7 @@ pub struct Field<'a> {
 impl<'a> Field<'a> {
     /// `None` where there is no colon.
     fn parse(raw: &'a [u8]) -> Option<Self> {
-        let colon = raw.iter().position(|byte| *byte == b':')?;
+        let colon = memchr(b':', raw)?;
         Some(Self {
             name: trim(&raw[..colon]),
             value: trim(&raw[colon + 1..]),
@@ -84,7 +86,7 @@ fn trim(text: &[u8]) -> &[u8] {
 
 /// The first line, its line break left out, and what follows it.
 pub(super) fn first_line(lines: &[u8]) -> (&[u8], &[u8]) {
-    match lines.iter().position(|byte| *byte == b'\n') {
+    match memchr(b'\n', lines) {
         Some(end) => (
             lines[..end].strip_suffix(b"\r").unwrap_or(&lines[..end]),
             &lines[end + 1..],
@@ -100,7 +102,11 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(lines: &'a [u8]) -> Self {
+    /// White space before the first field makes its line none (RFC 9112, 2.2).
+    pub(super) fn new(mut lines: &'a [u8]) -> Self {
+        while let [b' ' | b'\t', ..] = lines {
+            lines = first_line(lines).1;
+        }
         Self { lines }
     }
 
@@ -120,23 +126,6 @@ impl<'a> Fields<'a> {
         self.lines = rest;
         Some(&whole[..end])
     }
-
-    /// What is wrong with the lines themselves.
-    pub(super) fn check(mut self, mut report: impl FnMut(Rule)) {
-        if let [b' ' | b'\t', ..] = self.lines {
-            report(Rule::LeadingSpace);
-        }
-        check_line_ends(self.lines, &mut report);
-        while let Some(raw) = self.next_raw() {
-            if raw.contains(&b'\n') {
-                report(Rule::Folded);
-            }
-            match raw.iter().position(|byte| *byte == b':') {
-                None => report(Rule::NoColon),
-                Some(colon) => check_field(raw, colon, &mut report),
-            }
-        }
-    }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -148,33 +137,6 @@ impl<'a> Iterator for Fields<'a> {
                 return Some(field);
             }
         }
-    }
-}
-
-/// Line breaks are CRLF, and CR stands nowhere else.
-pub(super) fn check_line_ends(lines: &[u8], report: &mut impl FnMut(Rule)) {
-    let before = |i: usize| i.checked_sub(1).and_then(|before| lines.get(before));
-    for (i, byte) in lines.iter().enumerate() {
-        match byte {
-            b'\n' if before(i) != Some(&b'\r') => report(Rule::BareLineFeed),
-            b'\r' if lines.get(i + 1) != Some(&b'\n') => report(Rule::BareCarriageReturn),
-            _ => {}
-        }
-    }
-}
-
-fn check_field(raw: &[u8], colon: usize, report: &mut impl FnMut(Rule)) {
-    let (name, value) = (&raw[..colon], &raw[colon + 1..]);
-    if matches!(name.last(), Some(b' ' | b'\t')) {
-        report(Rule::SpaceBeforeColon);
-    }
-    let name = trim(name);
-    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-        report(Rule::FieldName);
-    }
-    let is_control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
-    if value.iter().any(is_control) {
-        report(Rule::FieldValue);
     }
 }
 
@@ -245,32 +207,9 @@ impl<'a> Head<'a> {
         self.fields().find(|field| field.is(name)).map(|field| field.value)
     }
 
-    /// What is wrong with how it is written.
-    pub(super) fn check(&self, mut report: impl FnMut(Rule)) {
-        let line = &self.raw[..self.raw.len() - self.lines.len()];
-        check_line_ends(line, &mut report);
-        let (line, _) = first_line(line);
-        let is_uneven =
-            line.windows(2).any(|pair| pair == b"  ") || line.contains(&b'\t') || line.first() == Some(&b' ');
-        let ends_in_space = matches!(self.start, Start::Request { .. }) && line.last() == Some(&b' ');
-        if is_uneven && !matches!(self.start, Start::Response { reason, .. } if reason.len() > 1) || ends_in_space {
-            report(Rule::StartSpaces);
-        }
-        if !matches!(self.start.version(), b"HTTP/1.1" | b"HTTP/1.0") {
-            report(Rule::Version);
-        }
-        self.fields().check(&mut report);
-        let hosts = self.fields().filter(|field| field.is("host")).count();
-        if let Start::Request {
-            version: b"HTTP/1.1", ..
-        } = self.start
-            && hosts == 0
-        {
-            report(Rule::HostMissing);
-        }
-        if hosts > 1 && matches!(self.start, Start::Request { .. }) {
-            report(Rule::HostRepeated);
-        }
+    /// The lines after the first.
+    pub(super) fn lines(&self) -> &'a [u8] {
+        self.lines
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 
+use memchr::memchr;
+
 use super::{
     Fields, Head, Rule, Start, Violation,
     chunked::{Chunks, Step},
     framing::{Framing, framing},
-    head::check_line_ends,
+    survey::Survey,
+    violation::Rules,
 };
 
 /// Largest head, and largest trailers, that are read. Servers refuse more than 8 to 16 KiB unless told otherwise.
@@ -297,6 +300,15 @@ impl Scanner {
         }
     }
 
+    fn report(&self, rules: Rules, visitor: &mut impl Visitor) {
+        rules.iter().for_each(|rule| {
+            visitor.violation(Violation {
+                rule,
+                offset: self.began,
+            })
+        });
+    }
+
     fn head(&mut self, raw: &[u8], visitor: &mut impl Visitor) {
         let parse = if self.is_responses {
             Head::response
@@ -307,22 +319,16 @@ impl Scanner {
             Ok(head) => head,
             Err(rule) => return self.broken(rule, visitor),
         };
-        let mut rules = Vec::new();
-        head.check(|rule| rules.push(rule));
-        let answering = self.answering(&head, |rule| rules.push(rule));
-        let framing = framing(&head, answering, |rule| rules.push(rule));
-        rules.sort_unstable();
-        rules.dedup();
-        let offset = self.began;
-        rules
-            .iter()
-            .for_each(|rule| visitor.violation(Violation { rule: *rule, offset }));
+        let mut survey = Survey::of(&head);
+        let answering = self.answering(&head, &mut survey.rules);
+        let framing = framing(head.start, answering, &mut survey);
+        self.report(survey.rules, visitor);
         visitor.head(&head);
         if let (Answering::Connect, Start::Response { status: 300.., .. }) = (answering, head.start) {
             visitor.refused();
         }
         self.state = match framing {
-            _ if rules.iter().any(|rule| rule.is_fatal()) => State::Lost,
+            _ if survey.rules.iter().any(Rule::is_fatal) => State::Lost,
             Framing::None | Framing::Length(0) => return self.end(visitor),
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Chunks(Chunks::new()),
@@ -335,7 +341,7 @@ impl Scanner {
     }
 
     /// What a response answers. Interim ones leave their request waiting.
-    fn answering(&mut self, head: &Head<'_>, mut report: impl FnMut(Rule)) -> Answering {
+    fn answering(&mut self, head: &Head<'_>, rules: &mut Rules) -> Answering {
         let Start::Response { status, .. } = head.start else {
             return Answering::Other;
         };
@@ -344,33 +350,15 @@ impl Scanner {
             _ => self.waiting.pop_front(),
         };
         answering.unwrap_or_else(|| {
-            report(Rule::ResponseUnasked);
+            rules.add(Rule::ResponseUnasked);
             Answering::Other
         })
     }
 
     fn trailers(&mut self, raw: &[u8], visitor: &mut impl Visitor) {
-        let mut rules = Vec::new();
+        self.report(Survey::of_trailers(raw), visitor);
         // The empty line alone is no trailers.
-        if !matches!(raw, b"\r\n" | b"\n") {
-            let fields = Fields::new(raw);
-            fields.clone().check(|rule| rules.push(rule));
-            let framing = ["transfer-encoding", "content-length", "host", "te", "trailer"];
-            if fields.clone().any(|field| framing.iter().any(|name| field.is(name))) {
-                rules.push(Rule::TrailerForbidden);
-            }
-        } else {
-            check_line_ends(raw, &mut |rule| rules.push(rule));
-        }
-        rules.sort_unstable();
-        rules.dedup();
-        rules.iter().for_each(|rule| {
-            visitor.violation(Violation {
-                rule: *rule,
-                offset: self.began,
-            })
-        });
-        if raw.len() > 2 {
+        if raw.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
             visitor.trailers(Fields::new(raw), raw);
         }
         self.end(visitor);
@@ -386,7 +374,7 @@ impl Scanner {
 /// Where the empty line ends that closes a head. `is_blank` is whether the line so far has nothing but CR.
 fn end_of_lines(bytes: &[u8], is_blank: &mut bool) -> Option<usize> {
     let mut begin = 0;
-    while let Some(length) = bytes[begin..].iter().position(|byte| *byte == b'\n') {
+    while let Some(length) = memchr(b'\n', &bytes[begin..]) {
         let line = &bytes[begin..begin + length];
         begin += length + 1;
         if *is_blank && line.iter().all(|byte| *byte == b'\r') {

@@ -253,7 +253,10 @@ fn broken_rules_are_facts() {
         ("GET / HTTP/1.0\r\n\r\n", vec![]),
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", vec![Rule::StartSpaces]),
         ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", vec![Rule::Version]),
-        ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", vec![Rule::LeadingSpace]),
+        (
+            "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+            vec![Rule::LeadingSpace, Rule::HostMissing],
+        ),
         ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", vec![Rule::EmptyLine]),
         ("GET /\r\n\r\n", vec![Rule::RequestLine]),
         ("G@T / HTTP/1.1\r\n\r\n", vec![Rule::RequestLine]),

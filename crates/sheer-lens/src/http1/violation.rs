@@ -20,6 +20,8 @@ macro_rules! rules {
         }
 
         impl Rule {
+            const ALL: &[Self] = &[$(Self::$name,)*];
+
             /// The section that states it; empty for a limit of the lens.
             pub fn section(self) -> &'static str {
                 match self {
@@ -86,5 +88,32 @@ rules! {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, in the message at byte {}", self.rule, self.offset)
+    }
+}
+
+/// Rules that one message breaks, each once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rules(u64);
+
+const _: () = assert!(Rule::ALL.len() <= 64, "a bit for each rule");
+
+impl Rules {
+    #[inline]
+    pub(super) fn add(&mut self, rule: Rule) {
+        self.0 |= 1 << rule as u64;
+    }
+
+    #[inline]
+    pub(super) fn add_if(&mut self, broken: bool, rule: Rule) {
+        self.0 |= u64::from(broken) << rule as u64;
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Rule> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let rule = Rule::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(*rule)
+        })
     }
 }
