@@ -355,8 +355,7 @@ async fn one_more(routes: usize, others: usize, streams: usize) -> [Duration; 4]
         times.push(time);
     }
     times.sort();
-    let [first, half, p99, last] = [0, streams / 2, streams * 99 / 100 - 1, streams - 1].map(|at| times[at]);
-    Took { first, half, p99, last }
+    [0, streams / 2, streams * 99 / 100 - 1, streams - 1].map(|at| times[at])
 }
 
 /// A Service with nine routes.
