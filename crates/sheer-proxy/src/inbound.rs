@@ -17,7 +17,12 @@ mod policy;
 mod port;
 mod speech;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 use rustls_pki_types::ServerName;
@@ -43,6 +48,7 @@ use crate::{
     settings::Settings,
     sight::Sampler,
     sys, tls,
+    trace::Tracer,
     transport_header::{SessionProtocol, TransportHeader},
 };
 
@@ -62,6 +68,7 @@ pub struct Inbound {
     renew: tokio::sync::Notify,
     /// Connections of the mesh that wait for that.
     renewable: std::cell::Cell<usize>,
+    tracer: OnceCell<Rc<Tracer>>,
 }
 
 /// What a connection speaks to the application.
@@ -94,6 +101,7 @@ impl Inbound {
             sampler: Sampler::new(),
             renew: tokio::sync::Notify::new(),
             renewable: std::cell::Cell::new(0),
+            tracer: OnceCell::new(),
         })
     }
 
@@ -101,6 +109,12 @@ impl Inbound {
     pub(crate) fn renew_connections(&self) -> usize {
         self.renew.notify_waiters();
         self.renewable.get()
+    }
+
+    /// From now on has requests recorded by this tracer.
+    pub fn trace(&self, tracer: &Rc<Tracer>) {
+        // A second one would be a mistake of the caller, and the first is as good.
+        let _ = self.tracer.set(Rc::clone(tracer));
     }
 
     /// Takes samples of the requests that pass.

@@ -15,6 +15,7 @@ Examples:
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
   sheer logs -f deploy/web
+  sheer trace list --failed
   sheer policy explain --from deploy/web --to svc/ledger:8080
   sheer down                       end the mesh; nothing is left behind";
 
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Authz(commands::authz::Args),
     /// Write the packets of a workload to a file that Wireshark opens decrypted.
     Capture(commands::capture::Args),
+    /// Show traces: where the time of a request went, and which hop failed.
+    Trace(commands::trace::Args),
     /// Show what proxies hold.
     Config(commands::config::Args),
     /// Run the control plane.
@@ -142,6 +145,7 @@ impl Cli {
             Command::Authz(args) => commands::authz::run(&args, &global),
             Command::Capture(args) => commands::capture::run(&args, &global),
             Command::Packets(args) => commands::packets::run(&args),
+            Command::Trace(args) => commands::trace::run(&args, &global),
             Command::Config(args) => commands::config::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),

@@ -195,6 +195,16 @@ impl Decision {
 }
 
 impl Admitted {
+    /// Whether this is a probe of the pod.
+    pub(super) fn is_probe(&self) -> bool {
+        self.decision.is_probe()
+    }
+
+    /// The rule that took the request.
+    pub(super) fn rule(&self) -> Option<&Arc<Rule<InboundRule>>> {
+        self.decision.rule.as_ref()
+    }
+
     /// Applies the filters of the rule that took the request. Delays add up in `delay`.
     pub(super) fn apply(&self, head: &mut Head, delay: &mut Option<Duration>) -> Option<Answered> {
         let rule = self.decision.rule.as_ref()?;
