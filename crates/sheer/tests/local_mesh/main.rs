@@ -19,3 +19,4 @@ mod rootless;
 mod routes;
 mod sidecars;
 mod skipping;
+mod traces;
