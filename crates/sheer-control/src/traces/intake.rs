@@ -88,7 +88,7 @@ impl Traces {
         match &peer.names {
             // Plaintext, which is on loopback only: whoever is there can be anybody.
             None if !peer.tls => {}
-            Some(names) if names.iter().any(|name| *name == expected) => {}
+            Some(names) if names.contains(&expected) => {}
             Some(names) => {
                 let names = names.join(", ");
                 return Err(Status::permission_denied(format!("{names} does not speak for pod {namespace}/{pod}")));

@@ -75,11 +75,14 @@ impl Formats {
     }
 }
 
+/// How a format is read.
+type Reader = fn(&HeaderMap, &HeaderValue) -> Said;
+
 /// Reads what a request says. Where it comes in several formats the first of W3C, `grpc-trace-bin`, B3 holds, and the others are part of it as
 /// far as they name the same trace.
 pub(crate) fn read(headers: &HeaderMap) -> Said {
     let (mut said, mut unreadable) = (Said::Nothing, false);
-    let readers: [(&HeaderName, Formats, fn(&HeaderMap, &HeaderValue) -> Said); 4] = [
+    let readers: [(&HeaderName, Formats, Reader); 4] = [
         (&TRACEPARENT, Formats::W3C, w3c),
         (&GRPC_TRACE_BIN, Formats::BINARY, binary),
         (&B3, Formats::B3, b3),

@@ -37,6 +37,7 @@ pub struct Tracer {
     begun: Bucket,
     kept: Bucket,
     slow: Option<Duration>,
+    #[expect(clippy::vec_box, reason = "a record moves between requests as the box that it is in")]
     spare: RefCell<Vec<Box<Record>>>,
     passed: Targets,
     dropped: Counter,

@@ -144,7 +144,8 @@ fn payment(mesh: &Mesh, what: &str, search: &[&str], is_so: impl Fn(&Value) -> b
         pay(mesh, &format!("{what}-{number}"));
         let mut found = ids(mesh, search).into_iter().filter(|id| !tried.contains(id)).collect::<Vec<_>>();
         // The latest may still be on its way.
-        found.rotate_left(1.min(found.len()));
+        let first = 1.min(found.len());
+        found.rotate_left(first);
         let found: Vec<_> = found.into_iter().map(|id| (show(mesh, &id), id)).collect();
         found.into_iter().find_map(|(trace, id)| {
             let fits = is_so(&trace) && is_joined(&trace);
