@@ -32,6 +32,7 @@ pub mod settings;
 pub mod sight;
 pub mod sys;
 pub mod tcp;
+pub mod telemetry;
 pub mod tls;
 pub mod transport_header;
 pub mod worker;

@@ -14,6 +14,8 @@ Examples:
   sheer up -f manifests/           run manifests on this machine, with a sidecar beside each workload
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
+  sheer stat deploy -n bank          how each workload does
+  sheer edges -n bank                who talks to whom
   sheer logs -f deploy/web
   sheer policy explain --from deploy/web --to svc/ledger:8080
   sheer down                       end the mesh; nothing is left behind";
@@ -74,6 +76,12 @@ pub(crate) enum Command {
     Routes(commands::routes::Args),
     /// Show who may come in at a workload's ports, with live rates.
     Authz(commands::authz::Args),
+    /// Show how workloads, pods, services and routes do: success, rates, latencies, connections, mTLS.
+    Stat(commands::stat::Args),
+    /// Show who talks to whom, as whom, in which protocol, and how it is secured.
+    Edges(commands::edges::Args),
+    /// Watch requests by path, live.
+    Top(commands::top::Args),
     /// Show what proxies hold.
     Config(commands::config::Args),
     /// Run the control plane.
@@ -129,6 +137,9 @@ impl Cli {
             Command::Policy(args) => commands::policy::run(&args, &global),
             Command::Routes(args) => commands::routes::run(&args, &global),
             Command::Authz(args) => commands::authz::run(&args, &global),
+            Command::Stat(args) => commands::stat::run(&args, &global),
+            Command::Edges(args) => commands::edges::run(&args, &global),
+            Command::Top(args) => commands::top::run(&args, &global),
             Command::Config(args) => commands::config::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),

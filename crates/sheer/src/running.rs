@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
+use sheer_api::v1::stats_client::StatsClient;
 use sheer_api::v1::{
     ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
     ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
@@ -300,6 +301,11 @@ impl Mesh {
         Ok(answer.proxies)
     }
 
+    /// Asks the control plane's windows.
+    pub(crate) async fn stats(&self) -> anyhow::Result<StatsClient<Channel>> {
+        Ok(StatsClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER))
+    }
+
     /// A connection to an address inside the mesh.
     pub(crate) async fn dial(&self, address: SocketAddr) -> anyhow::Result<UnixStream> {
         dial::address(&self.state, address)
@@ -319,7 +325,7 @@ impl Mesh {
 }
 
 /// An answer for which the control plane asks proxies. What the operator wrote wrong is misuse, told in the control plane's words.
-async fn proxies_asked<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> anyhow::Result<T> {
+pub(crate) async fn proxies_asked<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> anyhow::Result<T> {
     use tonic::Code::{InvalidArgument, NotFound};
     match timeout(PROXIES_PATIENCE, asked)
         .await

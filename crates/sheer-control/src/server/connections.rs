@@ -90,10 +90,34 @@ pub(super) fn unix(listener: UnixListener) -> BoxStream<'static, io::Result<Conn
     .boxed()
 }
 
-impl Connected for Connection {
-    type ConnectInfo = ();
+/// The DNS names that the other side of a connection proved; `None` where it did not have to, on loopback and on the socket.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerNames(pub(crate) Option<Arc<[String]>>);
 
-    fn connect_info(&self) {}
+impl Connected for Connection {
+    type ConnectInfo = PeerNames;
+
+    fn connect_info(&self) -> PeerNames {
+        let Self::Tls(tls) = self else { return PeerNames(None) };
+        let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        PeerNames(Some(leaf.map(|leaf| dns_names(leaf)).unwrap_or_default().into()))
+    }
+}
+
+/// The names in a certificate that was verified in the handshake.
+fn dns_names(certificate: &[u8]) -> Vec<String> {
+    use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let dns = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    dns.collect()
 }
 
 impl AsyncRead for Connection {

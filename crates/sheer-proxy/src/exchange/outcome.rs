@@ -9,16 +9,19 @@ use std::{
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
 
-use super::hint::Hint;
+use super::{hint::Hint, request::{Head, Origin}};
 use crate::{
     error::{ProxyError, ResetCode},
-    metrics::ResponseOutcome,
+    metrics::{ResponseOutcome, TraceId},
     sight::Sample,
+    telemetry::PathNote,
 };
 
 /// What happened to a request, as far as it went.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// What the client speaks.
+    pub spoken: Spoken,
     /// When its head was complete.
     pub started: Instant,
     /// From the start to the final response's head.
@@ -33,8 +36,35 @@ pub struct Outcome {
     pub request_bytes: u64,
     /// Bytes of the response's body so far.
     pub response_bytes: u64,
+    /// Times that the request's body, and the response's, waited for their receiver's window.
+    pub stalls: [u32; 2],
+    /// The trace that tells about it, where one is kept.
+    pub trace: Option<TraceId>,
     /// How it ended; [`End::Dropped`] until something else is known.
     pub end: End,
+}
+
+/// The protocol of a request, as its client speaks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1, also where it is carried in HTTP/2.
+    #[default]
+    Http1,
+    /// HTTP/2 that is not gRPC.
+    Http2,
+    /// gRPC.
+    Grpc,
+}
+
+impl Spoken {
+    /// By what a request's head says.
+    pub(crate) fn of(head: &Head) -> Self {
+        match head.origin {
+            _ if head.is_grpc() => Self::Grpc,
+            Origin::Http2 => Self::Http2,
+            Origin::Http1 { .. } => Self::Http1,
+        }
+    }
 }
 
 /// How a request ended.
@@ -60,6 +90,7 @@ pub enum End {
 impl Outcome {
     fn new() -> Self {
         Self {
+            spoken: Spoken::default(),
             started: Instant::now(),
             first_byte: None,
             status: None,
@@ -67,6 +98,8 @@ impl Outcome {
             retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
+            stalls: [0, 0],
+            trace: None,
             end: End::Dropped,
         }
     }
@@ -120,6 +153,8 @@ pub struct Observation {
     sink: RefCell<Rc<dyn Sink>>,
     /// What sight keeps of this request, where it is one of its samples.
     sample: RefCell<Option<Box<Sample>>>,
+    /// Where it counts by its path, while somebody looks.
+    path: RefCell<Option<Box<PathNote>>>,
 }
 
 impl std::fmt::Debug for Observation {
@@ -135,7 +170,23 @@ impl Observation {
             outcome: RefCell::new(Outcome::new()),
             sink: RefCell::new(sink),
             sample: RefCell::new(None),
+            path: RefCell::new(None),
         }
+    }
+
+    /// Notes what the client speaks.
+    pub(crate) fn speaks(&self, spoken: Spoken) {
+        self.outcome.borrow_mut().spoken = spoken;
+    }
+
+    /// A trace tells about this request, and will be kept: metrics point at it (exemplars).
+    pub fn exemplar(&self, trace: TraceId) {
+        self.outcome.borrow_mut().trace = Some(trace);
+    }
+
+    /// Counts the request by its path.
+    pub(crate) fn note_path(&self, note: Box<PathNote>) {
+        self.path.replace(Some(note));
     }
 
     /// Keeps a sample of the request, once it is known what became of it.
@@ -192,6 +243,12 @@ impl Observation {
         }
     }
 
+    /// A body waits for its receiver's window.
+    pub(super) fn stalled(&self, way: Way) {
+        let stalls = &mut self.outcome.borrow_mut().stalls[way as usize];
+        *stalls = stalls.saturating_add(1);
+    }
+
     /// Bytes that moved so far, either way.
     pub(super) fn moved(&self) -> u64 {
         let outcome = self.outcome.borrow();
@@ -226,6 +283,11 @@ impl Drop for Observation {
         self.sink.borrow().end(&self.outcome.borrow());
         if let Some(sample) = self.sample.take() {
             sample.keep(self.outcome.borrow().status);
+        }
+        if let Some(note) = self.path.take()
+            && let Some(outcome) = ResponseOutcome::of(&self.outcome.borrow())
+        {
+            note.ended(&outcome);
         }
     }
 }

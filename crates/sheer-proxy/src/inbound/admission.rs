@@ -17,7 +17,7 @@ use sheer_policy::{
 };
 
 use super::{
-    observe::Observers,
+    observe::{HttpSink, Observers},
     policy::{self, Client, ClientTls},
     port::Port,
 };
@@ -26,12 +26,14 @@ use crate::{
     error::ProxyError,
     exchange::Head,
     http1::TargetForm,
-    metrics::HttpAuthzMetrics,
+    metrics::{HttpAuthzMetrics, InboundRouteMetrics},
 };
 
 /// What the policy in force says about the client of one connection.
 pub(super) struct Admission {
     pub(super) observers: Rc<Observers>,
+    /// Who is told of the requests of this connection.
+    pub(super) sink: Rc<HttpSink>,
     /// The server's own rule that lets the client in.
     server: Option<Authorization>,
     /// The decision for every request, where no route can change it.
@@ -49,6 +51,7 @@ pub(super) struct Decision {
     /// Let in only because the default policy just looks.
     audit: bool,
     authz: Rc<HttpAuthzMetrics>,
+    metrics: Rc<InboundRouteMetrics>,
     /// A line in the log for each connection and rule, however many requests there are.
     told: Cell<bool>,
 }
@@ -72,6 +75,7 @@ impl Admission {
             limit.client(client.identity(), is, Instant::now())
         });
         let mut admission = Self {
+            sink: observers.sink(client),
             observers,
             server,
             whole: None,
@@ -146,6 +150,7 @@ impl Admission {
             allowed: by.is_some(),
             audit: by.is_some_and(|by| policy::is_audit(&by.policy)),
             authz: self.observers.http_authz(route, by),
+            metrics: self.observers.route(route),
             told: Cell::new(false),
         }
     }
@@ -191,6 +196,11 @@ impl Decision {
 }
 
 impl Admitted {
+    /// Where requests of its route are counted.
+    pub(super) fn metrics(&self) -> &Rc<InboundRouteMetrics> {
+        &self.decision.metrics
+    }
+
     /// The rule whose filters apply, and the match by which it took the request.
     pub(super) fn rule(&self) -> Option<(&Rule<InboundRule>, Option<&RequestMatch>)> {
         let rule = self.decision.rule.as_ref()?;

@@ -156,7 +156,10 @@ impl Sending<'_> {
             request: in_flight,
         } = lease;
         let observer = &self.connection.outbound.observer;
-        let endpoint = observer.endpoint(in_flight, slot, self.admitted, number);
+        if self.resolution.is_outside() {
+            in_flight.node().value.name_host(request.head.authority());
+        }
+        let endpoint = observer.endpoint((in_flight, slot), self.admitted, &self.backend, number);
         self.observation.redirect(Rc::clone(&endpoint) as _);
         hand.endpoint = Some(endpoint);
         exchange(request, upstream, responder, cx, self.observation)

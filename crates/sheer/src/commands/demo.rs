@@ -45,25 +45,11 @@ While it runs, in another terminal:
   sheer exec -n bank deploy/ledger -- bank fault local --latency 100ms")]
 pub(crate) struct Args {
     /// End this long after everything was ready, as 30s or 5m [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::words::duration)]
     lasting: Option<Duration>,
     /// How the table is printed; `json` prints only the final one
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-}
-
-/// Reads `500ms`, `30s`, `5m` or `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    match &text[digits..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        _ => Err(wrong()),
-    }
 }
 
 /// Starts the bank, shows it, and ends it.
@@ -273,18 +259,4 @@ fn starting(event: Option<Event>, progress: &mut Progress) -> anyhow::Result<boo
         Event::Publish { .. } => {}
     }
     Ok(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for wrong in ["30", "s", "-1s", "1 s", "30sec", ""] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }
