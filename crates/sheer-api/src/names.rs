@@ -49,6 +49,13 @@ pub const CONTROL_NAMESPACE: &str = "sheer";
 /// Audience of the workload tokens that the identity service accepts.
 pub const TOKEN_AUDIENCE: &str = "identity.l5d.io";
 
+/// Buckets of latencies (`sheer.v1.LatencyHistogram`): bucket `i` ends at 2^(i / this) ms, as in Prometheus' native histograms of schema 3.
+pub const LATENCY_BUCKETS_A_DOUBLING: i16 = 8;
+/// The bucket of everything that is faster: up to 2^-6 ms.
+pub const LATENCY_FIRST_BUCKET: i16 = -48;
+/// The bucket of everything that is slower: beyond 2^(135/8) ms.
+pub const LATENCY_LAST_BUCKET: i16 = 136;
+
 /// DNS identity of a ServiceAccount: `SA.NS.serviceaccount.identity.CONTROL-NS.TRUST-DOMAIN`.
 pub fn dns_identity(service_account: &str, namespace: &str, control_namespace: &str, trust_domain: &str) -> String {
     format!("{service_account}.{namespace}.serviceaccount.identity.{control_namespace}.{trust_domain}")

@@ -23,7 +23,9 @@ use sheer_api::{
         inbound::{Server, inbound_server_policies_server::InboundServerPoliciesServer},
         outbound::{OutboundPolicy, outbound_policies_server::OutboundPoliciesServer},
     },
-    v1::{InboundExtras, OutboundExtras, extras_server::ExtrasServer},
+    v1::{
+        InboundExtras, OutboundExtras, TelemetryPush, extras_server::ExtrasServer, telemetry_server::TelemetryServer,
+    },
 };
 use tokio::{runtime::Runtime, sync::watch};
 
@@ -78,7 +80,12 @@ pub(crate) struct Script {
     pub(crate) servers: Answers<Server>,
     pub(crate) extras: Answers<OutboundExtras>,
     pub(crate) port_extras: Answers<InboundExtras>,
-    /// Whether it is Sheer's: another has no extras.
+    /// Reports of traffic, as they came.
+    pub(crate) reports: watch::Sender<Vec<TelemetryPush>>,
+    /// Whether reports are acknowledged, and whether rates by path are asked for.
+    pub(crate) acknowledges: watch::Sender<bool>,
+    pub(crate) wants_paths: watch::Sender<bool>,
+    /// Whether it is Sheer's: another has no extras, and takes no reports.
     has_extras: bool,
 }
 
@@ -129,6 +136,9 @@ impl ControlPlane {
             servers: Answers::default(),
             extras: Answers::default(),
             port_extras: Answers::default(),
+            reports: watch::Sender::default(),
+            acknowledges: watch::Sender::new(true),
+            wants_paths: watch::Sender::new(false),
             has_extras,
         });
         let runtime = Mutex::new(Some(serve(listener, Arc::clone(&script))));
@@ -197,6 +207,21 @@ impl ControlPlane {
         self.script.servers.of(&port.to_string()).send_replace(server);
     }
 
+    /// Reports of traffic as they came, those that came twice twice. Follow them with `wait_for`.
+    pub fn reports(&self) -> watch::Receiver<Vec<TelemetryPush>> {
+        self.script.reports.subscribe()
+    }
+
+    /// Whether reports are acknowledged from now on.
+    pub fn acknowledge(&self, acknowledges: bool) {
+        self.script.acknowledges.send_replace(acknowledges);
+    }
+
+    /// Whether rates by path are asked for from now on.
+    pub fn want_paths(&self, wanted: bool) {
+        self.script.wants_paths.send_replace(wanted);
+    }
+
     /// From now on certificates are issued like this.
     pub fn issue(&self, issue: Issue) {
         *self.script.issue.lock() = issue;
@@ -263,6 +288,11 @@ fn serve(listener: TcpListener, script: Arc<Script>) -> Runtime {
             .add_service(DestinationServer::from_arc(Arc::clone(&script)))
             .add_service(OutboundPoliciesServer::from_arc(Arc::clone(&script)))
             .add_service(InboundServerPoliciesServer::from_arc(Arc::clone(&script)))
+            .add_optional_service(
+                script
+                    .has_extras
+                    .then(|| TelemetryServer::from_arc(Arc::clone(&script))),
+            )
             .add_optional_service(script.has_extras.then(|| ExtrasServer::from_arc(script)));
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         if let Err(error) = router.serve_with_incoming(incoming).await {

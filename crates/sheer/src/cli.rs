@@ -14,6 +14,8 @@ Examples:
   sheer up -f manifests/           run manifests on this machine, with a sidecar beside each workload
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
+  sheer stat deploy -n bank          how each workload does
+  sheer edges -n bank                who talks to whom
   sheer logs -f deploy/web
   sheer trace list --failed
   sheer policy explain --from deploy/web --to svc/ledger:8080
@@ -83,6 +85,12 @@ pub(crate) enum Command {
     Capture(commands::capture::Args),
     /// Show traces: where the time of a request went, and which hop failed.
     Trace(commands::trace::Args),
+    /// Show how workloads, pods, services and routes do: success, rates, latencies, connections, mTLS.
+    Stat(commands::stat::Args),
+    /// Show who talks to whom, as whom, in which protocol, and how it is secured.
+    Edges(commands::edges::Args),
+    /// Watch requests by path, live.
+    Top(commands::top::Args),
     /// Show what proxies hold.
     Config(commands::config::Args),
     /// Run the control plane.
@@ -146,6 +154,9 @@ impl Cli {
             Command::Capture(args) => commands::capture::run(&args, &global),
             Command::Packets(args) => commands::packets::run(&args),
             Command::Trace(args) => commands::trace::run(&args, &global),
+            Command::Stat(args) => commands::stat::run(&args, &global),
+            Command::Edges(args) => commands::edges::run(&args, &global),
+            Command::Top(args) => commands::top::run(&args, &global),
             Command::Config(args) => commands::config::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),

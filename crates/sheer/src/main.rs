@@ -6,6 +6,7 @@ mod certificate;
 mod cli;
 mod commands;
 mod mesh;
+mod numbers;
 mod outcome;
 mod output;
 mod progress;

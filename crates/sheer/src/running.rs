@@ -10,11 +10,13 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
+use sheer_api::v1::stats_client::StatsClient;
 use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, ListTracesRequest, ListTracesResponse, PolicyDiffRequest, PolicyDiffResponse,
-    PropagationRequest, ProxyDump, ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
-    ShowTraceRequest, Trace, WatchSecretsRequest, WorkloadLogLevelRequest, WorkloadPropagation, WorkloadSecret,
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, ListTracesRequest, ListTracesResponse, PolicyDiffRequest,
+    PolicyDiffResponse, PropagationRequest, ProxyDump, ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest,
+    ReportResponse, RouteStatus, RoutesRequest, ShowTraceRequest, Trace, WatchSecretsRequest, WorkloadLogLevelRequest,
+    WorkloadPropagation, WorkloadSecret,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -305,7 +307,9 @@ impl Mesh {
     /// Which workloads pass on the contexts of traces, and which break them.
     pub(crate) async fn propagation(&self) -> anyhow::Result<Vec<WorkloadPropagation>> {
         let mut client = TracesClient::new(self.control().await?);
-        Ok(proxies_asked(client.propagation(PropagationRequest::default())).await?.workloads)
+        Ok(proxies_asked(client.propagation(PropagationRequest::default()))
+            .await?
+            .workloads)
     }
 
     /// What changed manifests would do to traffic.
@@ -356,6 +360,11 @@ impl Mesh {
         Ok(named.collect())
     }
 
+    /// Asks the control plane's windows.
+    pub(crate) async fn stats(&self) -> anyhow::Result<StatsClient<Channel>> {
+        Ok(StatsClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER))
+    }
+
     /// A connection to an address inside the mesh.
     pub(crate) async fn dial(&self, address: SocketAddr) -> anyhow::Result<UnixStream> {
         dial::address(&self.state, address)
@@ -375,7 +384,9 @@ impl Mesh {
 }
 
 /// An answer for which the control plane asks proxies. What the operator wrote wrong is misuse, told in the control plane's words.
-async fn proxies_asked<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> anyhow::Result<T> {
+pub(crate) async fn proxies_asked<T>(
+    asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> anyhow::Result<T> {
     use tonic::Code::{InvalidArgument, NotFound};
     match timeout(PROXIES_PATIENCE, asked)
         .await

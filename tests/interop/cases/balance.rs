@@ -59,7 +59,10 @@ pub(crate) fn slow_replica(bench: &mut Bench) -> Result<String> {
     ensure!(lost == 0, "{lost} requests were lost; {text}");
     ensure!(share(&healthy) > 0.15, "the slow one had no traffic to lose: {text}");
     ensure!(share(&settled) < 0.10, "the slow one keeps its traffic: {text}");
-    ensure!(!settled.is_empty() && after <= 2 * before, "p99 more than doubled: {text}");
+    ensure!(
+        !settled.is_empty() && after <= 2 * before,
+        "p99 more than doubled: {text}"
+    );
     Ok(text)
 }
 

@@ -261,6 +261,17 @@ impl Snapshot {
             .get(&(pod.metadata.namespace.clone(), pod.metadata.name.clone()))
     }
 
+    /// Every Deployment and StatefulSet: kind, namespace, name.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
+        fn names<T>(kind: Kind, all: &Named<T>) -> impl Iterator<Item = (Kind, &str, &str)> {
+            let names = all
+                .iter()
+                .flat_map(|(namespace, names)| names.keys().map(move |name| (namespace, name)));
+            names.map(move |(namespace, name)| (kind, namespace.as_str(), name.as_str()))
+        }
+        names(Kind::Deployment, &self.deployments).chain(names(Kind::StatefulSet, &self.stateful_sets))
+    }
+
     /// The Servers of a namespace, by name.
     pub(crate) fn servers(&self, namespace: &str) -> impl Iterator<Item = &Arc<Server>> {
         all(&self.servers, namespace)

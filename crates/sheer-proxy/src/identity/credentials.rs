@@ -164,6 +164,12 @@ impl Credentials {
         self.validity.0
     }
 
+    /// Since it was issued, by this machine's clock.
+    #[expect(clippy::disallowed_methods, reason = "certificates are of wall-clock time")]
+    pub fn age(&self) -> Option<std::time::Duration> {
+        SystemTime::now().duration_since(self.not_before()).ok()
+    }
+
     /// When the certificate ends.
     pub fn not_after(&self) -> SystemTime {
         self.validity.1

@@ -17,7 +17,7 @@ use sheer_policy::{
 };
 
 use super::{
-    observe::Observers,
+    observe::{HttpSink, Observers},
     policy::{self, Client, ClientTls},
     port::Port,
 };
@@ -27,12 +27,14 @@ use crate::{
     exchange::{Head, Referee},
     filters::{self, Amend, Answered, TakenBy},
     http1::TargetForm,
-    metrics::HttpAuthzMetrics,
+    metrics::{HttpAuthzMetrics, InboundRouteMetrics},
 };
 
 /// What the policy in force says about the client of one connection.
 pub(super) struct Admission {
     pub(super) observers: Rc<Observers>,
+    /// Who is told of the requests of this connection.
+    pub(super) sink: Rc<HttpSink>,
     /// The server's own rule that lets the client in.
     server: Option<Authorization>,
     /// The decision for every request, where no route can change it.
@@ -52,6 +54,7 @@ pub(super) struct Decision {
     authz: Rc<HttpAuthzMetrics>,
     /// Changes the heads of responses, where the rule has filters for them.
     amend: Option<Rc<dyn Referee>>,
+    metrics: Rc<InboundRouteMetrics>,
     /// A line in the log for each connection and rule, however many requests there are.
     told: Cell<bool>,
 }
@@ -75,6 +78,7 @@ impl Admission {
             limit.client(client.identity(), is, Instant::now())
         });
         let mut admission = Self {
+            sink: observers.sink(client),
             observers,
             server,
             whole: None,
@@ -150,6 +154,7 @@ impl Admission {
             audit: by.is_some_and(|by| policy::is_audit(&by.policy)),
             authz: self.observers.http_authz(route, by),
             amend: rule.and_then(|rule| amend(rule)),
+            metrics: self.observers.route(route),
             told: Cell::new(false),
         }
     }
@@ -198,6 +203,11 @@ impl Admitted {
     /// Whether this is a probe of the pod.
     pub(super) fn is_probe(&self) -> bool {
         self.decision.is_probe()
+    }
+
+    /// Where requests of its route are counted.
+    pub(super) fn metrics(&self) -> &Rc<InboundRouteMetrics> {
+        &self.decision.metrics
     }
 
     /// The rule that took the request.

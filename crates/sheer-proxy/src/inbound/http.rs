@@ -22,9 +22,10 @@ use crate::{
     deadline::Deadline,
     discovery::{InboundPolicy, Lookup},
     error::{Direction, ProxyError},
-    exchange::{Context, Failed, Head, Limits, Observation, Origin, Request, Responder, Upstream, exchange},
+    exchange::{Context, Failed, Head, Limits, Observation, Origin, Request, Responder, Spoken, Upstream, exchange},
     filters::Answered,
     headers, http2,
+    metrics::{InboundRouteMetrics, RouteStatus},
     trace::{self, Whom},
 };
 
@@ -96,7 +97,8 @@ impl Requests {
 
     /// The checks that come before anything is sent.
     fn admit(&self, request: &Request, admission: &Admission) -> Result<(Admitted, InFlight), ProxyError> {
-        headers::check_limit(&request.head, &self.cx)?;
+        let size = headers::check_limit(&request.head, &self.cx)?;
+        self.inbound.header_lists.record_units(size as u64);
         let admitted = admission.admit(&request.head, &self.client, self.cx.addr.port())?;
         Ok((admitted, InFlight::begin(&self.inbound)?))
     }
@@ -165,9 +167,8 @@ impl http2::Service for Requests {
     async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
         let arrived = Instant::now();
         let admission = self.admission();
-        admission.observers.http.metrics.request();
-        let sink = Rc::clone(&admission.observers.http);
-        let observation = Observation::start(sink);
+        admission.observers.http.request();
+        let observation = Observation::start(Rc::clone(&admission.sink) as _);
         let deadline = Deadline::of(&request.head, arrived);
         if self.client.is_meshed() {
             headers::restore_request(&mut request.head);
@@ -175,8 +176,14 @@ impl http2::Service for Requests {
                 responder.carry_http1();
             }
         }
+        observation.speaks(Spoken::of(&request.head));
+        if let Some(note) = admission.observers.path(&self.client, &request.head) {
+            observation.note_path(note);
+        }
         if let Some(tracer) = self.inbound.tracer.get() {
-            tracer.inbound(&observation, &request.head, || self.whom(responder.stream(), &admission));
+            tracer.inbound(&observation, &request.head, || {
+                self.whom(responder.stream(), &admission)
+            });
         }
         if let Some(ticket) = self.inbound.sampler().ticket() {
             let (addr, client) = (self.cx.addr, self.client.addr);
@@ -185,6 +192,10 @@ impl http2::Service for Requests {
         let (admitted, _in_flight) = match self.admit(&request, &admission) {
             Ok(admitted) => admitted,
             Err(error) => return responder.fail(&error, &observation).await,
+        };
+        let _counted = Counted {
+            observation: &observation,
+            route: Rc::clone(admitted.metrics()),
         };
         if admitted.is_probe() {
             observation.forget();
@@ -249,11 +260,14 @@ impl http2::Service for Requests {
         }
     }
 
+    fn frames(&self) -> Option<Rc<http2::FrameMetrics>> {
+        Some(Rc::clone(&self.inbound.frames[0]))
+    }
+
     fn refused(&self, _error: &ProxyError) -> Observation {
         let admission = self.admission();
-        admission.observers.http.metrics.request();
-        let sink = Rc::clone(&admission.observers.http);
-        let observation = Observation::start(sink);
+        admission.observers.http.request();
+        let observation = Observation::start(Rc::clone(&admission.sink) as _);
         if let Some(tracer) = self.inbound.tracer.get() {
             tracer.refused(&observation, || Whom::Inbound(Box::new(self.whom(0, &admission))));
         }
@@ -274,6 +288,21 @@ impl Renewable {
 impl Drop for Renewable {
     fn drop(&mut self) {
         self.0.renewable.set(self.0.renewable.get() - 1);
+    }
+}
+
+/// Counts a request for its route when it is over, however it ends.
+struct Counted<'a> {
+    observation: &'a Observation,
+    route: Rc<InboundRouteMetrics>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let outcome = self.observation.outcome();
+        let is_grpc = outcome.spoken == Spoken::Grpc;
+        self.route
+            .ended(is_grpc, RouteStatus::of(&outcome), outcome.started.elapsed());
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::exchange::{End, Outcome};
+use super::cell::TraceId;
+use crate::exchange::{End, Outcome, Spoken};
 
 /// Status under which a request is counted that ended without one: what a client of HTTP/1 would have got.
 const NO_STATUS: u16 = 502;
@@ -20,6 +21,10 @@ pub struct ResponseOutcome {
     pub error: Option<&'static str>,
     /// From the request's head to the response's, or to the end of a request that got none.
     pub latency: Duration,
+    /// What the client speaks.
+    pub spoken: Spoken,
+    /// The trace that tells about it, where one is kept.
+    pub trace: Option<TraceId>,
 }
 
 impl ResponseOutcome {
@@ -36,6 +41,8 @@ impl ResponseOutcome {
             success: outcome.is_success(),
             error,
             latency: outcome.first_byte.unwrap_or_else(|| outcome.started.elapsed()),
+            spoken: outcome.spoken,
+            trace: outcome.trace,
         })
     }
 
@@ -61,6 +68,7 @@ mod tests {
     /// A request that began a minute ago and whose head, if any, came after 3 ms.
     fn outcome(status: Option<StatusCode>, end: End) -> Outcome {
         Outcome {
+            spoken: Spoken::Http2,
             started: Instant::now()
                 .checked_sub(Duration::from_secs(60))
                 .expect("up for a minute"),
@@ -71,6 +79,8 @@ mod tests {
             request_bytes: 0,
             response_bytes: 0,
             classes: None,
+            stalls: [0, 0],
+            trace: None,
             end,
         }
     }

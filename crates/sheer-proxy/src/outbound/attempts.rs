@@ -135,7 +135,8 @@ impl Sending<'_> {
                             return Ok(());
                         }
                         Err(failed) => {
-                            self.observation.attempt(attempt, |attempt| attempt.failed(&failed.error));
+                            self.observation
+                                .attempt(attempt, |attempt| attempt.failed(&failed.error));
                             let wait = self.next(hand, failed, attempts.as_deref(), &mut elsewhere);
                             wait.map_or_else(|error| (error, None), |(error, wait)| (error, Some(wait)))
                         }
@@ -164,7 +165,10 @@ impl Sending<'_> {
             request: in_flight,
         } = lease;
         let observer = &self.connection.outbound.observer;
-        let endpoint = observer.endpoint(in_flight, slot, self.admitted, number);
+        if self.resolution.is_outside() {
+            in_flight.node().value.name_host(request.head.authority());
+        }
+        let endpoint = observer.endpoint((in_flight, slot), self.admitted, &self.backend, number);
         self.observation.redirect(Rc::clone(&endpoint) as _);
         hand.endpoint = Some(endpoint);
         exchange(request, upstream, responder, cx, self.observation)

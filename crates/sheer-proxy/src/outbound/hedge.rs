@@ -221,7 +221,7 @@ async fn attempt(
     let addr = in_flight.node().endpoint.addr;
     shared.last.set(Some(addr));
     let observer = &sending.connection.outbound.observer;
-    let endpoint = observer.endpoint(in_flight, slot, sending.admitted, number);
+    let endpoint = observer.endpoint((in_flight, slot), sending.admitted, &sending.backend, number);
     let loses = sending.retry.as_ref().map(|retry| retry.grpc_codes.clone());
     let racer = Racer {
         shared,

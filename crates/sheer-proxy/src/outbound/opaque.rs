@@ -46,6 +46,9 @@ pub(super) async fn connect(target: &Rc<Target>, kind: &Kind) -> Result<Server, 
     };
     let TcpLease { stream, request } = service.connect(pick, Speak::Opaque).await?;
     let addr = request.node().endpoint.addr;
+    if let (Kind::Tls(server_name), true) = (kind, resolution.is_outside()) {
+        request.node().value.name_host(server_name.as_deref());
+    }
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let (stream, metrics) = stream.unmetered();

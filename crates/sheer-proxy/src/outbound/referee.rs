@@ -17,6 +17,7 @@ use crate::{
     error::{ProxyError, TimeLimit},
     exchange::{Hint, Judgement, Referee},
     filters::{self, KEPT_ANYWAY},
+    telemetry::Count,
 };
 
 /// gRPC CANCELLED and UNAVAILABLE: what a reset, and the end of a connection, are to a gRPC client.
@@ -118,6 +119,8 @@ impl Attempts {
         let metrics = &self.plan.metrics;
         if self.made.get() >= retry.limit {
             metrics.retries().limit_exceeded.inc();
+            metrics.skipped("limit");
+            self.backend.tell(Count::RetriesLimited);
             return false;
         }
         let wait = wait(retry, self.made.get(), hint, rand::random());
@@ -127,11 +130,14 @@ impl Attempts {
         }
         if !self.budget.borrow_mut().again(Instant::now().into_std()) {
             metrics.retries().overflow.inc();
+            metrics.skipped("no_budget");
+            self.backend.tell(Count::RetriesOverBudget);
             return false;
         }
         self.made.set(self.made.get() + 1);
         self.wait.set(wait);
         metrics.retries().requests.inc();
+        self.backend.tell(Count::Retries);
         metrics.tried_again(reason);
         true
     }

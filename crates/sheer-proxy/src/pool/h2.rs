@@ -37,10 +37,10 @@ use super::{
 use crate::{
     connect::{Connected, Link, Speak},
     discovery::Endpoint,
-    error::ProxyError,
+    error::{Direction, ProxyError},
     exchange::{Http1Connection, Http1Upstream, Upstream},
     http2,
-    metrics::TcpMetrics,
+    metrics::{Peer as Side, TcpMetrics},
 };
 
 /// Most connections to one endpoint: enough for a peer that allows the customary 100 streams, and no flood for one that allows 1.
@@ -57,6 +57,8 @@ pub(super) struct H2Peer {
     endpoint: Arc<Endpoint>,
     shared: Rc<Shared>,
     metrics: TcpMetrics,
+    /// Counts the frames of its connections.
+    frames: Rc<http2::FrameMetrics>,
     /// Connections that take new streams; the first that has room is used.
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Why there is none; the last failure while a new attempt is under way.
@@ -150,6 +152,7 @@ impl H2Peer {
         let peer = Rc::new(Self {
             endpoint,
             shared,
+            frames: http2::FrameMetrics::new(metrics.shard(), Direction::Outbound, Side::Dst),
             metrics,
             connections: RefCell::default(),
             down: RefCell::default(),
@@ -284,7 +287,7 @@ impl H2Peer {
             why,
             unprocessed: true,
         };
-        let (send, drive) = http2::connect(io, config)
+        let (send, drive) = http2::connect(io, config, Some(Rc::clone(&self.frames)))
             .await
             .map_err(|error| lost(error.to_string()))?;
         let life = Rc::new(ConnectionLife {

@@ -257,7 +257,9 @@ impl Tracer {
 
 impl std::fmt::Debug for Tracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tracer").field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("Tracer")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
     }
 }
 

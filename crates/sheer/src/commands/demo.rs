@@ -46,7 +46,7 @@ While it runs, in another terminal:
   sheer exec -n bank deploy/ledger -- bank fault local --latency 100ms")]
 pub(crate) struct Args {
     /// End this long after everything was ready, as 30s or 5m [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::words::duration)]
     lasting: Option<Duration>,
     /// How the table is printed; `json` prints only the final one
     #[arg(short, long, value_enum, default_value_t)]

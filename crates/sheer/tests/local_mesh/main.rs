@@ -19,4 +19,5 @@ mod rootless;
 mod routes;
 mod sidecars;
 mod skipping;
+mod telemetry;
 mod traces;
