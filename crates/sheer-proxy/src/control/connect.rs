@@ -103,7 +103,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 /// A connection on which nothing was said yet, for HTTP/1.
 pub(super) async fn open(options: &ChannelOptions) -> Result<Box<dyn Duplex>, ConnectError> {
     let mut last = None;
-    for addr in resolve(&options.addr).await? {
+    for addr in resolve(&options.addr, &|_: &str| {}).await? {
         match open_to(addr, options, MeshAlpn::Http1).await {
             Ok(io) => return Ok(io),
             Err(error) => last = Some(error),
