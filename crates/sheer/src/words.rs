@@ -83,20 +83,6 @@ pub(crate) fn identity(name: &str) -> String {
     }
 }
 
-/// Reads `500ms`, `30s`, `5m` or `1h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    match &text[digits..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        _ => Err(wrong()),
-    }
-}
-
 /// The text, or `-` where there is none.
 pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() {

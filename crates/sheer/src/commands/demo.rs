@@ -17,7 +17,6 @@ use crate::outcome::Outcome;
 use crate::output::{Format, print_json};
 use crate::progress::Progress;
 use crate::running::Mesh;
-use crate::words::duration;
 use rows::{Final, Snapshot, Tally};
 use screen::Screen;
 
