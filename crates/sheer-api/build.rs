@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "sheer/v1/control.proto",
             "sheer/v1/extras.proto",
             "sheer/v1/sight.proto",
+            "sheer/v1/telemetry.proto",
         ],
         ["proto"],
     )?;
