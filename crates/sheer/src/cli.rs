@@ -15,6 +15,7 @@ Examples:
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
   sheer logs -f deploy/web
+  sheer dashboard --open           the mesh as a web page
   sheer policy explain --from deploy/web --to svc/ledger:8080
   sheer down                       end the mesh; nothing is left behind";
 
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Scale(commands::scale::Args),
     /// Look at the mesh point by point.
     Check(commands::check::Args),
+    /// Serve the web page of the mesh: who calls whom, how it does, traces, policy.
+    Dashboard(commands::dashboard::Args),
     /// Show the certificates that sidecars serve.
     Identity(commands::identity::Args),
     /// Show where traffic for a service may go.
@@ -124,6 +127,7 @@ impl Cli {
             Command::MeshProcess(args) => commands::mesh_process::run(&args),
             Command::Demo(args) => commands::demo::run(&args, &global),
             Command::Check(args) => commands::check::run(&args, &global),
+            Command::Dashboard(args) => commands::dashboard::run(&args, &global),
             Command::Identity(args) => commands::identity::run(&args, &global),
             Command::Endpoints(args) => commands::endpoints::run(&args, &global),
             Command::Policy(args) => commands::policy::run(&args, &global),

@@ -8,6 +8,7 @@ mod commands;
 mod mesh;
 mod outcome;
 mod output;
+mod page;
 mod progress;
 mod running;
 mod scrape;

@@ -1,0 +1,118 @@
+//! The page in headless Chromium, of made-up meshes: what is shown, that the console is silent, axe, keys, 200 services, a control plane that is away.
+//! Of a real mesh: `crates/sheer/tests/local_mesh/dashboard.rs`. Tools: `tools/setup.sh test`.
+
+mod simulated;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sheer_dashboard::Dashboard;
+use simulated::{MadeUpChecks, Mesh};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// A script of the browser ends within this, or hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The first useful picture of 200 services: 1.5 s on an idle machine; tests share theirs with others, and only a much slower page fails here.
+const PICTURE_MS: u32 = 6_000;
+
+/// Where the tools lie that drive Chromium.
+fn modules() -> PathBuf {
+    let cache = std::env::var_os("SHEER_CACHE").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
+        Some(home?.join("sheer"))
+    });
+    let modules = cache.expect("a home or SHEER_CACHE").join("dashboard-node");
+    assert!(modules.exists(), "{} is not there: run tools/setup.sh test", modules.display());
+    modules
+}
+
+fn chromium() -> PathBuf {
+    let path = PathBuf::from("/usr/bin/chromium");
+    assert!(path.exists(), "Chromium is not installed: run tools/setup.sh test");
+    path
+}
+
+/// Screenshots of this run, kept for whoever wants to look.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard")
+}
+
+fn script(name: &str, args: &[&str]) -> Child {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(name);
+    Command::new("node")
+        .arg(file)
+        .args(args)
+        .env("SHEER_NODE_MODULES", modules())
+        .env("SHEER_CHROMIUM", chromium())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("node is installed: run tools/setup.sh test")
+}
+
+async fn ends_well(child: Child) {
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("the browser ends in time").unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+}
+
+/// The address of a dashboard, whose control plane's socket is in the folder.
+async fn serve(folder: &Path) -> String {
+    let listener = Dashboard::bind(0).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let dashboard = Dashboard::new(simulated::channel(&folder.join("control.sock")), Arc::new(MadeUpChecks));
+    tokio::spawn(async move { dashboard.serve(listener).await.unwrap() });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn every_page_shows_what_it_should_in_both_themes_and_widths() {
+    let state = tempfile::tempdir().unwrap();
+    simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
+    let url = serve(state.path()).await;
+    let folder = folder();
+    ends_well(script("pages.mjs", &[&url, &folder.display().to_string(), "bank/deploy/ledger"])).await;
+    let pictures = std::fs::read_dir(&folder).unwrap().count();
+    assert!(pictures >= 48, "{pictures} screenshots in {}", folder.display());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn it_can_be_used_by_keyboard_and_by_links() {
+    let state = tempfile::tempdir().unwrap();
+    simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
+    let url = serve(state.path()).await;
+    ends_well(script("use.mjs", &[&url])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_map_of_200_services_stands_soon_and_can_be_read() {
+    let state = tempfile::tempdir().unwrap();
+    simulated::serve(Mesh::of(200), &state.path().join("control.sock"));
+    let url = serve(state.path()).await;
+    let limit = PICTURE_MS.to_string();
+    ends_well(script("large.mjs", &[&url, &folder().display().to_string(), "200", &limit])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_control_plane_that_is_away_is_said_plainly_until_it_is_back() {
+    let state = tempfile::tempdir().unwrap();
+    let url = serve(state.path()).await;
+    let mut child = script("away.mjs", &[&url]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+    if said.as_deref() == Some("away") {
+        simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
+    }
+    let mut errors = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    let ended = timeout(PATIENCE, async { tokio::join!(child.wait(), stderr.read_to_string(&mut errors)).0 });
+    let status = ended.await.expect("the browser ends in time").unwrap();
+    assert!(status.success(), "{errors}");
+}
