@@ -87,6 +87,9 @@ pub(crate) fn object(object: Option<&ObjectRef>) -> String {
         kind => kind,
     };
     // Made up by the control plane or the proxy: no namespace has it.
+    if kind == object.name {
+        return kind.to_owned();
+    }
     let namespace = match object.namespace.as_str() {
         "" => String::new(),
         _ if kind == "default" => String::new(),

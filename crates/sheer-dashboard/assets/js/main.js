@@ -21,7 +21,19 @@ const BELOW = [
   { match: /^\/workloads\/([^/]+)\/([^/]+)\/(.+)$/, load: () => import('./pages/workload.js'), params: ([, ns, kind, name]) => ({ of: `${ns}/${kind}/${name}` }) },
   { match: /^\/traces\/([0-9a-f]+)$/, load: () => import('./pages/trace.js'), params: ([, id]) => ({ id }) },
 ];
-const WINDOWS = ['30s', '1m', '5m', '10m', '1h', '6h'];
+
+/** Times to choose from, the one that holds where none is chosen, and none for pages that have no such thing. */
+function windowsOf(path) {
+  if (path === '/live') return [['10s', '30s', '1m'], '30s'];
+  if (path === '/traces') return [['5m', '10m', '1h', '6h'], '1h'];
+  if (path === '/health' || path.startsWith('/traces/')) return [[], ''];
+  return [['30s', '1m', '5m', '10m', '1h', '6h'], path.startsWith('/workloads/') ? '10m' : '1m'];
+}
+
+function windowOf(path, chosen) {
+  const [windows, usual] = windowsOf(path);
+  return windows.includes(chosen) ? chosen : usual;
+}
 
 function find(path) {
   const page = PAGES.find((page) => page.path === path);
@@ -38,6 +50,7 @@ const loaded = new Map();
 /** The page of an address; its module is fetched when it is wanted first. */
 function Content({ path }) {
   const found = find(path);
+  const { params } = useAddress();
   const [, redraw] = useState(0);
   useEffect(() => {
     if (found && !loaded.has(found.load.toString())) {
@@ -51,7 +64,7 @@ function Content({ path }) {
     return html`<${Empty} title="There is no such page">The link may be of another version. <${A} to=${link('/map')}>To the map<//><//>`;
   }
   const Shown = loaded.get(found.load.toString());
-  return Shown ? html`<${Shown} key=${path} ...${found.params} />` : html`<${Waiting} />`;
+  return Shown ? html`<${Shown} key=${path} ...${found.params} window=${windowOf(path, params.window)} />` : html`<${Waiting} />`;
 }
 
 const ICONS = {
@@ -67,7 +80,8 @@ function Bar({ here, onHelp }) {
   const shown = useStore(theme);
   const { path, params } = useAddress();
   const namespaces = [...new Set([...(now?.namespaces ?? []), params.ns].filter(Boolean))].sort();
-  const window = params.window ?? (path.startsWith('/workloads/') ? '10m' : '1m');
+  const [windows] = windowsOf(path);
+  const window = windowOf(path, params.window);
   return html`<header class="bar">
     <${A} class="brand" to=${link('/map')} aria-label="Sheer: the map"><img src="/assets/icon.svg" alt="" width="20" height="20" /><span>Sheer</span><//>
     <nav class="tabs" aria-label="Pages">${PAGES.map(
@@ -78,14 +92,14 @@ function Bar({ here, onHelp }) {
         <option value="">all namespaces</option>
         ${namespaces.map((name) => html`<option key=${name} value=${name} selected=${name === params.ns}>${name}</option>`)}
       </select>
-      <select class="control" aria-label="Time that numbers are about" value=${window} onChange=${(event) => change({ window: event.target.value })}>
-        ${[...new Set([...WINDOWS, window])].map((name) => html`<option key=${name} value=${name} selected=${name === window}>last ${name}</option>`)}
+      <select class="control" aria-label="Time that numbers are about" value=${window} disabled=${!windows.length} onChange=${(event) => change({ window: event.target.value })}>
+        ${windows.length ? windows.map((name) => html`<option key=${name} value=${name} selected=${name === window}>last ${name}</option>`) : html`<option value="">now</option>`}
       </select>
       <button type="button" class="control icon" aria-pressed=${held} aria-label=${held ? 'Go on with updates' : 'Hold updates back'} title=${held ? 'Go on (.)' : 'Hold (.)'}
         onClick=${() => paused.set(!held)}>${held ? ICONS.play : ICONS.pause}</button>
       <button type="button" class="control icon" aria-label=${shown === 'dark' ? 'Light colours' : 'Dark colours'} title="Colours (d)" onClick=${toggle}>
         ${shown === 'dark' ? ICONS.sun : ICONS.moon}</button>
-      <button type="button" class="control icon" aria-label="Keys" title="Keys (?)" onClick=${onHelp}>?</button>
+      <button type="button" class="control icon keys-button" aria-label="Keys" title="Keys (?)" onClick=${onHelp}>?</button>
     </div>
   </header>`;
 }
@@ -108,7 +122,7 @@ function Below() {
       <span class="wide">control plane ${now.version}</span>
       <span class="wide">trust domain ${now.trust_domain}</span>
       <span class="wide">${format.bytes(now.bytes)} of ${format.bytes(now.bytes_limit)} remembered in ${format.count(now.series)} series</span>
-      ${now.errors + now.warnings > 0 && html`<${A} to=${link('/health')}>${now.errors + now.warnings} findings in manifests<//>`}
+      ${now.errors + now.warnings > 0 && html`<${A} to=${link('/health')}>${now.errors + now.warnings} ${now.errors + now.warnings === 1 ? 'finding' : 'findings'} in manifests<//>`}
     <//>`}
     <span class="right"><i class=${`pulse ${state}`}></i>${words}</span>
   </footer>`;

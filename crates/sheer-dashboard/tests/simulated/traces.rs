@@ -140,7 +140,7 @@ impl Traces for Simulated {
             };
             service && status && summary.duration_us >= request.min_duration_us && summary.trace_id.starts_with(&request.id)
         };
-        let all = (0..60).map(summary).filter(wanted);
+        let all = (1..61).map(summary).filter(wanted);
         let limit = if request.limit == 0 { 50 } else { request.limit as usize };
         Ok(Response::new(ListTracesResponse {
             traces: all.take(limit).collect(),
@@ -158,7 +158,7 @@ impl Traces for Simulated {
 
     async fn show(&self, request: Request<ShowTraceRequest>) -> Result<Response<Trace>, Status> {
         let wanted = request.into_inner().trace_id;
-        let nth = (0..60).find(|nth| hex(&id(*nth)).starts_with(&wanted) && !wanted.is_empty());
+        let nth = (1..61).find(|nth| hex(&id(*nth)).starts_with(&wanted) && !wanted.is_empty());
         let nth = nth.ok_or_else(|| Status::not_found(format!("there is no trace {wanted}")))?;
         let spans = (0..HOPS.len()).flat_map(|hop| [span(nth, hop, false), span(nth, hop, true)]);
         Ok(Response::new(Trace {

@@ -29,7 +29,7 @@ export function ms(value) {
   if (value === null || value === undefined) return NONE;
   if (value >= 1e5) return `${WHOLE.format(value / 1e3)} s`;
   if (value >= 1e3) return `${TWO.format(value / 1e3)} s`;
-  if (value < 0.01) return '<0.01 ms';
+  if (value < 0.01) return value === 0 ? '0 ms' : '<0.01 ms';
   return `${few(value)} ms`;
 }
 

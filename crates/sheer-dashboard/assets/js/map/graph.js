@@ -30,6 +30,9 @@ export function graphOf(model) {
 
 const keyOf = (ids, edges) => `${[...ids].join('|')}#${edges.map((edge) => edge.id).join('|')}`;
 
+/** So few nodes are shown in one flow, whatever their namespaces. */
+const TOGETHER = 30;
+
 /** Only a node and what lies within so many steps of it. */
 export function around(graph, id, steps) {
   if (!graph.nodes.has(id)) return graph;
@@ -41,7 +44,8 @@ export function around(graph, id, steps) {
   }
   const nodes = new Map([...graph.nodes].filter(([at]) => kept.has(at)));
   const edges = graph.edges.filter((edge) => kept.has(edge.source) && kept.has(edge.destination));
-  return { nodes, edges, key: keyOf(nodes.keys(), edges) };
+  const together = nodes.size <= TOGETHER;
+  return { nodes, edges, together, key: `${together}${keyOf(nodes.keys(), edges)}` };
 }
 
 /** Ids of the nodes that a search means. */
@@ -53,9 +57,10 @@ export function matching(graph, text) {
 }
 
 /** What is written below a node's name. */
-export function caption(node) {
+export function caption(node, together = false) {
   const { numbers } = node;
   if (node.outside) return node.kind;
+  if (together) return `${node.namespace} · ${numbers.requests > 0 ? `${format.rate(numbers.rps)}/s` : 'idle'}`;
   if (numbers.requests > 0) return `${format.rate(numbers.rps)}/s · ${format.ms(numbers.p95)}`;
   if (numbers.tcp_open > 0) return `${numbers.tcp_open} connections`;
   return 'idle';
@@ -70,9 +75,9 @@ export function label(edge) {
 }
 
 /** A node in words, for those who do not see it. */
-export function words(node) {
+export function words(node, shown = caption(node)) {
   const { numbers } = node;
-  const parts = [`${node.name} in ${node.group}`];
+  const parts = [`${node.kind}/${node.name} ${shown}`, node.group];
   if (numbers.requests > 0) parts.push(`${format.rate(numbers.rps)} requests a second`, `${format.percent(numbers.success)} well`, `95 % within ${format.ms(numbers.p95)}`);
   if (!node.outside) parts.push(`${node.ready} of ${node.pods} pods ready`, node.meshed === 0 ? 'without a sidecar' : node.meshed < node.pods ? 'partly meshed' : 'meshed');
   return parts.join(', ');

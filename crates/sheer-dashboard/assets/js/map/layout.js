@@ -1,13 +1,18 @@
-// Where nodes and edges lie: pure. Within a namespace by dagre, from left (who calls) to right (who is called); namespaces by dagre too, or packed in rows
-// where that is larger on the screen. The same graph always gives the same picture.
+// Where nodes and edges lie: pure. The same graph always gives the same picture, from left (who calls) to right (who is called).
+// * Few nodes: all by dagre, with room for what is written on edges; a box around each namespace where there are several.
+// * Many: names must stay readable, so each namespace is a grid in the order of the flow, and namespaces are packed to fill the screen.
 import * as dagre from '../../vendor/dagre/dagre.js';
 import { NODE } from './size.js';
 
-const GAP = { nodes: 16, ranks: 84, pad: 18, title: 30, groups: 56 };
+const GAP = { nodes: 18, ranks: 84, pad: 18, title: 30, groups: 56 };
+/** Room for what is written on an edge, and how far from its end that begins. */
+const LABEL = { w: 106, ranks: 152 };
+/** More nodes than this are laid out in grids. */
+const MANY = 60;
 
-function run(boxes, arrows, { nodesep, ranksep }) {
+function run(boxes, arrows, { nodesep, ranksep, down = false }) {
   const graph = new dagre.Graph({ multigraph: false });
-  graph.setGraph({ rankdir: 'LR', nodesep, ranksep, marginx: 0, marginy: 0 });
+  graph.setGraph({ rankdir: down ? 'TB' : 'LR', nodesep, ranksep, marginx: 0, marginy: 0 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const box of boxes) graph.setNode(box.id, { width: box.w, height: box.h });
   for (const [from, to] of arrows) if (from !== to) graph.setEdge(from, to);
@@ -15,36 +20,79 @@ function run(boxes, arrows, { nodesep, ranksep }) {
   return graph;
 }
 
-/** One namespace: nodes that have edges within it by dagre, the others in columns below. */
-function inside(nodes, edges) {
+/** From the side of one node through what dagre chose to the side of another; back where it goes back. */
+function through(graph, from, to, points, down) {
+  const [a, b] = [graph.node(from), graph.node(to)];
+  const { ranksep } = graph.graph();
+  // Between neighbours nothing is in the way.
+  const neighbours = down ? Math.abs(b.y - a.y) < NODE.h + ranksep + 1 : Math.abs(b.x - a.x) < NODE.w + ranksep + 1;
+  const between = neighbours ? [] : points.slice(1, -1).map(({ x, y }) => [x, y]);
+  if (down) {
+    const side = (b.y > a.y ? 1 : -1) * (NODE.h / 2);
+    return [[a.x, a.y + side], ...between, [b.x, b.y - side]];
+  }
+  const side = (b.x > a.x ? 1 : -1) * (NODE.w / 2);
+  return [[a.x + side, a.y], ...between, [b.x - side, b.y]];
+}
+
+/** Where labels stand free: beside a node that has one edge only on that side, else beside the target of the first edge that arrives there. The line is
+ *  level where its label is. */
+function labelled(lines) {
+  const near = ([, , points]) => points.length === 2;
+  const out = new Map();
+  for (const line of lines.filter(near)) out.set(line[0], (out.get(line[0]) ?? 0) + 1);
+  const taken = new Set();
+  return lines.map((line) => {
+    const [from, to, points] = line;
+    const [start, end] = points;
+    const side = near(line) && end[0] > start[0] ? 1 : -1;
+    if (near(line) && out.get(from) === 1) return [from, to, [start, [start[0] + LABEL.w * side, start[1]], end], [start[0] + (LABEL.w / 2) * side, start[1]]];
+    if (near(line) && !taken.has(to)) {
+      taken.add(to);
+      return [from, to, [start, [end[0] - LABEL.w * side, end[1]], end], [end[0] - (LABEL.w / 2 + 4) * side, end[1]]];
+    }
+    return [from, to, points, null];
+  });
+}
+
+/** Nodes that have edges by dagre, the others in columns below. */
+function flow(nodes, edges, { labels, down }) {
   const joined = new Set(edges.flat());
   const tied = nodes.filter((node) => joined.has(node.id));
   const loose = nodes.filter((node) => !joined.has(node.id));
-  const at = new Map();
-  const paths = new Map();
-  let [w, h] = [0, 0];
+  const placed = { at: new Map(), paths: new Map(), w: 0, h: 0 };
+  const put = (id, x, y) => {
+    placed.at.set(id, [x, y]);
+    placed.w = Math.max(placed.w, x + NODE.w / 2);
+    placed.h = Math.max(placed.h, y + NODE.h / 2);
+  };
   if (tied.length) {
-    const graph = run(tied.map((node) => ({ ...node, ...NODE })), edges, { nodesep: GAP.nodes, ranksep: GAP.ranks });
-    for (const node of tied) {
-      const { x, y } = graph.node(node.id);
-      at.set(node.id, [x, y]);
-      w = Math.max(w, x + NODE.w / 2);
-      h = Math.max(h, y + NODE.h / 2);
-    }
-    for (const [from, to] of edges) {
-      const edge = from === to ? null : graph.edge(from, to);
-      if (edge) paths.set(`${from} → ${to}`, edge.points.map(({ x, y }) => [x, y]));
-    }
+    const graph = run(tied.map((node) => ({ ...node, ...NODE })), edges, { nodesep: GAP.nodes + (labels ? 8 : 0), ranksep: labels && !down ? LABEL.ranks : GAP.ranks, down });
+    for (const node of tied) put(node.id, graph.node(node.id).x, graph.node(node.id).y);
+    const drawn = edges.filter(([from, to]) => from !== to && graph.edge(from, to));
+    const lines = drawn.map(([from, to]) => [from, to, through(graph, from, to, graph.edge(from, to).points, down), null]);
+    for (const [from, to, points, label] of labels && !down ? labelled(lines) : lines) placed.paths.set(`${from} → ${to}`, { points, label });
   }
-  const columns = Math.max(1, Math.min(loose.length, w ? Math.max(1, Math.floor((w + GAP.nodes) / (NODE.w + GAP.nodes))) : Math.ceil(Math.sqrt(loose.length / 3))));
-  const top = h ? h + GAP.nodes * 1.5 : 0;
-  loose.forEach((node, i) => {
-    const [x, y] = [(i % columns) * (NODE.w + GAP.nodes) + NODE.w / 2, top + Math.floor(i / columns) * (NODE.h + GAP.nodes) + NODE.h / 2];
-    at.set(node.id, [x, y]);
-    w = Math.max(w, x + NODE.w / 2);
-    h = Math.max(h, y + NODE.h / 2);
+  const columns = Math.max(1, placed.w ? Math.floor((placed.w + GAP.nodes) / (NODE.w + GAP.nodes)) : Math.ceil(Math.sqrt(loose.length / 3)));
+  const top = placed.h ? placed.h + GAP.nodes * 1.5 : 0;
+  loose.forEach((node, i) => put(node.id, (i % columns) * (NODE.w + GAP.nodes) + NODE.w / 2, top + Math.floor(i / columns) * (NODE.h + GAP.nodes) + NODE.h / 2));
+  return placed;
+}
+
+/** Columns in the order of the flow. */
+function grid(nodes, edges) {
+  const graph = run(nodes.map((node) => ({ ...node, ...NODE })), edges, { nodesep: GAP.nodes, ranksep: GAP.ranks });
+  const order = [...nodes].sort((a, b) => graph.node(a.id).x - graph.node(b.id).x || a.id.localeCompare(b.id));
+  const columns = Math.max(1, Math.round(Math.sqrt(nodes.length / 1.9)));
+  const rows = Math.ceil(nodes.length / columns);
+  const placed = { at: new Map(), paths: new Map(), w: 0, h: 0 };
+  order.forEach((node, i) => {
+    const [x, y] = [Math.floor(i / rows) * (NODE.w + GAP.nodes) + NODE.w / 2, (i % rows) * (NODE.h + 12) + NODE.h / 2];
+    placed.at.set(node.id, [x, y]);
+    placed.w = Math.max(placed.w, x + NODE.w / 2);
+    placed.h = Math.max(placed.h, y + NODE.h / 2);
   });
-  return { at, paths, w, h };
+  return placed;
 }
 
 /** Boxes in rows of about a width, in the order that dagre found. */
@@ -97,34 +145,39 @@ function between([ax, ay], [bx, by]) {
   return { d: `M${ax} ${y1}C${ax} ${y1 + bend * side} ${bx} ${y2 - bend * side} ${bx} ${y2}`, middle: [(ax + bx) / 2, (y1 + y2) / 2] };
 }
 
-/** A smooth line through points. */
-function smooth(points) {
-  if (points.length < 3) return { d: `M${points.map((point) => point.join(' ')).join('L')}`, middle: points[0] };
+/** A smooth line through points that leaves and arrives along the flow. */
+function smooth(points, down) {
   let d = `M${points[0].join(' ')}`;
-  for (let i = 1; i < points.length - 1; i += 1) {
-    const [x, y] = points[i];
-    const [nx, ny] = i === points.length - 2 ? points[i + 1] : [(x + points[i + 1][0]) / 2, (y + points[i + 1][1]) / 2];
-    d += `Q${x} ${y} ${nx} ${ny}`;
+  for (let i = 1; i < points.length; i += 1) {
+    const [[x0, y0], [x1, y1]] = [points[i - 1], points[i]];
+    const [half, straight] = down ? [(y1 - y0) / 2, Math.abs(x1 - x0) < 0.5] : [(x1 - x0) / 2, Math.abs(y1 - y0) < 0.5];
+    if (straight) d += `L${x1} ${y1}`;
+    else if (down) d += `C${x0} ${y0 + half} ${x1} ${y1 - half} ${x1} ${y1}`;
+    else d += `C${x0 + half} ${y0} ${x1 - half} ${y1} ${x1} ${y1}`;
   }
-  const half = Math.floor(points.length / 2);
-  const middle = points.length % 2 ? points[half] : [(points[half - 1][0] + points[half][0]) / 2, (points[half - 1][1] + points[half][1]) / 2];
-  return { d, middle };
+  const half = (points.length - 1) / 2;
+  const [[ax, ay], [bx, by]] = [points[Math.floor(half)], points[Math.ceil(half)]];
+  return { d, middle: [(ax + bx) / 2, (ay + by) / 2] };
 }
 
 const round = (d) => d.replace(/-?\d+\.\d+/g, (number) => Number(number).toFixed(1));
 
-/** `nodes`: `[id, group]`; `edges`: `[from, to]`. Groups are `{ name, x, y, w, h }`, nodes have the middle of their box. */
-export function layout({ nodes, edges, aspect }) {
+/** `nodes`: `[id, group]`; `edges`: `[from, to]`; `outside` is the group of what no namespace has. Groups are `{ name, x, y, w, h }`, nodes have the
+ * middle of their box. `together`: one flow, without groups. */
+export function layout({ nodes, edges, aspect, outside, together = false }) {
+  const many = nodes.length > MANY;
+  const labels = !many && edges.length <= 40;
+  // A narrow screen is read downwards.
+  const down = aspect < 0.9;
+  const names = new Set(nodes.map(([, group]) => group).filter((group) => group !== outside));
+  // One namespace needs no box, and its peers outside of the mesh stand where the flow has them.
+  const single = together || names.size <= 1;
+  const groupOf = new Map(nodes.map(([id, group]) => [id, single ? 'all' : group]));
   const groups = new Map();
-  const groupOf = new Map(nodes);
-  for (const [id, group] of nodes) {
-    if (!groups.has(group)) groups.set(group, []);
-    groups.get(group).push({ id });
-  }
-  const single = groups.size === 1;
+  for (const [id, group] of groupOf) groups.set(group, [...(groups.get(group) ?? []), { id }]);
   const boxes = [...groups].sort(([a], [b]) => a.localeCompare(b)).map(([name, members]) => {
     const own = edges.filter(([from, to]) => groupOf.get(from) === name && groupOf.get(to) === name);
-    const placed = inside(members, own);
+    const placed = many && !single ? grid(members, own) : flow(members, own, { labels, down });
     return { id: name, placed, w: placed.w + GAP.pad * 2, h: placed.h + GAP.pad * 2 + (single ? 0 : GAP.title) };
   });
   const across = edges.map(([from, to]) => [groupOf.get(from), groupOf.get(to)]).filter(([from, to]) => from !== to);
@@ -133,15 +186,16 @@ export function layout({ nodes, edges, aspect }) {
   const lines = new Map();
   for (const box of boxes) {
     const [left, top] = arranged.at.get(box.id);
-    const [dx, dy] = [left + GAP.pad, top + GAP.pad + (single ? 0 : GAP.title)];
-    result.groups.push({ name: box.id, x: left, y: top, w: box.w, h: box.h });
-    for (const [id, [x, y]] of box.placed.at) result.nodes[id] = [x + dx, y + dy];
-    for (const [id, points] of box.placed.paths) lines.set(id, points.map(([x, y]) => [x + dx, y + dy]));
+    const move = ([x, y]) => [x + left + GAP.pad, y + top + GAP.pad + (single ? 0 : GAP.title)];
+    if (!single) result.groups.push({ name: box.id, x: left, y: top, w: box.w, h: box.h });
+    for (const [id, at] of box.placed.at) result.nodes[id] = move(at);
+    for (const [id, { points, label }] of box.placed.paths) lines.set(id, { points: points.map(move), label: label && move(label) });
   }
   for (const [from, to] of edges) {
     const id = `${from} → ${to}`;
-    const line = lines.get(id) ? smooth(lines.get(id)) : between(result.nodes[from], result.nodes[to]);
-    result.edges[id] = { d: round(line.d), middle: line.middle };
+    const drawn = lines.get(id);
+    const line = drawn ? smooth(drawn.points, down) : between(result.nodes[from], result.nodes[to]);
+    result.edges[id] = { d: round(line.d), middle: drawn?.label ?? line.middle };
   }
   return result;
 }

@@ -17,7 +17,7 @@ function Golden({ numbers }) {
   return html`<dl class="facts">
     <${Row} name="Requests">${format.rate(numbers.rps)}/s<//>
     <${Row} name="Success">${format.percent(numbers.success)}<//>
-    <${Row} name="p50 / p95 / p99">${[numbers.p50, numbers.p95, numbers.p99].map(format.ms).join(' / ')}<//>
+    <${Row} name="p50 / p95 / p99">${[numbers.p50, numbers.p95, numbers.p99].map(format.ms).join(' · ')}<//>
     ${numbers.retries > 0 && html`<${Row} name="Retries">${format.count(numbers.retries)}<//>`}
     <${Row} name="mTLS"><${Mtls} share=${numbers.mtls} /><//>
   </dl>`;

@@ -1,5 +1,6 @@
 // Asks the worker for a layout whenever the shape of the graph is another, and keeps the last meanwhile.
 import { useEffect, useState } from '../lib/dom.js';
+import { OUTSIDE } from './graph.js';
 
 const ADDRESS = '/assets/js/map/worker.js';
 // The browser takes the address of a worker only from a policy: this one knows one address.
@@ -31,7 +32,7 @@ export function useLayout(graph, aspect) {
     let over = false;
     const nodes = [...graph.nodes.values()].map((node) => [node.id, node.group]);
     const edges = graph.edges.filter((edge) => edge.source !== edge.destination).map((edge) => [edge.source, edge.destination]);
-    ask(key, { nodes, edges, aspect }).then((layout) => {
+    ask(key, { nodes, edges, aspect, outside: OUTSIDE, together: graph.together }).then((layout) => {
       if (!over) set({ key, layout });
     });
     return () => (over = true);

@@ -2,7 +2,7 @@
 
 const [LEAST, MOST] = [0.08, 2.5];
 /** Below these scales, names only, and marks only. */
-const LEVELS = [[0.34, 'far'], [0.72, 'mid'], [Infinity, 'near']];
+const LEVELS = [[0.34, 'far'], [0.66, 'mid'], [Infinity, 'near']];
 
 export class View {
   constructor(svg, layer) {
@@ -24,12 +24,12 @@ export class View {
     return [this.svg.clientWidth, this.svg.clientHeight];
   }
 
-  /** All of a picture of a size, no larger than life; `inset` is what lies over the right side. */
-  fit(w, h, inset = 0) {
+  /** All of a picture of a size, no larger than life. */
+  fit(w, h) {
     const [width, height] = this.size();
     const pad = Math.min(28, width * 0.03);
-    this.k = Math.min(1.15, (width - inset - pad * 2) / w, (height - 60 - pad * 2) / h);
-    this.x = (width - inset - w * this.k) / 2;
+    this.k = Math.min(1.15, (width - pad * 2) / w, (height - 60 - pad * 2) / h);
+    this.x = (width - w * this.k) / 2;
     this.y = 52 + (height - 60 - h * this.k) / 2;
     this.touched = false;
     this.apply();
@@ -44,13 +44,13 @@ export class View {
     this.apply();
   }
 
-  /** Moves a point into sight, if it is not. */
-  show([x, y], inset = 0) {
+  /** Moves a point into sight, if it is not; `right` and `below` are what lies over the picture. */
+  show([x, y], { right = 0, below = 0 } = {}) {
     const [width, height] = this.size();
     const [sx, sy] = [x * this.k + this.x, y * this.k + this.y];
     const margin = 100;
     const shift = (at, low, high) => (at < low ? low - at : at > high ? high - at : 0);
-    const [dx, dy] = [shift(sx, margin, width - inset - margin), shift(sy, 80, height - 60)];
+    const [dx, dy] = [shift(sx, margin, width - right - margin), shift(sy, 80, height - below - 60)];
     if (!dx && !dy) return;
     this.x += dx;
     this.y += dy;

@@ -11,7 +11,7 @@ import { Spark } from '../parts/spark.js';
 import { Table } from '../parts/table.js';
 
 const COLUMNS = [
-  { id: 'level', title: '', cell: (row) => html`<${Mark} level=${levelOfSuccess(row.numbers.success)} />` },
+  { id: 'level', title: '', kind: 'sign', cell: (row) => html`<${Mark} level=${levelOfSuccess(row.numbers.success)} />` },
   { id: 'line', title: 'Last seconds', cell: (row) => html`<${Spark} requests=${row.requests} failures=${row.failures} />` },
   { id: 'source', title: 'From', value: (row) => row.source, cell: (row) => html`<${Who} id=${row.source} />` },
   { id: 'destination', title: 'To', value: (row) => row.destination, cell: (row) => html`<${Who} id=${row.destination} />` },
@@ -22,9 +22,9 @@ const COLUMNS = [
 
 const by = (row) => [row.source, row.destination, row.method, row.path, row.seen_by].join(' ');
 
-export default function Live() {
+export default function Live({ window }) {
   const { params } = useAddress();
-  const live = useLive('live', { ns: params.ns, of: params.of, window: params.window ?? '30s' });
+  const live = useLive('live', { ns: params.ns, of: params.of, window });
   const words = (params.q ?? '').toLowerCase().split(/\s+/);
   const failing = params.only === 'failing';
   return html`<${Page} live=${live}>${(model) => {

@@ -1,6 +1,6 @@
 // The map of who calls whom, and the same as a table.
-import { html, useMemo, useRef, useState } from '../lib/dom.js';
-import { change, useAddress } from '../lib/address.js';
+import { html, useCallback, useMemo, useRef, useState } from '../lib/dom.js';
+import { address, change, useAddress } from '../lib/address.js';
 import * as format from '../lib/format.js';
 import { useKeys } from '../lib/keys.js';
 import { useLive } from '../lib/live.js';
@@ -67,7 +67,7 @@ function Picture({ model, params }) {
   const [aspect, setAspect] = useState(0);
   const made = useLayout(graph, aspect);
   const control = useRef(null);
-  const choose = (id) => change({ sel: id ?? '' }, { replace: Boolean(params.sel) });
+  const choose = useCallback((id) => change({ sel: id ?? '' }, { replace: Boolean(address.get().params.sel) }), []);
   const focusOn = (id) => change({ focus: id, sel: id, q: '' });
   const onEnter = () => found?.size && focusOn([...found][0]);
   useKeys({
@@ -79,18 +79,19 @@ function Picture({ model, params }) {
   });
   const table = params.view === 'table';
   const rows = graph.edges.filter((edge) => !found || found.has(edge.source) || found.has(edge.destination));
-  const inset = params.sel && !table && innerWidth > 860 ? 330 : 0;
+  const wide = innerWidth > 860;
+  const over = useMemo(() => (!params.sel ? {} : wide ? { right: 330 } : { below: innerHeight * 0.45 }), [params.sel, wide]);
   if (!whole.nodes.size) return NOTHING;
   return html`<h1 class="hidden-but-read">Map</h1>
     <${Tools} graph=${graph} total=${whole.nodes.size} found=${found} params=${params} control=${control} onEnter=${onEnter} />
     ${table
       ? html`<div class="page"><section class="block"><${Table} label="Edges" columns=${EDGES} rows=${rows} by=${(edge) => edge.id} first="level" empty=${NOTHING} /></section></div>`
-      : html`<${Canvas} graph=${graph} made=${made} found=${found} chosen=${params.sel ?? null} inset=${inset} onChoose=${choose} onFocusOn=${focusOn} onAspect=${setAspect} control=${control} />
+      : html`<${Canvas} graph=${graph} made=${made} found=${found} chosen=${params.sel ?? null} over=${over} onChoose=${choose} onFocusOn=${focusOn} onAspect=${setAspect} control=${control} />
         <${Legend} /><${Panel} graph=${graph} chosen=${params.sel} onFocusOn=${focusOn} onClose=${() => choose(null)} />`}`;
 }
 
-export default function Map() {
+export default function Map({ window }) {
   const { params } = useAddress();
-  const live = useLive('map', { ns: params.ns, window: params.window });
+  const live = useLive('map', { ns: params.ns, window });
   return html`<${Page} live=${live} wide=${true}>${(model) => html`<${Picture} model=${model} params=${params} />`}<//>`;
 }

@@ -58,9 +58,9 @@ function Answer({ params }) {
   return data ? html`<${Explained} answer=${data} />` : html`<p class="muted">asking both proxies …</p>`;
 }
 
-export default function Policy() {
+export default function Policy({ window }) {
   const { params } = useAddress();
-  const live = useLive('policy', { ns: params.ns, window: params.window });
+  const live = useLive('policy', { ns: params.ns, window });
   return html`<${Page} live=${live}>${(model) => {
     const denied = model.denied.reduce((sum, row) => sum + row.ending.count, 0);
     const words = (params.q ?? '').toLowerCase().split(/\s+/);

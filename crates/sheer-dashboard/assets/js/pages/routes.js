@@ -34,9 +34,9 @@ function Route({ route }) {
       : html`<p class="inside muted">Nothing went over it within this time.</p>`}</section>`;
 }
 
-export default function Routes() {
+export default function Routes({ window }) {
   const { params } = useAddress();
-  const live = useLive('routes', { ns: params.ns, window: params.window });
+  const live = useLive('routes', { ns: params.ns, window });
   const words = (params.q ?? '').toLowerCase().split(/\s+/);
   return html`<${Page} live=${live}>${(model) => {
     const shown = model.routes.filter((route) => words.every((word) => `${route.kind} ${route.id} ${route.parents.map((parent) => parent.name)}`.toLowerCase().includes(word)));

@@ -71,7 +71,7 @@ function Waterfall({ model, chosen }) {
       <div><dt>Spans</dt><dd>${trace.spans}</dd></div><div><dt>Workloads</dt><dd>${trace.workloads.length}</dd></div>
       <div><dt>Status</dt><dd>${trace.grpc_status !== null ? html`${trace.grpc_status}<small> gRPC</small>` : trace.http_status || '–'}</dd></div>
       <div><dt>Failed at</dt><dd>${trace.failed ? html`<span class="bad">${trace.failed_at.split('/').pop()}</span>` : '–'}</dd></div>
-      <div><dt>Verdict</dt><dd>${trace.verdict || '–'}<small> ${trace.reason}</small></dd></div></dl>
+      <div class="two"><dt>Verdict</dt><dd>${trace.verdict || '–'}${trace.reason && html`<small> ${trace.reason}</small>`}</dd></div></dl>
     ${model.notes.map((text) => html`<${Note} key=${text} text=${text} />`)}
     <section class="block waterfall"><header><h2>Waterfall</h2><ul class="shares" aria-label="Colours">${SHARES.map(([name, , text]) => html`<li key=${name}><i class=${`swatch ${name}`}></i>${text}</li>`)}</ul>
         <span class="muted right"><code>${trace.id}</code></span></header>

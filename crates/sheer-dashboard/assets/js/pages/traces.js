@@ -11,7 +11,7 @@ const ended = (row) => (row.failed ? [row.reason || (row.grpc_status !== null ? 
 
 function columns(longest) {
   return [
-    { id: 'level', title: '', cell: (row) => html`<${Mark} level=${row.failed ? 'bad' : 'good'} label=${row.failed ? 'failed' : 'well'} />` },
+    { id: 'level', title: '', kind: 'sign', cell: (row) => html`<${Mark} level=${row.failed ? 'bad' : 'good'} label=${row.failed ? 'failed' : 'well'} />` },
     { id: 'at', title: 'When', number: true, value: (row) => row.at_ms, cell: (row) => format.clock(row.at_ms) },
     { id: 'name', title: 'Request', kind: 'cut', value: (row) => row.name, cell: (row) => html`<${A} class="main" to=${link(`/traces/${row.id}`)}>${row.name}<//> <span class="sub">${row.source} → ${row.target}</span>` },
     { id: 'failed', title: 'Failed at', value: (row) => row.failed_at || null, cell: (row) => (row.failed ? html`<span>${row.failed_at.split('/').pop()} <span class="tag bad">${ended(row)}</span></span>` : html`<span class="muted">–</span>`) },
@@ -41,10 +41,10 @@ function Form({ params }) {
   </form>`;
 }
 
-export default function Traces() {
+export default function Traces({ window }) {
   const { params } = useAddress();
   const { ns, service, status, min_ms, code, id } = params;
-  const live = useLive('traces', { ns, service, status, min_ms, code, id, window: params.window });
+  const live = useLive('traces', { ns, service, status, min_ms, code, id, window });
   const filtered = Boolean(service || status || min_ms || code || id || ns);
   return html`<${Page} live=${live}>${(model) => {
     const { store } = model;

@@ -1,6 +1,6 @@
 // One workload: how it does over time, with whom it talks, its pods, what its proxies hold.
 import { html } from '../lib/dom.js';
-import { A, link, useAddress } from '../lib/address.js';
+import { A, link } from '../lib/address.js';
 import * as format from '../lib/format.js';
 import { levelOf, levelOfSuccess } from '../lib/health.js';
 import { useAsked, useLive } from '../lib/live.js';
@@ -61,7 +61,7 @@ function Charts({ model }) {
 }
 
 const edgeColumns = (end, title) => [
-  { id: 'level', title: '', cell: (edge) => html`<${Mark} level=${edge.idle ? 'none' : levelOfSuccess(edge.numbers.success)} />` },
+  { id: 'level', title: '', kind: 'sign', cell: (edge) => html`<${Mark} level=${edge.idle ? 'none' : levelOfSuccess(edge.numbers.success)} />` },
   { id: 'who', title, value: (edge) => edge[end], cell: (edge) => html`<${Who} id=${edge[end]} />` },
   { id: 'protocol', title: 'Protocol', value: (edge) => edge.protocols.join(), cell: (edge) => edge.protocols.join(', ') || '–' },
   ...numbers().slice(0, 4),
@@ -147,8 +147,7 @@ function Body({ model }) {
     <${Holds} of=${model.id} />`;
 }
 
-export default function Workload({ of }) {
-  const { params } = useAddress();
-  const live = useLive('workload', { of, window: params.window ?? '10m' });
+export default function Workload({ of, window }) {
+  const live = useLive('workload', { of, window });
   return html`<${Page} live=${live}>${(model) => html`<${Body} model=${model} />`}<//>`;
 }

@@ -12,7 +12,7 @@ import { Table } from '../parts/table.js';
 const meshed = (row) => (row.meshed === row.pods ? '' : row.meshed === 0 ? 'no sidecar' : `${row.meshed} with sidecar`);
 
 const COLUMNS = [
-  { id: 'level', title: '', cell: (row) => html`<${Mark} level=${levelOf(row)} />` },
+  { id: 'level', title: '', kind: 'sign', cell: (row) => html`<${Mark} level=${levelOf(row)} />` },
   { id: 'name', title: 'Workload', value: (row) => row.id, cell: (row) => html`<${Who} id=${row.id} /> <span class="sub">${row.direction === 'out' ? 'what it sends' : ''}</span>` },
   {
     id: 'pods', title: 'Ready', number: true, help: 'Pods that are ready', value: (row) => row.ready,
@@ -25,9 +25,9 @@ const COLUMNS = [
 
 const matches = (row, text) => text.toLowerCase().split(/\s+/).every((word) => row.id.toLowerCase().includes(word));
 
-export default function Workloads() {
+export default function Workloads({ window }) {
   const { params } = useAddress();
-  const live = useLive('workloads', { ns: params.ns, window: params.window });
+  const live = useLive('workloads', { ns: params.ns, window });
   const only = params.only ?? '';
   return html`<${Page} live=${live}>${(model) => {
     const unwell = model.workloads.filter((row) => ['bad', 'warn'].includes(levelOf(row)));

@@ -4,7 +4,7 @@ import { useStore } from '../lib/store.js';
 import { colour, theme } from '../lib/theme.js';
 import uPlot from '../../vendor/uplot/uplot.js';
 
-const HEIGHT = 160;
+const HEIGHT = 150;
 // Crosshairs of a page's charts move together.
 const SYNC = uPlot.sync('time');
 const TIMES = [
@@ -13,6 +13,11 @@ const TIMES = [
   [1, '{HH}:{mm}:{ss}', null, null, null, null, null, null, 1],
 ];
 
+/** While nobody points at a moment, the legend shows the last one. */
+function rest(chart) {
+  if (chart.cursor.idx === null || chart.cursor.idx === undefined) chart.setLegend({ idx: Math.max(0, chart.data[0].length - 1) }, false);
+}
+
 function options(lines, show, width) {
   const axis = { stroke: colour('muted'), font: `11px ${colour('font')}`, grid: { stroke: colour('line'), width: 1 }, ticks: { show: false } };
   return {
@@ -20,6 +25,7 @@ function options(lines, show, width) {
     height: HEIGHT,
     cursor: { sync: { key: SYNC.key }, y: false, points: { size: 6 }, drag: { x: false, y: false } },
     legend: { live: true },
+    hooks: { setCursor: [rest] },
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [
       { ...axis, values: TIMES, space: 70, size: 26, gap: 4 },
@@ -49,6 +55,7 @@ export function Chart({ title, at, lines, show }) {
   useEffect(() => {
     const width = () => Math.max(120, place.current.clientWidth - 12);
     chart.current = new uPlot(options(lines, show, width()), [at, ...lines.map((line) => line.values)], place.current);
+    rest(chart.current);
     const fit = new ResizeObserver(() => chart.current.setSize({ width: width(), height: HEIGHT }));
     fit.observe(place.current);
     return () => {
@@ -58,7 +65,9 @@ export function Chart({ title, at, lines, show }) {
     };
   }, [shape, shown]);
   useEffect(() => {
-    chart.current?.setData([at, ...lines.map((line) => line.values)]);
+    if (!chart.current) return;
+    chart.current.setData([at, ...lines.map((line) => line.values)]);
+    rest(chart.current);
   });
   const last = lines.map((line) => `${line.label} ${show(line.values.at(-1) ?? 0)}`).join(', ');
   return html`<figure class="block"><header><h2>${title}</h2></header>

@@ -29,6 +29,7 @@ export const success = (of = (row) => row.numbers) => ({
 export const level = (of) => ({
   id: 'level',
   title: '',
+  kind: 'sign',
   cell: (row) => html`<${Mark} level=${of(row)} />`,
 });
 

@@ -21,8 +21,8 @@ export function sorted(rows, columns, sort) {
 function Heading({ column, sort, name }) {
   const here = sort.replace(/^-/, '') === column.id;
   const down = sort.startsWith('-');
-  const kind = column.number ? 'n' : '';
-  if (!column.value) return html`<th scope="col" class=${kind}>${column.title}</th>`;
+  const kind = `${column.number ? 'n' : ''} ${column.kind === 'sign' ? 'sign' : ''}`;
+  if (!column.value) return html`<th scope="col" class=${kind}>${column.title || html`<span class="hidden-but-read">State</span>`}</th>`;
   // Numbers are wanted largest first, names from A.
   const next = here ? (down ? column.id : `-${column.id}`) : column.number ? `-${column.id}` : column.id;
   const arrow = here ? (down ? '↓' : '↑') : '';
