@@ -4,38 +4,17 @@
 mod simulated;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sheer_dashboard::Dashboard;
+use sheer_testkit::browser::{self, PATIENCE};
 use simulated::{MadeUpChecks, Mesh};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
 use tokio::time::timeout;
 
-/// A script of the browser ends within this, or hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
 /// The first useful picture of 200 services: 1.5 s on an idle machine; tests share theirs with others, and only a much slower page fails here.
 const PICTURE_MS: u32 = 6_000;
-
-/// Where the tools lie that drive Chromium.
-fn modules() -> PathBuf {
-    let cache = std::env::var_os("SHEER_CACHE").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
-        Some(home?.join("sheer"))
-    });
-    let modules = cache.expect("a home or SHEER_CACHE").join("dashboard-node");
-    assert!(modules.exists(), "{} is not there: run tools/setup.sh test", modules.display());
-    modules
-}
-
-fn chromium() -> PathBuf {
-    let path = PathBuf::from("/usr/bin/chromium");
-    assert!(path.exists(), "Chromium is not installed: run tools/setup.sh test");
-    path
-}
 
 /// Screenshots of this run, kept for whoever wants to look.
 fn folder() -> PathBuf {
@@ -44,23 +23,14 @@ fn folder() -> PathBuf {
 
 fn script(name: &str, args: &[&str]) -> Child {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(name);
-    Command::new("node")
-        .arg(file)
-        .args(args)
-        .env("SHEER_NODE_MODULES", modules())
-        .env("SHEER_CHROMIUM", chromium())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("node is installed: run tools/setup.sh test")
+    browser::start(&file, args).expect("the browser starts")
 }
 
 async fn ends_well(child: Child) {
-    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("the browser ends in time").unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    println!("{said}");
+    match browser::finish(child).await {
+        Ok(said) => println!("{said}"),
+        Err(error) => panic!("{error:#}"),
+    }
 }
 
 /// The address of a dashboard, whose control plane's socket is in the folder.
@@ -110,9 +80,5 @@ async fn a_control_plane_that_is_away_is_said_plainly_until_it_is_back() {
     if said.as_deref() == Some("away") {
         simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
     }
-    let mut errors = String::new();
-    let mut stderr = child.stderr.take().unwrap();
-    let ended = timeout(PATIENCE, async { tokio::join!(child.wait(), stderr.read_to_string(&mut errors)).0 });
-    let status = ended.await.expect("the browser ends in time").unwrap();
-    assert!(status.success(), "{errors}");
+    ends_well(child).await;
 }

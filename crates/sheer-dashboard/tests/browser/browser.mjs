@@ -39,4 +39,4 @@ export function check(condition, message) {
 }
 
 /** The text of an element, without runs of blanks. */
-export const text = async (page, selector) => (await page.locator(selector).first().innerText()).replace(/\s+/g, ' ');
+export const text = async (page, selector) => (await page.locator(selector).first().evaluate((element) => element.innerText ?? element.textContent)).replace(/\s+/g, ' ');

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 
-pub use meshes::{Call, End, Mesh, Workload};
+pub use meshes::{Call, Mesh};
 
 /// The services of a control plane, of one mesh.
 #[derive(Clone)]
