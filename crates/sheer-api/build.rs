@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "sheer/v1/sight.proto",
             "sheer/v1/telemetry.proto",
             "sheer/v1/trace.proto",
+            "otlp/trace.proto",
+            "otlp/logs.proto",
         ],
         ["proto"],
     )?;

@@ -19,6 +19,7 @@ mod server;
 mod sight;
 mod store;
 mod target;
+mod traces;
 
 pub use options::{ControlOptions, Ports, run};
 pub use server::Bound;

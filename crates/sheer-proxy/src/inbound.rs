@@ -18,7 +18,12 @@ mod policy;
 mod port;
 mod speech;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 use rustls_pki_types::ServerName;
@@ -44,6 +49,7 @@ use crate::{
     settings::Settings,
     sight::Sampler,
     sys, tls,
+    trace::Tracer,
     transport_header::{SessionProtocol, TransportHeader},
 };
 
@@ -59,6 +65,7 @@ pub struct Inbound {
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
     sampler: Rc<Sampler>,
+    tracer: OnceCell<Rc<Tracer>>,
 }
 
 /// What a connection speaks to the application.
@@ -89,7 +96,14 @@ impl Inbound {
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
             sampler: Sampler::new(),
+            tracer: OnceCell::new(),
         })
+    }
+
+    /// From now on has requests recorded by this tracer.
+    pub fn trace(&self, tracer: &Rc<Tracer>) {
+        // A second one would be a mistake of the caller, and the first is as good.
+        let _ = self.tracer.set(Rc::clone(tracer));
     }
 
     /// Takes samples of the requests that pass.

@@ -29,7 +29,7 @@ mod route;
 mod services;
 mod targets;
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -54,6 +54,7 @@ use crate::{
     settings::Settings,
     sight::Sampler,
     sys,
+    trace::Tracer,
 };
 
 /// The outbound path of one worker.
@@ -64,6 +65,7 @@ pub struct Outbound {
     targets: Rc<Targets>,
     pool: Rc<Pool>,
     sampler: Rc<Sampler>,
+    tracer: OnceCell<Rc<Tracer>>,
     http2: http2::Config,
 }
 
@@ -93,6 +95,7 @@ impl Outbound {
             targets,
             pool,
             sampler: Sampler::new(),
+            tracer: OnceCell::new(),
             http2,
         })
     }
@@ -105,6 +108,17 @@ impl Outbound {
     /// Takes samples of the requests that pass.
     pub(crate) fn sampler(&self) -> &Rc<Sampler> {
         &self.sampler
+    }
+
+    /// From now on has requests recorded by this tracer.
+    pub fn trace(&self, tracer: &Rc<Tracer>) {
+        // A second one would be a mistake of the caller, and the first is as good.
+        let _ = self.tracer.set(Rc::clone(tracer));
+    }
+
+    /// Who records requests; nobody, and a look costs next to nothing.
+    pub(crate) fn tracer(&self) -> Option<&Rc<Tracer>> {
+        self.tracer.get()
     }
 
     /// Serves a connection that redirection brought here, to its end.

@@ -24,9 +24,10 @@ use crate::{
     identity::{self, Certifier, Identity},
     life::{Drained, Life, LifeControl, Shutdown},
     logs::LogLevel,
-    metrics::{self, Registry},
+    metrics::{self, Registry, family},
     settings::{ControlAddr, Settings},
     sight::{self, Sight, Workers},
+    trace::{self, Collecting, Collector},
 };
 
 /// How often the log says that the proxy is still not ready.
@@ -52,6 +53,8 @@ pub struct Parts {
     pub life: Life,
     /// Where workers take questions.
     pub sight: Workers,
+    /// Where workers put what they record of requests.
+    pub traces: Collecting,
 }
 
 /// Why the process cannot go on. Words for the operator.
@@ -85,6 +88,7 @@ pub struct Control {
     readiness: Readiness,
     listening: watch::Sender<bool>,
     life: LifeControl,
+    traces: trace::Finish,
 }
 
 /// Runs the proxy to its end. `workers` starts the data path; it returns once the listeners are bound.
@@ -118,7 +122,8 @@ impl Control {
         let registry = Registry::new(settings.metrics_retain_idle);
         metrics::describe_build(registry.control());
         let life = LifeControl::default();
-        let (identity, discovery) = control_plane(&settings, &registry);
+        let (identity, discovery, policy) = control_plane(&settings, &registry);
+        let (traces, finish) = collect_traces(&settings, &registry, &identity, policy);
         let (listening, is_listening) = watch::channel(false);
         let readiness = Readiness::new(identity.clone(), discovery.unanswered_ports(), is_listening);
         let shutdown = Shutdown::default();
@@ -144,6 +149,7 @@ impl Control {
             discovery,
             life: life.life(),
             sight: workers,
+            traces,
         };
         Ok(Self {
             parts,
@@ -153,6 +159,7 @@ impl Control {
             readiness,
             listening,
             life,
+            traces: finish,
         })
     }
 
@@ -190,6 +197,7 @@ impl Control {
         let began = Instant::now();
         tracing::info!(grace_s = grace.as_secs(), "{why}: draining");
         let drained = self.life.drain(grace).await;
+        self.traces.finish().await;
         match drained {
             Drained::Clean => tracing::info!(took_ms = began.elapsed().as_millis(), "drained"),
             Drained::Cut(left) => tracing::warn!(left, "the grace period is over: what was still in flight is cut"),
@@ -198,12 +206,14 @@ impl Control {
     }
 }
 
-fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Client) {
+fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Client, Channel) {
     let roots = Arc::new(identity::roots(&settings.identity.trust_anchors));
     let (publish, identity) = identity::channel();
     let channel = |service, addr: &ControlAddr, wait_for_identity: bool| {
         let options = ChannelOptions {
             service,
+            whose: "the control plane",
+            connected: &family::CONTROL_CONNECTED,
             addr: addr.clone(),
             mark: settings.mark,
             roots: Arc::clone(&roots),
@@ -214,13 +224,46 @@ fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Cl
     };
     let issuer = channel("identity", &settings.identity.service, false);
     tokio::spawn(Certifier::new(settings.identity.clone(), issuer, Arc::clone(&roots), publish).run());
+    let policy = channel("policy", &settings.policy, true);
     let options = ClientOptions {
         destination: channel("destination", &settings.destination, true),
-        policy: channel("policy", &settings.policy, true),
+        policy: policy.clone(),
         runtime: Handle::current(),
     };
     let discovery = Client::new(settings, options);
-    (identity, discovery)
+    (identity, discovery, policy)
+}
+
+/// Takes what workers record, and sends it on.
+fn collect_traces(
+    settings: &Arc<Settings>,
+    registry: &Registry,
+    identity: &Identity,
+    control_plane: Channel,
+) -> (Collecting, trace::Finish) {
+    let (collecting, told) = Collecting::new(settings);
+    let (mark, identity, shard) = (settings.mark, identity.clone(), registry.control().clone());
+    let roots = Arc::new(identity::roots(&settings.identity.trust_anchors));
+    let parts = trace::Parts {
+        settings: Arc::clone(settings),
+        shard: shard.clone(),
+        control_plane,
+        channel: Box::new(move |addr| {
+            let options = ChannelOptions {
+                service: "trace-collector",
+                whose: "the collector",
+                connected: &family::SHEER_TRACE_COLLECTOR_CONNECTED,
+                addr: addr.clone(),
+                mark,
+                roots: Arc::clone(&roots),
+                identity: identity.clone(),
+                wait_for_identity: addr.name.is_some(),
+            };
+            Channel::new(options, &shard)
+        }),
+    };
+    let finish = Collector::start(&collecting, told, parts);
+    (collecting, finish)
 }
 
 async fn serve_admin(addr: SocketAddr, admin: Admin) -> Result<SocketAddr, ProcessError> {

@@ -22,6 +22,6 @@ mod workers;
 
 pub(crate) use server::serve;
 pub(crate) use service::Sight;
-pub(crate) use traffic::{Sample, Sampler};
+pub(crate) use traffic::{Sample, Sampler, path as path_without_secrets};
 pub use workers::Workers;
 pub(crate) use workers::answer;

@@ -16,6 +16,7 @@ Examples:
   sheer exec deploy/web -- curl http://ledger:8080/
   sheer logs -f deploy/web
   sheer dashboard --open           the mesh as a web page
+  sheer trace list --failed        requests that failed, each with its waterfall
   sheer policy explain --from deploy/web --to svc/ledger:8080
   sheer down                       end the mesh; nothing is left behind";
 
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     Routes(commands::routes::Args),
     /// Show who may come in at a workload's ports, with live rates.
     Authz(commands::authz::Args),
+    /// Show traces: where the time of a request went, and which hop failed.
+    Trace(commands::trace::Args),
     /// Show what proxies hold.
     Config(commands::config::Args),
     /// Run the control plane.
@@ -133,6 +136,7 @@ impl Cli {
             Command::Policy(args) => commands::policy::run(&args, &global),
             Command::Routes(args) => commands::routes::run(&args, &global),
             Command::Authz(args) => commands::authz::run(&args, &global),
+            Command::Trace(args) => commands::trace::run(&args, &global),
             Command::Config(args) => commands::config::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),

@@ -20,5 +20,6 @@ mod rates;
 pub(crate) mod restart;
 pub(crate) mod routes;
 pub(crate) mod scale;
+pub(crate) mod trace;
 pub(crate) mod up;
 pub(crate) mod version;

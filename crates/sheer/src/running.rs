@@ -10,9 +10,11 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
+use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, PolicyDiffRequest, PolicyDiffResponse, ProxyDump,
-    ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, ListTracesRequest, ListTracesResponse, PolicyDiffRequest,
+    PolicyDiffResponse, PropagationRequest, ProxyDump, ReportRequest, ReportResponse, RouteStatus, RoutesRequest,
+    ShowTraceRequest, Trace, WorkloadPropagation,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -283,6 +285,25 @@ impl Mesh {
     pub(crate) async fn routes(&self) -> anyhow::Result<Vec<RouteStatus>> {
         let mut client = ControlClient::new(self.control().await?);
         Ok(proxies_asked(client.routes(RoutesRequest::default())).await?.routes)
+    }
+
+    /// Traces that the control plane keeps.
+    pub(crate) async fn traces(&self, request: ListTracesRequest) -> anyhow::Result<ListTracesResponse> {
+        let mut client = TracesClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER);
+        proxies_asked(client.list(request)).await
+    }
+
+    /// One of them.
+    pub(crate) async fn trace(&self, id: &str) -> anyhow::Result<Trace> {
+        let mut client = TracesClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER);
+        let trace_id = id.to_owned();
+        proxies_asked(client.show(ShowTraceRequest { trace_id })).await
+    }
+
+    /// Which workloads pass on the contexts of traces, and which break them.
+    pub(crate) async fn propagation(&self) -> anyhow::Result<Vec<WorkloadPropagation>> {
+        let mut client = TracesClient::new(self.control().await?);
+        Ok(proxies_asked(client.propagation(PropagationRequest::default())).await?.workloads)
     }
 
     /// What changed manifests would do to traffic.

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context;
 use futures::stream::BoxStream;
+pub(crate) use connections::Peer;
 pub(crate) use report::to_message as finding_message;
 use rustls::ServerConfig;
 use sheer_api::{names, v1::control_server::ControlServer};
@@ -33,6 +34,7 @@ use crate::{
     sight::Sight,
     socket::shorten,
     store::Store,
+    traces::Traces,
 };
 
 /// A PING when a connection has been silent for this long finds proxies that vanished.
@@ -88,6 +90,7 @@ impl Bound {
         let identity = IdentityService::server(authority.clone(), verifier, config.clone());
         let destination = DestinationService::server(store.clone(), config.clone(), streams.clone());
         let policy = PolicyService::new(store.clone(), config.clone(), streams.clone());
+        let traces = Traces::new(store.clone(), config.clone(), streams.clone());
         let sight = Sight::new(store.clone(), config.clone(), streams.clone(), &own)?;
         let report = |sight| {
             ControlServer::new(report::ReportService {
@@ -104,8 +107,9 @@ impl Bound {
             .add_service(outbound.clone());
         let all = all.add_service(inbound.clone()).add_service(extras.clone());
         let all = all.add_service(report(Some(sight)));
+        let all = all.add_service(traces.intake()).add_service(traces.query());
         let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
-        let policy = policy.add_service(report(None));
+        let policy = policy.add_service(report(None)).add_service(traces.intake());
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),

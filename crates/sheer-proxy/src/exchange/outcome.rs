@@ -9,11 +9,12 @@ use std::{
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
 
-use super::hint::Hint;
+use super::{hint::Hint, request::Head};
 use crate::{
     error::{ProxyError, ResetCode},
     metrics::ResponseOutcome,
     sight::Sample,
+    trace::{Attempt, Record, Trail},
 };
 
 /// What happened to a request, as far as it went.
@@ -120,6 +121,8 @@ pub struct Observation {
     sink: RefCell<Rc<dyn Sink>>,
     /// What sight keeps of this request, where it is one of its samples.
     sample: RefCell<Option<Box<Sample>>>,
+    /// What is recorded of it for its trace and the access log, where somebody wants that.
+    trail: RefCell<Option<Trail>>,
 }
 
 impl std::fmt::Debug for Observation {
@@ -135,7 +138,55 @@ impl Observation {
             outcome: RefCell::new(Outcome::new()),
             sink: RefCell::new(sink),
             sample: RefCell::new(None),
+            trail: RefCell::new(None),
         }
+    }
+
+    /// When the request began.
+    pub(crate) fn started(&self) -> Instant {
+        self.outcome.borrow().started
+    }
+
+    /// Records from here on what becomes of the request.
+    pub(crate) fn follow(&self, trail: Trail) {
+        self.trail.replace(Some(trail));
+    }
+
+    /// Notes something in the record of the request, where there is one.
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Record)) {
+        if let Some(trail) = &mut *self.trail.borrow_mut() {
+            note(trail.record());
+        }
+    }
+
+    /// The same, of one attempt.
+    pub(crate) fn attempt(&self, number: usize, note: impl FnOnce(&mut Attempt)) {
+        self.record(|record| {
+            if let Some(attempt) = record.attempts.get_mut(number) {
+                note(attempt);
+            }
+        });
+    }
+
+    /// The request is about to be sent (again): its head says whose child it is. The number of the attempt.
+    pub(crate) fn begin_attempt(&self, head: &mut Head) -> usize {
+        let mut trail = self.trail.borrow_mut();
+        trail.as_mut().map_or(0, |trail| trail.attempt(head))
+    }
+
+    /// Nobody wants to see the request, unless something is wrong with it.
+    pub(crate) fn forget(&self) {
+        if let Some(trail) = &mut *self.trail.borrow_mut() {
+            trail.forget();
+        }
+    }
+
+    /// The head of an attempt has left, on this stream.
+    pub(super) fn sent(&self, attempt: usize, stream: u32) {
+        self.attempt(attempt, |attempt| {
+            attempt.sent = Some(Instant::now());
+            attempt.stream = stream;
+        });
     }
 
     /// Keeps a sample of the request, once it is known what became of it.
@@ -155,6 +206,7 @@ impl Observation {
 
     /// The proxy ends this itself.
     pub fn error(&self, error: &ProxyError) {
+        self.record(|record| record.error = error.in_full());
         self.end(End::Proxy {
             verdict: error.verdict(),
             reason: error.reason(),
@@ -169,7 +221,8 @@ impl Observation {
     }
 
     /// An answer that the client does not see, as the request goes out again: by its head, and what says how it went (head or trailers).
-    pub(super) fn passed_over(&self, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn passed_over(&self, attempt: usize, status: StatusCode, headers: &HeaderMap) {
+        self.attempt(attempt, |attempt| attempt.answered(status, headers));
         let mut outcome = self.outcome();
         outcome.note_head(status, headers);
         self.sink.borrow().passed_over(&outcome);
@@ -226,6 +279,9 @@ impl Drop for Observation {
         self.sink.borrow().end(&self.outcome.borrow());
         if let Some(sample) = self.sample.take() {
             sample.keep(self.outcome.borrow().status);
+        }
+        if let Some(trail) = self.trail.take() {
+            trail.end(&self.outcome.borrow());
         }
     }
 }

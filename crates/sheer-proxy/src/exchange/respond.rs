@@ -106,6 +106,14 @@ impl Responder {
         }
     }
 
+    /// The stream of HTTP/2 on which the request came; 0 for HTTP/1.
+    pub(crate) fn stream(&self) -> u32 {
+        match &self.wire {
+            Wire::H2 { send, .. } => send.stream_id().as_u32(),
+            Wire::H1(_) | Wire::Raced(_) | Wire::Body(_) | Wire::Moving => 0,
+        }
+    }
+
     /// The request turned out to be HTTP/1 that another sidecar carries: its response is carried back likewise.
     pub(crate) fn carry_http1(&mut self) {
         if let Wire::H2 { mesh_http1, .. } = &mut self.wire {

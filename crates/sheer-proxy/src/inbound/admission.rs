@@ -191,8 +191,13 @@ impl Decision {
 }
 
 impl Admitted {
+    /// Whether this is a probe of the pod.
+    pub(super) fn is_probe(&self) -> bool {
+        self.decision.is_probe()
+    }
+
     /// The rule whose filters apply, and the match by which it took the request.
-    pub(super) fn rule(&self) -> Option<(&Rule<InboundRule>, Option<&RequestMatch>)> {
+    pub(super) fn rule(&self) -> Option<(&Arc<Rule<InboundRule>>, Option<&RequestMatch>)> {
         let rule = self.decision.rule.as_ref()?;
         Some((rule, rule.matches.get(self.matched)))
     }

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +21,7 @@ use crate::{
     error::{Direction, ProxyError},
     exchange::{Context, Failed, Head, Limits, Observation, Origin, Request, Responder, Upstream, exchange},
     headers, http2,
+    trace::{self, Whom},
 };
 
 /// How often a request is sent to the application: again where an attempt certainly had no effect. An idle connection was closed
@@ -52,6 +54,7 @@ impl Requests {
             limits: Limits::default(),
             referee: None,
             replay: true,
+            attempt: 0,
         };
         let admission = RefCell::new(Rc::new(Admission::of(&port, &client)));
         Self {
@@ -94,6 +97,19 @@ impl Requests {
         Ok((admitted, InFlight::begin(&self.inbound)?))
     }
 
+    /// Between whom a request goes, for its trace.
+    fn whom(&self, stream: u32, admission: &Admission) -> trace::Inbound {
+        trace::Inbound {
+            addr: self.cx.addr,
+            client: self.client.addr,
+            identity: self.client.identity().cloned(),
+            meshed: self.client.is_meshed(),
+            stream,
+            policy: Arc::clone(admission.observers.policy()),
+            route: None,
+        }
+    }
+
     async fn upstream(&self, head: &Head) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
         match head.origin {
             Origin::Http2 => {
@@ -121,6 +137,9 @@ impl http2::Service for Requests {
                 responder.carry_http1();
             }
         }
+        if let Some(tracer) = self.inbound.tracer.get() {
+            tracer.inbound(&observation, &request.head, || self.whom(responder.stream(), &admission));
+        }
         if let Some(ticket) = self.inbound.sampler().ticket() {
             let (addr, client) = (self.cx.addr, self.client.addr);
             observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));
@@ -129,7 +148,11 @@ impl http2::Service for Requests {
             Ok(admitted) => admitted,
             Err(error) => return responder.fail(&error, &observation).await,
         };
+        if admitted.is_probe() {
+            observation.forget();
+        }
         if let Some((rule, matched)) = admitted.rule() {
+            observation.record(|record| record.inbound_route(rule));
             match filter::apply(rule, matched, &mut request.head) {
                 Filtered::Go => {}
                 Filtered::Answer(answer) => return responder.answer(answer, &observation).await,
@@ -140,6 +163,7 @@ impl http2::Service for Requests {
             &mut request.head.headers,
             self.client.identity().map(|identity| &**identity),
         );
+        observation.begin_attempt(&mut request.head);
 
         for attempt in 1.. {
             let (upstream, _slot) = match self.upstream(&request.head).await {
@@ -172,7 +196,11 @@ impl http2::Service for Requests {
         let admission = self.admission();
         admission.observers.http.metrics.request();
         let sink = Rc::clone(&admission.observers.http);
-        Observation::start(sink)
+        let observation = Observation::start(sink);
+        if let Some(tracer) = self.inbound.tracer.get() {
+            tracer.refused(&observation, || Whom::Inbound(Box::new(self.whom(0, &admission))));
+        }
+        observation
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     headers, http2,
     metrics::RouteStatus,
     pool::{Carrier, Service},
+    trace::{Sent as _, Whom},
 };
 
 /// A connection of the workload that speaks HTTP.
@@ -150,6 +151,7 @@ impl HttpConnection {
             limits: Limits::default(),
             referee: None,
             replay: false,
+            attempt: 0,
         }
     }
 }
@@ -176,6 +178,7 @@ struct Counted<'a> {
 impl Counted<'_> {
     /// It is known whom the request counts for.
     fn begin(&self, plan: Rc<RulePlan>, action: &Action) -> &Rc<RulePlan> {
+        self.observation.record(|record| record.outbound_route(&plan.rule));
         let backend = match action {
             Action::Send { backend, .. } => Some(Rc::clone(backend)),
             Action::Redirect { .. } | Action::Fail(_) => None,
@@ -206,7 +209,15 @@ impl Drop for Counted<'_> {
 impl http2::Service for HttpConnection {
     fn refused(&self, error: &ProxyError) -> Observation {
         tracing::info!(dst = %self.target.dst(), %error, "request refused");
-        Observation::start(self.target.resolution().no_endpoint())
+        let observation = Observation::start(self.target.resolution().no_endpoint());
+        if let Some(tracer) = self.outbound.tracer() {
+            tracer.refused(&observation, || {
+                let (dst, target) = self.target.target();
+                let route = None;
+                Whom::Outbound { dst, target, route }
+            });
+        }
+        observation
     }
 
     async fn retired(&self) {
@@ -232,6 +243,9 @@ impl http2::Service for HttpConnection {
         let observation = Observation::start(self.target.resolution().no_endpoint());
         if let Some(ticket) = self.outbound.sampler().ticket() {
             observation.sample(ticket.outbound(self.target.dst(), &request.head));
+        }
+        if let Some(tracer) = self.outbound.tracer() {
+            tracer.outbound(&observation, &request.head, &*self.target);
         }
         let admitted =
             headers::check_limit(&request.head, &self.context()).and_then(|()| self.outbound.observer.admit());

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -19,6 +20,7 @@ use crate::{
     metrics::{LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls, labels_of},
     pool::Pool,
     settings::{self, Settings},
+    trace::{Passed, Sent, Tracer},
 };
 
 /// The destinations of one worker.
@@ -46,6 +48,7 @@ pub(super) struct Target {
     last_used: Cell<Instant>,
     follow: OnceCell<AbortHandle>,
     accepted: OnceCell<TcpMetrics>,
+    passed: OnceCell<Rc<Passed>>,
 }
 
 impl Targets {
@@ -106,6 +109,7 @@ impl Target {
             last_used: Cell::new(Instant::now()),
             follow: OnceCell::new(),
             accepted: OnceCell::new(),
+            passed: OnceCell::new(),
         });
         let weak = Rc::downgrade(&target);
         let follow = tokio::task::spawn_local(async move {
@@ -161,6 +165,19 @@ impl Target {
         let old = self.resolution();
         new.take_over(&old);
         self.resolution.replace(Rc::new(new));
+    }
+}
+
+impl Sent for Target {
+    fn target(&self) -> (SocketAddr, OutboundTarget) {
+        (self.dst.0, self.resolution.borrow().target.clone())
+    }
+
+    fn passed(&self, tracer: &Tracer) -> Rc<Passed> {
+        let passed = self
+            .passed
+            .get_or_init(|| tracer.passed(&self.resolution.borrow().target.name));
+        Rc::clone(passed)
     }
 }
 

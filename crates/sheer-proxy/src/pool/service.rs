@@ -31,7 +31,7 @@ use super::{Pool, StreamSlot};
 pub use crate::balance::Pick;
 use crate::{
     balance::{Balancer, InFlight, Node, Rules, Watch},
-    connect::Speak,
+    connect::{Link, Speak},
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
     exchange::Upstream,
@@ -119,6 +119,17 @@ pub struct Lease {
     pub slot: Option<StreamSlot>,
     /// Tells the balancer how it went.
     pub request: InFlight<Member>,
+}
+
+impl Lease {
+    /// The connection that carries it, and how it came to be.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        match (&self.slot, &self.upstream) {
+            (Some(slot), _) => Some(slot.link()),
+            (None, Upstream::H1(http1)) => http1.connection.link(),
+            (None, Upstream::H2 { .. }) => None,
+        }
+    }
 }
 
 /// A connection of the caller's own.

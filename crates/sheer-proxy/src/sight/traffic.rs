@@ -219,7 +219,7 @@ fn is_sensitive(name: &HeaderName) -> bool {
 }
 
 /// The path, with values of secret query parameters hashed.
-fn path(path: &str) -> String {
+pub(crate) fn path(path: &str) -> String {
     let Some((path, query)) = path.split_once('?') else {
         return path.to_owned();
     };

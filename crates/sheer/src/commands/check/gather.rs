@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use rustls_pki_types::CertificateDer;
 use sheer_api::names::INBOUND_PORT;
+use sheer_api::v1::WorkloadPropagation;
 use sheer_local::{addresses, tools};
 use tokio::time::timeout;
 
@@ -78,7 +79,13 @@ async fn look(mesh: &Mesh, progress: &mut Progress) -> anyhow::Result<evidence::
             .map_err(words),
         control,
         pods,
+        propagation: mesh.propagation().await.map(breaking).map_err(words),
     })
+}
+
+fn breaking(workloads: Vec<WorkloadPropagation>) -> Vec<String> {
+    let breaking = workloads.into_iter().filter(|workload| workload.breaks);
+    breaking.map(|workload| workload.finding).collect()
 }
 
 /// Asks the mesh's DNS for every service.
