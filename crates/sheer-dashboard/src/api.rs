@@ -23,7 +23,13 @@ use crate::server::App;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 fn page(name: &str) -> Result<Page, Problem> {
-    let unknown = || Problem::new(Kind::NotFound, format!("There is no page `{name}`."), "docs/dashboard.md lists them.");
+    let unknown = || {
+        Problem::new(
+            Kind::NotFound,
+            format!("There is no page `{name}`."),
+            "docs/dashboard.md lists them.",
+        )
+    };
     Page::parse(name).ok_or_else(unknown)
 }
 
@@ -62,7 +68,10 @@ fn too_many() -> Problem {
 }
 
 /// An event for each model that differs from the one before, and for each that comes after a problem.
-fn changes(models: impl Stream<Item = Model> + Send, name: &'static str) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+fn changes(
+    models: impl Stream<Item = Model> + Send,
+    name: &'static str,
+) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     let fresh = models.scan(None, |last: &mut Option<Model>, model| {
         let changed = last.as_ref() != Some(&model);
         if changed {

@@ -84,10 +84,17 @@ mod tests {
         for asset in FILES.iter().filter(|asset| !asset.path.starts_with("vendor/")) {
             let text = std::str::from_utf8(asset.bytes).unwrap();
             let folder = asset.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            for quoted in text.split(['"', '\'']).filter(|quoted| quoted.contains('.') && !quoted.contains(' ')) {
+            for quoted in text
+                .split(['"', '\''])
+                .filter(|quoted| quoted.contains('.') && !quoted.contains(' '))
+            {
                 let Some(path) = resolve(folder, quoted) else { continue };
                 named += 1;
-                assert!(FILES.iter().any(|asset| asset.path == path), "{} names {path}", asset.path);
+                assert!(
+                    FILES.iter().any(|asset| asset.path == path),
+                    "{} names {path}",
+                    asset.path
+                );
             }
         }
         assert!(named > 40, "{named} names were found");
@@ -131,9 +138,15 @@ mod tests {
         assert_eq!(first.status(), StatusCode::OK);
         let etag = first.headers()[header::ETAG].clone();
         let again = HeaderMap::from_iter([(header::IF_NONE_MATCH, etag)]);
-        assert_eq!(assets.file("index.html", &again).await.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(
+            assets.file("index.html", &again).await.status(),
+            StatusCode::NOT_MODIFIED
+        );
         for absent in ["../Cargo.toml", "no.js", ""] {
-            assert_eq!(assets.file(absent, &HeaderMap::new()).await.status(), StatusCode::NOT_FOUND);
+            assert_eq!(
+                assets.file(absent, &HeaderMap::new()).await.status(),
+                StatusCode::NOT_FOUND
+            );
         }
     }
 }

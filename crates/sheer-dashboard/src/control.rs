@@ -7,9 +7,10 @@ use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::stats_client::StatsClient;
 use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ConfigDumpResponse, EdgesRequest, EdgesResponse, ExplainRequest, ExplainResponse, ListTracesRequest, ListTracesResponse,
-    PropagationRequest, PropagationResponse, ProxiesRequest, ProxiesResponse, ReportRequest, ReportResponse, RoutesRequest, RoutesResponse,
-    SeriesRequest, SeriesResponse, ShowTraceRequest, StatRequest, StatResponse, TopRequest, TopResponse, Trace,
+    ConfigDumpRequest, ConfigDumpResponse, EdgesRequest, EdgesResponse, ExplainRequest, ExplainResponse,
+    ListTracesRequest, ListTracesResponse, PropagationRequest, PropagationResponse, ProxiesRequest, ProxiesResponse,
+    ReportRequest, ReportResponse, RoutesRequest, RoutesResponse, SeriesRequest, SeriesResponse, ShowTraceRequest,
+    StatRequest, StatResponse, TopRequest, TopResponse, Trace,
 };
 use tokio::time::timeout;
 use tonic::Streaming;
@@ -95,7 +96,10 @@ impl Control {
     }
 }
 
-async fn answer<T>(patience: Duration, asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T, Problem> {
+async fn answer<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Problem> {
     match timeout(patience, asked).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_) => Err(Problem::slow()),

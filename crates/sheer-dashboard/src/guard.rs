@@ -86,7 +86,9 @@ fn is_loopback(host: &str) -> bool {
 fn same_origin(headers: &HeaderMap, host: &Authority) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = text("origin") {
-        let own = origin.strip_prefix("http://").is_some_and(|origin| origin == host.as_str());
+        let own = origin
+            .strip_prefix("http://")
+            .is_some_and(|origin| origin == host.as_str());
         if !own {
             return false;
         }
@@ -128,29 +130,58 @@ mod tests {
             assert_eq!(verdict(Method::GET, &[("host", host)]), 421, "{host}");
         }
         assert_eq!(verdict(Method::GET, &[]), 421);
-        assert_eq!(verdict(Method::GET, &[("host", "localhost"), ("host", "x.example")]), 421);
+        assert_eq!(
+            verdict(Method::GET, &[("host", "localhost"), ("host", "x.example")]),
+            421
+        );
     }
 
     #[test]
     fn other_origins_are_refused_and_links_are_followed() {
         let host = ("host", "127.0.0.1:8084");
         let asked = |fields: &[(&'static str, &str)]| verdict(Method::GET, &[&[host], fields].concat());
-        assert_eq!(asked(&[("origin", "http://127.0.0.1:8084"), ("sec-fetch-site", "same-origin")]), 200);
+        assert_eq!(
+            asked(&[("origin", "http://127.0.0.1:8084"), ("sec-fetch-site", "same-origin")]),
+            200
+        );
         assert_eq!(asked(&[("sec-fetch-site", "none")]), 200);
-        for origin in ["http://evil.example", "null", "http://127.0.0.1:3000", "https://127.0.0.1:8084"] {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://127.0.0.1:3000",
+            "https://127.0.0.1:8084",
+        ] {
             assert_eq!(asked(&[("origin", origin)]), 403, "{origin}");
         }
         let cross = ("sec-fetch-site", "cross-site");
-        assert_eq!(asked(&[cross, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")]), 403);
-        assert_eq!(asked(&[cross, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]), 403);
-        assert_eq!(asked(&[cross, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]), 200);
+        assert_eq!(
+            asked(&[cross, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script")]),
+            403
+        );
+        assert_eq!(
+            asked(&[cross, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")]),
+            403
+        );
+        assert_eq!(
+            asked(&[cross, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")]),
+            200
+        );
         // Another port of this machine is another origin, though the same site.
-        assert_eq!(asked(&[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "cors")]), 403);
+        assert_eq!(
+            asked(&[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "cors")]),
+            403
+        );
     }
 
     #[test]
     fn nothing_but_reading() {
-        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
+        for method in [
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::OPTIONS,
+            Method::PATCH,
+        ] {
             assert_eq!(verdict(method, &[("host", "localhost")]), 405);
         }
         assert_eq!(verdict(Method::HEAD, &[("host", "localhost")]), 200);

@@ -199,8 +199,23 @@ pub(crate) fn endings(statuses: &[StatusCount]) -> Vec<Ending> {
 /// The code's name.
 fn grpc_name(code: u32) -> &'static str {
     const NAMES: [&str; 17] = [
-        "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
     ];
     NAMES.get(code as usize).copied().unwrap_or("?")
 }
@@ -211,10 +226,15 @@ pub(crate) fn protocols(traffic: &Traffic) -> Vec<&'static str> {
     let (http1, http2, grpc) = (*http1, *http2, *grpc);
     let TcpCounts { opened, open, .. } = traffic.tcp.unwrap_or_default();
     let http = http1 + http2 + grpc > 0;
-    [(grpc > 0, "grpc"), (http2 > 0, "http/2"), (http1 > 0, "http/1"), (!http && opened + open > 0, "tcp")]
-        .into_iter()
-        .filter_map(|(spoken, name)| spoken.then_some(name))
-        .collect()
+    [
+        (grpc > 0, "grpc"),
+        (http2 > 0, "http/2"),
+        (http1 > 0, "http/1"),
+        (!http && opened + open > 0, "tcp"),
+    ]
+    .into_iter()
+    .filter_map(|(spoken, name)| spoken.then_some(name))
+    .collect()
 }
 
 #[cfg(test)]
@@ -270,7 +290,10 @@ mod tests {
             status(200, Some(7), "policy-denied", 9),
             status(200, None, "", 4),
         ]);
-        let told: Vec<_> = endings.iter().map(|e| (e.status.as_str(), e.reason.as_str(), e.count)).collect();
+        let told: Vec<_> = endings
+            .iter()
+            .map(|e| (e.status.as_str(), e.reason.as_str(), e.count))
+            .collect();
         assert_eq!(told, [("7 PERMISSION_DENIED", "policy-denied", 9), ("200", "", 7)]);
     }
 }

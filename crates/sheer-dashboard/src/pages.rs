@@ -1,6 +1,7 @@
 //! What each page shows, as one model a page: asked of the control plane, put together, serialised. The same model is given once (JSON) and again and
 //! again (server-sent events).
 
+mod explain;
 mod health;
 mod live;
 mod map;
@@ -110,7 +111,7 @@ pub(crate) async fn model(sources: &Sources, page: Page, query: &Query) -> Model
         Page::Traces => json(&traces::list(sources, query).await?),
         Page::Trace => json(&traces::show(sources, query).await?),
         Page::Policy => json(&policy::model(sources, query).await?),
-        Page::Explain => json(&policy::explain(sources, query).await?),
+        Page::Explain => json(&explain::model(sources, query).await?),
         Page::Health => json(&health::model(sources).await?),
         Page::Status => json(&status::model(sources).await?),
     }
@@ -137,7 +138,11 @@ pub(crate) fn watch(sources: std::sync::Arc<Sources>, page: Page, query: Query) 
 fn json(model: &impl Serialize) -> Model {
     serde_json::to_string(model).map_err(|error| {
         let todo = "This is a fault of the dashboard: please report it.";
-        Problem::new(crate::problem::Kind::ControlRefused, format!("an answer cannot be shown: {error}"), todo)
+        Problem::new(
+            crate::problem::Kind::ControlRefused,
+            format!("an answer cannot be shown: {error}"),
+            todo,
+        )
     })
 }
 

@@ -100,7 +100,11 @@ impl From<tonic::Status> for Problem {
                 "The control plane does not know this question: it is of another version than this dashboard.",
                 "`sheer version` shows both. End the mesh with `sheer down` and start it again.",
             ),
-            Code::NotFound => Self::new(Kind::NotFound, said, "It may have ended, or be older than what is kept."),
+            Code::NotFound => Self::new(
+                Kind::NotFound,
+                said,
+                "It may have ended, or be older than what is kept.",
+            ),
             Code::InvalidArgument => Self::new(Kind::BadQuestion, said, "Correct what is named."),
             _ => Self::new(Kind::ControlRefused, said, "`sheer logs control` shows more."),
         }
@@ -127,7 +131,14 @@ mod tests {
         assert_eq!((away.kind, away.status().as_u16()), (Kind::ControlAway, 503));
         assert!(away.todo.contains("sheer logs control"), "{}", away.todo);
         let absent = Problem::from(tonic::Status::not_found("there is no trace 4bf9"));
-        assert_eq!((absent.status().as_u16(), absent.what.as_str()), (404, "there is no trace 4bf9"));
-        assert!(away.json().starts_with(r#"{"problem":{"kind":"control-away","#), "{}", away.json());
+        assert_eq!(
+            (absent.status().as_u16(), absent.what.as_str()),
+            (404, "there is no trace 4bf9")
+        );
+        assert!(
+            away.json().starts_with(r#"{"problem":{"kind":"control-away","#),
+            "{}",
+            away.json()
+        );
     }
 }

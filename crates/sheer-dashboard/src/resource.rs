@@ -15,7 +15,9 @@ pub(crate) struct Id {
 
 impl Id {
     pub(crate) fn of(resource: Option<&Resource>) -> Self {
-        let Resource { kind, namespace, name, .. } = resource.cloned().unwrap_or_default();
+        let Resource {
+            kind, namespace, name, ..
+        } = resource.cloned().unwrap_or_default();
         Self {
             namespace,
             kind: if kind.is_empty() { "other".to_owned() } else { kind },

@@ -48,7 +48,11 @@ async fn every_page_shows_what_it_should_in_both_themes_and_widths() {
     simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
     let url = serve(state.path()).await;
     let folder = folder();
-    ends_well(script("pages.mjs", &[&url, &folder.display().to_string(), "bank/deploy/ledger"])).await;
+    ends_well(script(
+        "pages.mjs",
+        &[&url, &folder.display().to_string(), "bank/deploy/ledger"],
+    ))
+    .await;
     let pictures = std::fs::read_dir(&folder).unwrap().count();
     assert!(pictures >= 48, "{pictures} screenshots in {}", folder.display());
 }
@@ -67,7 +71,11 @@ async fn a_map_of_200_services_stands_soon_and_can_be_read() {
     simulated::serve(Mesh::of(200), &state.path().join("control.sock"));
     let url = serve(state.path()).await;
     let limit = PICTURE_MS.to_string();
-    ends_well(script("large.mjs", &[&url, &folder().display().to_string(), "200", &limit])).await;
+    ends_well(script(
+        "large.mjs",
+        &[&url, &folder().display().to_string(), "200", &limit],
+    ))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -59,7 +59,10 @@ impl Served {
 
     async fn get(&self, path: &str) -> Answer {
         let host = self.address;
-        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        ))
+        .await
     }
 
     async fn json(&self, path: &str) -> Value {
@@ -70,7 +73,10 @@ impl Served {
 
     async fn events(&self, path: &str) -> Events {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n", self.address);
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n",
+            self.address
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
         Events(BufReader::new(stream))
     }
@@ -89,7 +95,11 @@ struct Answer(String);
 
 impl Answer {
     fn status(&self) -> u16 {
-        self.0.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+        self.0
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0)
     }
 
     fn head(&self) -> String {
@@ -124,14 +134,23 @@ impl Events {
                 }
             }
         };
-        timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no event {name} comes"))
+        timeout(PATIENCE, read)
+            .await
+            .unwrap_or_else(|_| panic!("no event {name} comes"))
     }
 }
 
 #[tokio::test]
 async fn every_answer_says_what_the_browser_may_do_with_it() {
     let served = Served::of(Some(Mesh::bank())).await;
-    for path in ["/", "/map", "/assets/js/main.js", "/api/status", "/api/nothing", "/nothing"] {
+    for path in [
+        "/",
+        "/map",
+        "/assets/js/main.js",
+        "/api/status",
+        "/api/nothing",
+        "/nothing",
+    ] {
         let head = served.get(path).await.head();
         for field in [
             "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';",
@@ -154,15 +173,41 @@ async fn other_names_and_other_pages_are_refused() {
     let (host, port) = (served.address, served.address.port());
     for (request, status) in [
         (format!("GET /api/map HTTP/1.1\r\nhost: {host}\r\n"), 200),
-        (format!("GET /api/map HTTP/1.1\r\nhost: localhost:{port}\r\norigin: http://localhost:{port}\r\n"), 200),
-        (format!("GET /api/map HTTP/1.1\r\nhost: rebound.example:{port}\r\n"), 421),
+        (
+            format!("GET /api/map HTTP/1.1\r\nhost: localhost:{port}\r\norigin: http://localhost:{port}\r\n"),
+            200,
+        ),
+        (
+            format!("GET /api/map HTTP/1.1\r\nhost: rebound.example:{port}\r\n"),
+            421,
+        ),
         (format!("GET /map HTTP/1.1\r\nhost: rebound.example:{port}\r\n"), 421),
-        (format!("GET /assets/js/main.js HTTP/1.1\r\nhost: rebound.example:{port}\r\n"), 421),
-        (format!("GET /api/map HTTP/1.1\r\nhost: {host}\r\norigin: http://evil.example\r\n"), 403),
-        (format!("GET /api/map/events HTTP/1.1\r\nhost: {host}\r\norigin: null\r\n"), 403),
-        (format!("GET /api/map HTTP/1.1\r\nhost: {host}\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\n"), 403),
-        (format!("POST /api/map HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n"), 405),
-        (format!("OPTIONS /api/map HTTP/1.1\r\nhost: {host}\r\norigin: http://evil.example\r\n"), 405),
+        (
+            format!("GET /assets/js/main.js HTTP/1.1\r\nhost: rebound.example:{port}\r\n"),
+            421,
+        ),
+        (
+            format!("GET /api/map HTTP/1.1\r\nhost: {host}\r\norigin: http://evil.example\r\n"),
+            403,
+        ),
+        (
+            format!("GET /api/map/events HTTP/1.1\r\nhost: {host}\r\norigin: null\r\n"),
+            403,
+        ),
+        (
+            format!(
+                "GET /api/map HTTP/1.1\r\nhost: {host}\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\n"
+            ),
+            403,
+        ),
+        (
+            format!("POST /api/map HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n"),
+            405,
+        ),
+        (
+            format!("OPTIONS /api/map HTTP/1.1\r\nhost: {host}\r\norigin: http://evil.example\r\n"),
+            405,
+        ),
         ("GET /api/map HTTP/1.0\r\n".to_owned(), 421),
     ] {
         let answer = served.ask(&format!("{request}connection: close\r\n\r\n")).await;
@@ -179,14 +224,28 @@ async fn nobody_but_this_machine_can_connect() {
 #[tokio::test]
 async fn pages_are_links_and_files_are_within() {
     let served = Served::of(Some(Mesh::bank())).await;
-    for path in ["/", "/map?focus=bank/deploy/ledger", "/workloads/bank/deploy/ledger", "/traces/4bf92f3577b34da6a3ce929d0e0e4736", "/health"] {
+    for path in [
+        "/",
+        "/map?focus=bank/deploy/ledger",
+        "/workloads/bank/deploy/ledger",
+        "/traces/4bf92f3577b34da6a3ce929d0e0e4736",
+        "/health",
+    ] {
         let answer = served.get(path).await;
         assert_eq!(answer.status(), 200, "{path}");
         assert!(answer.body().contains("/assets/js/main.js"), "{path}");
-        let inline = answer.body().contains("<style") || answer.body().contains("style=") || answer.body().contains("onclick");
+        let inline =
+            answer.body().contains("<style") || answer.body().contains("style=") || answer.body().contains("onclick");
         assert!(!inline, "{path}");
     }
-    for path in ["/etc/passwd", "/assets/../Cargo.toml", "/assets/%2e%2e/Cargo.toml", "/assets/no.js", "/api", "/api/no"] {
+    for path in [
+        "/etc/passwd",
+        "/assets/../Cargo.toml",
+        "/assets/%2e%2e/Cargo.toml",
+        "/assets/no.js",
+        "/api",
+        "/api/no",
+    ] {
         assert_eq!(served.get(path).await.status(), 404, "{path}");
     }
 }
@@ -195,21 +254,40 @@ async fn pages_are_links_and_files_are_within() {
 async fn the_map_has_every_workload_and_every_pair_that_talks() {
     let served = Served::of(Some(Mesh::bank())).await;
     let map = served.json("/api/map?window=1m").await;
-    let ids: Vec<&str> = map["nodes"].as_array().unwrap().iter().filter_map(|node| node["id"].as_str()).collect();
+    let ids: Vec<&str> = map["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|node| node["id"].as_str())
+        .collect();
     assert_eq!(ids.len(), 12, "{ids:?}");
-    for id in ["bank/deploy/ledger", "bank/deploy/reports", "/address/10.77.0.1", "/host/rates.example.com"] {
+    for id in [
+        "bank/deploy/ledger",
+        "bank/deploy/reports",
+        "/address/10.77.0.1",
+        "/host/rates.example.com",
+    ] {
         assert!(ids.contains(&id), "{id} lacks in {ids:?}");
     }
     let edge = |from: &str, to: &str| {
         let edges = map["edges"].as_array().unwrap().iter();
         let mut edges = edges.filter(|edge| edge["source"] == from && edge["destination"] == to);
-        edges.next().cloned().unwrap_or_else(|| panic!("no edge from {from} to {to}"))
+        edges
+            .next()
+            .cloned()
+            .unwrap_or_else(|| panic!("no edge from {from} to {to}"))
     };
     let secured = edge("bank/deploy/payments", "bank/deploy/ledger");
-    assert_eq!((secured["tls"].as_str(), secured["numbers"]["success"].as_f64()), (Some("mutual"), Some(1.0)));
+    assert_eq!(
+        (secured["tls"].as_str(), secured["numbers"]["success"].as_f64()),
+        (Some("mutual"), Some(1.0))
+    );
     assert_eq!(secured["services"], serde_json::json!(["bank/ledger:8080"]));
     let plain = edge("bank/deploy/reports", "bank/deploy/ledger");
-    assert_eq!((plain["tls"].as_str(), plain["numbers"]["mtls"].as_f64()), (Some("plain"), Some(0.0)));
+    assert_eq!(
+        (plain["tls"].as_str(), plain["numbers"]["mtls"].as_f64()),
+        (Some("plain"), Some(0.0))
+    );
     assert_eq!(plain["why_plain"], serde_json::json!(["the client has no sidecar"]));
     let only = served.json("/api/map?ns=nowhere").await;
     assert_eq!(only["nodes"].as_array().unwrap().len(), 0);
@@ -225,12 +303,18 @@ async fn a_workload_has_its_history_its_peers_and_its_pods() {
     assert_eq!(page["outbound"].as_array().unwrap().len(), 5);
     assert_eq!(page["edges"].as_array().unwrap().len(), 6);
     let pod = &page["pods"][0];
-    assert_eq!((pod["name"].as_str(), pod["proxy"]["version"].as_str()), (Some("payments-6d9f4-0"), Some("0.1.0")));
+    assert_eq!(
+        (pod["name"].as_str(), pod["proxy"]["version"].as_str()),
+        (Some("payments-6d9f4-0"), Some("0.1.0"))
+    );
     let holds = served.json("/api/holds?of=bank/deploy/payments").await;
     assert_eq!(holds["ports"][0]["port"], 8080);
     assert!(holds["targets"].as_array().unwrap().len() >= 5, "{holds}");
     let gone = served.get("/api/workload?of=bank/deploy/nobody").await;
-    assert_eq!((gone.status(), gone.json()["problem"]["kind"].as_str()), (404, Some("not-found")));
+    assert_eq!(
+        (gone.status(), gone.json()["problem"]["kind"].as_str()),
+        (404, Some("not-found"))
+    );
 }
 
 #[tokio::test]
@@ -238,12 +322,21 @@ async fn policy_names_who_was_denied_and_why_one_would_be() {
     let served = Served::of(Some(Mesh::bank())).await;
     let policy = served.json("/api/policy?window=5m").await;
     let denied = &policy["denied"][0];
-    assert_eq!((denied["source"].as_str(), denied["ending"]["reason"].as_str()), (Some("bank/deploy/reports"), Some("policy-denied")));
+    assert_eq!(
+        (denied["source"].as_str(), denied["ending"]["reason"].as_str()),
+        (Some("bank/deploy/reports"), Some("policy-denied"))
+    );
     assert!(policy["ports"].as_array().unwrap().len() >= 9, "{policy}");
     let explained = served.json("/api/explain?from=deploy/reports&to=svc/ledger:8080").await;
-    assert_eq!((explained["outcome"].as_str(), explained["status"].as_u64()), (Some("denied"), Some(403)));
+    assert_eq!(
+        (explained["outcome"].as_str(), explained["status"].as_u64()),
+        (Some("denied"), Some(403))
+    );
     let lacking = served.get("/api/explain?from=deploy/reports").await;
-    assert_eq!((lacking.status(), lacking.json()["problem"]["what"].as_str()), (400, Some("`to` is missing")));
+    assert_eq!(
+        (lacking.status(), lacking.json()["problem"]["what"].as_str()),
+        (400, Some("`to` is missing"))
+    );
 }
 
 #[tokio::test]
@@ -251,9 +344,14 @@ async fn traces_are_searched_and_shown() {
     let served = Served::of(Some(Mesh::bank())).await;
     let failed = served.json("/api/traces?status=failed&limit=3").await;
     let first = &failed["traces"][0];
-    assert_eq!((first["failed"].as_bool(), first["failed_at"].as_str()), (Some(true), Some("bank/deploy/notify")));
+    assert_eq!(
+        (first["failed"].as_bool(), first["failed_at"].as_str()),
+        (Some(true), Some("bank/deploy/notify"))
+    );
     assert_eq!(failed["breaks"][0]["workload"], "bank/deploy/fraud");
-    let trace = served.json(&format!("/api/trace?id={}", first["id"].as_str().unwrap())).await;
+    let trace = served
+        .json(&format!("/api/trace?id={}", first["id"].as_str().unwrap()))
+        .await;
     let culprit = trace["culprit"].as_u64().unwrap() as usize;
     assert_eq!(trace["spans"][culprit]["workload"], "bank/deploy/notify");
     assert_eq!(served.get("/api/trace?id=00").await.status(), 404);
@@ -264,7 +362,13 @@ async fn traces_are_searched_and_shown() {
 async fn the_other_pages_have_their_models() {
     let served = Served::of(Some(Mesh::bank())).await;
     let routes = served.json("/api/routes").await;
-    assert_eq!((routes["routes"][0]["kind"].as_str(), routes["routes"][0]["rules"].as_array().unwrap().len()), (Some("HTTPRoute"), 2));
+    assert_eq!(
+        (
+            routes["routes"][0]["kind"].as_str(),
+            routes["routes"][0]["rules"].as_array().unwrap().len()
+        ),
+        (Some("HTTPRoute"), 2)
+    );
     let live = served.json("/api/live").await;
     assert!(live["paths"].as_array().unwrap().len() > 8, "{live}");
     assert_eq!(live["paths"][0]["requests"].as_array().unwrap().len(), 30);
@@ -274,7 +378,10 @@ async fn the_other_pages_have_their_models() {
     let workloads = served.json("/api/workloads").await;
     assert_eq!(workloads["workloads"].as_array().unwrap().len(), 10);
     let status = served.json("/api/status").await;
-    assert_eq!((status["proxies"].as_u64(), status["namespaces"][0].as_str()), (Some(12), Some("bank")));
+    assert_eq!(
+        (status["proxies"].as_u64(), status["namespaces"][0].as_str()),
+        (Some(12), Some("bank"))
+    );
 }
 
 #[tokio::test]
@@ -284,21 +391,33 @@ async fn events_come_by_themselves_with_the_line_below() {
     let first = events.next("page").await;
     assert!(events.next("status").await["version"].is_string());
     let second = events.next("page").await;
-    assert!(second["window"]["to_ms"].as_i64() > first["window"]["to_ms"].as_i64(), "{first} {second}");
+    assert!(
+        second["window"]["to_ms"].as_i64() > first["window"]["to_ms"].as_i64(),
+        "{first} {second}"
+    );
 }
 
 #[tokio::test]
 async fn a_control_plane_that_is_away_is_a_problem_with_what_to_do_until_it_is_back() {
     let mut served = Served::of(None).await;
     let answer = served.get("/api/map").await;
-    assert_eq!((answer.status(), answer.json()["problem"]["kind"].as_str()), (503, Some("control-away")));
+    assert_eq!(
+        (answer.status(), answer.json()["problem"]["kind"].as_str()),
+        (503, Some("control-away"))
+    );
     // A page about health must not need health.
     let health = served.json("/api/health").await;
-    assert_eq!((health["problem"]["kind"].as_str(), health["control"].is_null()), (Some("control-away"), true));
+    assert_eq!(
+        (health["problem"]["kind"].as_str(), health["control"].is_null()),
+        (Some("control-away"), true)
+    );
     for page in ["map", "live"] {
         let mut events = served.events(&format!("/api/{page}/events")).await;
         let problem = events.next("problem").await;
-        assert!(problem["problem"]["todo"].as_str().unwrap().contains("sheer check"), "{problem}");
+        assert!(
+            problem["problem"]["todo"].as_str().unwrap().contains("sheer check"),
+            "{problem}"
+        );
         served.start(Mesh::bank());
         assert!(events.next("page").await["window"].is_object(), "{page}");
         served.control.take().unwrap().abort();
@@ -316,7 +435,10 @@ async fn streams_beyond_the_bound_are_refused() {
         open.push(events);
     }
     let refused = served.get("/api/map/events").await;
-    assert_eq!((refused.status(), refused.json()["problem"]["kind"].as_str()), (429, Some("too-many")));
+    assert_eq!(
+        (refused.status(), refused.json()["problem"]["kind"].as_str()),
+        (429, Some("too-many"))
+    );
     drop(open.pop());
     let until = Instant::now() + PATIENCE;
     loop {

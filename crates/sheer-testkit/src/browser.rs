@@ -26,8 +26,15 @@ fn modules() -> Result<PathBuf> {
 /// Starts a script; what it says can be read.
 pub fn start(script: &Path, args: &[&str]) -> Result<Child> {
     let modules = modules()?;
-    ensure!(modules.exists(), "{} is not there: run tools/setup.sh test", modules.display());
-    ensure!(Path::new(CHROMIUM).exists(), "{CHROMIUM} is not there: run tools/setup.sh test");
+    ensure!(
+        modules.exists(),
+        "{} is not there: run tools/setup.sh test",
+        modules.display()
+    );
+    ensure!(
+        Path::new(CHROMIUM).exists(),
+        "{CHROMIUM} is not there: run tools/setup.sh test"
+    );
     Command::new("node")
         .arg(script)
         .args(args)
@@ -43,7 +50,9 @@ pub fn start(script: &Path, args: &[&str]) -> Result<Child> {
 
 /// Waits until a script ends well; what it said. An error has what went wrong in its words.
 pub async fn finish(script: Child) -> Result<String> {
-    let output = timeout(PATIENCE, script.wait_with_output()).await.context("the browser hangs")??;
+    let output = timeout(PATIENCE, script.wait_with_output())
+        .await
+        .context("the browser hangs")??;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         bail!("{said}{}", String::from_utf8_lossy(&output.stderr));

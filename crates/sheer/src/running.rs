@@ -303,7 +303,9 @@ impl Mesh {
     /// Which workloads pass on the contexts of traces, and which break them.
     pub(crate) async fn propagation(&self) -> anyhow::Result<Vec<WorkloadPropagation>> {
         let mut client = TracesClient::new(self.control().await?);
-        Ok(proxies_asked(client.propagation(PropagationRequest::default())).await?.workloads)
+        Ok(proxies_asked(client.propagation(PropagationRequest::default()))
+            .await?
+            .workloads)
     }
 
     /// What changed manifests would do to traffic.
@@ -345,7 +347,8 @@ fn endpoint() -> Endpoint {
 /// Connects to the control plane's socket, whatever the address.
 fn connector(
     state: State,
-) -> impl tower::Service<http::Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Send + 'static {
+) -> impl tower::Service<http::Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Send + 'static
+{
     tower::service_fn(move |_| {
         let state = state.clone();
         async move { dial::control(&state).await.map(TokioIo::new) }

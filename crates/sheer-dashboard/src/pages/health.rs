@@ -69,7 +69,9 @@ pub(super) async fn model(sources: &Sources) -> Result<Health, Problem> {
         checked_age_ms: age.as_millis() as u64,
         control,
         problem,
-        proxies: proxies.map(|answer| answer.proxies.into_iter().map(proxy).collect()).unwrap_or_default(),
+        proxies: proxies
+            .map(|answer| answer.proxies.into_iter().map(proxy).collect())
+            .unwrap_or_default(),
     })
 }
 
@@ -92,7 +94,11 @@ fn control(report: ReportResponse) -> Control {
 
 fn found(finding: Finding) -> Found {
     Found {
-        severity: if finding.severity() == Severity::Error { "error" } else { "warning" },
+        severity: if finding.severity() == Severity::Error {
+            "error"
+        } else {
+            "warning"
+        },
         place: match (finding.file.as_str(), finding.line) {
             ("", _) => String::new(),
             (file, 0) => file.to_owned(),

@@ -58,7 +58,9 @@ fn request(query: &Query) -> Result<TopRequest, Problem> {
         _ => query.window_ms()?.min(LONGEST_MS),
     };
     let what = match query.text("of") {
-        "" => query.every(Kind::Workload).filter(|what: &Selector| !what.namespace.is_empty()),
+        "" => query
+            .every(Kind::Workload)
+            .filter(|what: &Selector| !what.namespace.is_empty()),
         _ => query.workload()?.selector(),
     };
     Ok(TopRequest {
@@ -144,10 +146,16 @@ fn path(stat: PathStat) -> Path {
     Path {
         source: Id::of(stat.source.as_ref()),
         destination: Id::of(stat.destination.as_ref()),
-        service: service.map(|service| format!("{}/{}", service.namespace, service.name)).unwrap_or_default(),
+        service: service
+            .map(|service| format!("{}/{}", service.namespace, service.name))
+            .unwrap_or_default(),
         numbers: Numbers::of(stat.traffic.as_ref()),
         endings: numbers::endings(stat.traffic.as_ref().map_or(&[], |traffic| &traffic.statuses)),
-        seen_by: if stat.seen_by() == Direction::Inbound { "in" } else { "out" },
+        seen_by: if stat.seen_by() == Direction::Inbound {
+            "in"
+        } else {
+            "out"
+        },
         method: stat.method,
         path: stat.path,
         requests: stat.requests_by_second,

@@ -95,7 +95,10 @@ pub(super) fn arrows(now: &[Edge], remembered: &[Edge]) -> Vec<Arrow> {
     for edge in remembered {
         pairs.entry(key(edge)).or_default().1.push(edge);
     }
-    pairs.into_iter().map(|(pair, (now, then))| arrow(pair, &now, &then)).collect()
+    pairs
+        .into_iter()
+        .map(|(pair, (now, then))| arrow(pair, &now, &then))
+        .collect()
 }
 
 fn arrow((source, destination): (Id, Id), now: &[&Edge], remembered: &[&Edge]) -> Arrow {
@@ -105,11 +108,22 @@ fn arrow((source, destination): (Id, Id), now: &[&Edge], remembered: &[&Edge]) -
     let mut services: Vec<String> = known.iter().filter_map(|edge| service(edge)).collect();
     services.sort_unstable();
     services.dedup();
-    let identity = |of: fn(&Edge) -> &str| known.iter().map(|edge| of(edge)).find(|name| !name.is_empty()).unwrap_or_default().to_owned();
+    let identity = |of: fn(&Edge) -> &str| {
+        known
+            .iter()
+            .map(|edge| of(edge))
+            .find(|name| !name.is_empty())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut protocols: Vec<String> = known.iter().flat_map(|edge| edge.protocols.iter().cloned()).collect();
     protocols.sort_unstable();
     protocols.dedup();
-    let mut why_plain: Vec<String> = known.iter().map(|edge| edge.why_plain.clone()).filter(|why| !why.is_empty()).collect();
+    let mut why_plain: Vec<String> = known
+        .iter()
+        .map(|edge| edge.why_plain.clone())
+        .filter(|why| !why.is_empty())
+        .collect();
     why_plain.dedup();
     Arrow {
         services,
@@ -129,7 +143,11 @@ fn arrow((source, destination): (Id, Id), now: &[&Edge], remembered: &[&Edge]) -
 /// The Service that the client addressed, as "bank/ledger:8080".
 pub(super) fn service(edge: &Edge) -> Option<String> {
     let service = edge.service.as_ref().filter(|service| !service.name.is_empty())?;
-    let port = if service.part.is_empty() { String::new() } else { format!(":{}", service.part) };
+    let port = if service.part.is_empty() {
+        String::new()
+    } else {
+        format!(":{}", service.part)
+    };
     Some(format!("{}/{}{port}", service.namespace, service.name))
 }
 
@@ -149,7 +167,11 @@ fn tls(edges: &[&Edge]) -> &'static str {
     };
     let mut names = edges.iter().map(name);
     let first = names.next().unwrap_or("unknown");
-    if names.all(|name| name == first) { first } else { "mixed" }
+    if names.all(|name| name == first) {
+        first
+    } else {
+        "mixed"
+    }
 }
 
 /// Every workload, and every other end of an arrow.
@@ -167,7 +189,11 @@ fn node(stat: &Stat) -> Node {
         pods: stat.pods,
         ready: stat.pods_ready,
         meshed: stat.pods_meshed,
-        direction: if stat.direction() == Direction::Outbound { "out" } else { "in" },
+        direction: if stat.direction() == Direction::Outbound {
+            "out"
+        } else {
+            "in"
+        },
         numbers: Numbers::of(stat.traffic.as_ref()),
         ..other(&id)
     }
@@ -230,7 +256,10 @@ mod tests {
         let arrows = arrows(&now, &now);
         assert_eq!(arrows.len(), 1);
         assert_eq!(arrows[0].services, ["bank/reads:8080", "bank/writes:8080"]);
-        assert_eq!((arrows[0].numbers.rps, arrows[0].tls, arrows[0].idle), (2.0, "mixed", false));
+        assert_eq!(
+            (arrows[0].numbers.rps, arrows[0].tls, arrows[0].idle),
+            (2.0, "mixed", false)
+        );
     }
 
     #[test]

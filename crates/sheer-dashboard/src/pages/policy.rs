@@ -1,18 +1,16 @@
-//! Policy: what applies at each port, what it denied, what proxies hold, and what would become of one request.
+//! Policy: what applies at each port, what it denied, and what proxies hold.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use sheer_api::v1::{
-    ConfigDumpRequest, Decision, EdgesRequest, EndpointState, ExplainRequest, ExplainResponse, HeaderField, InboundState, ObjectRef, ProxyDump,
-    RequestHead, RouteState,
-};
+use sheer_api::v1::selector::Kind;
+use sheer_api::v1::{ConfigDumpRequest, EdgesRequest, EndpointState, InboundState, ProxyDump, RouteState};
 use tokio::time::Instant;
 
 use super::{Sources, Span, map};
 use crate::numbers::{self, Ending};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::query::Query;
 use crate::resource::{Id, object};
 
@@ -79,21 +77,35 @@ struct Denied {
 pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Policy, Problem> {
     let window_ms = query.window_ms()?;
     let edges = sources.control.edges(EdgesRequest {
-        what: query.every(sheer_api::v1::selector::Kind::Workload).filter(|what| !what.namespace.is_empty()),
+        what: query.every(Kind::Workload).filter(|what| !what.namespace.is_empty()),
         window_ms,
         ..EdgesRequest::default()
     });
     let (edges, dump) = tokio::try_join!(edges, dump(sources))?;
     let namespace = query.namespace();
-    let own = dump.iter().filter(|proxy| namespace.is_empty() || proxy.namespace == namespace);
+    let own = dump
+        .iter()
+        .filter(|proxy| namespace.is_empty() || proxy.namespace == namespace);
     let silent = own.clone().filter(|proxy| proxy.state.is_none());
     let mut denied: Vec<Denied> = edges.edges.iter().flat_map(denials).collect();
     denied.sort_by_key(|denied| std::cmp::Reverse(denied.ending.count));
     let ended: u64 = denied.iter().map(|denied| denied.ending.count).sum();
-    let requests: u64 = edges.edges.iter().filter_map(|edge| edge.traffic.as_ref()).map(|traffic| traffic.requests).sum();
+    let requests: u64 = edges
+        .edges
+        .iter()
+        .filter_map(|edge| edge.traffic.as_ref())
+        .map(|traffic| traffic.requests)
+        .sum();
     Ok(Policy {
         window: Span::of(edges.window),
-        notes: silent.map(|proxy| format!("the proxy of {}/{} does not answer: {}", proxy.namespace, proxy.pod, proxy.error)).collect(),
+        notes: silent
+            .map(|proxy| {
+                format!(
+                    "the proxy of {}/{} does not answer: {}",
+                    proxy.namespace, proxy.pod, proxy.error
+                )
+            })
+            .collect(),
         ports: ports(own),
         let_through: requests.saturating_sub(ended),
         denied,
@@ -154,7 +166,8 @@ fn ports<'a>(proxies: impl Iterator<Item = &'a ProxyDump>) -> Vec<Port> {
 
 fn same_rules(a: &Port, b: &Port) -> bool {
     let rule = |rule: &Rule| (rule.route.clone(), rule.matches.clone(), rule.actions.clone());
-    (&a.workload, a.port, &a.server, &a.authorizations, &a.rate_limit) == (&b.workload, b.port, &b.server, &b.authorizations, &b.rate_limit)
+    (&a.workload, a.port, &a.server, &a.authorizations, &a.rate_limit)
+        == (&b.workload, b.port, &b.server, &b.authorizations, &b.rate_limit)
         && a.routes.iter().map(rule).eq(b.routes.iter().map(rule))
 }
 
@@ -231,22 +244,36 @@ pub(super) async fn holds(sources: &Sources, query: &Query) -> Result<Holds, Pro
         ports: ports(proxies.iter()),
         targets: targets(&proxies),
         streams: proxies.iter().filter_map(streams).collect(),
-        notes: silent.map(|proxy| format!("the proxy of {} does not answer: {}", proxy.pod, proxy.error)).collect(),
+        notes: silent
+            .map(|proxy| format!("the proxy of {} does not answer: {}", proxy.pod, proxy.error))
+            .collect(),
     })
 }
 
 fn targets(proxies: &[ProxyDump]) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::new();
-    for state in proxies.iter().filter_map(|proxy| proxy.state.as_ref()).flat_map(|state| &state.outbound) {
+    for state in proxies
+        .iter()
+        .filter_map(|proxy| proxy.state.as_ref())
+        .flat_map(|state| &state.outbound)
+    {
         if targets.iter().any(|target| target.address == state.address) {
             continue;
         }
         targets.push(Target {
-            name: if state.name.is_empty() { state.address.clone() } else { state.name.clone() },
+            name: if state.name.is_empty() {
+                state.address.clone()
+            } else {
+                state.name.clone()
+            },
             address: state.address.clone(),
             protocol: state.protocol.clone(),
             routes: state.routes.iter().map(rule).collect(),
-            endpoints: state.backends.iter().flat_map(|backend| backend.endpoints.clone()).collect(),
+            endpoints: state
+                .backends
+                .iter()
+                .flat_map(|backend| backend.endpoints.clone())
+                .collect(),
             waiting: state.backends.iter().map(|backend| backend.waiting).sum(),
         });
     }
@@ -260,123 +287,10 @@ fn streams(proxy: &ProxyDump) -> Option<ControlStream> {
     Some(ControlStream {
         pod: proxy.pod.clone(),
         open: streams.iter().filter(|stream| stream.connected).count(),
-        closed: closed.map(|stream| format!("{} {}: {}", stream.method, stream.target, stream.last_error)).collect(),
-    })
-}
-
-/// What becomes of one request. Nothing is sent.
-#[derive(Debug, Serialize)]
-pub(super) struct Explained {
-    outcome: String,
-    verdict: String,
-    reason: String,
-    /// 0 where it is forwarded.
-    status: u32,
-    grpc_status: Option<i32>,
-    decisions: Vec<Step>,
-    differences: Vec<String>,
-    notes: Vec<String>,
-    source: String,
-    destination: String,
-    proxy_state_age_ms: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Step {
-    stage: String,
-    object: String,
-    choice: String,
-    why: String,
-    place: String,
-    losers: Vec<Lost>,
-}
-
-#[derive(Debug, Serialize)]
-struct Lost {
-    what: String,
-    why: String,
-}
-
-pub(super) async fn explain(sources: &Sources, query: &Query) -> Result<Explained, Problem> {
-    let lacking = ["from", "to"].into_iter().find(|name| query.text(name).is_empty());
-    if let Some(name) = lacking {
-        let todo = "Say from where and to where, as deploy/web and svc/ledger:8080.";
-        return Err(Problem::new(Kind::BadQuestion, format!("`{name}` is missing"), todo));
-    }
-    let or = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
-    let request = ExplainRequest {
-        from: query.text("from").to_owned(),
-        to: query.text("to").to_owned(),
-        namespace: query.namespace().to_owned(),
-        request: Some(RequestHead {
-            method: or(query.text("method"), "GET"),
-            authority: query.text("authority").to_owned(),
-            path: or(query.text("path"), "/"),
-            headers: header(query.text("header"))?,
-        }),
-        protocol: query.text("protocol").to_owned(),
-    };
-    Ok(explained(sources.control.explain(request).await?))
-}
-
-/// `name: value`, one a line.
-fn header(text: &str) -> Result<Vec<HeaderField>, Problem> {
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines
-        .map(|line| {
-            let (name, value) = line
-                .split_once(':')
-                .ok_or_else(|| Problem::parameter("header", line, "fields as `name: value`, one a line"))?;
-            Ok(HeaderField {
-                name: name.trim().to_lowercase(),
-                value: value.trim().as_bytes().to_vec(),
-            })
-        })
-        .collect()
-}
-
-fn explained(answer: ExplainResponse) -> Explained {
-    Explained {
-        outcome: answer.outcome,
-        verdict: answer.verdict,
-        reason: answer.reason,
-        status: answer.status,
-        grpc_status: Some(answer.grpc_status).filter(|code| *code >= 0),
-        decisions: answer.decisions.into_iter().map(step).collect(),
-        differences: answer.differences,
-        notes: answer.notes,
-        source: answer.source,
-        destination: answer.destination,
-        proxy_state_age_ms: answer.proxy_state_age_ms,
-    }
-}
-
-fn step(decision: Decision) -> Step {
-    let lost = |object_of: Option<&ObjectRef>, choice: &str| match object(object_of) {
-        name if name.is_empty() => choice.to_owned(),
-        name if choice.is_empty() => name,
-        name => format!("{name}: {choice}"),
-    };
-    let place = match (decision.file.as_str(), decision.line) {
-        ("", _) => String::new(),
-        (file, 0) => file.to_owned(),
-        (file, line) => format!("{file}:{line}"),
-    };
-    Step {
-        stage: decision.stage,
-        object: object(decision.object.as_ref()),
-        choice: decision.choice,
-        why: decision.why,
-        place,
-        losers: decision
-            .losers
-            .into_iter()
-            .map(|loser| Lost {
-                what: lost(loser.object.as_ref(), &loser.choice),
-                why: loser.why,
-            })
+        closed: closed
+            .map(|stream| format!("{} {}: {}", stream.method, stream.target, stream.last_error))
             .collect(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -412,13 +326,5 @@ mod tests {
         let ports = ports(proxies.iter());
         let told: Vec<_> = ports.iter().map(|port| (port.pods, port.routes[0].requests)).collect();
         assert_eq!(told, [(2, 10), (1, 5)]);
-    }
-
-    #[test]
-    fn fields_are_written_as_in_http() {
-        let fields = header("X-Tenant: a:b\n\n x-two:2 ").unwrap();
-        let told: Vec<_> = fields.iter().map(|field| (field.name.as_str(), field.value.as_slice())).collect();
-        assert_eq!(told, [("x-tenant", b"a:b".as_slice()), ("x-two", b"2")]);
-        assert!(header("tenant").is_err());
     }
 }

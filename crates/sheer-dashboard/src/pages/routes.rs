@@ -80,7 +80,11 @@ fn join(written: &[RouteStatus], stats: &[Stat]) -> Vec<Route> {
         let id = Id::of(stat.resource.as_ref());
         let traffic = stat.traffic.clone().unwrap_or_default();
         let rule = Rule {
-            name: stat.resource.as_ref().map(|resource| resource.part.clone()).unwrap_or_default(),
+            name: stat
+                .resource
+                .as_ref()
+                .map(|resource| resource.part.clone())
+                .unwrap_or_default(),
             numbers: Numbers::of(Some(&traffic)),
             endings: numbers::endings(&traffic.statuses),
         };
@@ -101,9 +105,18 @@ fn join(written: &[RouteStatus], stats: &[Stat]) -> Vec<Route> {
 
 fn route(status: &RouteStatus) -> Route {
     let reference = status.route.clone().unwrap_or_default();
-    let line = if status.line == 0 { String::new() } else { format!(":{}", status.line) };
+    let line = if status.line == 0 {
+        String::new()
+    } else {
+        format!(":{}", status.line)
+    };
     Route {
-        id: format!("{}/{}/{}", reference.namespace, reference.kind.to_lowercase(), reference.name),
+        id: format!(
+            "{}/{}/{}",
+            reference.namespace,
+            reference.kind.to_lowercase(),
+            reference.name
+        ),
         namespace: reference.namespace,
         kind: reference.kind,
         name: reference.name,
@@ -160,7 +173,10 @@ mod tests {
             ..Stat::default()
         };
         let routes = join(&[written], &[stat("httproute", "canary"), stat("default", "ledger")]);
-        let told: Vec<_> = routes.iter().map(|route| (route.place.as_str(), route.rules.len())).collect();
+        let told: Vec<_> = routes
+            .iter()
+            .map(|route| (route.place.as_str(), route.rules.len()))
+            .collect();
         assert_eq!(told, [("routes.yaml:3", 1), ("", 1)]);
         assert_eq!(routes[0].rules[0].name, "GET /v1/*");
     }

@@ -31,7 +31,13 @@ pub(super) async fn model(sources: &Sources) -> Result<Status, Problem> {
     let report = sources.control.report();
     let proxies = sources.control.proxies(ProxiesRequest::default());
     let (report, proxies) = tokio::try_join!(report, proxies)?;
-    let of = |severity| report.findings.iter().filter(|finding| finding.severity() == severity).count();
+    let of = |severity| {
+        report
+            .findings
+            .iter()
+            .filter(|finding| finding.severity() == severity)
+            .count()
+    };
     let mut namespaces: Vec<String> = proxies.proxies.iter().map(|proxy| proxy.namespace.clone()).collect();
     namespaces.sort_unstable();
     namespaces.dedup();

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use sheer_api::v1::attribute::Value;
 use sheer_api::v1::{
-    Attribute, ListTracesRequest, PropagationRequest, ShowTraceRequest, Span, SpanKept, SpanKind, TimeShares, TraceSpan, TraceStatus,
-    TraceStoreState, TraceSummary, WorkloadPropagation,
+    Attribute, ListTracesRequest, PropagationRequest, ShowTraceRequest, Span, SpanKept, SpanKind, TimeShares,
+    TraceSpan, TraceStatus, TraceStoreState, TraceSummary, WorkloadPropagation,
 };
 
 use super::Sources;
@@ -69,7 +69,12 @@ pub(super) async fn list(sources: &Sources, query: &Query) -> Result<Traces, Pro
     Ok(Traces {
         traces: list.traces.into_iter().map(summary).collect(),
         store: list.store.unwrap_or_default(),
-        breaks: propagation.workloads.into_iter().filter(|workload| workload.breaks).map(broken).collect(),
+        breaks: propagation
+            .workloads
+            .into_iter()
+            .filter(|workload| workload.breaks)
+            .map(broken)
+            .collect(),
     })
 }
 

@@ -4,7 +4,8 @@ use serde::Serialize;
 use sheer_api::v1::selector::Kind;
 use sheer_api::v1::series_key::Direction;
 use sheer_api::v1::{
-    EdgesRequest, Point, ProxiesRequest, ProxyStatus, Selector, SeriesOfResource, SeriesRequest, Stat, StatRequest, Window,
+    EdgesRequest, Point, ProxiesRequest, ProxyStatus, Selector, SeriesOfResource, SeriesRequest, Stat, StatRequest,
+    Window,
 };
 
 use super::{Sources, Span, map};
@@ -124,13 +125,20 @@ pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Workload, 
         pods_total: stat.pods,
         ready: stat.pods_ready,
         meshed: stat.pods_meshed,
-        direction: if stat.direction() == Direction::Outbound { "out" } else { "in" },
+        direction: if stat.direction() == Direction::Outbound {
+            "out"
+        } else {
+            "in"
+        },
         window: Span::of(inbound.window),
         numbers: Numbers::of(Some(&traffic)),
         endings: numbers::endings(&traffic.statuses),
         protocols: numbers::protocols(&traffic),
         inbound: inbound.series.first().map(|series| lines(series, inbound.window)),
-        outbound: busiest(&outbound.series).into_iter().map(|series| lines(series, outbound.window)).collect(),
+        outbound: busiest(&outbound.series)
+            .into_iter()
+            .map(|series| lines(series, outbound.window))
+            .collect(),
         edges: map::arrows(&edges.edges, &edges.edges),
         pods: pods_of(&id, &pods.stats, &proxies.proxies),
         notes: own.notes,
@@ -156,7 +164,13 @@ fn unknown(id: &Id) -> Problem {
 
 /// The services that were called most; those of which nothing was asked are left out.
 fn busiest(series: &[SeriesOfResource]) -> Vec<&SeriesOfResource> {
-    let load = |series: &SeriesOfResource| series.points.iter().map(|point| point.requests + point.connections_opened).sum::<u64>();
+    let load = |series: &SeriesOfResource| {
+        series
+            .points
+            .iter()
+            .map(|point| point.requests + point.connections_opened)
+            .sum::<u64>()
+    };
     let mut busy: Vec<_> = series.iter().filter(|series| load(series) > 0).collect();
     busy.sort_by_key(|series| std::cmp::Reverse(load(series)));
     busy.truncate(LINES);
@@ -187,8 +201,12 @@ fn pods_of(id: &Id, stats: &[Stat], proxies: &[ProxyStatus]) -> Vec<Pod> {
     let mut pods = Vec::new();
     for stat in stats {
         let pod = Id::of(stat.resource.as_ref());
-        let proxy = proxies.iter().find(|proxy| proxy.pod == pod.name && proxy.namespace == pod.namespace);
-        let owner = proxy.map(|proxy| proxy.workload.as_str()).filter(|owner| !owner.is_empty());
+        let proxy = proxies
+            .iter()
+            .find(|proxy| proxy.pod == pod.name && proxy.namespace == pod.namespace);
+        let owner = proxy
+            .map(|proxy| proxy.workload.as_str())
+            .filter(|owner| !owner.is_empty());
         let own = match owner {
             Some(owner) => owner == id.short(),
             None => pod.name == id.name || is_replica(pod.name.strip_prefix(&prefix)),

@@ -54,7 +54,10 @@ pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Workloads,
     let step_s = series.window.map_or(1, |window| window.step_ms).max(1) as f64 / 1e3;
     let rows = stat.stats.iter().map(|stat| {
         let id = Id::of(stat.resource.as_ref());
-        let own = series.series.iter().find(|series| Id::of(series.resource.as_ref()) == id);
+        let own = series
+            .series
+            .iter()
+            .find(|series| Id::of(series.resource.as_ref()) == id);
         let points = own.map_or(&[][..], |own| &own.points);
         Row {
             namespace: id.namespace.clone(),
@@ -63,7 +66,11 @@ pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Workloads,
             pods: stat.pods,
             ready: stat.pods_ready,
             meshed: stat.pods_meshed,
-            direction: if stat.direction() == Direction::Outbound { "out" } else { "in" },
+            direction: if stat.direction() == Direction::Outbound {
+                "out"
+            } else {
+                "in"
+            },
             numbers: Numbers::of(stat.traffic.as_ref()),
             rps: points.iter().map(|point| point.requests as f64 / step_s).collect(),
             failing: points

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use sheer_api::v1::control_server::Control;
 use sheer_api::v1::finding::Severity;
 use sheer_api::v1::{
-    ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, ExplainRequest, ExplainResponse, Finding, InboundState, Loser,
-    ObjectRef, OutboundState, BackendState, PolicyDiffRequest, PolicyDiffResponse, ProxyDump, ProxyState, ReportRequest, ReportResponse,
-    RouteCondition, RouteParent, RouteState, RouteStatus, RoutesRequest, RoutesResponse,
+    BackendState, ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, ExplainRequest,
+    ExplainResponse, Finding, InboundState, Loser, ObjectRef, OutboundState, PolicyDiffRequest, PolicyDiffResponse,
+    ProxyDump, ProxyState, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteState, RouteStatus,
+    RoutesRequest, RoutesResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -25,10 +26,14 @@ fn reference(kind: &str, namespace: &str, name: &str) -> ObjectRef {
 
 fn inbound(mesh: &Mesh, index: usize) -> InboundState {
     let workload = &mesh.workloads[index];
-    let callers = mesh.calls.iter().filter(|call| call.to == End::Workload(index)).filter_map(|call| match call.from {
-        End::Workload(from) => Some(&mesh.workloads[from]),
-        _ => None,
-    });
+    let callers = mesh
+        .calls
+        .iter()
+        .filter(|call| call.to == End::Workload(index))
+        .filter_map(|call| match call.from {
+            End::Workload(from) => Some(&mesh.workloads[from]),
+            _ => None,
+        });
     InboundState {
         port: 8080,
         server: Some(reference("server", &workload.namespace, &workload.name)),
@@ -36,7 +41,12 @@ fn inbound(mesh: &Mesh, index: usize) -> InboundState {
         age_ms: 5_400_000,
         authorizations: callers
             .filter(|from| from.meshed)
-            .map(|from| format!("AuthorizationPolicy {}/{}: MeshTLS {}.{}… from 0.0.0.0/0", workload.namespace, workload.name, from.name, from.namespace))
+            .map(|from| {
+                format!(
+                    "AuthorizationPolicy {}/{}: MeshTLS {}.{}… from 0.0.0.0/0",
+                    workload.namespace, workload.name, from.name, from.namespace
+                )
+            })
             .collect(),
         routes: vec![RouteState {
             route: Some(reference("default", "", "default")),
@@ -44,7 +54,11 @@ fn inbound(mesh: &Mesh, index: usize) -> InboundState {
             requests: 12_000,
             ..RouteState::default()
         }],
-        rate_limit: if workload.name == "gateway" { "100/s for all, 20/s each identity".to_owned() } else { String::new() },
+        rate_limit: if workload.name == "gateway" {
+            "100/s for all, 20/s each identity".to_owned()
+        } else {
+            String::new()
+        },
     }
 }
 
@@ -91,9 +105,14 @@ fn outbound(mesh: &Mesh, index: usize) -> Vec<OutboundState> {
 }
 
 fn dump(mesh: &Mesh, request: &ConfigDumpRequest) -> ConfigDumpResponse {
-    let meshed = mesh.workloads.iter().enumerate().filter(|(_, workload)| workload.meshed);
+    let meshed = mesh
+        .workloads
+        .iter()
+        .enumerate()
+        .filter(|(_, workload)| workload.meshed);
     let meant = meshed.filter(|(_, workload)| {
-        request.workload.is_empty() || (request.workload == format!("deploy/{}", workload.name) && request.namespace == workload.namespace)
+        request.workload.is_empty()
+            || (request.workload == format!("deploy/{}", workload.name) && request.namespace == workload.namespace)
     });
     let proxies = meant.flat_map(|(index, workload)| {
         mesh.pods(index).into_iter().map(move |pod| ProxyDump {
@@ -134,7 +153,11 @@ fn explain(request: &ExplainRequest) -> ExplainResponse {
         "policy",
         Some(reference("AuthorizationPolicy", "bank", "ledger")),
         if denied { "denied" } else { "allowed" },
-        if denied { "the client has no identity, and no rule lets in clients without one" } else { "payments.bank… is named" },
+        if denied {
+            "the client has no identity, and no rule lets in clients without one"
+        } else {
+            "payments.bank… is named"
+        },
     );
     policy.file = "bank/ledger.yaml".to_owned();
     policy.line = 42;
@@ -145,9 +168,24 @@ fn explain(request: &ExplainRequest) -> ExplainResponse {
     }];
     ExplainResponse {
         decisions: vec![
-            decision("service", Some(reference("Service", "bank", "ledger")), "ledger.bank:8080", "it has this address"),
-            decision("route", Some(reference("default", "", "default")), "default", "the Service has no routes"),
-            decision("endpoint", None, "10.77.0.7:8080", "two were drawn, this one answers faster"),
+            decision(
+                "service",
+                Some(reference("Service", "bank", "ledger")),
+                "ledger.bank:8080",
+                "it has this address",
+            ),
+            decision(
+                "route",
+                Some(reference("default", "", "default")),
+                "default",
+                "the Service has no routes",
+            ),
+            decision(
+                "endpoint",
+                None,
+                "10.77.0.7:8080",
+                "two were drawn, this one answers faster",
+            ),
             policy,
         ],
         outcome: if denied { "denied" } else { "forwarded" }.to_owned(),
@@ -163,7 +201,10 @@ fn explain(request: &ExplainRequest) -> ExplainResponse {
 }
 
 fn routes(mesh: &Mesh) -> RoutesResponse {
-    let routed = mesh.workloads.iter().filter(|workload| workload.name.contains("gateway") || workload.name.contains("api"));
+    let routed = mesh
+        .workloads
+        .iter()
+        .filter(|workload| workload.name.contains("gateway") || workload.name.contains("api"));
     let routes = routed.enumerate().map(|(nth, workload)| RouteStatus {
         route: Some(ObjectRef {
             group: "gateway.networking.k8s.io".to_owned(),
@@ -187,7 +228,12 @@ fn routes(mesh: &Mesh) -> RoutesResponse {
                     r#type: "ResolvedRefs".to_owned(),
                     status: nth != 1,
                     reason: if nth == 1 { "BackendNotFound" } else { "ResolvedRefs" }.to_owned(),
-                    message: if nth == 1 { "Service accounts/accounts-v2 does not exist" } else { "" }.to_owned(),
+                    message: if nth == 1 {
+                        "Service accounts/accounts-v2 does not exist"
+                    } else {
+                        ""
+                    }
+                    .to_owned(),
                     field: if nth == 1 { "spec.rules[0].backendRefs[1]" } else { "" }.to_owned(),
                 },
             ],
@@ -215,7 +261,10 @@ impl Control for Simulated {
                 field: "spec.strategy".to_owned(),
                 message: "has no effect on a local mesh; take it out, or live without it".to_owned(),
             }],
-            streams: HashMap::from([("Destination.Get".to_owned(), services), ("OutboundPolicies.Watch".to_owned(), services)]),
+            streams: HashMap::from([
+                ("Destination.Get".to_owned(), services),
+                ("OutboundPolicies.Watch".to_owned(), services),
+            ]),
             issuer_not_after: now_ms() / 1_000 + 300 * 86_400,
             last_change_age_ms: 12_000,
         }))

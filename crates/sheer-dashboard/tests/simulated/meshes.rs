@@ -85,7 +85,14 @@ impl Mesh {
             pods,
             meshed: name != "reports",
         });
-        let of = |name: &str| End::Workload(names.iter().position(|(known, _)| *known == name).expect("a name of the bank"));
+        let of = |name: &str| {
+            End::Workload(
+                names
+                    .iter()
+                    .position(|(known, _)| *known == name)
+                    .expect("a name of the bank"),
+            )
+        };
         let call = |from: &str, to: &str, rps, ms, path| Call {
             paths: vec![("POST", path)],
             ..Call::new(of(from), of(to), rps, ms)
@@ -93,7 +100,11 @@ impl Mesh {
         let calls = vec![
             Call {
                 protocol: "http/1",
-                paths: vec![("POST", "/v1/payments"), ("GET", "/v1/accounts/ACC-0001"), ("GET", "/healthz")],
+                paths: vec![
+                    ("POST", "/v1/payments"),
+                    ("GET", "/v1/accounts/ACC-0001"),
+                    ("GET", "/healthz"),
+                ],
                 ..call("load", "gateway", 20.0, 31.0, "")
             },
             call("gateway", "payments", 18.0, 27.0, "/bank.v1.Payments/Pay"),
@@ -138,17 +149,32 @@ impl Mesh {
     /// `count` services in twelve namespaces: an edge, domains that call one another and their stores.
     pub fn of(count: usize) -> Self {
         const DOMAINS: [&str; 12] = [
-            "edge", "accounts", "payments", "cards", "lending", "risk", "ledger", "identity", "notify", "reporting", "search", "platform",
+            "edge",
+            "accounts",
+            "payments",
+            "cards",
+            "lending",
+            "risk",
+            "ledger",
+            "identity",
+            "notify",
+            "reporting",
+            "search",
+            "platform",
         ];
         const PARTS: [&str; 18] = [
-            "api", "worker", "store", "cache", "events", "sync", "rules", "quotes", "audit", "batch", "export", "import", "limits", "scoring",
-            "index", "mail", "sessions", "tokens",
+            "api", "worker", "store", "cache", "events", "sync", "rules", "quotes", "audit", "batch", "export",
+            "import", "limits", "scoring", "index", "mail", "sessions", "tokens",
         ];
         let mut random = StdRng::seed_from_u64(200);
         let workloads: Vec<Workload> = (0..count)
             .map(|i| Workload {
                 namespace: DOMAINS[i % DOMAINS.len()].to_owned(),
-                name: format!("{}-{}", DOMAINS[i % DOMAINS.len()], PARTS[(i / DOMAINS.len()) % PARTS.len()]),
+                name: format!(
+                    "{}-{}",
+                    DOMAINS[i % DOMAINS.len()],
+                    PARTS[(i / DOMAINS.len()) % PARTS.len()]
+                ),
                 pods: random.random_range(1..6),
                 meshed: i % 29 != 7,
             })
@@ -164,12 +190,19 @@ impl Mesh {
                 } else {
                     random.random_range(0..to.min(40))
                 };
-                if calls.iter().any(|call: &Call| call.from == End::Workload(from) && call.to == End::Workload(to)) {
+                if calls
+                    .iter()
+                    .any(|call: &Call| call.from == End::Workload(from) && call.to == End::Workload(to))
+                {
                     continue;
                 }
                 let plain = !workloads[from].meshed || !workloads[to].meshed;
                 calls.push(Call {
-                    success: if random.random_bool(0.05) { random.random_range(0.85..0.99) } else { 1.0 },
+                    success: if random.random_bool(0.05) {
+                        random.random_range(0.85..0.99)
+                    } else {
+                        1.0
+                    },
                     tls: if plain { Tls::Plain } else { Tls::Mutual },
                     why_plain: if plain { "one side has no sidecar" } else { "" },
                     protocol: ["grpc", "http/2", "http/1"][random.random_range(0..3)],
@@ -188,7 +221,11 @@ impl Mesh {
 
     pub fn resource(&self, end: &End) -> Resource {
         let (kind, namespace, name) = match end {
-            End::Workload(i) => ("deploy", self.workloads[*i].namespace.as_str(), self.workloads[*i].name.as_str()),
+            End::Workload(i) => (
+                "deploy",
+                self.workloads[*i].namespace.as_str(),
+                self.workloads[*i].name.as_str(),
+            ),
             End::Address(address) => ("address", "", *address),
             End::Host(host) => ("host", "", *host),
         };
@@ -204,7 +241,10 @@ impl Mesh {
 /// Milliseconds since the Unix epoch.
 #[expect(clippy::disallowed_methods, reason = "the wire has times of day")]
 pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970").as_millis() as i64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("it is past 1970")
+        .as_millis() as i64
 }
 
 /// A call's rate at a time: slow waves, another phase for each call.
@@ -266,13 +306,16 @@ pub fn traffic(call: &Call, index: usize, end_ms: i64, span_ms: u64) -> Traffic 
 /// Around `ms`, with a tail.
 fn latency(ms: f64, requests: u64) -> LatencyHistogram {
     const SHARES: [f64; 24] = [
-        0.02, 0.04, 0.07, 0.1, 0.12, 0.13, 0.11, 0.09, 0.07, 0.06, 0.05, 0.03, 0.025, 0.02, 0.015, 0.01, 0.01, 0.01, 0.005, 0.005, 0.004, 0.003,
-        0.002, 0.001,
+        0.02, 0.04, 0.07, 0.1, 0.12, 0.13, 0.11, 0.09, 0.07, 0.06, 0.05, 0.03, 0.025, 0.02, 0.015, 0.01, 0.01, 0.01,
+        0.005, 0.005, 0.004, 0.003, 0.002, 0.001,
     ];
     let middle = (ms.log2() * 8.0).round() as i32;
     LatencyHistogram {
         first: middle - 6,
-        counts: SHARES.iter().map(|share| (share * requests as f64).round() as u64).collect(),
+        counts: SHARES
+            .iter()
+            .map(|share| (share * requests as f64).round() as u64)
+            .collect(),
         sum_micros: (ms * 1e3) as u64 * requests,
     }
 }

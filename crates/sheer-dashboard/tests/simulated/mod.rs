@@ -1,6 +1,12 @@
 //! A control plane that is not there: it answers the questions of the dashboard from a made-up mesh, over the real wire.
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::allow_attributes, reason = "shared by tests and an example, each of which uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::allow_attributes,
+    reason = "shared by tests and an example, each of which uses a part"
+)]
 
 mod control;
 pub mod meshes;
@@ -60,7 +66,10 @@ impl Checks for MadeUpChecks {
         let point = |description: &str, result, detail: &str, hint: &str| Point {
             description: description.to_owned(),
             result,
-            details: Some(detail.to_owned()).filter(|detail| !detail.is_empty()).into_iter().collect(),
+            details: Some(detail.to_owned())
+                .filter(|detail| !detail.is_empty())
+                .into_iter()
+                .collect(),
             hint: hint.to_owned(),
         };
         let checked = Checked {

@@ -8,8 +8,9 @@ use sheer_api::v1::selector::Kind;
 use sheer_api::v1::series_key::Direction;
 use sheer_api::v1::stats_server::Stats;
 use sheer_api::v1::{
-    Edge, EdgesRequest, EdgesResponse, PathStat, Point, ProxiesRequest, ProxiesResponse, ProxyStatus, Reporter, Resource, Selector,
-    SeriesOfResource, SeriesRequest, SeriesResponse, Stat, StatRequest, StatResponse, TopRequest, TopResponse, Traffic, Window,
+    Edge, EdgesRequest, EdgesResponse, PathStat, Point, ProxiesRequest, ProxiesResponse, ProxyStatus, Reporter,
+    Resource, Selector, SeriesOfResource, SeriesRequest, SeriesResponse, Stat, StatRequest, StatResponse, TopRequest,
+    TopResponse, Traffic, Window,
 };
 use tonic::{Request, Response, Status};
 
@@ -37,8 +38,13 @@ impl Mesh {
     /// What arrived at a workload, or what it sent where nothing arrives.
     fn own(&self, index: usize, end_ms: i64, span_ms: u64) -> (Direction, Traffic) {
         let calls = |of: fn(&Call) -> &End| {
-            let own = self.calls.iter().enumerate().filter(move |(_, call)| *of(call) == End::Workload(index));
-            own.map(move |(i, call)| traffic(call, i, end_ms, span_ms)).collect::<Vec<_>>()
+            let own = self
+                .calls
+                .iter()
+                .enumerate()
+                .filter(move |(_, call)| *of(call) == End::Workload(index));
+            own.map(move |(i, call)| traffic(call, i, end_ms, span_ms))
+                .collect::<Vec<_>>()
         };
         let arrived = calls(|call| &call.to);
         if arrived.is_empty() {
@@ -50,13 +56,19 @@ impl Mesh {
 
     pub fn pods(&self, index: usize) -> Vec<String> {
         let workload = &self.workloads[index];
-        (0..workload.pods).map(|pod| format!("{}-6d9f4-{pod}", workload.name)).collect()
+        (0..workload.pods)
+            .map(|pod| format!("{}-6d9f4-{pod}", workload.name))
+            .collect()
     }
 }
 
 /// The sum, its quantiles those of the busiest part.
 fn total(parts: &[Traffic], span_ms: u64) -> Traffic {
-    let busiest = parts.iter().max_by_key(|part| part.requests).cloned().unwrap_or_default();
+    let busiest = parts
+        .iter()
+        .max_by_key(|part| part.requests)
+        .cloned()
+        .unwrap_or_default();
     let sum = |of: fn(&Traffic) -> u64| parts.iter().map(of).sum();
     Traffic {
         span_ms,
@@ -178,13 +190,18 @@ fn point(at_ms: i64, traffic: &Traffic) -> Point {
 fn edges(mesh: &Mesh, request: &EdgesRequest) -> EdgesResponse {
     let span_ms = request.window_ms.max(1_000);
     let what = request.what.as_ref();
-    let meant = mesh.calls.iter().enumerate().filter(|(_, call)| {
-        what.is_none() || mesh.end_meant(&call.from, what) || mesh.end_meant(&call.to, what)
-    });
+    let meant = mesh
+        .calls
+        .iter()
+        .enumerate()
+        .filter(|(_, call)| what.is_none() || mesh.end_meant(&call.from, what) || mesh.end_meant(&call.to, what));
     let identity = |end: &End, tls| match end {
         End::Workload(i) if tls == sheer_api::v1::Tls::Mutual => {
             let workload = &mesh.workloads[*i];
-            format!("{}.{}.serviceaccount.identity.sheer.cluster.local", workload.name, workload.namespace)
+            format!(
+                "{}.{}.serviceaccount.identity.sheer.cluster.local",
+                workload.name, workload.namespace
+            )
         }
         _ => String::new(),
     };
@@ -212,7 +229,11 @@ fn edges(mesh: &Mesh, request: &EdgesRequest) -> EdgesResponse {
 }
 
 fn top(mesh: &Mesh, request: &TopRequest) -> TopResponse {
-    let span_ms = if request.window_ms == 0 { 10_000 } else { request.window_ms };
+    let span_ms = if request.window_ms == 0 {
+        10_000
+    } else {
+        request.window_ms
+    };
     let mut paths = Vec::new();
     for (i, call) in mesh.calls.iter().enumerate() {
         let what = request.what.as_ref();
@@ -235,20 +256,32 @@ fn top(mesh: &Mesh, request: &TopRequest) -> TopResponse {
                 traffic: Some(traffic(&part, i, now_ms(), span_ms)),
                 seen_by: Direction::Outbound.into(),
                 requests_by_second: (0..seconds).map(by_second).collect(),
-                failures_by_second: (0..seconds).map(|s| ((1.0 - part.success) * by_second(s) as f64) as u64).collect(),
+                failures_by_second: (0..seconds)
+                    .map(|s| ((1.0 - part.success) * by_second(s) as f64) as u64)
+                    .collect(),
             });
         }
     }
     TopResponse {
         paths,
         window: Some(window(span_ms, 1_000)),
-        proxies: mesh.workloads.iter().filter(|workload| workload.meshed).map(|workload| workload.pods).sum(),
+        proxies: mesh
+            .workloads
+            .iter()
+            .filter(|workload| workload.meshed)
+            .map(|workload| workload.pods)
+            .sum(),
     }
 }
 
 fn proxies(mesh: &Mesh, request: &ProxiesRequest) -> ProxiesResponse {
     let mut proxies = Vec::new();
-    for (index, workload) in mesh.workloads.iter().enumerate().filter(|(_, workload)| workload.meshed) {
+    for (index, workload) in mesh
+        .workloads
+        .iter()
+        .enumerate()
+        .filter(|(_, workload)| workload.meshed)
+    {
         if !request.namespace.is_empty() && request.namespace != workload.namespace {
             continue;
         }
@@ -260,7 +293,10 @@ fn proxies(mesh: &Mesh, request: &ProxiesRequest) -> ProxiesResponse {
                     workload: String::new(),
                     instance: format!("{pod}-1"),
                     version: "0.1.0".to_owned(),
-                    identity: format!("{}.{}.serviceaccount.identity.sheer.cluster.local", workload.name, workload.namespace),
+                    identity: format!(
+                        "{}.{}.serviceaccount.identity.sheer.cluster.local",
+                        workload.name, workload.namespace
+                    ),
                     certificate_not_after: now_ms() / 1_000 + 70_000,
                     started_ms: now_ms() - 5_400_000,
                     addresses: vec![format!("10.77.0.{}", index + 2)],
@@ -309,7 +345,11 @@ impl Stats for Simulated {
 
     async fn top(&self, request: Request<TopRequest>) -> Result<Response<Self::TopStream>, Status> {
         let (mesh, request) = (self.0.clone(), request.into_inner());
-        let period = Duration::from_millis(if request.interval_ms == 0 { 1_000 } else { request.interval_ms });
+        let period = Duration::from_millis(if request.interval_ms == 0 {
+            1_000
+        } else {
+            request.interval_ms
+        });
         let answers = stream::unfold(tokio::time::interval(period), move |mut ticks| {
             let (mesh, request) = (mesh.clone(), request.clone());
             async move {

@@ -3,8 +3,9 @@
 use sheer_api::v1::attribute::Value;
 use sheer_api::v1::traces_server::Traces;
 use sheer_api::v1::{
-    Attribute, ListTracesRequest, ListTracesResponse, PropagationCount, PropagationRequest, PropagationResponse, ShowTraceRequest, Span,
-    SpanEvent, SpanKept, SpanKind, SpanWire, TimeShares, Trace, TraceSpan, TraceStatus, TraceStoreState, TraceSummary, WorkloadPropagation,
+    Attribute, ListTracesRequest, ListTracesResponse, PropagationCount, PropagationRequest, PropagationResponse,
+    ShowTraceRequest, Span, SpanEvent, SpanKept, SpanKind, SpanWire, TimeShares, Trace, TraceSpan, TraceStatus,
+    TraceStoreState, TraceSummary, WorkloadPropagation,
 };
 use tonic::{Request, Response, Status};
 
@@ -44,14 +45,28 @@ fn summary(nth: u64) -> TraceSummary {
         name: "POST /v1/payments".to_owned(),
         source: "bank/load".to_owned(),
         target: "bank/gateway".to_owned(),
-        workloads: ["load", "gateway", "payments", "accounts", "fraud", "fx", "ledger", "audit", "notify"]
-            .map(|name| format!("bank/deploy/{name}"))
-            .to_vec(),
+        workloads: [
+            "load", "gateway", "payments", "accounts", "fraud", "fx", "ledger", "audit", "notify",
+        ]
+        .map(|name| format!("bank/deploy/{name}"))
+        .to_vec(),
         spans: 16,
         failed,
-        failed_at: if failed { "bank/deploy/notify".to_owned() } else { String::new() },
-        verdict: if failed { "application".to_owned() } else { String::new() },
-        reason: if failed { "upstream-reset".to_owned() } else { String::new() },
+        failed_at: if failed {
+            "bank/deploy/notify".to_owned()
+        } else {
+            String::new()
+        },
+        verdict: if failed {
+            "application".to_owned()
+        } else {
+            String::new()
+        },
+        reason: if failed {
+            "upstream-reset".to_owned()
+        } else {
+            String::new()
+        },
         http_status: if failed { 502 } else { 200 },
         grpc_status: -1,
         kept: if failed { SpanKept::Failed } else { SpanKept::Sampled }.into(),
@@ -88,16 +103,33 @@ fn span(nth: u64, hop: usize, server: bool) -> TraceSpan {
             trace_id: id(nth).to_vec(),
             span_id: (nth * 64 + index as u64).to_be_bytes().to_vec(),
             kind: if server { SpanKind::Server } else { SpanKind::Client }.into(),
-            name: if hop == 0 { "POST /v1/payments".to_owned() } else { format!("POST /bank.v1.{to}/Call") },
+            name: if hop == 0 {
+                "POST /v1/payments".to_owned()
+            } else {
+                format!("POST /bank.v1.{to}/Call")
+            },
             start_unix_ns: at(0),
             end_unix_ns: at(duration_us),
             failed,
-            status_message: if failed { "UNAVAILABLE: the server reset the stream".to_owned() } else { String::new() },
-            attributes: vec![text("http.request.method", "POST"), text("network.protocol.version", "2"), text("server.address", to)],
+            status_message: if failed {
+                "UNAVAILABLE: the server reset the stream".to_owned()
+            } else {
+                String::new()
+            },
+            attributes: vec![
+                text("http.request.method", "POST"),
+                text("network.protocol.version", "2"),
+                text("server.address", to),
+            ],
             events: if server {
                 vec![event("sent", 120), event("first byte", duration_us * 4 / 5)]
             } else {
-                vec![event("queue", 20), event("connected", 60), event("sent", 140), event("first byte", duration_us * 9 / 10)]
+                vec![
+                    event("queue", 20),
+                    event("connected", 60),
+                    event("sent", 140),
+                    event("first byte", duration_us * 9 / 10),
+                ]
             },
             kept: if failed { SpanKept::Failed } else { SpanKept::Sampled }.into(),
             wire: Some(SpanWire {
@@ -105,8 +137,16 @@ fn span(nth: u64, hop: usize, server: bool) -> TraceSpan {
                 server: format!("10.77.0.{}:4143", hop + 3),
                 stream: 5,
             }),
-            verdict: if failed { "application".to_owned() } else { String::new() },
-            reason: if failed { "upstream-reset".to_owned() } else { String::new() },
+            verdict: if failed {
+                "application".to_owned()
+            } else {
+                String::new()
+            },
+            reason: if failed {
+                "upstream-reset".to_owned()
+            } else {
+                String::new()
+            },
             ..Span::default()
         }),
         parent,
@@ -138,7 +178,10 @@ impl Traces for Simulated {
                 TraceStatus::Failed => summary.failed,
                 TraceStatus::Ok => !summary.failed,
             };
-            service && status && summary.duration_us >= request.min_duration_us && summary.trace_id.starts_with(&request.id)
+            service
+                && status
+                && summary.duration_us >= request.min_duration_us
+                && summary.trace_id.starts_with(&request.id)
         };
         let all = (1..61).map(summary).filter(wanted);
         let limit = if request.limit == 0 { 50 } else { request.limit as usize };

@@ -38,7 +38,10 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         let served = page::bind(args.port).await?;
         let url = served.url()?;
         writeln!(std::io::stdout(), "{url}")?;
-        eprintln!("sheer: this is the dashboard of the mesh in {}; Ctrl-C ends it", mesh.state().root().display());
+        eprintln!(
+            "sheer: this is the dashboard of the mesh in {}; Ctrl-C ends it",
+            mesh.state().root().display()
+        );
         if args.open {
             open(&url);
         }
@@ -55,7 +58,11 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
 /// Asks the desktop to show an address. Where there is none, the address that was printed has to do.
 fn open(url: &str) {
     let mut desktop = Command::new("xdg-open");
-    desktop.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    desktop
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if let Err(error) = desktop.spawn() {
         eprintln!("sheer: no browser can be opened (xdg-open: {error}); open {url} yourself");
     }

@@ -81,7 +81,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let launch = crate::mesh::prepare(&state, std::slice::from_ref(&folder))?;
     crate::running::block_on(async {
         let mut mesh = launch::start(&launch, &state).await?;
-        let outcome = Demo::new(Mesh::of(state.clone()), args, folder).run(&mut mesh, global).await;
+        let outcome = Demo::new(Mesh::of(state.clone()), args, folder)
+            .run(&mut mesh, global)
+            .await;
         mesh.shut_down().await;
         while mesh.next_event().await.is_some() {}
         let code = mesh.finish().await?;

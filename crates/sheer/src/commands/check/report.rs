@@ -129,7 +129,11 @@ impl Report {
                 Mark::Fail => checks::Mark::Error,
             },
             details: point.details.clone(),
-            hint: if point.mark == Mark::Pass { String::new() } else { point.hint.to_owned() },
+            hint: if point.mark == Mark::Pass {
+                String::new()
+            } else {
+                point.hint.to_owned()
+            },
         };
         let category = |category: &Category| checks::Category {
             name: category.name.to_owned(),

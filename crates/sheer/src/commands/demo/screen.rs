@@ -122,7 +122,9 @@ fn program() -> String {
 }
 
 fn header(program: &str, folder: &Path, dashboard: &str, colour: bool) -> String {
-    let mut text = format!("The bank runs: eight services and their load, a sidecar beside each.\n\n  look: {dashboard}\n  pay:  {PAY}\n\n");
+    let mut text = format!(
+        "The bank runs: eight services and their load, a sidecar beside each.\n\n  look: {dashboard}\n  pay:  {PAY}\n\n"
+    );
     let width = TRY.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     text.push_str("Try in another terminal:\n");
     if program != "sheer" {
