@@ -1,6 +1,6 @@
 // Where nodes and edges lie: pure. The same graph always gives the same picture, from left (who calls) to right (who is called).
 // * Few nodes: all by dagre, with room for what is written on edges; a box around each namespace where there are several.
-// * Many: names must stay readable, so each namespace is a grid in the order of the flow, and namespaces are packed to fill the screen.
+// * Many: names must stay readable, so each namespace is a grid in the order of calls, and namespaces are packed to fill the screen.
 import * as dagre from '../../vendor/dagre/dagre.js';
 import { NODE } from './size.js';
 
@@ -79,23 +79,42 @@ function flow(nodes, edges, { labels, down }) {
   return placed;
 }
 
+/** Who calls before who is called. Where calls go round, whoever is called least comes first. */
+function inOrder(ids, edges) {
+  const waits = new Map(ids.map((id) => [id, 0]));
+  const calls = new Map(ids.map((id) => [id, []]));
+  for (const [from, to] of edges) {
+    if (from === to) continue;
+    calls.get(from).push(to);
+    waits.set(to, waits.get(to) + 1);
+  }
+  const order = [];
+  let left = [...ids].sort();
+  while (left.length) {
+    const least = Math.min(...left.map((id) => waits.get(id)));
+    const next = least === 0 ? left.filter((id) => waits.get(id) === 0) : [left.find((id) => waits.get(id) === least)];
+    for (const id of next) for (const to of calls.get(id)) waits.set(to, waits.get(to) - 1);
+    order.push(...next);
+    left = left.filter((id) => !next.includes(id));
+  }
+  return order;
+}
+
 /** Columns in the order of the flow. */
 function grid(nodes, edges) {
-  const graph = run(nodes.map((node) => ({ ...node, ...NODE })), edges, { nodesep: GAP.nodes, ranksep: GAP.ranks });
-  const order = [...nodes].sort((a, b) => graph.node(a.id).x - graph.node(b.id).x || a.id.localeCompare(b.id));
   const columns = Math.max(1, Math.round(Math.sqrt(nodes.length / 1.9)));
   const rows = Math.ceil(nodes.length / columns);
   const placed = { at: new Map(), paths: new Map(), w: 0, h: 0 };
-  order.forEach((node, i) => {
+  inOrder(nodes.map((node) => node.id), edges).forEach((id, i) => {
     const [x, y] = [Math.floor(i / rows) * (NODE.w + GAP.nodes) + NODE.w / 2, (i % rows) * (NODE.h + 12) + NODE.h / 2];
-    placed.at.set(node.id, [x, y]);
+    placed.at.set(id, [x, y]);
     placed.w = Math.max(placed.w, x + NODE.w / 2);
     placed.h = Math.max(placed.h, y + NODE.h / 2);
   });
   return placed;
 }
 
-/** Boxes in rows of about a width, in the order that dagre found. */
+/** Boxes in rows of about a width. */
 function packed(boxes, width) {
   const at = new Map();
   let [x, y, row, w] = [0, 0, 0, 0];
@@ -114,6 +133,7 @@ function packed(boxes, width) {
 /** How large it is on a screen of a shape. */
 const scale = ({ w, h }, aspect) => Math.min(aspect / w, 1 / h);
 
+/** In the flow by dagre, where that is about as large on the screen as rows are. */
 function arrange(boxes, arrows, aspect) {
   const graph = run(boxes, arrows, { nodesep: GAP.groups, ranksep: GAP.groups * 1.6 });
   const flow = { at: new Map(), w: 0, h: 0 };
@@ -123,11 +143,17 @@ function arrange(boxes, arrows, aspect) {
     flow.w = Math.max(flow.w, x + box.w / 2);
     flow.h = Math.max(flow.h, y + box.h / 2);
   }
-  const order = [...boxes].sort((a, b) => flow.at.get(a.id)[0] - flow.at.get(b.id)[0] || flow.at.get(a.id)[1] - flow.at.get(b.id)[1]);
+  const rows = inRows(boxes, arrows, aspect);
+  return scale(flow, aspect) > 0.8 * scale(rows, aspect) ? flow : rows;
+}
+
+/** In rows of the width that is largest on the screen. */
+function inRows(boxes, arrows, aspect) {
+  const byId = new Map(boxes.map((box) => [box.id, box]));
+  const order = inOrder([...byId.keys()], arrows).map((id) => byId.get(id));
   const area = boxes.reduce((sum, box) => sum + (box.w + GAP.groups) * (box.h + GAP.groups), 0);
   const widths = [0.8, 0.95, 1.1, 1.25, 1.45, 1.7].map((factor) => Math.sqrt(area * aspect) * factor);
-  const rows = widths.map((width) => packed(order, width)).sort((a, b) => scale(b, aspect) - scale(a, aspect))[0];
-  return scale(flow, aspect) > 0.8 * scale(rows, aspect) ? flow : rows;
+  return widths.map((width) => packed(order, width)).sort((a, b) => scale(b, aspect) - scale(a, aspect))[0];
 }
 
 /** From the border of one node to that of another, where dagre has drawn no line. */
@@ -181,7 +207,7 @@ export function layout({ nodes, edges, aspect, outside, together = false }) {
     return { id: name, placed, w: placed.w + GAP.pad * 2, h: placed.h + GAP.pad * 2 + (single ? 0 : GAP.title) };
   });
   const across = edges.map(([from, to]) => [groupOf.get(from), groupOf.get(to)]).filter(([from, to]) => from !== to);
-  const arranged = arrange(boxes, across, aspect);
+  const arranged = many && !single ? inRows(boxes, across, aspect) : arrange(boxes, across, aspect);
   const result = { nodes: {}, edges: {}, groups: [], w: arranged.w, h: arranged.h };
   const lines = new Map();
   for (const box of boxes) {
