@@ -43,6 +43,11 @@ async fn serve(folder: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_logic_of_the_page_holds() {
+    ends_well(script("logic.mjs", &[])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_page_shows_what_it_should_in_both_themes_and_widths() {
     let state = tempfile::tempdir().unwrap();
     simulated::serve(Mesh::bank(), &state.path().join("control.sock"));

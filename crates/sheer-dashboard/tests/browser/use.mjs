@@ -104,8 +104,15 @@ async function steady() {
   check(moved < 0.01, `the page moves while numbers come: ${moved}`);
 }
 
+/** What the mesh says is text, whatever is in it. */
+async function harmless() {
+  await page.goto(at('/live'));
+  await page.locator('code', { hasText: '<img src=x onerror=alert(1)>' }).waitFor();
+  check((await page.locator('main img').count()) === 0, 'a path became an element');
+}
+
 try {
-  for (const step of [map, search, keys, live, themes, steady]) await step();
+  for (const step of [map, search, keys, live, themes, steady, harmless]) await step();
   check(wrong.length === 0, wrong.join('\n'));
 } finally {
   await browser.close();

@@ -103,6 +103,8 @@ impl Mesh {
                 paths: vec![
                     ("POST", "/v1/payments"),
                     ("GET", "/v1/accounts/ACC-0001"),
+                    // A path is whatever a client makes of it.
+                    ("GET", "/v1/<img src=x onerror=alert(1)>"),
                     ("GET", "/healthz"),
                 ],
                 ..call("load", "gateway", 20.0, 31.0, "")
