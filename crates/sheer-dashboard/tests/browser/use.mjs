@@ -24,6 +24,11 @@ async function map() {
   await page.locator('.tools .tag').waitFor();
   check(param('focus') === second, page.url());
   const all = await page.locator('.map .node').count();
+  await page.keyboard.press('Escape');
+  await page.locator('.panel').waitFor({ state: 'detached' });
+  check(param('sel') === null && param('focus') === second, page.url());
+  await page.goBack();
+  await page.locator('.panel').waitFor();
   await page.goBack();
   await page.locator('.tools .tag').waitFor({ state: 'detached' });
   await page.waitForFunction((few) => document.querySelectorAll('.map .node').length > few, all, { timeout: PATIENCE });

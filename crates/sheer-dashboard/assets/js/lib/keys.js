@@ -1,10 +1,12 @@
 // Keys that work on every page. Pages add their own with `useKeys`.
-import { useEffect } from './dom.js';
+import { useEffect, useRef } from './dom.js';
 
 const typing = (target) => target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 
 /** `handlers` by key; a key of two letters is typed one after the other (`g m`). */
 export function useKeys(handlers) {
+  const latest = useRef(handlers);
+  latest.current = handlers;
   useEffect(() => {
     let first = '';
     let timer = 0;
@@ -14,7 +16,7 @@ export function useKeys(handlers) {
         if (event.key === 'Escape') event.target.blur();
         return;
       }
-      const handler = handlers[first ? `${first} ${event.key}` : event.key];
+      const handler = latest.current[first ? `${first} ${event.key}` : event.key];
       clearTimeout(timer);
       first = '';
       if (handler) {
@@ -30,5 +32,5 @@ export function useKeys(handlers) {
       clearTimeout(timer);
       document.removeEventListener('keydown', pressed);
     };
-  }, Object.keys(handlers));
+  }, []);
 }
