@@ -125,19 +125,20 @@ export function Canvas({ graph, made, found, chosen, over: covered, onChoose, on
     const id = event.target.closest?.('.node')?.dataset.id;
     if (!id) return;
     const arrow = ARROWS[event.key];
+    if (!arrow && !['Enter', ' ', 'f'].includes(event.key)) return;
+    // Handled here, for the node that has the focus; the page would do it for the one that is chosen.
+    event.preventDefault();
+    event.stopPropagation();
     if (arrow) {
-      event.preventDefault();
       const to = next(layout, id, arrow);
       if (to) {
         view.current.show(layout.nodes[to], covered);
         svg.current.querySelector(`[data-id="${CSS.escape(to)}"]`)?.focus();
       }
-    } else if (event.key === 'Enter' || event.key === ' ') {
-      event.preventDefault();
-      onChoose(id);
     } else if (event.key === 'f') {
-      event.preventDefault();
       onFocusOn(id);
+    } else {
+      onChoose(id);
     }
   };
   return html`<svg class=${`map ${ids.length > 60 ? 'many' : ''}`} ref=${svg} role="group" aria-label=${`Map of ${ids.length} workloads and peers; arrow keys go from one to the next`}
