@@ -19,7 +19,7 @@ async fn main() -> std::io::Result<()> {
     };
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("control.sock");
-    simulated::serve(mesh, &socket);
+    let _control = simulated::serve(mesh, &socket);
     let mut dashboard = Dashboard::new(simulated::channel(&socket), Arc::new(simulated::MadeUpChecks));
     if let Some(assets) = args.get(3) {
         dashboard = dashboard.with_assets(assets.into());

@@ -50,7 +50,7 @@ async fn the_logic_of_the_page_holds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_page_shows_what_it_should_in_both_themes_and_widths() {
     let state = tempfile::tempdir().unwrap();
-    simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
+    let _control = simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
     let url = serve(state.path()).await;
     let folder = folder();
     ends_well(script(
@@ -65,7 +65,7 @@ async fn every_page_shows_what_it_should_in_both_themes_and_widths() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn it_can_be_used_by_keyboard_and_by_links() {
     let state = tempfile::tempdir().unwrap();
-    simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
+    let _control = simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
     let url = serve(state.path()).await;
     ends_well(script("use.mjs", &[&url])).await;
 }
@@ -73,7 +73,7 @@ async fn it_can_be_used_by_keyboard_and_by_links() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_map_of_200_services_stands_soon_and_can_be_read() {
     let state = tempfile::tempdir().unwrap();
-    simulated::serve(Mesh::of(200), &state.path().join("control.sock"));
+    let _control = simulated::serve(Mesh::of(200), &state.path().join("control.sock"));
     let url = serve(state.path()).await;
     let limit = PICTURE_MS.to_string();
     ends_well(script(
@@ -90,8 +90,7 @@ async fn a_control_plane_that_is_away_is_said_plainly_until_it_is_back() {
     let mut child = script("away.mjs", &[&url]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let said = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-    if said.as_deref() == Some("away") {
-        simulated::serve(Mesh::bank(), &state.path().join("control.sock"));
-    }
+    let _control =
+        (said.as_deref() == Some("away")).then(|| simulated::serve(Mesh::bank(), &state.path().join("control.sock")));
     ends_well(child).await;
 }

@@ -23,7 +23,7 @@ use sheer_api::v1::stats_server::StatsServer;
 use sheer_api::v1::traces_server::TracesServer;
 use sheer_dashboard::checks::{Category, Checked, Checks, Mark, Point};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -33,12 +33,30 @@ pub use meshes::{Call, Mesh};
 #[derive(Clone)]
 pub struct Simulated(pub Arc<Mesh>);
 
-/// Serves a mesh on a Unix socket until the handle is aborted.
-pub fn serve(mesh: Mesh, socket: &Path) -> JoinHandle<()> {
+/// A control plane that runs; ended with the value, its connections too.
+pub struct Running(Option<Runtime>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Serves a mesh on a Unix socket.
+#[must_use]
+pub fn serve(mesh: Mesh, socket: &Path) -> Running {
     let _ = std::fs::remove_file(socket);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    let within = runtime.enter();
     let listener = UnixListener::bind(socket).expect("the socket's folder is there");
     let simulated = Simulated(Arc::new(mesh));
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         Server::builder()
             .add_service(StatsServer::new(simulated.clone()))
             .add_service(TracesServer::new(simulated.clone()))
@@ -46,7 +64,9 @@ pub fn serve(mesh: Mesh, socket: &Path) -> JoinHandle<()> {
             .serve_with_incoming(UnixListenerStream::new(listener))
             .await
             .expect("a Unix socket can be served");
-    })
+    });
+    drop(within);
+    Running(Some(runtime))
 }
 
 /// A channel to it, as the command line makes one.
