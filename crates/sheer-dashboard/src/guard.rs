@@ -34,9 +34,9 @@ const HEADERS: [(HeaderName, &str); 7] = [
 
 /// Refuses what may not ask, and sets the headers of every answer.
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match judge(request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+    let mut response = match refusal(request.method(), request.headers()) {
+        None => next.run(request).await,
+        Some(refusal) => refusal,
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -48,11 +48,11 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-#[expect(clippy::result_large_err, reason = "the refusal is the answer, made once")]
-fn judge(method: &Method, headers: &HeaderMap) -> Result<(), Response> {
+/// The answer to what may not be asked.
+fn refusal(method: &Method, headers: &HeaderMap) -> Option<Response> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let allowed = [(header::ALLOW, "GET, HEAD")];
-        return Err((StatusCode::METHOD_NOT_ALLOWED, allowed, "The dashboard only reads.\n").into_response());
+        return Some((StatusCode::METHOD_NOT_ALLOWED, allowed, "The dashboard only reads.\n").into_response());
     }
     let Some(host) = host(headers).filter(|host| is_loopback(host.host())) else {
         let refused = Problem::new(
@@ -60,14 +60,13 @@ fn judge(method: &Method, headers: &HeaderMap) -> Result<(), Response> {
             "The dashboard answers under the names of this machine's loopback only.",
             "Open it as http://127.0.0.1:PORT or http://localhost:PORT; from elsewhere, forward the port with `ssh -L`.",
         );
-        return Err((StatusCode::MISDIRECTED_REQUEST, refused.json()).into_response());
+        return Some((StatusCode::MISDIRECTED_REQUEST, refused.json()).into_response());
     };
     if same_origin(headers, &host) {
-        Ok(())
-    } else {
-        let what = "Another web page may not ask the dashboard.";
-        Err(Problem::new(Kind::Forbidden, what, "Open the dashboard itself.").into_response())
+        return None;
     }
+    let what = "Another web page may not ask the dashboard.";
+    Some(Problem::new(Kind::Forbidden, what, "Open the dashboard itself.").into_response())
 }
 
 /// `Host`, where there is exactly one.
@@ -111,7 +110,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(name, value);
         }
-        judge(&method, &headers).map_or_else(|refusal| refusal.status().as_u16(), |()| 200)
+        refusal(&method, &headers).map_or(200, |refusal| refusal.status().as_u16())
     }
 
     #[test]

@@ -35,10 +35,10 @@ async fn ends_well(child: Child) {
 
 /// The address of a dashboard, whose control plane's socket is in the folder.
 async fn serve(folder: &Path) -> String {
-    let listener = Dashboard::bind(0).await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let listener = Dashboard::bind(0).await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let dashboard = Dashboard::new(simulated::channel(&folder.join("control.sock")), Arc::new(MadeUpChecks));
-    tokio::spawn(async move { dashboard.serve(listener).await.unwrap() });
+    tokio::spawn(async move { dashboard.serve(listener).await.expect("it is served") });
     url
 }
 

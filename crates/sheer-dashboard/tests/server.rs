@@ -27,13 +27,13 @@ struct Served {
 
 impl Served {
     async fn of(mesh: Option<Mesh>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("control.sock");
         let control = mesh.map(|mesh| simulated::serve(mesh, &socket));
-        let listener = Dashboard::bind(0).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = Dashboard::bind(0).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
         let dashboard = Dashboard::new(simulated::channel(&socket), Arc::new(MadeUpChecks));
-        let page = tokio::spawn(async move { dashboard.serve(listener).await.unwrap() });
+        let page = tokio::spawn(async move { dashboard.serve(listener).await.expect("it is served") });
         Self {
             address,
             folder,
@@ -48,10 +48,10 @@ impl Served {
 
     async fn ask(&self, head: &str) -> Answer {
         let ask = async {
-            let mut stream = TcpStream::connect(self.address).await.unwrap();
-            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut stream = TcpStream::connect(self.address).await.expect("connected");
+            stream.write_all(head.as_bytes()).await.expect("sent");
             let mut text = String::new();
-            stream.read_to_string(&mut text).await.unwrap();
+            stream.read_to_string(&mut text).await.expect("read");
             text
         };
         Answer(timeout(PATIENCE, ask).await.expect("the dashboard answers"))
@@ -72,12 +72,12 @@ impl Served {
     }
 
     async fn events(&self, path: &str) -> Events {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = TcpStream::connect(self.address).await.expect("connected");
         let head = format!(
             "GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n",
             self.address
         );
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.expect("sent");
         Events(BufReader::new(stream))
     }
 }
@@ -123,11 +123,15 @@ impl Events {
             let (mut line, mut here) = (String::new(), false);
             loop {
                 line.clear();
-                assert_ne!(self.0.read_line(&mut line).await.unwrap(), 0, "the stream has ended");
+                assert_ne!(
+                    self.0.read_line(&mut line).await.expect("read"),
+                    0,
+                    "the stream has ended"
+                );
                 if line.trim_end() == wanted {
                     here = true;
                 } else if let (true, Some(data)) = (here, line.strip_prefix("data: ")) {
-                    return serde_json::from_str(data.trim_end()).unwrap();
+                    return serde_json::from_str(data.trim_end()).expect("JSON");
                 }
             }
         };
