@@ -17,7 +17,8 @@ Examples:
   sheer stat deploy -n bank          how each workload does
   sheer edges -n bank                who talks to whom
   sheer logs -f deploy/web
-  sheer trace list --failed
+  sheer dashboard --open           the mesh as a web page
+  sheer trace list --failed        requests that failed, each with its waterfall
   sheer policy explain --from deploy/web --to svc/ledger:8080
   sheer down                       end the mesh; nothing is left behind";
 
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Scale(commands::scale::Args),
     /// Look at the mesh point by point.
     Check(commands::check::Args),
+    /// Serve the web page of the mesh: who calls whom, how it does, traces, policy.
+    Dashboard(commands::dashboard::Args),
     /// Show the certificates that sidecars serve.
     Identity(commands::identity::Args),
     /// Show where traffic for a service may go.
@@ -146,6 +149,7 @@ impl Cli {
             Command::MeshProcess(args) => commands::mesh_process::run(&args),
             Command::Demo(args) => commands::demo::run(&args, &global),
             Command::Check(args) => commands::check::run(&args, &global),
+            Command::Dashboard(args) => commands::dashboard::run(&args, &global),
             Command::Identity(args) => commands::identity::run(&args, &global),
             Command::Endpoints(args) => commands::endpoints::run(&args, &global),
             Command::Policy(args) => commands::policy::run(&args, &global),

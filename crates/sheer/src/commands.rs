@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod control;
+pub(crate) mod dashboard;
 pub(crate) mod debug;
 pub(crate) mod demo;
 pub(crate) mod down;

@@ -252,20 +252,18 @@ impl Mesh {
 
     /// A channel to every service of the control plane.
     pub(crate) async fn control(&self) -> anyhow::Result<Channel> {
-        let state = self.state.clone();
-        let connect = move |_| {
-            let state = state.clone();
-            async move { dial::control(&state).await.map(TokioIo::new) }
-        };
-        // A name for the sake of HTTP alone: the connection is the socket's.
-        let endpoint = Endpoint::from_static("http://control").connect_timeout(PATIENCE);
-        let channel = endpoint.connect_with_connector(tower::service_fn(connect)).await;
+        let channel = endpoint().connect_with_connector(connector(self.state.clone())).await;
         channel.map_err(|_| {
             anyhow!(
                 "the control plane does not answer on {}; see `sheer logs control`",
                 self.state.control_socket().display()
             )
         })
+    }
+
+    /// The same, which connects when it is used first, and again whenever it has to: the control plane need not run now.
+    pub(crate) fn channel(&self) -> Channel {
+        endpoint().connect_with_connector_lazy(connector(self.state.clone()))
     }
 
     /// What the control plane says of itself and of the manifests.
@@ -381,6 +379,22 @@ impl Mesh {
             .and_then(|answer| answer);
         answer.with_context(|| format!("the proxy of {} does not answer", pod.name))
     }
+}
+
+/// A name for the sake of HTTP alone: the connection is the socket's.
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://control").connect_timeout(PATIENCE)
+}
+
+/// Connects to the control plane's socket, whatever the address.
+fn connector(
+    state: State,
+) -> impl tower::Service<http::Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Send + 'static
+{
+    tower::service_fn(move |_| {
+        let state = state.clone();
+        async move { dial::control(&state).await.map(TokioIo::new) }
+    })
 }
 
 /// An answer for which the control plane asks proxies. What the operator wrote wrong is misuse, told in the control plane's words.

@@ -4,6 +4,7 @@
 //! is missing they fail and say what. As root they also run as an ordinary user.
 
 mod access;
+mod dashboard;
 mod demo;
 mod edits;
 mod exec;
