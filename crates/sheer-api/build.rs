@@ -1,7 +1,7 @@
 //! Compiles `proto/` with protox, so that no `protoc` has to be installed.
 
 /// What commands print as JSON, field by field as the protocol has it.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 15] = [
     ".sheer.v1.ObjectRef",
     ".sheer.v1.ProxyState",
     ".sheer.v1.Listener",
@@ -14,6 +14,9 @@ const SHOWN: [&str; 12] = [
     ".sheer.v1.ProxyDump",
     ".sheer.v1.PolicyChange",
     ".sheer.v1.ConfigDumpResponse",
+    ".sheer.v1.TraceStoreState",
+    ".sheer.v1.TimeShares",
+    ".sheer.v1.PropagationCount",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,6 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "sheer/v1/control.proto",
             "sheer/v1/extras.proto",
             "sheer/v1/sight.proto",
+            "sheer/v1/trace.proto",
+            "otlp/trace.proto",
+            "otlp/logs.proto",
             "sheer/v1/telemetry.proto",
         ],
         ["proto"],

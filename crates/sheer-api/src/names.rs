@@ -14,6 +14,8 @@ pub const IDENTITY_PORT: u16 = 8080;
 pub const DESTINATION_PORT: u16 = 8086;
 /// The control plane's policy service.
 pub const POLICY_PORT: u16 = 8090;
+/// Dashboard, on loopback of the machine that it runs on.
+pub const DASHBOARD_PORT: u16 = 8084;
 
 /// The user that a sidecar runs as, exempt from redirection.
 pub const PROXY_UID: u32 = 2102;

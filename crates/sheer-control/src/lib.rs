@@ -20,6 +20,7 @@ mod sight;
 mod store;
 mod target;
 mod telemetry;
+mod traces;
 
 pub use options::{ControlOptions, Ports, run};
 pub use server::Bound;

@@ -4,7 +4,15 @@
 //! Called by `pool` and by the outbound path for connections that are relayed. Decides nothing about which endpoint, keeps no
 //! connection, and never falls back to plaintext: an endpoint with an identity proves it or the connection fails.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tokio::io::AsyncWriteExt as _;
 
@@ -91,6 +99,32 @@ fn transport_header(endpoint: &Endpoint, speak: Speak) -> Option<(u16, Transport
     Some((port, header))
 }
 
+/// A connection, and how it came to be.
+#[derive(Debug)]
+pub struct Connected {
+    /// Ready to be spoken on.
+    pub stream: Stream,
+    /// What is told of it.
+    pub link: Arc<Link>,
+}
+
+/// How a connection came to be: for whoever wants to know where the time of a request went that waited for it.
+#[derive(Debug)]
+pub struct Link {
+    /// Unique in this process.
+    pub id: u64,
+    /// This end.
+    pub local: Option<SocketAddr>,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The attempt began.
+    pub began: Instant,
+    /// TCP stood.
+    pub tcp: Instant,
+    /// TLS stood; none without TLS.
+    pub tls: Option<Instant>,
+}
+
 /// Opens connections for one worker.
 #[derive(Clone, Debug)]
 pub struct Connector {
@@ -108,7 +142,7 @@ pub struct Connector {
 
 impl Connector {
     /// Connects to an endpoint, ready to be spoken on.
-    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Stream, ProxyError> {
+    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Connected, ProxyError> {
         let plan = Plan::new(endpoint, speak);
         let addr = plan.addr;
         let timed_out = |_| ProxyError::Connect {
@@ -121,16 +155,28 @@ impl Connector {
             .map_err(timed_out)?
     }
 
-    async fn carry_out(&self, plan: Plan) -> Result<Stream, ProxyError> {
+    async fn carry_out(&self, plan: Plan) -> Result<Connected, ProxyError> {
         let addr = plan.addr;
+        let began = Instant::now();
         let failed = |error: &io::Error| ProxyError::Connect {
             addr,
             cause: ConnectCause::of(error),
         };
         let tcp = sys::connect(addr, self.mark).await.map_err(|error| failed(&error))?;
         sys::set_up(&tcp, liveness(self.tcp)).map_err(|error| failed(&error))?;
+        let mut link = Link {
+            id: next_id(),
+            local: tcp.local_addr().ok().map(sys::canonical),
+            peer: addr,
+            began,
+            tcp: Instant::now(),
+            tls: None,
+        };
         let Some((peer, alpn)) = plan.tls else {
-            return Ok(Stream::Tcp(tcp));
+            return Ok(Connected {
+                stream: Stream::Tcp(tcp),
+                link: Arc::new(link),
+            });
         };
         let credentials = self.identity.current().ok_or(ProxyError::IdentityNotReady)?;
         let connected = tls::connect(tcp, addr, &credentials, &peer, alpn).await;
@@ -143,8 +189,17 @@ impl Connector {
                 .map_err(|error| failed(&error))?;
             stream.flush().await.map_err(|error| failed(&error))?;
         }
-        Ok(stream)
+        link.tls = Some(Instant::now());
+        Ok(Connected {
+            stream,
+            link: Arc::new(link),
+        })
     }
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The options of a connection, as the system calls take them.

@@ -86,6 +86,8 @@ pub struct Context {
     pub referee: Option<Rc<dyn Referee>>,
     /// Keep the start of the request's body until the response starts, so that [`Failed::request`] can be whole.
     pub replay: bool,
+    /// Which attempt at the request this is, from 0, for its trace.
+    pub attempt: usize,
 }
 
 impl Context {

@@ -10,7 +10,6 @@
 
 mod admission;
 mod app;
-mod filter;
 mod http;
 mod observe;
 mod opaque;
@@ -18,7 +17,12 @@ mod policy;
 mod port;
 mod speech;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 use rustls_pki_types::ServerName;
@@ -44,6 +48,7 @@ use crate::{
     settings::Settings,
     sight::Sampler,
     sys, tls,
+    trace::Tracer,
     transport_header::{SessionProtocol, TransportHeader},
 };
 
@@ -63,6 +68,11 @@ pub struct Inbound {
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
     sampler: Rc<Sampler>,
+    /// Tells connections of the mesh to take no more requests, so that peers open new ones.
+    renew: tokio::sync::Notify,
+    /// Connections of the mesh that wait for that.
+    renewable: std::cell::Cell<usize>,
+    tracer: OnceCell<Rc<Tracer>>,
 }
 
 /// What a connection speaks to the application.
@@ -96,7 +106,22 @@ impl Inbound {
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
             sampler: Sampler::new(),
+            renew: tokio::sync::Notify::new(),
+            renewable: std::cell::Cell::new(0),
+            tracer: OnceCell::new(),
         })
+    }
+
+    /// Has peers of the mesh replace their HTTP/2 connections to this proxy (GOAWAY); how many there are.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.renew.notify_waiters();
+        self.renewable.get()
+    }
+
+    /// From now on has requests recorded by this tracer.
+    pub fn trace(&self, tracer: &Rc<Tracer>) {
+        // A second one would be a mistake of the caller, and the first is as good.
+        let _ = self.tracer.set(Rc::clone(tracer));
     }
 
     /// Takes samples of the requests that pass.

@@ -4,6 +4,7 @@
 //! services comes from [`discovery`], who it is from [`identity`].
 
 pub mod accept;
+mod access_log;
 pub mod addr;
 mod admin;
 pub mod balance;
@@ -34,5 +35,6 @@ pub mod sys;
 pub mod tcp;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod transport_header;
 pub mod worker;

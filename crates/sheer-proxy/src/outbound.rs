@@ -29,7 +29,7 @@ mod route;
 mod services;
 mod targets;
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -54,6 +54,7 @@ use crate::{
     settings::Settings,
     sight::Sampler,
     sys,
+    trace::Tracer,
 };
 
 /// The outbound path of one worker.
@@ -64,6 +65,7 @@ pub struct Outbound {
     targets: Rc<Targets>,
     pool: Rc<Pool>,
     sampler: Rc<Sampler>,
+    tracer: OnceCell<Rc<Tracer>>,
     http2: http2::Config,
     /// Counts the frames of the workload's connections.
     frames: Rc<http2::FrameMetrics>,
@@ -97,6 +99,7 @@ impl Outbound {
             targets,
             pool,
             sampler: Sampler::new(),
+            tracer: OnceCell::new(),
             http2,
             frames,
         })
@@ -107,9 +110,25 @@ impl Outbound {
         self.pool.views()
     }
 
+    /// Replaces the HTTP/2 connections to peers of the mesh; how many.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.pool.renew()
+    }
+
     /// Takes samples of the requests that pass.
     pub(crate) fn sampler(&self) -> &Rc<Sampler> {
         &self.sampler
+    }
+
+    /// From now on has requests recorded by this tracer.
+    pub fn trace(&self, tracer: &Rc<Tracer>) {
+        // A second one would be a mistake of the caller, and the first is as good.
+        let _ = self.tracer.set(Rc::clone(tracer));
+    }
+
+    /// Who records requests; nobody, and a look costs next to nothing.
+    pub(crate) fn tracer(&self) -> Option<&Rc<Tracer>> {
+        self.tracer.get()
     }
 
     /// Serves a connection that redirection brought here, to its end.

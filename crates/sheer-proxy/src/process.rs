@@ -26,8 +26,9 @@ use crate::{
     logs::LogLevel,
     metrics::{self, LabelSet, Reading, Registry, family},
     settings::{ControlAddr, Settings},
-    sight::{self, Sight, Workers},
+    sight::{self, Sight, Sources, Workers},
     telemetry::{Flush, Pusher, PusherOptions, Table},
+    trace::{self, Collecting, Collector},
 };
 
 /// How often the log says that the proxy is still not ready.
@@ -55,6 +56,8 @@ pub struct Parts {
     pub life: Life,
     /// Where workers take questions.
     pub sight: Workers,
+    /// Where workers put what they record of requests.
+    pub traces: Collecting,
 }
 
 /// Why the process cannot go on. Words for the operator.
@@ -88,6 +91,7 @@ pub struct Control {
     readiness: Readiness,
     listening: watch::Sender<bool>,
     life: LifeControl,
+    traces: trace::Finish,
     telemetry: Option<Flush>,
 }
 
@@ -124,7 +128,8 @@ impl Control {
         metrics::describe_build(registry.control());
         let life = LifeControl::default();
         let (identity, discovery, policy) = control_plane(&settings, &registry);
-        let telemetry = telemetry.map(|table| push(table, policy, &settings, &identity));
+        let telemetry = telemetry.map(|table| push(table, policy.clone(), &settings, &identity));
+        let (traces, finish) = collect_traces(&settings, &registry, &identity, policy);
         let discovery = Arc::new(discovery);
         read_ages(&registry, &identity, &discovery);
         let (listening, is_listening) = watch::channel(false);
@@ -133,7 +138,7 @@ impl Control {
         let admin = Admin {
             registry: registry.clone(),
             readiness: readiness.clone(),
-            log_level,
+            log_level: log_level.clone(),
             life: life.life(),
             shutdown: settings.admin.shutdown_endpoint.then(|| shutdown.clone()),
         };
@@ -141,8 +146,15 @@ impl Control {
         tokio::spawn(sweep(registry.clone()));
         let workers = Workers::default();
         let sight = serve_sight(&settings, &registry, life.life(), |bound| {
-            let (identity, client) = (identity.clone(), Arc::clone(&discovery));
-            Sight::new(Arc::clone(&settings), identity, client, workers.clone(), [bound, admin])
+            let sources = Sources {
+                settings: Arc::clone(&settings),
+                identity: identity.clone(),
+                client: Arc::clone(&discovery),
+                workers: workers.clone(),
+                log_level,
+                registry: registry.clone(),
+            };
+            Sight::new(sources, bound, admin)
         })
         .await;
         let parts = Parts {
@@ -152,6 +164,7 @@ impl Control {
             discovery,
             life: life.life(),
             sight: workers,
+            traces,
         };
         Ok(Self {
             parts,
@@ -161,6 +174,7 @@ impl Control {
             readiness,
             listening,
             life,
+            traces: finish,
             telemetry,
         })
     }
@@ -199,6 +213,7 @@ impl Control {
         let began = Instant::now();
         tracing::info!(grace_s = grace.as_secs(), "{why}: draining");
         let drained = self.life.drain(grace).await;
+        self.traces.finish().await;
         if let Some(telemetry) = &self.telemetry {
             telemetry.flush(LAST_WORD).await;
         }
@@ -216,6 +231,8 @@ fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Cl
     let channel = |service, addr: &ControlAddr, wait_for_identity: bool| {
         let options = ChannelOptions {
             service,
+            whose: "the control plane",
+            connected: &family::CONTROL_CONNECTED,
             addr: addr.clone(),
             mark: settings.mark,
             roots: Arc::clone(&roots),
@@ -234,6 +251,38 @@ fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Cl
     };
     let discovery = Client::new(settings, options);
     (identity, discovery, policy)
+}
+
+/// Takes what workers record, and sends it on.
+fn collect_traces(
+    settings: &Arc<Settings>,
+    registry: &Registry,
+    identity: &Identity,
+    control_plane: Channel,
+) -> (Collecting, trace::Finish) {
+    let (collecting, told) = Collecting::new(settings);
+    let (mark, identity, shard) = (settings.mark, identity.clone(), registry.control().clone());
+    let roots = Arc::new(identity::roots(&settings.identity.trust_anchors));
+    let parts = trace::Parts {
+        settings: Arc::clone(settings),
+        shard: shard.clone(),
+        control_plane,
+        channel: Box::new(move |addr| {
+            let options = ChannelOptions {
+                service: "trace-collector",
+                whose: "the collector",
+                connected: &family::SHEER_TRACE_COLLECTOR_CONNECTED,
+                addr: addr.clone(),
+                mark,
+                roots: Arc::clone(&roots),
+                identity: identity.clone(),
+                wait_for_identity: addr.name.is_some(),
+            };
+            Channel::new(options, &shard)
+        }),
+    };
+    let finish = Collector::start(&collecting, told, parts);
+    (collecting, finish)
 }
 
 /// Begins to tell the control plane of traffic.

@@ -106,8 +106,10 @@ fn requests(reports: &[TelemetryPush]) -> u64 {
 }
 
 async fn wait(reports: &mut watch::Receiver<Vec<TelemetryPush>>, what: impl Fn(&[TelemetryPush]) -> bool) {
-    let found = timeout(PATIENCE, reports.wait_for(|reports| what(reports))).await;
-    if found.is_err() {
+    let late = timeout(PATIENCE, reports.wait_for(|reports| what(reports)))
+        .await
+        .is_err();
+    if late {
         panic!("not in time; reports so far: {:#?}", reports.borrow());
     }
 }

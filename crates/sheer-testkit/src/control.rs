@@ -23,7 +23,9 @@ use sheer_api::{
         inbound::{Server, inbound_server_policies_server::InboundServerPoliciesServer},
         outbound::{OutboundPolicy, outbound_policies_server::OutboundPoliciesServer},
     },
-    v1::{OutboundExtras, TelemetryPush, extras_server::ExtrasServer, telemetry_server::TelemetryServer},
+    v1::{
+        InboundExtras, OutboundExtras, TelemetryPush, extras_server::ExtrasServer, telemetry_server::TelemetryServer,
+    },
 };
 use tokio::{runtime::Runtime, sync::watch};
 
@@ -77,6 +79,7 @@ pub(crate) struct Script {
     pub(crate) policies: Answers<OutboundPolicy>,
     pub(crate) servers: Answers<Server>,
     pub(crate) extras: Answers<OutboundExtras>,
+    pub(crate) port_extras: Answers<InboundExtras>,
     /// Reports of traffic, as they came.
     pub(crate) reports: watch::Sender<Vec<TelemetryPush>>,
     /// Whether reports are acknowledged, and whether rates by path are asked for.
@@ -132,6 +135,7 @@ impl ControlPlane {
             policies: Answers::default(),
             servers: Answers::default(),
             extras: Answers::default(),
+            port_extras: Answers::default(),
             reports: watch::Sender::default(),
             acknowledges: watch::Sender::new(true),
             wants_paths: watch::Sender::new(false),
@@ -186,6 +190,11 @@ impl ControlPlane {
     /// Answer of `Extras.WatchOutbound` for an address.
     pub fn set_extras(&self, dst: SocketAddr, extras: Option<OutboundExtras>) {
         self.script.extras.of(&dst.to_string()).send_replace(extras);
+    }
+
+    /// Answer of `Extras.WatchInbound` for a port.
+    pub fn set_port_extras(&self, port: u16, extras: Option<InboundExtras>) {
+        self.script.port_extras.of(&port.to_string()).send_replace(extras);
     }
 
     /// Endpoints of a service: open streams are told the difference. `None`: the service does not exist.

@@ -9,6 +9,7 @@ mod mesh;
 mod numbers;
 mod outcome;
 mod output;
+mod page;
 mod progress;
 mod running;
 mod scrape;

@@ -4,6 +4,20 @@ use std::{path::Path, time::Duration};
 
 use sheer_api::v1::ObjectRef;
 
+/// Reads `500ms`, `30s`, `5m` or `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    match &text[digits..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        _ => Err(wrong()),
+    }
+}
+
 /// An object as operators write it, `HTTPRoute bank/canary`; empty for none.
 pub(crate) fn object(object: Option<&ObjectRef>) -> String {
     let Some(object) = object else {
@@ -66,20 +80,6 @@ pub(crate) fn identity(name: &str) -> String {
         Some((short, _)) => format!("{short}…"),
         None if name.is_empty() => "-".to_owned(),
         None => name.to_owned(),
-    }
-}
-
-/// Reads `500ms`, `30s`, `5m` or `1h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    match &text[digits..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        _ => Err(wrong()),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-pub(crate) use connections::PeerNames;
+pub(crate) use connections::Peer;
 use futures::stream::BoxStream;
 pub(crate) use report::to_message as finding_message;
 use rustls::ServerConfig;
@@ -35,6 +35,7 @@ use crate::{
     socket::shorten,
     store::Store,
     telemetry::{Intake, StatsService, Windows},
+    traces::Traces,
 };
 
 /// A PING when a connection has been silent for this long finds proxies that vanished.
@@ -90,6 +91,7 @@ impl Bound {
         let identity = IdentityService::server(authority.clone(), verifier, config.clone());
         let destination = DestinationService::server(store.clone(), config.clone(), streams.clone());
         let policy = PolicyService::new(store.clone(), config.clone(), streams.clone());
+        let traces = Traces::new(store.clone(), config.clone(), streams.clone());
         let sight = Sight::new(store.clone(), config.clone(), streams.clone(), &own)?;
         let report = |sight| {
             ControlServer::new(report::ReportService {
@@ -109,8 +111,12 @@ impl Bound {
             .add_service(outbound.clone());
         let all = all.add_service(inbound.clone()).add_service(extras.clone());
         let all = all.add_service(report(Some(sight))).add_service(stats);
+        let all = all.add_service(traces.intake()).add_service(traces.query());
         let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
-        let policy = policy.add_service(report(None)).add_service(intake);
+        let policy = policy
+            .add_service(report(None))
+            .add_service(traces.intake())
+            .add_service(intake);
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),

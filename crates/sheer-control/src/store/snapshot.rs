@@ -308,11 +308,11 @@ impl Snapshot {
         &self.written
     }
 
-    /// The state that would stand with some objects changed or added.
-    pub(crate) fn with(&self, changed: &[Manifest]) -> Self {
+    /// The state that would stand with some objects changed or added, and others gone.
+    pub(crate) fn with(&self, changed: &[Manifest], deleted: &[ObjectId]) -> Self {
         let is_kept = |manifest: &&Manifest| {
             let id = manifest.object.id();
-            !changed.iter().any(|other| other.object.id() == id)
+            !deleted.contains(&id) && !changed.iter().any(|other| other.object.id() == id)
         };
         let kept = self.written.iter().filter(is_kept);
         let written: Vec<Manifest> = kept.chain(changed).cloned().collect();

@@ -18,7 +18,7 @@ use super::{
     source::Source,
     time::now_ms,
 };
-use crate::{config::MeshConfig, server::PeerNames, store::Store, target::WorkloadName};
+use crate::{config::MeshConfig, server::Peer, store::Store, target::WorkloadName};
 
 /// Series that one stream may name.
 const MOST_SERIES: usize = 20_000;
@@ -76,17 +76,18 @@ impl Intake {
     }
 
     /// Begins a stream with a proxy's first message. Over TLS a proxy speaks for its own pod alone.
-    pub(super) fn begin(&self, peer: Option<&PeerNames>, first: v1::TelemetryPush) -> Result<Reports, Status> {
+    pub(super) fn begin(&self, peer: Option<&Peer>, first: v1::TelemetryPush) -> Result<Reports, Status> {
         let missing = || Status::invalid_argument("the first message says who reports");
         let reporter = first.reporter.ok_or_else(missing)?;
         let WorkloadName { namespace, pod } = WorkloadName::parse(&reporter.workload)?;
         let snapshot = self.store.latest();
-        if let Some(PeerNames(Some(names))) = peer {
+        if let Some(peer) = peer.filter(|peer| peer.tls) {
+            let names = peer.names.as_deref().unwrap_or_default();
             // A pod that the control plane has not heard of yet is heard when it has.
             let unknown = || Status::unavailable(format!("no pod {namespace}/{pod} runs in this mesh yet"));
             let found = snapshot.find_pod(&namespace, &pod).ok_or_else(unknown)?;
             let identity = self.config.pod_identity(found);
-            if !names.iter().any(|name| *name == identity) {
+            if !names.contains(&identity) {
                 let why = format!("reports of {namespace}/{pod} are taken from {identity} alone");
                 return Err(Status::permission_denied(why));
             }
@@ -207,7 +208,7 @@ impl Telemetry for Intake {
     type PushStream = BoxStream<'static, Result<v1::TelemetryAnswer, Status>>;
 
     async fn push(&self, request: Request<Streaming<v1::TelemetryPush>>) -> Result<Response<Self::PushStream>, Status> {
-        let peer = request.extensions().get::<PeerNames>().cloned();
+        let peer = request.extensions().get::<Peer>().cloned();
         let mut messages = request.into_inner();
         let first = messages.message().await?;
         let first = first.ok_or_else(|| Status::invalid_argument("the first message says who reports"))?;

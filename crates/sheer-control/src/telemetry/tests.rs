@@ -9,7 +9,7 @@ use sheer_api::v1::{self, selector, series_key};
 use super::{Intake, Windows, edges, intake::Reports, points, stat, time::now_ms, top};
 use crate::{
     config::MeshConfig,
-    server::PeerNames,
+    server::Peer,
     store::{Snapshot, Store},
 };
 
@@ -447,7 +447,11 @@ fn a_proxy_speaks_for_its_own_pod_alone() {
     };
     let begin = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let began = mesh.intake.begin(Some(&PeerNames(Some(names.into()))), hello());
+        let peer = Peer {
+            tls: true,
+            names: Some(names.into()),
+        };
+        let began = mesh.intake.begin(Some(&peer), hello());
         began.map(drop).map_err(|status| status.code())
     };
     assert_eq!(begin(&[&mesh.config.identity("bank", "ledger")]), Ok(()));

@@ -89,24 +89,51 @@ async fn resolve(addr: &ControlAddr, count: &impl Fn(&str)) -> Result<Vec<Socket
 }
 
 async fn connect_to(addr: SocketAddr, options: &ChannelOptions) -> Result<SendRequest<Body>, ConnectError> {
+    let io = open_to(addr, options, MeshAlpn::H2).await?;
+    timeout(CONNECT_TIMEOUT, handshake(addr, io))
+        .await
+        .map_err(|_| ConnectError::Timeout { addr })?
+}
+
+/// Bytes both ways, in TLS or not.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// A connection on which nothing was said yet, for HTTP/1.
+pub(super) async fn open(options: &ChannelOptions) -> Result<Box<dyn Duplex>, ConnectError> {
+    let mut last = None;
+    for addr in resolve(&options.addr, &|_: &str| {}).await? {
+        match open_to(addr, options, MeshAlpn::Http1).await {
+            Ok(io) => return Ok(io),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::NoAddress {
+        host: options.addr.to_string(),
+    }))
+}
+
+async fn open_to(addr: SocketAddr, options: &ChannelOptions, alpn: MeshAlpn) -> Result<Box<dyn Duplex>, ConnectError> {
     let tcp = timeout(CONNECT_TIMEOUT, tcp(addr, options.mark))
         .await
         .map_err(|_| ConnectError::Timeout { addr })?;
     let tcp = tcp.map_err(|error| ConnectError::Tcp { addr, error })?;
     let secured = async {
         let Some(name) = &options.addr.name else {
-            return handshake(addr, tcp).await;
+            return Ok(Box::new(tcp) as Box<dyn Duplex>);
         };
         let peer = PeerIdentity {
             id: name.to_str().as_ref().into(),
             server_name: name.clone(),
         };
         let config = match options.identity.current() {
-            Some(credentials) => credentials.client_config(&peer, MeshAlpn::H2),
+            Some(credentials) => credentials.client_config(&peer, alpn),
             None => anonymous_client_config(&options.roots, &peer),
         };
         let tls = TlsConnector::from(config).connect(name.clone(), tcp).await;
-        handshake(addr, tls.map_err(|error| ConnectError::Tls { addr, error })?).await
+        let tls = tls.map_err(|error| ConnectError::Tls { addr, error })?;
+        Ok(Box::new(tls) as Box<dyn Duplex>)
     };
     timeout(CONNECT_TIMEOUT, secured)
         .await

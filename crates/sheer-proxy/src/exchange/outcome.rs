@@ -3,11 +3,13 @@
 use std::{
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
+use sheer_policy::outbound::ResponseClasses;
 
 use super::{
     hint::Hint,
@@ -18,6 +20,7 @@ use crate::{
     metrics::{ResponseOutcome, TraceId},
     sight::Sample,
     telemetry::PathNote,
+    trace::{Attempt, Record, Trail},
 };
 
 /// What happened to a request, as far as it went.
@@ -39,6 +42,8 @@ pub struct Outcome {
     pub request_bytes: u64,
     /// Bytes of the response's body so far.
     pub response_bytes: u64,
+    /// What the route says of which answers are failures, where it says so.
+    pub classes: Option<Arc<ResponseClasses>>,
     /// Times that the request's body, and the response's, waited for their receiver's window.
     pub stalls: [u32; 2],
     /// The trace that tells about it, where one is kept.
@@ -101,6 +106,7 @@ impl Outcome {
             retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
+            classes: None,
             stalls: [0, 0],
             trace: None,
             end: End::Dropped,
@@ -132,9 +138,17 @@ impl Outcome {
         match self.end {
             End::Proxy { .. } | End::ServerReset(_) | End::Dropped => false,
             End::Complete | End::ClientReset(_) => {
-                ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status)
+                let by_default =
+                    || ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status);
+                self.is_failure_by_class()
+                    .map_or_else(by_default, |is_failure| !is_failure)
             }
         }
+    }
+
+    /// Whether the answer is a failure, where the route says so of its status.
+    pub(crate) fn is_failure_by_class(&self) -> Option<bool> {
+        self.classes.as_ref()?.is_failure(self.status?.as_u16())
     }
 }
 
@@ -156,6 +170,8 @@ pub struct Observation {
     sink: RefCell<Rc<dyn Sink>>,
     /// What sight keeps of this request, where it is one of its samples.
     sample: RefCell<Option<Box<Sample>>>,
+    /// What is recorded of it for its trace and the access log, where somebody wants that.
+    trail: RefCell<Option<Trail>>,
     /// Where it counts by its path, while somebody looks.
     path: RefCell<Option<Box<PathNote>>>,
 }
@@ -173,8 +189,56 @@ impl Observation {
             outcome: RefCell::new(Outcome::new()),
             sink: RefCell::new(sink),
             sample: RefCell::new(None),
+            trail: RefCell::new(None),
             path: RefCell::new(None),
         }
+    }
+
+    /// When the request began.
+    pub(crate) fn started(&self) -> Instant {
+        self.outcome.borrow().started
+    }
+
+    /// Records from here on what becomes of the request.
+    pub(crate) fn follow(&self, trail: Trail) {
+        self.trail.replace(Some(trail));
+    }
+
+    /// Notes something in the record of the request, where there is one.
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Record)) {
+        if let Some(trail) = &mut *self.trail.borrow_mut() {
+            note(trail.record());
+        }
+    }
+
+    /// The same, of one attempt.
+    pub(crate) fn attempt(&self, number: usize, note: impl FnOnce(&mut Attempt)) {
+        self.record(|record| {
+            if let Some(attempt) = record.attempts.get_mut(number) {
+                note(attempt);
+            }
+        });
+    }
+
+    /// The request is about to be sent (again): its head says whose child it is. The number of the attempt.
+    pub(crate) fn begin_attempt(&self, head: &mut Head) -> usize {
+        let mut trail = self.trail.borrow_mut();
+        trail.as_mut().map_or(0, |trail| trail.attempt(head))
+    }
+
+    /// Nobody wants to see the request, unless something is wrong with it.
+    pub(crate) fn forget(&self) {
+        if let Some(trail) = &mut *self.trail.borrow_mut() {
+            trail.forget();
+        }
+    }
+
+    /// The head of an attempt has left, on this stream.
+    pub(super) fn sent(&self, attempt: usize, stream: u32) {
+        self.attempt(attempt, |attempt| {
+            attempt.sent = Some(Instant::now());
+            attempt.stream = stream;
+        });
     }
 
     /// Notes what the client speaks.
@@ -197,6 +261,11 @@ impl Observation {
         self.sample.replace(Some(sample));
     }
 
+    /// The route says which answers are failures.
+    pub(crate) fn classify(&self, classes: &Arc<ResponseClasses>) {
+        self.outcome.borrow_mut().classes = Some(Arc::clone(classes));
+    }
+
     /// What is known so far.
     pub fn outcome(&self) -> Outcome {
         self.outcome.borrow().clone()
@@ -209,6 +278,7 @@ impl Observation {
 
     /// The proxy ends this itself.
     pub fn error(&self, error: &ProxyError) {
+        self.record(|record| record.error = error.in_full());
         self.end(End::Proxy {
             verdict: error.verdict(),
             reason: error.reason(),
@@ -223,7 +293,8 @@ impl Observation {
     }
 
     /// An answer that the client does not see, as the request goes out again: by its head, and what says how it went (head or trailers).
-    pub(super) fn passed_over(&self, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn passed_over(&self, attempt: usize, status: StatusCode, headers: &HeaderMap) {
+        self.attempt(attempt, |attempt| attempt.answered(status, headers));
         let mut outcome = self.outcome();
         outcome.note_head(status, headers);
         self.sink.borrow().passed_over(&outcome);
@@ -286,6 +357,9 @@ impl Drop for Observation {
         self.sink.borrow().end(&self.outcome.borrow());
         if let Some(sample) = self.sample.take() {
             sample.keep(self.outcome.borrow().status);
+        }
+        if let Some(trail) = self.trail.take() {
+            trail.end(&self.outcome.borrow());
         }
         if let Some(note) = self.path.take()
             && let Some(outcome) = ResponseOutcome::of(&self.outcome.borrow())

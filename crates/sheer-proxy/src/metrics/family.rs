@@ -239,6 +239,18 @@ families! {
         "Endpoints that sit out (state open) or are probed (state probation), each once for each worker.";
     SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL = "sheer_request_further_attempts_total", Kind::Counter,
         "Attempts at another endpoint after one that did not serve the request.";
+    SHEER_TRACE_SPANS_TOTAL = "sheer_trace_spans_total", Kind::Counter, "Spans that were recorded, by why they were.";
+    SHEER_TRACE_SPANS_DROPPED_TOTAL = "sheer_trace_spans_dropped_total", Kind::Counter,
+        "Requests that were not recorded, and spans that reached nobody, by reason.";
+    SHEER_TRACE_EXPORTS_TOTAL = "sheer_trace_exports_total", Kind::Counter,
+        "Attempts to send a batch to the collector, by signal and result.";
+    SHEER_TRACE_EXPORTED_TOTAL = "sheer_trace_exported_total", Kind::Counter,
+        "Spans and log records that the collector took, by signal.";
+    SHEER_TRACE_COLLECTOR_CONNECTED = "sheer_trace_collector_connected", Kind::Gauge,
+        "Whether there is a connection over gRPC to the collector of traces.";
+    SHEER_ACCESS_LOG_LINES_TOTAL = "sheer_access_log_lines_total", Kind::Counter, "Lines of the access log.";
+    SHEER_ACCESS_LOG_LINES_DROPPED_TOTAL = "sheer_access_log_lines_dropped_total", Kind::Counter,
+        "Lines of the access log that were dropped, as nobody read the ones before.";
     SHEER_HTTP2_FRAMES_TOTAL = "sheer_http2_frames_total", Kind::Counter,
         "Frames of HTTP/2, by type and by who sent them.";
     SHEER_HTTP2_RESETS_TOTAL = "sheer_http2_resets_total", Kind::Counter, "RST_STREAM frames, by reason and by who sent them.";

@@ -182,6 +182,19 @@ impl Registry {
         }
     }
 
+    /// What the counters of some families come to, by their labels.
+    pub fn counted(&self, families: &[&'static Family]) -> Vec<(LabelSet, u64)> {
+        let series = self.collect().into_iter();
+        series
+            .filter_map(|(key, cell)| match cell {
+                Cell::Counter(counter) if families.iter().any(|family| family.name == key.family.name) => {
+                    Some((key.labels, counter.value()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Every series of every shard.
     pub(super) fn collect(&self) -> Vec<(Key, Cell)> {
         let shards = self.0.shards.lock().clone();

@@ -78,6 +78,7 @@ mod tests {
             retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
+            classes: None,
             stalls: [0, 0],
             trace: None,
             end,
@@ -97,6 +98,27 @@ mod tests {
         let counted = ResponseOutcome::of(&outcome(None, reset)).expect("counted");
         assert_eq!((counted.status, counted.success), (502, false));
         assert!(counted.latency >= Duration::from_secs(60));
+    }
+
+    #[test]
+    fn classes_of_the_route_say_what_is_a_failure() {
+        let classes = std::sync::Arc::new(sheer_policy::outbound::ResponseClasses {
+            failures: vec![(404, 404)],
+            successes: vec![(503, 503)],
+        });
+        for (status, success) in [
+            (StatusCode::NOT_FOUND, false),
+            (StatusCode::SERVICE_UNAVAILABLE, true),
+            (StatusCode::BAD_GATEWAY, false),
+            (StatusCode::OK, true),
+        ] {
+            let classified = Outcome {
+                classes: Some(std::sync::Arc::clone(&classes)),
+                ..outcome(Some(status), End::Complete)
+            };
+            let counted = ResponseOutcome::of(&classified).expect("counted");
+            assert_eq!(counted.success, success, "{status}");
+        }
     }
 
     #[test]

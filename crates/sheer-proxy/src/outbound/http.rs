@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Outbound,
-    attempts::{Hand, Sending, pause},
+    attempts::{Hand, Sending},
     observe::Admitted,
     plan::{BackendPlan, RulePlan},
     resolution::Resolution,
@@ -23,6 +23,7 @@ use crate::{
     http2::{self, FrameMetrics},
     metrics::{ResponseOutcome, RouteStatus},
     pool::{Carrier, Service},
+    trace::{Sent as _, Whom},
 };
 
 /// A connection of the workload that speaks HTTP.
@@ -68,10 +69,13 @@ impl HttpConnection {
             timeouts,
         } = decision;
         let plan = plan.map(|plan| counted.begin(plan, &action));
+        if let Some(classes) = plan.and_then(|plan| plan.rule.action.classes.as_ref()) {
+            observation.classify(classes);
+        }
         if let Some(delay) = delay {
             let until = whole.filter(|whole| whole.at < Instant::now() + delay);
             let wait = until.map_or(delay, |until| until.at.saturating_duration_since(Instant::now()));
-            if pause(hand.responder(), wait, observation).await.is_err() {
+            if hand.responder().pause(wait, observation).await.is_err() {
                 return Ok(());
             }
             if let Some(until) = until {
@@ -151,6 +155,7 @@ impl HttpConnection {
             limits: Limits::default(),
             referee: None,
             replay: false,
+            attempt: 0,
         }
     }
 }
@@ -178,6 +183,7 @@ struct Counted<'a> {
 impl Counted<'_> {
     /// It is known whom the request counts for.
     fn begin(&self, plan: Rc<RulePlan>, action: &Action) -> &Rc<RulePlan> {
+        self.observation.record(|record| record.outbound_route(&plan.rule));
         let backend = match action {
             Action::Send { backend, .. } => Some(Rc::clone(backend)),
             Action::Redirect { .. } | Action::Fail(_) => None,
@@ -210,7 +216,15 @@ impl http2::Service for HttpConnection {
 
     fn refused(&self, error: &ProxyError) -> Observation {
         tracing::info!(dst = %self.target.dst(), %error, "request refused");
-        Observation::start(self.target.resolution().no_endpoint())
+        let observation = Observation::start(self.target.resolution().no_endpoint());
+        if let Some(tracer) = self.outbound.tracer() {
+            tracer.refused(&observation, || {
+                let (dst, target) = self.target.target();
+                let route = None;
+                Whom::Outbound { dst, target, route }
+            });
+        }
+        observation
     }
 
     async fn retired(&self) {
@@ -242,6 +256,9 @@ impl http2::Service for HttpConnection {
         drop(resolution);
         if let Some(ticket) = self.outbound.sampler().ticket() {
             observation.sample(ticket.outbound(self.target.dst(), &request.head));
+        }
+        if let Some(tracer) = self.outbound.tracer() {
+            tracer.outbound(&observation, &request.head, &*self.target);
         }
         let admitted = headers::check_limit(&request.head, &self.context()).and_then(|size| {
             self.outbound.observer.header_list(size);

@@ -236,6 +236,15 @@ impl Sink for AtEndpoint {
 
 /// What an answer says against its endpoint, if anything.
 fn fault(outcome: &Outcome) -> Option<Fault> {
+    match outcome.is_failure_by_class() {
+        Some(true) => return Some(by_answer(outcome).unwrap_or(Fault::Failed)),
+        Some(false) => return None,
+        None => {}
+    }
+    by_answer(outcome)
+}
+
+fn by_answer(outcome: &Outcome) -> Option<Fault> {
     match (outcome.grpc_status, outcome.status) {
         (Some(14), _) => Some(Fault::Unavailable),
         (Some(2 | 4 | 13 | 15), _) => Some(Fault::Failed),

@@ -12,6 +12,7 @@ use super::{mirror::MirrorPlan, resolution::Resolution, services::labelled};
 use crate::{
     error::ProxyError,
     exchange::{Origin, Outcome},
+    filters,
     metrics::{LabelSet, ResponseOutcome, RouteBackendMetrics, RouteMetrics, RouteStatus, Shard},
     pool::{Carrier, Service},
     telemetry::{Count, Series},
@@ -64,18 +65,14 @@ impl RulePlan {
             if let Some(object) = labelled(&route.backend) {
                 labels = labels.object("backend_", object);
             }
-            let filters = rule.action.filters.iter().chain(&route.filters);
-            let response = filters.filter_map(|filter| match filter {
-                Filter::ResponseHeaders(modifier) => Some(modifier.clone()),
-                _ => None,
-            });
+            let every = rule.action.filters.iter().chain(&route.filters);
             Rc::new(BackendPlan {
                 backend: Arc::clone(&route.backend),
                 metrics: RouteBackendMetrics::new(shard, &labels.build(), rule.is_grpc),
                 route: Some(Rc::clone(&metrics)),
                 series: resolution.routed(&rule.route, rule.index, labelled(&route.backend)),
                 filters: route.filters.clone(),
-                response: response.collect(),
+                response: filters::of_responses(every),
                 streams: OnceCell::new(),
                 http1: OnceCell::new(),
             })

@@ -16,7 +16,7 @@ use super::plan::{BackendPlan, RulePlan};
 use crate::{
     error::{ProxyError, TimeLimit},
     exchange::{Hint, Judgement, Referee},
-    filters,
+    filters::{self, KEPT_ANYWAY},
     telemetry::Count,
 };
 
@@ -197,9 +197,6 @@ impl Referee for Attempts {
         self.lost.set(true);
     }
 }
-
-/// Kept of every body, in case that an endpoint does not serve the request at all, where no rule says how much.
-const KEPT_ANYWAY: usize = 64 * 1024;
 
 fn again(is_so: bool) -> Judgement {
     if is_so { Judgement::SendAgain } else { Judgement::Pass }

@@ -54,7 +54,7 @@ pub(super) struct Resolution {
 impl Resolution {
     pub(super) fn new(lookup: &Lookup<OutboundTarget>, dst: OrigDst, context: &Rc<Context>) -> Self {
         let (target, known) = match lookup {
-            Lookup::Known(target) => (OutboundTarget::clone(target), true),
+            Lookup::Known(target) => (OutboundTarget::clone(target), target.is_of_mesh()),
             Lookup::Pending | Lookup::Unknown => (as_it_is(dst, context.settings.detect_timeout), false),
         };
         let labels = target_labels(&target, only_backend(&target.policy), dst.0);

@@ -35,7 +35,7 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
-    connect::Speak,
+    connect::{Connected, Link, Speak},
     discovery::Endpoint,
     error::{Direction, ProxyError},
     exchange::{Http1Connection, Http1Upstream, Upstream},
@@ -81,6 +81,7 @@ struct Connection {
     /// Since spare connections were looked at.
     used: Cell<bool>,
     life: Rc<ConnectionLife>,
+    link: Arc<Link>,
 }
 
 /// How a connection does, for who has to decide when to open the next.
@@ -123,6 +124,11 @@ pub struct StreamSlot {
 }
 
 impl StreamSlot {
+    /// The connection that carries the stream.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.connection.link
+    }
+
     /// The peer answered on this stream.
     pub fn answered(&self) {
         self.connection.life.answered.set(true);
@@ -196,9 +202,9 @@ impl H2Peer {
 
     /// A connection of HTTP/1 for one request that cannot be a stream, as one that leaves HTTP.
     pub(super) async fn http1(&self) -> Result<Upstream, ProxyError> {
-        let stream = self.shared.connector.connect(&self.endpoint, Speak::Http1).await?;
+        let Connected { stream, link } = self.shared.connector.connect(&self.endpoint, Speak::Http1).await?;
         let io = stream.metered(self.metrics.open()).io();
-        let connection = Http1Connection::new(io, self.shared.http.header_list_limit);
+        let connection = Http1Connection::new(io, self.shared.http.header_list_limit).over(link);
         Ok(Upstream::H1(Http1Upstream {
             connection,
             give_back: None,
@@ -251,10 +257,29 @@ impl H2Peer {
         });
     }
 
+    /// Opens a new connection in the place of those that are there, which end with their last stream; how many those are. New streams go to
+    /// them until the new one stands; where it cannot be had they stay.
+    pub(super) fn renew(self: &Rc<Self>) -> usize {
+        let old = self.connections.borrow().clone();
+        let count = old.len();
+        if count > 0 {
+            let peer = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                match peer.open().await {
+                    Ok(_) => old.iter().for_each(|connection| peer.take_out(connection, None)),
+                    Err(error) => {
+                        tracing::warn!(endpoint = %peer.endpoint.addr, %error, "connections stay: no new one can be had");
+                    }
+                }
+            });
+        }
+        count
+    }
+
     /// Opens a connection and has it driven.
     async fn open(self: &Rc<Self>) -> Result<Rc<ConnectionLife>, ProxyError> {
         let addr = self.endpoint.addr;
-        let stream = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
+        let Connected { stream, link } = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
         let io = stream.metered(self.metrics.open()).io();
         let lost = |why: String| ProxyError::UpstreamClosed {
@@ -275,6 +300,7 @@ impl H2Peer {
             limit: Cell::new(0),
             used: Cell::new(true),
             life: Rc::clone(&life),
+            link,
         });
         let (settled, settings) = oneshot::channel();
         let running = run(Rc::downgrade(self), Rc::downgrade(&connection), settled, drive);

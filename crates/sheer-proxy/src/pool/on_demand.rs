@@ -18,11 +18,10 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
-    connect::Speak,
+    connect::{Connected, Speak},
     discovery::Endpoint,
     error::ProxyError,
     exchange::{GiveBack, Http1Connection, Http1Upstream, Upstream},
-    io::Stream,
     metrics::TcpMetrics,
 };
 
@@ -113,11 +112,12 @@ impl OnDemand {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect(&self, speak: Speak) -> Result<Stream, ProxyError> {
+    pub(super) async fn connect(&self, speak: Speak) -> Result<Connected, ProxyError> {
         match self.shared.connector.connect(&self.endpoint, speak).await {
-            Ok(stream) => {
+            Ok(Connected { stream, link }) => {
                 self.failures.set(0);
-                Ok(stream.metered(self.metrics.open()))
+                let stream = stream.metered(self.metrics.open());
+                Ok(Connected { stream, link })
             }
             Err(error) => {
                 self.leave_alone(error.clone());
@@ -130,10 +130,10 @@ impl OnDemand {
     pub(super) async fn http1(self: &Rc<Self>) -> Result<Upstream, ProxyError> {
         let connection = match self.idle_connection() {
             Some(connection) => connection,
-            None => Http1Connection::new(
-                self.connect(Speak::Http1).await?.io(),
-                self.shared.http.header_list_limit,
-            ),
+            None => {
+                let Connected { stream, link } = self.connect(Speak::Http1).await?;
+                Http1Connection::new(stream.io(), self.shared.http.header_list_limit).over(link)
+            }
         };
         Ok(Upstream::H1(Http1Upstream {
             connection,

@@ -31,7 +31,7 @@ use super::{Pool, StreamSlot};
 pub use crate::balance::Pick;
 use crate::{
     balance::{Balancer, InFlight, Node, Rules, Watch},
-    connect::Speak,
+    connect::{Link, Speak},
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
     exchange::Upstream,
@@ -122,6 +122,17 @@ pub struct Lease {
     pub request: InFlight<Member>,
 }
 
+impl Lease {
+    /// The connection that carries it, and how it came to be.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        match (&self.slot, &self.upstream) {
+            (Some(slot), _) => Some(slot.link()),
+            (None, Upstream::H1(http1)) => http1.connection.link(),
+            (None, Upstream::H2 { .. }) => None,
+        }
+    }
+}
+
 /// A connection of the caller's own.
 #[derive(Debug)]
 pub struct TcpLease {
@@ -206,9 +217,9 @@ impl Service {
     }
 
     /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
-    pub async fn connect(&self, speak: Speak) -> Result<TcpLease, ProxyError> {
+    pub async fn connect(&self, pick: Pick, speak: Speak) -> Result<TcpLease, ProxyError> {
         self.inner
-            .acquire(Pick::default(), async |node| {
+            .acquire(pick, async |node| {
                 let request = node.begin(now());
                 let stream = node.value.connect(speak).await?;
                 Ok(stream.map(|stream| TcpLease { stream, request }))

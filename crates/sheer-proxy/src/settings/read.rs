@@ -9,6 +9,7 @@ use super::{
     Outbound, Settings, Sight, TcpOptions,
     source::{OWN, Source},
     table::{self as t, Variable},
+    trace,
 };
 
 /// `None` where a required setting is missing or wrong; `source.mistakes` says which, and may also hold others.
@@ -31,6 +32,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         filter: source.value(&t::LOG),
         format: source.value(&t::LOG_FORMAT),
     };
+    let (trace, access_log) = (trace::trace(source), trace::access_log(source));
     let workers = source.optional(&t::WORKERS).unwrap_or(cores);
     let mark = source.optional(&t::MARK);
     let shutdown_grace = source.value(&t::SHUTDOWN_GRACE_PERIOD);
@@ -44,6 +46,8 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         admin,
         sight,
         logs,
+        trace,
+        access_log,
         identity: identity?,
         destination: destination?,
         policy: policy?,

@@ -91,6 +91,7 @@ impl http2::Service for Outbound {
             limits: exchange::Limits::default(),
             referee: None,
             replay: true,
+            attempt: 0,
         };
         let send = self.send.clone().ready().await.unwrap();
         let observation = Observation::start(Rc::new(Untold));

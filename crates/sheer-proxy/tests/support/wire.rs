@@ -46,6 +46,7 @@ impl http2::Service for Proxy {
             limits: exchange::Limits::default(),
             referee: None,
             replay: true,
+            attempt: 0,
         };
         if let Err(error) = headers::check_limit(&request.head, &cx) {
             return responder.fail(&error, &observation).await;

@@ -14,8 +14,8 @@ use sheer_api::{
         outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
     },
     v1::{
-        ExtrasRequest, OutboundExtras, TelemetryAnswer, TelemetryPush, extras_server::Extras,
-        telemetry_server::Telemetry,
+        ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras, TelemetryAnswer, TelemetryPush,
+        extras_server::Extras, telemetry_server::Telemetry,
     },
 };
 use tokio_stream::wrappers::WatchStream;
@@ -136,6 +136,16 @@ impl Extras for Script {
     ) -> Result<Response<Self::WatchOutboundStream>, Status> {
         let answer = self.extras.of(&request.into_inner().address);
         self.follow("WatchOutbound", answer).await
+    }
+
+    type WatchInboundStream = Answers<InboundExtras>;
+
+    async fn watch_inbound(
+        &self,
+        request: Request<InboundExtrasRequest>,
+    ) -> Result<Response<Self::WatchInboundStream>, Status> {
+        let answer = self.port_extras.of(&request.into_inner().port.to_string());
+        self.follow("WatchInbound", answer).await
     }
 }
 

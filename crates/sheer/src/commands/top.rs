@@ -227,8 +227,12 @@ fn keyboard() -> mpsc::Receiver<Event> {
             match event::poll(KEYBOARD) {
                 Ok(false) => {}
                 Ok(true) => match event::read() {
-                    Ok(event) if sender.blocking_send(event).is_ok() => {}
-                    Ok(_) | Err(_) => return,
+                    Ok(event) => {
+                        if sender.blocking_send(event).is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => return,
                 },
                 Err(_) => return,
             }

@@ -156,7 +156,7 @@ impl Member {
             Link::Streams(_) => Err(ProxyError::Internal {
                 what: "streams were asked for a connection",
             }),
-            Link::Connections(peer) => Ok(peer.connect(speak).await.ok()),
+            Link::Connections(peer) => Ok(peer.connect(speak).await.ok().map(|connected| connected.stream)),
         }
     }
 }
