@@ -5,6 +5,8 @@ use sheer_api::v1::{Edge, LatencyHistogram, StatusCount, Traffic};
 
 /// Bucket `i` ends at 2^(i/8) ms.
 const BUCKETS_PER_OCTAVE: f64 = 8.0;
+/// What is shorter than its end is all in it.
+const FIRST_BUCKET: f64 = -48.0;
 
 /// What happened in a time. Null where there was nothing to measure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -140,7 +142,7 @@ fn add_latency(total: &mut LatencyHistogram, part: &LatencyHistogram) {
     }
 }
 
-/// Milliseconds within which a share of the requests was answered, as Prometheus reads native histograms: between a bucket's ends by exponents.
+/// Milliseconds within which a share of the requests was answered. As the control plane has it, within a bucket counts are taken for evenly spread.
 fn quantile(latency: &LatencyHistogram, q: f64) -> Option<f64> {
     let total: u64 = latency.counts.iter().sum();
     let rank = q * total as f64;
@@ -148,9 +150,15 @@ fn quantile(latency: &LatencyHistogram, q: f64) -> Option<f64> {
     for (i, count) in latency.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let count = *count as f64;
         if below + count >= rank {
-            let end = f64::from(latency.first) + i as f64;
+            let bucket = f64::from(latency.first) + i as f64;
+            let end = (bucket / BUCKETS_PER_OCTAVE).exp2();
+            let start = if bucket <= FIRST_BUCKET {
+                0.0
+            } else {
+                ((bucket - 1.0) / BUCKETS_PER_OCTAVE).exp2()
+            };
             let within = ((rank - below) / count).clamp(0.0, 1.0);
-            return Some(((end - 1.0 + within) / BUCKETS_PER_OCTAVE).exp2());
+            return Some(start + (end - start) * within);
         }
         below += count;
     }

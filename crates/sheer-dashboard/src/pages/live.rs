@@ -7,7 +7,8 @@ use futures::stream::{self, Stream};
 use serde::Serialize;
 use sheer_api::v1::selector::Kind;
 use sheer_api::v1::series_key::Direction;
-use sheer_api::v1::{PathStat, Selector, TopRequest, TopResponse};
+use sheer_api::v1::{PathStat, Selector, TopRequest, TopResponse, Window};
+use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{Model, Sources, Span, json};
@@ -28,6 +29,8 @@ const MOST: usize = 500;
 #[derive(Debug, Serialize)]
 struct Live {
     window: Span,
+    /// What rates are of: the window, as far as somebody has looked for so long.
+    known_ms: u64,
     /// Proxies that tell of paths.
     proxies: u32,
     /// The busiest first.
@@ -75,7 +78,7 @@ fn request(query: &Query) -> Result<TopRequest, Problem> {
 pub(super) async fn first(sources: &Sources, query: &Query) -> Model {
     let mut stream = sources.control.top(request(query)?).await?;
     match stream.message().await? {
-        Some(answer) => json(&model(answer)),
+        Some(answer) => json(&model(answer, Duration::ZERO)),
         None => Err(ended()),
     }
 }
@@ -98,7 +101,8 @@ pub(super) fn watch(sources: Arc<Sources>, query: Query) -> impl Stream<Item = M
 
 enum State {
     Asking,
-    Open(Box<Streaming<TopResponse>>),
+    /// Since when.
+    Open(Box<Streaming<TopResponse>>, Instant),
     Broken,
 }
 
@@ -107,38 +111,56 @@ impl State {
         if matches!(self, Self::Broken) {
             tokio::time::sleep(PAUSE).await;
         }
-        if !matches!(self, Self::Open(_)) {
+        if !matches!(self, Self::Open(..)) {
             let opened = match request(query) {
                 Ok(request) => sources.control.top(request).await,
                 Err(problem) => Err(problem),
             };
             match opened {
-                Ok(stream) => self = Self::Open(Box::new(stream)),
+                Ok(stream) => self = Self::Open(Box::new(stream), Instant::now()),
                 Err(problem) => return (Err(problem), Self::Broken),
             }
         }
-        let Self::Open(mut stream) = self else {
+        let Self::Open(mut stream, since) = self else {
             return (Err(ended()), Self::Broken);
         };
         match stream.message().await {
-            Ok(Some(answer)) => (json(&model(answer)), Self::Open(stream)),
+            Ok(Some(answer)) => (json(&model(answer, since.elapsed())), Self::Open(stream, since)),
             Ok(None) => (Err(ended()), Self::Broken),
             Err(status) => (Err(status.into()), Self::Broken),
         }
     }
 }
 
-fn model(answer: TopResponse) -> Live {
+fn model(answer: TopResponse, looked: Duration) -> Live {
     let mut paths = answer.paths;
+    let span_ms = known_ms(&paths, answer.window, looked);
+    for traffic in paths.iter_mut().filter_map(|path| path.traffic.as_mut()) {
+        traffic.span_ms = span_ms;
+    }
     paths.sort_by_key(|path| std::cmp::Reverse(path.traffic.as_ref().map_or(0, |traffic| traffic.requests)));
     let left_out = paths.len().saturating_sub(MOST);
     paths.truncate(MOST);
     Live {
         window: Span::of(answer.window),
+        known_ms: span_ms,
         proxies: answer.proxies,
         paths: paths.into_iter().map(path).collect(),
         left_out,
     }
+}
+
+/// Proxies tell of paths from when somebody looks: this stream, or another since the first second in which there is something. Rates over the whole window would
+/// be too small until then.
+fn known_ms(paths: &[PathStat], window: Option<Window>, looked: Duration) -> u64 {
+    let window = window.unwrap_or_default();
+    let whole = u64::try_from(window.to_ms - window.from_ms).unwrap_or(0).max(1_000);
+    let seconds = |path: &PathStat| {
+        let busy = path.requests_by_second.iter().position(|requests| *requests > 0);
+        busy.map_or(0, |first| path.requests_by_second.len() - first)
+    };
+    let told = paths.iter().map(seconds).max().unwrap_or(0) as u64 * 1_000;
+    told.max(looked.as_millis() as u64).clamp(1_000, whole)
 }
 
 fn path(stat: PathStat) -> Path {
@@ -160,5 +182,31 @@ fn path(stat: PathStat) -> Path {
         path: stat.path,
         requests: stat.requests_by_second,
         failures: stat.failures_by_second,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_time_that_somebody_looked() {
+        let window = Some(Window {
+            from_ms: 0,
+            to_ms: 30_000,
+            ..Window::default()
+        });
+        let path = |requests_by_second: Vec<u64>| PathStat {
+            requests_by_second,
+            ..PathStat::default()
+        };
+        let mut seconds = vec![0; 30];
+        seconds[28] = 5;
+        let begun = [path(seconds)];
+        assert_eq!(known_ms(&begun, window, Duration::ZERO), 2_000);
+        assert_eq!(known_ms(&begun, window, Duration::from_secs(9)), 9_000);
+        assert_eq!(known_ms(&begun, window, Duration::from_secs(900)), 30_000);
+        assert_eq!(known_ms(&[path(vec![1; 30])], window, Duration::ZERO), 30_000);
+        assert_eq!(known_ms(&[], None, Duration::ZERO), 1_000);
     }
 }

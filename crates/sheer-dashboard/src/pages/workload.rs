@@ -48,15 +48,15 @@ struct Lines {
     name: String,
     /// Seconds since the Unix epoch.
     at: Vec<f64>,
-    rps: Vec<f64>,
-    failing: Vec<f64>,
+    rps: Vec<Option<f64>>,
+    failing: Vec<Option<f64>>,
     success: Vec<Option<f64>>,
     p50: Vec<Option<f64>>,
     p95: Vec<Option<f64>>,
     p99: Vec<Option<f64>>,
     /// Bytes a second.
-    read: Vec<f64>,
-    written: Vec<f64>,
+    read: Vec<Option<f64>>,
+    written: Vec<Option<f64>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -179,7 +179,14 @@ fn busiest(series: &[SeriesOfResource]) -> Vec<&SeriesOfResource> {
 
 fn lines(series: &SeriesOfResource, window: Option<Window>) -> Lines {
     let step_s = window.map_or(1, |window| window.step_ms).max(1) as f64 / 1e3;
-    let column = |of: fn(&Point) -> f64| series.points.iter().map(|point| of(point) / step_s).collect();
+    // Before the control plane began, nothing is known; that is not the same as nothing.
+    let since_ms = window.map_or(0, |window| window.known_from_ms);
+    let column = |of: fn(&Point) -> f64| {
+        let points = series.points.iter();
+        points
+            .map(|point| (point.at_ms >= since_ms).then(|| of(point) / step_s))
+            .collect()
+    };
     let quantiles = |of: fn(&Point) -> Option<f64>| series.points.iter().map(of).collect();
     Lines {
         name: Id::of(series.resource.as_ref()).to_string(),

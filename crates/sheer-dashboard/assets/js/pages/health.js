@@ -4,7 +4,7 @@ import { change, useAddress } from '../lib/address.js';
 import * as format from '../lib/format.js';
 import { useLive } from '../lib/live.js';
 import { Mark } from '../parts/marks.js';
-import { Empty, Page, Words } from '../parts/messages.js';
+import { Empty, Page, Place, Words } from '../parts/messages.js';
 import { Table } from '../parts/table.js';
 import { Who } from '../parts/columns.js';
 
@@ -41,7 +41,7 @@ function Control({ control }) {
 function Findings({ findings }) {
   return html`<section class="block"><header><h2>Findings in manifests</h2></header>${findings.length
     ? html`<ul class="points">${findings.map((found) => html`<li class="point" key=${found.place + found.object + found.field}><${Mark} level=${LEVEL[found.severity]} label=${found.severity} />
-        <div><span>${found.message}</span><div class="muted">${[found.object, found.field].filter(Boolean).join(': ')} ${found.place && html`<code>${found.place}</code>`}</div></div></li>`)}</ul>`
+        <div><span>${found.message}</span><div class="muted">${[found.object, found.field].filter(Boolean).join(': ')} ${found.place && html`<${Place} text=${found.place} />`}</div></div></li>`)}</ul>`
     : html`<p class="inside muted">None: every file can be read, and every field is honoured.</p>`}</section>`;
 }
 

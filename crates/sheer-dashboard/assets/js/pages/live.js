@@ -32,7 +32,7 @@ export default function Live({ window }) {
     const rows = model.paths.filter(hit);
     const total = rows.reduce((sum, row) => sum + row.numbers.rps, 0);
     return html`<div class="head"><h1>Live</h1>
-        <span class="muted num">${rows.length} paths · ${format.rate(total)} requests a second · told by ${model.proxies} proxies</span>
+        <span class="muted num">${rows.length} paths · ${format.rate(total)} requests a second in ${format.age(model.known_ms)} · told by ${model.proxies} proxies</span>
         <span class="right">
           ${params.of && html`<button type="button" class="control" aria-pressed="true" onClick=${() => change({ of: '' })}>only ${format.parts(params.of).name} ×</button>`}
           <button type="button" class="control" aria-pressed=${failing} onClick=${() => change({ only: failing ? '' : 'failing' })}>Only failing</button>

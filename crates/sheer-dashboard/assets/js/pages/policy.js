@@ -5,7 +5,7 @@ import * as format from '../lib/format.js';
 import { useAsked, useLive } from '../lib/live.js';
 import { Who } from '../parts/columns.js';
 import { Mark } from '../parts/marks.js';
-import { Empty, Note, Page, Problem } from '../parts/messages.js';
+import { Empty, Note, Page, Place, Problem } from '../parts/messages.js';
 import { Table } from '../parts/table.js';
 import { Ports } from './workload.js';
 
@@ -34,7 +34,7 @@ function Explained({ answer }) {
       ${answer.reason && html`<span class="tag bad">${[answer.status || '', answer.grpc_status !== null ? `gRPC ${answer.grpc_status}` : '', answer.reason].filter(Boolean).join(' · ')}</span>`}
       <span class="muted">${answer.source} → ${answer.destination}</span></p>
     <ol class="steps">${answer.decisions.map((step, i) => html`<li key=${i}><span class="stage">${step.stage}</span><div><strong>${step.choice}</strong> ${step.object && step.object !== step.choice && html`<span class="muted">${step.object}</span> `}
-      ${step.place && html`<code class="muted">${step.place}</code>`}<div class="muted">${step.why}</div>
+      ${step.place && html`<${Place} text=${step.place} />`}<div class="muted">${step.why}</div>
       ${step.losers.map((loser) => html`<div class="loser" key=${loser.what}>not ${loser.what}: ${loser.why}</div>`)}</div></li>`)}</ol>
     ${[...answer.differences, ...answer.notes].map((text) => html`<${Note} key=${text} text=${text} />`)}`;
 }

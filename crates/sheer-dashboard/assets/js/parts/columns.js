@@ -10,7 +10,7 @@ export function Who({ id, plain = false }) {
   const { namespace, kind, name } = format.parts(id);
   const page = pageOf(id);
   const before = namespace && !plain ? html`<span class="sub">${namespace}/</span>` : '';
-  if (!page) return html`<span>${before}${name}${kind !== 'pod' && html` <span class="tag">${kind}</span>`}</span>`;
+  if (!page) return html`<span>${before}${name}${kind !== 'pod' && kind !== 'svc' && html` <span class="tag">${kind}</span>`}</span>`;
   return html`<${A} class="main" to=${link(page)}>${before}${name}<//>`;
 }
 

@@ -8,6 +8,11 @@ export function Words({ text }) {
   return html`<span>${spans}</span>`;
 }
 
+/** A place in a file: its last two parts, the whole of it where somebody points. */
+export function Place({ text }) {
+  return html`<code class="muted" title=${text}>${text.split('/').slice(-2).join('/')}</code>`;
+}
+
 export function Problem({ problem }) {
   return html`<div class="problem" role="alert"><${Mark} level="bad" label="problem" />
     <div><strong><${Words} text=${problem.what} /></strong><${Words} text=${problem.todo} /></div></div>`;
