@@ -1,7 +1,7 @@
 //! From the control plane's counts to what a page shows: rates, shares, quantiles. Pure.
 
 use serde::Serialize;
-use sheer_api::v1::{LatencyHistogram, StatusCount, TcpCounts, Traffic};
+use sheer_api::v1::{Edge, LatencyHistogram, StatusCount, Traffic};
 
 /// Bucket `i` ends at 2^(i/8) ms.
 const BUCKETS_PER_OCTAVE: f64 = 8.0;
@@ -95,7 +95,7 @@ fn add(total: &mut Traffic, part: &Traffic) {
     }
     let tcp = total.tcp.get_or_insert_default();
     let more = part.tcp.unwrap_or_default();
-    let counts: [(&mut u64, u64); 18] = [
+    let counts: [(&mut u64, u64); 15] = [
         (&mut total.requests, part.requests),
         (&mut total.successes, part.successes),
         (&mut total.attempts, part.attempts),
@@ -106,9 +106,6 @@ fn add(total: &mut Traffic, part: &Traffic) {
         (&mut total.requests_secured, part.requests_secured),
         (&mut total.requests_with_peer, part.requests_with_peer),
         (&mut total.connections_secured, part.connections_secured),
-        (&mut total.http1, part.http1),
-        (&mut total.http2, part.http2),
-        (&mut total.grpc, part.grpc),
         (&mut tcp.opened, more.opened),
         (&mut tcp.closed, more.closed),
         (&mut tcp.failed, more.failed),
@@ -220,21 +217,12 @@ fn grpc_name(code: u32) -> &'static str {
     NAMES.get(code as usize).copied().unwrap_or("?")
 }
 
-/// Protocols that were spoken, by counts.
-pub(crate) fn protocols(traffic: &Traffic) -> Vec<&'static str> {
-    let Traffic { http1, http2, grpc, .. } = traffic;
-    let (http1, http2, grpc) = (*http1, *http2, *grpc);
-    let TcpCounts { opened, open, .. } = traffic.tcp.unwrap_or_default();
-    let http = http1 + http2 + grpc > 0;
-    [
-        (grpc > 0, "grpc"),
-        (http2 > 0, "http/2"),
-        (http1 > 0, "http/1"),
-        (!http && opened + open > 0, "tcp"),
-    ]
-    .into_iter()
-    .filter_map(|(spoken, name)| spoken.then_some(name))
-    .collect()
+/// Protocols that were spoken on these edges, each once.
+pub(crate) fn protocols(edges: &[Edge]) -> Vec<String> {
+    let mut spoken: Vec<String> = edges.iter().flat_map(|edge| edge.protocols.iter().cloned()).collect();
+    spoken.sort_unstable();
+    spoken.dedup();
+    spoken
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Explained,
             headers: header(query.text("header"))?,
         }),
         protocol: query.text("protocol").to_owned(),
+        server_name: query.text("sni").to_owned(),
     };
     Ok(explained(sources.control.explain(request).await?))
 }

@@ -32,7 +32,7 @@ pub(super) struct Workload {
     window: Span,
     numbers: Numbers,
     endings: Vec<Ending>,
-    protocols: Vec<&'static str>,
+    protocols: Vec<String>,
     /// What arrived; what was sent where nothing arrives.
     inbound: Option<Lines>,
     /// What it sent, by service, the busiest first.
@@ -133,7 +133,7 @@ pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Workload, 
         window: Span::of(inbound.window),
         numbers: Numbers::of(Some(&traffic)),
         endings: numbers::endings(&traffic.statuses),
-        protocols: numbers::protocols(&traffic),
+        protocols: numbers::protocols(&edges.edges),
         inbound: inbound.series.first().map(|series| lines(series, inbound.window)),
         outbound: busiest(&outbound.series)
             .into_iter()

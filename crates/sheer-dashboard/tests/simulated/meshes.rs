@@ -298,9 +298,6 @@ pub fn traffic(call: &Call, index: usize, end_ms: i64, span_ms: u64) -> Traffic 
             written_bytes: requests * 6_400 + 2_000,
             ..TcpCounts::default()
         }),
-        grpc: if grpc { requests } else { 0 },
-        http1: if call.protocol == "http/1" { requests } else { 0 },
-        http2: if call.protocol == "http/2" { requests } else { 0 },
         ..Traffic::default()
     }
 }

@@ -76,9 +76,6 @@ fn total(parts: &[Traffic], span_ms: u64) -> Traffic {
         successes: sum(|part| part.successes),
         requests_secured: sum(|part| part.requests_secured),
         requests_with_peer: sum(|part| part.requests_with_peer),
-        grpc: sum(|part| part.grpc),
-        http1: sum(|part| part.http1),
-        http2: sum(|part| part.http2),
         statuses: parts.iter().flat_map(|part| part.statuses.clone()).collect(),
         ..busiest
     }

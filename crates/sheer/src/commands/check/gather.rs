@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use rustls_pki_types::CertificateDer;
 use sheer_api::names::INBOUND_PORT;
 use sheer_api::v1::WorkloadPropagation;
@@ -112,9 +112,9 @@ struct Proxies<'a> {
 impl Proxies<'_> {
     /// Some at a time: those that do not answer take all of the patience.
     async fn look_at_all(&self, pods: &[Pod], progress: &mut Progress) -> Vec<evidence::Pod> {
-        let mut looks = futures::stream::iter(pods)
-            .map(|pod| self.look_at(pod))
-            .buffered(AT_A_TIME);
+        // Boxed where they are made: a closure over pods of any lifetime is no closure that another thread may be given.
+        let looks: Vec<BoxFuture<'_, evidence::Pod>> = pods.iter().map(|pod| self.look_at(pod).boxed()).collect();
+        let mut looks = futures::stream::iter(looks).buffered(AT_A_TIME);
         let mut seen = Vec::new();
         loop {
             progress.step(&format!("asking proxies: {} of {} pods", seen.len(), pods.len()));
