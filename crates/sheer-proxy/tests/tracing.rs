@@ -5,7 +5,7 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use sheer_api::v1::{Attribute, Span, SpanKept, SpanKind, attribute::Value};
 use tokio::{task::LocalSet, task::spawn_local};
 
@@ -130,5 +130,78 @@ fn an_application_without_a_sidecar_is_told_of_the_trace_too() {
         let spans = recorded.next().await;
         assert_eq!((spans.len(), spans[0].kind()), (1, SpanKind::Client), "one sidecar, one span");
         assert!(seen.borrow()[0].get("traceparent").is_some());
+    });
+}
+
+/// Header lists of names that come up again and again, with values that are odd.
+fn fields(seed: u64) -> Vec<(HeaderName, HeaderValue)> {
+    let mut random = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    let mut next = move |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let names = ["x-scope", "authorization", "x-b3-flags", "tracestate", "x-trace-bin", "baggage", "x-b3-sampled", "te-x"];
+    let count = next(40) as usize;
+    (0..count)
+        .map(|_| {
+            let name = HeaderName::from_static(names[next(names.len() as u64) as usize]);
+            let value: Vec<u8> = (0..next(60)).map(|_| 0x21 + next(0x5e) as u8).collect();
+            (name, HeaderValue::from_bytes(&value).unwrap())
+        })
+        .collect()
+}
+
+/// By name, in order; without what a recorded request may have changed, and what tells the application who its client is.
+fn by_name(headers: &HeaderMap) -> Vec<(String, Vec<HeaderValue>)> {
+    let ours = ["traceparent", "b3", "x-b3-spanid", "x-b3-parentspanid", "l5d-client-id"];
+    let mut all: Vec<_> = headers
+        .keys()
+        .filter(|name| !ours.contains(&name.as_str()))
+        .map(|name| (name.to_string(), headers.get_all(name).iter().cloned().collect()))
+        .collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+/// `docs/headers.md`: a recorded request differs in the fields of its context alone, and one that is not recorded in none.
+#[test]
+fn recording_changes_the_fields_of_the_context_alone() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    run(async {
+        for (rate, recorded) in [("1", true), ("0", false)] {
+            let pair = Rc::new(Pair::start(true).await);
+            let many = [("SHEER_PROXY_TRACE_SAMPLE_RATE", rate), ("SHEER_PROXY_TRACE_SAMPLE_LIMIT", "100000")];
+            let mut spans = pair.traced(&many);
+            let seen = application(&pair, 200);
+            for seed in 0..40 {
+                let mut request = request();
+                for (name, value) in fields(seed) {
+                    request.headers_mut().append(name, value);
+                }
+                let context = seed % 4 == 1;
+                if context {
+                    let text = format!("00-{TRACE}-b7ad6b7169203331-{}", if recorded { "01" } else { "00" });
+                    request.headers_mut().insert("traceparent", text.parse().unwrap());
+                }
+                let sent = request.headers().clone();
+                // A value of `x-b3-sampled` that says no is obeyed.
+                let refused = sent.get("x-b3-sampled").is_some_and(|value| value == "0");
+                assert_eq!(call(&pair, request).await, 200);
+                let came = seen.borrow().last().unwrap().clone();
+                assert_eq!(by_name(&came), by_name(&sent), "{seed}");
+                let parent = |headers: &HeaderMap| headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
+                match (recorded && !refused, parent(&sent), parent(&came)) {
+                    (true, Some(sent), Some(came)) => assert!(came.starts_with(&sent[..36]) && came != sent),
+                    (true, None, came) => assert!(came.is_some(), "a trace began"),
+                    (false, sent, came) => assert_eq!(came, sent),
+                    (true, Some(_), None) => panic!("the context was lost"),
+                }
+            }
+            let mut kept = 0;
+            while spans.try_next().is_some() {
+                kept += 1;
+            }
+            assert_eq!(kept > 0, recorded);
+        }
     });
 }

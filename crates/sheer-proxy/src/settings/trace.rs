@@ -95,6 +95,8 @@ fn collector(source: &mut Source) -> Option<Collector> {
     let name = source.optional(&t::TRACE_COLLECTOR_SVC_NAME);
     let protocol = source.value(&t::TRACE_PROTOCOL);
     let (host, port) = addr?;
+    // Linkerd ignores the name of a loopback address.
+    let name = name.filter(|_| !host.is_loopback());
     Some(Collector {
         addr: ControlAddr { host, port, name },
         protocol,

@@ -100,14 +100,15 @@ impl<T> Outbox<T> {
         (Self { queue, dropped }, waiting)
     }
 
-    fn put(&self, item: T) {
+    /// Puts something in, where there is room.
+    pub(super) fn put(&self, item: T) {
         if self.queue.try_send(item).is_err() {
             self.dropped.inc();
         }
     }
 
     /// Waits until everything that was put in before is done with.
-    async fn flush(&self, flush: impl FnOnce(oneshot::Sender<()>) -> T) {
+    pub(super) async fn flush(&self, flush: impl FnOnce(oneshot::Sender<()>) -> T) {
         let (done, is_done) = oneshot::channel();
         if self.queue.send(flush(done)).await.is_ok() {
             let _ = is_done.await;
@@ -160,7 +161,13 @@ impl Collector {
         }
         if let Some(settings) = &settings.trace.collector {
             let (outbox, waiting) = Outbox::new(&shard, "otlp", otlp::QUEUE);
-            tokio::spawn(otlp::run(settings.protocol, channel(&settings.addr), resource, waiting, shard.clone()));
+            tokio::spawn(otlp::run(
+                (settings.protocol, otlp::Times::default()),
+                channel(&settings.addr),
+                resource,
+                waiting,
+                shard.clone(),
+            ));
             sinks.collector = Some(outbox);
             collecting.want(COLLECTOR, true);
         }
@@ -232,7 +239,8 @@ impl Sinks {
 
     async fn flush(&self) {
         let control_plane = async {
-            if let Some(outbox) = &self.control_plane {
+            // Who takes none now will not in a moment.
+            if let Some(outbox) = self.control_plane.as_ref().filter(|_| self.collecting.wants(CONTROL_PLANE)) {
                 outbox.flush(Pushing::Flush).await;
             }
         };

@@ -29,16 +29,31 @@ use crate::{
 pub(super) const QUEUE: usize = 4_096;
 /// Of one batch.
 const BATCH: usize = 512;
-/// How long a batch is collected.
-const COLLECT: Duration = Duration::from_secs(1);
-/// How long a batch is tried; then it is dropped, so that a collector that comes back gets what is new.
-const TRIED: Duration = Duration::from_secs(60);
-/// Waits between attempts, where the collector does not say how long.
-const AGAIN: Backoff = Backoff {
-    min: Duration::from_millis(500),
-    max: Duration::from_secs(15),
-    jitter: 0.5,
-};
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// To collect a batch.
+    collect: Duration,
+    /// To try a batch; then it is dropped, so that a collector that comes back gets what is new.
+    tried: Duration,
+    /// Between attempts, where the collector does not say how long.
+    again: Backoff,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            collect: Duration::from_secs(1),
+            tried: Duration::from_secs(60),
+            again: Backoff {
+                min: Duration::from_millis(500),
+                max: Duration::from_secs(15),
+                jitter: 0.5,
+            },
+        }
+    }
+}
 
 /// What is exported.
 #[derive(Debug)]
@@ -88,7 +103,7 @@ impl Batch {
 
 /// Exports until the process ends.
 pub(super) async fn run(
-    protocol: ExportProtocol,
+    (protocol, times): (ExportProtocol, Times),
     channel: Channel,
     resource: Vec<Attribute>,
     mut waiting: mpsc::Receiver<Export>,
@@ -98,12 +113,13 @@ pub(super) async fn run(
         sender: Sender::new(protocol, channel),
         converter: Converter::new(&resource),
         shard,
+        times,
         last_failure: String::new(),
     };
     while let Some(first) = waiting.recv().await {
         let mut batch = Batch::default();
         batch.add(first);
-        let mut over = std::pin::pin!(sleep(COLLECT));
+        let mut over = std::pin::pin!(sleep(times.collect));
         while !batch.is_full() {
             tokio::select! {
                 biased; // a batch does not grow for ever
@@ -134,6 +150,7 @@ struct Exporter {
     sender: Sender,
     converter: Converter,
     shard: Shard,
+    times: Times,
     /// Told once.
     last_failure: String,
 }
@@ -141,8 +158,8 @@ struct Exporter {
 impl Exporter {
     /// Sends a batch, again and again while that makes sense.
     async fn export(&mut self, signal: Signal, count: usize, body: bytes::Bytes) {
-        let until = Instant::now() + TRIED;
-        let mut waits = Waits::new(AGAIN);
+        let until = Instant::now() + self.times.tried;
+        let mut waits = Waits::new(self.times.again);
         loop {
             let unsent = match self.sender.send(signal, body.clone()).await {
                 Ok(rejected) => {
@@ -157,7 +174,7 @@ impl Exporter {
             self.tell(&unsent);
             let (wait, why) = match unsent {
                 Unsent::Later { after, .. } => (after.unwrap_or_else(|| waits.next()), "unreachable"),
-                Unsent::Never { .. } => (TRIED, "refused"),
+                Unsent::Never { .. } => (self.times.tried, "refused"),
             };
             if Instant::now() + wait >= until {
                 self.count(signal, "failed");
@@ -186,3 +203,6 @@ impl Exporter {
         self.shard.counter(&family::SHEER_TRACE_EXPORTED_TOTAL, &labels).add(count);
     }
 }
+
+#[cfg(test)]
+mod tests;

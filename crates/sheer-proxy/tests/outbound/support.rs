@@ -277,6 +277,7 @@ pub(crate) fn settings() -> Settings {
 /// The same, with some changed.
 pub(crate) fn settings_with(changes: &[(&str, &str)]) -> Settings {
     let anchors = rcgen::generate_simple_self_signed(["anchor".to_owned()]).unwrap();
+    let anchors = anchors.cert.pem();
     let environment = [
         ("SHEER_PROXY_DESTINATION_SVC_ADDR", "localhost:8086"),
         ("SHEER_PROXY_POLICY_SVC_ADDR", "localhost:8090"),
@@ -288,7 +289,7 @@ pub(crate) fn settings_with(changes: &[(&str, &str)]) -> Settings {
         ),
         ("SHEER_PROXY_IDENTITY_DIR", "/nowhere"),
         ("SHEER_PROXY_IDENTITY_TOKEN_FILE", "/nowhere"),
-        ("SHEER_PROXY_IDENTITY_TRUST_ANCHORS", &anchors.cert.pem()),
+        ("SHEER_PROXY_IDENTITY_TRUST_ANCHORS", anchors.as_str()),
         ("SHEER_PROXY_OUTBOUND_HTTP_FAILFAST_TIMEOUT", "300ms"),
         ("SHEER_PROXY_OUTBOUND_TCP_FAILFAST_TIMEOUT", "300ms"),
     ]

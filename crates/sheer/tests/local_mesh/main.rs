@@ -16,3 +16,4 @@ mod rollout;
 mod rootless;
 mod sidecars;
 mod skipping;
+mod traces;
