@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "sheer/v1/trace.proto",
             "otlp/trace.proto",
             "otlp/logs.proto",
+            "sheer/v1/telemetry.proto",
         ],
         ["proto"],
     )?;

@@ -21,6 +21,7 @@ use crate::{
     error::{ConnectCause, ProxyError},
     identity::{Identity, MeshAlpn},
     io::Stream,
+    metrics::HandshakeMetrics,
     settings::TcpOptions,
     sys, tls,
     transport_header::{SessionProtocol, TransportHeader},
@@ -135,6 +136,8 @@ pub struct Connector {
     pub tcp: TcpOptions,
     /// How long all of it may take.
     pub timeout: Duration,
+    /// Counts TLS.
+    pub handshakes: HandshakeMetrics,
 }
 
 impl Connector {
@@ -176,7 +179,9 @@ impl Connector {
             });
         };
         let credentials = self.identity.current().ok_or(ProxyError::IdentityNotReady)?;
-        let mut stream = tls::connect(tcp, addr, &credentials, &peer, alpn).await?;
+        let connected = tls::connect(tcp, addr, &credentials, &peer, alpn).await;
+        self.handshakes.ended(connected.as_ref().err());
+        let mut stream = connected?;
         if let Some(header) = plan.header {
             stream
                 .write_all(&header.encode())

@@ -32,7 +32,7 @@ mod upstream;
 pub use body::{Body, BodyIn};
 pub use clock::{Limits, Until};
 pub use http1_upstream::{GiveBack, Http1Connection, Http1Upstream};
-pub use outcome::{End, Observation, Outcome, Sink};
+pub use outcome::{End, Observation, Outcome, Sink, Spoken};
 pub use referee::{Judgement, Referee};
 pub use relay::exchange;
 pub use request::{Head, Origin, Request};

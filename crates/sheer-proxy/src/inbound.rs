@@ -10,7 +10,6 @@
 
 mod admission;
 mod app;
-mod filter;
 mod http;
 mod observe;
 mod opaque;
@@ -45,7 +44,7 @@ use crate::{
     identity::{Identity, MeshAlpn},
     io::{Io, Stream},
     life::Life,
-    metrics::{DetectMetrics, LabelSet, Shard},
+    metrics::{DetectMetrics, HandshakeMetrics, Histogram, LabelSet, Peer, Shard, family, header_lists},
     settings::Settings,
     sight::Sampler,
     sys, tls,
@@ -61,10 +60,18 @@ pub struct Inbound {
     life: Life,
     shard: Shard,
     detected: DetectMetrics,
+    handshakes: HandshakeMetrics,
+    header_lists: Histogram,
+    /// Counts the frames of clients' connections, and of those to the application.
+    frames: [Rc<http2::FrameMetrics>; 2],
     ports: Rc<RefCell<Ports>>,
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
     sampler: Rc<Sampler>,
+    /// Tells connections of the mesh to take no more requests, so that peers open new ones.
+    renew: tokio::sync::Notify,
+    /// Connections of the mesh that wait for that.
+    renewable: std::cell::Cell<usize>,
     tracer: OnceCell<Rc<Tracer>>,
 }
 
@@ -87,6 +94,9 @@ impl Inbound {
     ) -> Rc<Self> {
         let detected = DetectMetrics::new(&shard, Direction::Inbound, &LabelSet::builder().build());
         Rc::new(Self {
+            handshakes: HandshakeMetrics::new(&shard, Direction::Inbound),
+            header_lists: header_lists(&shard, Direction::Inbound),
+            frames: [Peer::Src, Peer::Dst].map(|peer| http2::FrameMetrics::new(&shard, Direction::Inbound, peer)),
             settings,
             discovery,
             identity,
@@ -96,8 +106,16 @@ impl Inbound {
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
             sampler: Sampler::new(),
+            renew: tokio::sync::Notify::new(),
+            renewable: std::cell::Cell::new(0),
             tracer: OnceCell::new(),
         })
+    }
+
+    /// Has peers of the mesh replace their HTTP/2 connections to this proxy (GOAWAY); how many there are.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.renew.notify_waiters();
+        self.renewable.get()
     }
 
     /// From now on has requests recorded by this tracer.
@@ -231,7 +249,9 @@ impl Inbound {
         let Stream::Tcp(tcp) = talk.stream else {
             return Err(ProxyError::Internal { what: "TLS within TLS" });
         };
-        let accepted = tls::accept(Rewind::new(tcp, talk.buf), talk.client.addr, &credentials).await?;
+        let accepted = tls::accept(Rewind::new(tcp, talk.buf), talk.client.addr, &credentials).await;
+        self.handshakes.ended(accepted.as_ref().err());
+        let accepted = accepted?;
         let client = Client {
             tls: ClientTls::Mutual(accepted.peer),
             ..talk.client
@@ -256,6 +276,12 @@ impl Inbound {
             .await
             .map_err(|_| failed(format!("not within {wait:?}")))?
             .map_err(|error| failed(error.to_string()))?;
+        self.shard
+            .counter(
+                &family::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL,
+                &LabelSet::default(),
+            )
+            .inc();
         if let Some(name) = header.name {
             return Err(failed(format!("this workload is no gateway to {name}")));
         }
@@ -345,7 +371,7 @@ impl Inbound {
 
     /// What serves the requests of a connection, and the connection with its bytes counted.
     fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>) -> (Rc<Requests>, Io) {
-        let metrics = port.observers(&talk.client).tcp.open();
+        let metrics = port.observers(&talk.client).open(&talk.client);
         // What detection has read went past the counter.
         metrics.read(talk.buf.len() as u64);
         let io = Rewind::new(talk.stream.metered(metrics), talk.buf);

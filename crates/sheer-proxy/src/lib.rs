@@ -33,6 +33,7 @@ pub mod settings;
 pub mod sight;
 pub mod sys;
 pub mod tcp;
+pub mod telemetry;
 pub mod tls;
 pub mod trace;
 pub mod transport_header;

@@ -49,7 +49,7 @@ use crate::{
     identity::Identity,
     io::Io,
     life::Life,
-    metrics::Shard,
+    metrics::{HandshakeMetrics, Peer, Shard},
     pool::{Pool, ServiceView},
     settings::Settings,
     sight::Sampler,
@@ -67,6 +67,8 @@ pub struct Outbound {
     sampler: Rc<Sampler>,
     tracer: OnceCell<Rc<Tracer>>,
     http2: http2::Config,
+    /// Counts the frames of the workload's connections.
+    frames: Rc<http2::FrameMetrics>,
 }
 
 impl Outbound {
@@ -83,9 +85,11 @@ impl Outbound {
             mark: settings.mark,
             tcp: settings.outbound.connect,
             timeout: settings.outbound.connect_timeout,
+            handshakes: HandshakeMetrics::new(&shard, Direction::Outbound),
         };
         let pool = Pool::new(connector, &settings.outbound, settings.http);
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
+        let frames = http2::FrameMetrics::new(&shard, Direction::Outbound, Peer::Src);
         let targets = Targets::new(discovery, Rc::clone(&pool), shard, &settings);
         let http2 = accepting(&settings);
         Rc::new(Self {
@@ -97,12 +101,18 @@ impl Outbound {
             sampler: Sampler::new(),
             tracer: OnceCell::new(),
             http2,
+            frames,
         })
     }
 
     /// Services as they stand, for sight.
     pub(crate) fn services(&self) -> Vec<ServiceView> {
         self.pool.views()
+    }
+
+    /// Replaces the HTTP/2 connections to peers of the mesh; how many.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.pool.renew()
     }
 
     /// Takes samples of the requests that pass.
@@ -147,6 +157,9 @@ impl Outbound {
             detected = detect::protocol(&self, client, &target) => detected,
             () = self.life.quiet_in_drain(|| 0) => return tracing::debug!(%dst, "a silent connection ends with the proxy"),
         };
+        if let Ok(detected) = &detected {
+            self.observer.speaks(detected.protocol());
+        }
         match detected {
             Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
             Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,

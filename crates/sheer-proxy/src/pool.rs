@@ -134,6 +134,16 @@ impl Pool {
         peer
     }
 
+    /// Replaces the connections to peers of the mesh; how many.
+    pub(crate) fn renew(&self) -> usize {
+        let peers: Vec<_> = self.peers.borrow().values().filter_map(Weak::upgrade).collect();
+        peers
+            .iter()
+            .filter(|peer| peer.is_meshed())
+            .map(|peer| peer.renew())
+            .sum()
+    }
+
     /// An HTTP/2 peer of its own.
     fn private_h2_peer(&self, endpoint: &Arc<Endpoint>, metrics: TcpMetrics) -> Rc<H2Peer> {
         H2Peer::new(Arc::clone(endpoint), Rc::clone(&self.shared), metrics)

@@ -85,6 +85,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How long a metric series that nobody uses is kept.
     pub metrics_retain_idle: Duration,
+    /// Whether the control plane is told of traffic.
+    pub telemetry: bool,
 }
 
 /// The inbound half.

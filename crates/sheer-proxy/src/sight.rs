@@ -13,6 +13,7 @@
 //! * [`state`]: everything that the proxy holds. [`explain`]: what it would do with a request.
 //! * [`traffic`]: heads of requests that went through, a sample.
 
+mod counts;
 mod explain;
 mod server;
 mod service;
@@ -21,7 +22,7 @@ mod traffic;
 mod workers;
 
 pub(crate) use server::serve;
-pub(crate) use service::Sight;
+pub(crate) use service::{Sight, Sources};
 pub(crate) use traffic::{Sample, Sampler, path as path_without_secrets};
 pub use workers::Workers;
 pub(crate) use workers::answer;

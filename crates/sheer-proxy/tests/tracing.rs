@@ -16,9 +16,14 @@ mod pair;
 use pair::{CLIENT, Pair};
 
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
+        tokio::time::timeout(Duration::from_secs(60), test)
+            .await
+            .expect("the test hangs");
     });
 }
 
@@ -28,7 +33,12 @@ fn hex(bytes: &[u8]) -> String {
 
 fn text<'a>(span: &'a Span, key: &str) -> &'a str {
     let found = |attribute: &&Attribute| attribute.key == key;
-    match span.attributes.iter().find(found).and_then(|attribute| attribute.value.as_ref()) {
+    match span
+        .attributes
+        .iter()
+        .find(found)
+        .and_then(|attribute| attribute.value.as_ref())
+    {
         Some(Value::Text(text)) => text,
         _ => "",
     }
@@ -43,7 +53,9 @@ fn application(pair: &Rc<Pair>, status: u16) -> Rc<RefCell<Vec<HeaderMap>>> {
             let tcp = pair.accept().await;
             let heads = Rc::clone(&heads);
             spawn_local(async move {
-                let Ok(mut connection) = h2::server::handshake(tcp).await else { return };
+                let Ok(mut connection) = h2::server::handshake(tcp).await else {
+                    return;
+                };
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
                     heads.borrow_mut().push(request.headers().clone());
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -57,7 +69,10 @@ fn application(pair: &Rc<Pair>, status: u16) -> Rc<RefCell<Vec<HeaderMap>>> {
 }
 
 async fn call(pair: &Pair, request: Request<()>) -> u16 {
-    let (send, connection) = h2::client::Builder::new().handshake::<_, Bytes>(pair.connect().await).await.unwrap();
+    let (send, connection) = h2::client::Builder::new()
+        .handshake::<_, Bytes>(pair.connect().await)
+        .await
+        .unwrap();
     spawn_local(async move { drop(connection.await) });
     let mut send = send.ready().await.unwrap();
     let (response, _) = send.send_request(request, true).unwrap();
@@ -65,7 +80,9 @@ async fn call(pair: &Pair, request: Request<()>) -> u16 {
 }
 
 fn request() -> Request<()> {
-    Request::post("http://ledger.bank/bank.v1.Ledger/Post").body(()).unwrap()
+    Request::post("http://ledger.bank/bank.v1.Ledger/Post")
+        .body(())
+        .unwrap()
 }
 
 /// The caller's span and the callee's.
@@ -91,7 +108,10 @@ fn both_proxies_record_one_request_as_parent_and_child() {
         assert!(client.parent_span_id.is_empty());
         assert_eq!((client.kept(), server.kept()), (SpanKept::Sampled, SpanKept::Parent));
         let told = seen.borrow()[0]["traceparent"].to_str().unwrap().to_owned();
-        assert_eq!(told, format!("00-{}-{}-01", hex(&server.trace_id), hex(&server.span_id)));
+        assert_eq!(
+            told,
+            format!("00-{}-{}-01", hex(&server.trace_id), hex(&server.span_id))
+        );
         // The callee's time lies within the caller's, and the application's 20 ms within that.
         assert!(client.start_unix_ns <= server.start_unix_ns && server.end_unix_ns <= client.end_unix_ns);
         let sent = server.events.iter().find(|event| event.name == "sent").unwrap();
@@ -99,7 +119,10 @@ fn both_proxies_record_one_request_as_parent_and_child() {
         assert_eq!(text(&server, "sheer.client.identity"), CLIENT);
         assert!(text(&client, "sheer.server.identity").starts_with("ledger.bank."));
         let connected: Vec<_> = client.events.iter().map(|event| event.name.as_str()).collect();
-        assert_eq!(connected, ["queue", "connect", "tls", "connected", "sent", "first byte"]);
+        assert_eq!(
+            connected,
+            ["queue", "connect", "tls", "connected", "sent", "first byte"]
+        );
     });
 }
 
@@ -128,7 +151,11 @@ fn an_application_without_a_sidecar_is_told_of_the_trace_too() {
         let seen = application(&pair, 200);
         assert_eq!(call(&pair, request()).await, 200);
         let spans = recorded.next().await;
-        assert_eq!((spans.len(), spans[0].kind()), (1, SpanKind::Client), "one sidecar, one span");
+        assert_eq!(
+            (spans.len(), spans[0].kind()),
+            (1, SpanKind::Client),
+            "one sidecar, one span"
+        );
         assert!(seen.borrow()[0].get("traceparent").is_some());
     });
 }
@@ -137,10 +164,21 @@ fn an_application_without_a_sidecar_is_told_of_the_trace_too() {
 fn fields(seed: u64) -> Vec<(HeaderName, HeaderValue)> {
     let mut random = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     let mut next = move |below: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
     };
-    let names = ["x-scope", "authorization", "x-b3-flags", "tracestate", "x-trace-bin", "baggage", "x-b3-sampled", "te-x"];
+    let names = [
+        "x-scope",
+        "authorization",
+        "x-b3-flags",
+        "tracestate",
+        "x-trace-bin",
+        "baggage",
+        "x-b3-sampled",
+        "te-x",
+    ];
     let count = next(40) as usize;
     (0..count)
         .map(|_| {
@@ -170,7 +208,10 @@ fn recording_changes_the_fields_of_the_context_alone() {
     run(async {
         for (rate, recorded) in [("1", true), ("0", false)] {
             let pair = Rc::new(Pair::start(true).await);
-            let many = [("SHEER_PROXY_TRACE_SAMPLE_RATE", rate), ("SHEER_PROXY_TRACE_SAMPLE_LIMIT", "100000")];
+            let many = [
+                ("SHEER_PROXY_TRACE_SAMPLE_RATE", rate),
+                ("SHEER_PROXY_TRACE_SAMPLE_LIMIT", "100000"),
+            ];
             let mut spans = pair.traced(&many);
             let seen = application(&pair, 200);
             for seed in 0..40 {
@@ -189,7 +230,11 @@ fn recording_changes_the_fields_of_the_context_alone() {
                 assert_eq!(call(&pair, request).await, 200);
                 let came = seen.borrow().last().unwrap().clone();
                 assert_eq!(by_name(&came), by_name(&sent), "{seed}");
-                let parent = |headers: &HeaderMap| headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
+                let parent = |headers: &HeaderMap| {
+                    headers
+                        .get("traceparent")
+                        .map(|value| value.to_str().unwrap().to_owned())
+                };
                 match (recorded && !refused, parent(&sent), parent(&came)) {
                     (true, Some(sent), Some(came)) => assert!(came.starts_with(&sent[..36]) && came != sent),
                     (true, None, came) => assert!(came.is_some(), "a trace began"),

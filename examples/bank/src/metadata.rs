@@ -204,7 +204,12 @@ mod tests {
     #[test]
     fn a_trace_context_is_passed_on_and_no_seal_minds_it() {
         let mut client = http::HeaderMap::new();
-        client.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap());
+        client.insert(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+                .parse()
+                .unwrap(),
+        );
         client.append("tracestate", "a=1".parse().unwrap());
         client.append("tracestate", "b=2".parse().unwrap());
         let call = Call::mint("retail", "key-1").unwrap().traced_as(&client);

@@ -104,6 +104,8 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
         let listener = TcpListener::bind(("::", port)).await?;
         loop {
             let (stream, _) = listener.accept().await?;
+            // Two answers written one after the other would wait 40 ms for the peer's delayed ACK: a latency of this server's own.
+            stream.set_nodelay(true)?;
             spawn_local(async move {
                 let mut connection = h2::server::handshake(stream).await?;
                 while let Some(next) = connection.accept().await {

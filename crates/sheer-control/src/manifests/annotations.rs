@@ -253,10 +253,15 @@ fn trace_protocol(value: &str) -> Result<(), String> {
 }
 
 fn authority(value: &str) -> Result<(), String> {
-    let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    let port = value
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .and_then(|(_, port)| port.parse::<u16>().ok());
     match port {
         Some(1..) => Ok(()),
-        _ => Err(format!("{value:?} must be a host and a port, as collector.tracing:4317")),
+        _ => Err(format!(
+            "{value:?} must be a host and a port, as collector.tracing:4317"
+        )),
     }
 }
 
@@ -268,7 +273,10 @@ fn sample_rate(value: &str) -> Result<(), String> {
 }
 
 fn whole(value: &str) -> Result<(), String> {
-    value.parse::<u32>().map(drop).map_err(|_| format!("{value:?} must be a whole number"))
+    value
+        .parse::<u32>()
+        .map(drop)
+        .map_err(|_| format!("{value:?} must be a whole number"))
 }
 
 fn ports(value: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use sheer_api::{
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
-use tonic::{Code, Status, transport::Channel, transport::Endpoint};
+use tonic::{Code, Status, Streaming, transport::Channel, transport::Endpoint};
 
 use crate::{config::MeshConfig, objects::Pod};
 
@@ -78,6 +78,19 @@ impl Proxy {
         asked: v1::ExplainInboundRequest,
     ) -> Result<v1::Explanation, String> {
         answer(self.0.explain_inbound(asked)).await
+    }
+
+    /// Secrets of the TLS sessions that begin from now on. Ends with the stream.
+    pub(super) async fn secrets(&mut self) -> Result<Streaming<v1::TlsSecret>, String> {
+        answer(self.0.secrets(v1::SecretsRequest {})).await
+    }
+
+    pub(super) async fn log_level(&mut self, change: v1::LogLevelRequest) -> Result<v1::LogLevelResponse, String> {
+        answer(self.0.log_level(change)).await
+    }
+
+    pub(super) async fn renew_connections(&mut self) -> Result<v1::RenewConnectionsResponse, String> {
+        answer(self.0.renew_connections(v1::RenewConnectionsRequest {})).await
     }
 
     pub(super) async fn traffic(&mut self, within: Duration) -> Result<v1::TrafficResponse, String> {

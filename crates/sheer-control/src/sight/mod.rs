@@ -11,8 +11,10 @@ mod connect;
 mod diff;
 mod dump;
 mod explain;
+mod log_level;
 mod places;
 mod resolve;
+mod secrets;
 mod view;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::{
     store::{Snapshot, Store},
 };
 use connect::Proxies;
+pub(crate) use secrets::Secrets;
 use view::View;
 
 /// Answers the questions of `sheer.v1.Control` that are about proxies.
@@ -34,7 +37,7 @@ pub(crate) struct Sight {
     store: Store,
     config: Arc<MeshConfig>,
     streams: Streams,
-    proxies: Proxies,
+    proxies: Arc<Proxies>,
 }
 
 impl Sight {
@@ -49,7 +52,7 @@ impl Sight {
             store,
             config,
             streams,
-            proxies: Proxies::new(own.client_config()?),
+            proxies: Arc::new(Proxies::new(own.client_config()?)),
         })
     }
 
@@ -66,6 +69,24 @@ impl Sight {
     /// What changed manifests would do.
     pub(crate) async fn policy_diff(&self, request: v1::PolicyDiffRequest) -> Result<v1::PolicyDiffResponse, Status> {
         diff::diff(self, request).await
+    }
+
+    /// Secrets of TLS sessions, of all proxies of a workload.
+    pub(crate) fn secrets(&self, request: &v1::WatchSecretsRequest) -> Result<Secrets, Status> {
+        secrets::watch(self, request)
+    }
+
+    /// Has proxies replace their connections.
+    pub(crate) async fn renew_connections(&self, request: v1::RenewRequest) -> Result<v1::RenewResponse, Status> {
+        secrets::renew(self, request).await
+    }
+
+    /// Shows and changes what proxies log.
+    pub(crate) async fn log_level(
+        &self,
+        request: v1::WorkloadLogLevelRequest,
+    ) -> Result<v1::WorkloadLogLevelResponse, Status> {
+        log_level::log_level(self, request).await
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {

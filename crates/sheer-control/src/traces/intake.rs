@@ -31,7 +31,10 @@ impl TraceIntake for Intake {
     async fn push(&self, request: Request<Streaming<SpanBatch>>) -> Result<Response<Self::PushStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let mut batches = request.into_inner();
-        let first = batches.message().await?.ok_or_else(|| Status::invalid_argument("no source was told"))?;
+        let first = batches
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("no source was told"))?;
         let source = self.0.source(first.source.as_ref(), &peer)?;
         let traces = self.0.clone();
         traces.kept.lock().proxies += 1;
@@ -62,7 +65,9 @@ impl TraceIntake for Intake {
                 Some((Ok(reply), Some((batches, None, source, taken, pushing))))
             }
         });
-        Ok(Response::new(self.0.streams.until_down("TraceIntake.Push", replies.boxed())))
+        Ok(Response::new(
+            self.0.streams.until_down("TraceIntake.Push", replies.boxed()),
+        ))
     }
 }
 
@@ -88,15 +93,24 @@ impl Traces {
         match &peer.names {
             // Plaintext, which is on loopback only: whoever is there can be anybody.
             None if !peer.tls => {}
-            Some(names) if names.iter().any(|name| *name == expected) => {}
+            Some(names) if names.contains(&expected) => {}
             Some(names) => {
                 let names = names.join(", ");
-                return Err(Status::permission_denied(format!("{names} does not speak for pod {namespace}/{pod}")));
+                return Err(Status::permission_denied(format!(
+                    "{names} does not speak for pod {namespace}/{pod}"
+                )));
             }
-            None => return Err(Status::unauthenticated("spans are taken from proxies with an identity of the mesh only")),
+            None => {
+                return Err(Status::unauthenticated(
+                    "spans are taken from proxies with an identity of the mesh only",
+                ));
+            }
         }
         let owner = known.and_then(|pod| snapshot.owner_of(pod));
-        let workload = owner.map_or_else(|| format!("pod/{pod}"), |(kind, name)| format!("{}/{name}", short(kind.as_str())));
+        let workload = owner.map_or_else(
+            || format!("pod/{pod}"),
+            |(kind, name)| format!("{}/{name}", short(kind.as_str())),
+        );
         let service = text(&told.attributes, "service.name").unwrap_or_default();
         let service = service.chars().take(LONGEST_NAME).collect();
         Ok(Arc::new(Source {

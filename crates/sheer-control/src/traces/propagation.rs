@@ -73,7 +73,10 @@ impl Propagation {
                 continue;
             }
             let steps = targets.entry(count.target.clone()).or_default();
-            steps.entry(step).or_default().add(count.with_context, count.without_context);
+            steps
+                .entry(step)
+                .or_default()
+                .add(count.with_context, count.without_context);
         }
         self.forget(step);
     }
@@ -98,11 +101,16 @@ impl Propagation {
     pub(super) fn workloads(&mut self, namespace: &str, now: Instant) -> Vec<WorkloadPropagation> {
         let step = self.step(now);
         self.forget(step);
-        let wanted = self.workloads.iter().filter(|((own, _), _)| namespace.is_empty() || own == namespace);
+        let wanted = self
+            .workloads
+            .iter()
+            .filter(|((own, _), _)| namespace.is_empty() || own == namespace);
         let mut workloads: Vec<_> = wanted.map(|(key, targets)| workload(key, targets)).collect();
         workloads.sort_by(|a, b| {
             let rank = |one: &WorkloadPropagation| (!one.breaks, std::cmp::Reverse(one.without_context));
-            rank(a).cmp(&rank(b)).then_with(|| (&a.namespace, &a.workload).cmp(&(&b.namespace, &b.workload)))
+            rank(a)
+                .cmp(&rank(b))
+                .then_with(|| (&a.namespace, &a.workload).cmp(&(&b.namespace, &b.workload)))
         });
         workloads
     }
@@ -120,13 +128,24 @@ fn workload(
         whole.add(sum.with, sum.without);
         by_target.push((target, sum));
     }
-    by_target.sort_by(|a, b| b.1.share().total_cmp(&a.1.share()).then_with(|| b.1.without.cmp(&a.1.without)));
-    let broken: Vec<_> = by_target.iter().filter(|(_, count)| count.breaks(BREAKS_TARGET)).collect();
+    by_target.sort_by(|a, b| {
+        b.1.share()
+            .total_cmp(&a.1.share())
+            .then_with(|| b.1.without.cmp(&a.1.without))
+    });
+    let broken: Vec<_> = by_target
+        .iter()
+        .filter(|(_, count)| count.breaks(BREAKS_TARGET))
+        .collect();
     let breaks = whole.breaks(BREAKS) || !broken.is_empty();
     let finding = if breaks {
         let to = match (&broken[..], whole.breaks(BREAKS)) {
             ([], _) => "what it calls".to_owned(),
-            (some, _) => some.iter().map(|(target, _)| target.as_str()).collect::<Vec<_>>().join(", "),
+            (some, _) => some
+                .iter()
+                .map(|(target, _)| target.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         finding(namespace, workload, whole, &to)
     } else {
@@ -188,7 +207,11 @@ mod tests {
         counts.add(&source("deploy/good"), &[count("ledger", 90, 10)], now);
         counts.add(&source("deploy/few"), &[count("ledger", 0, 19)], now);
         counts.add(&source("deploy/bad"), &[count("ledger", 0, 30), count("fx", 5, 0)], now);
-        counts.add(&source("deploy/half"), &[count("fx", 100, 0), count("notify", 0, 25)], now);
+        counts.add(
+            &source("deploy/half"),
+            &[count("fx", 100, 0), count("notify", 0, 25)],
+            now,
+        );
         let broken: Vec<_> = counts
             .workloads("bank", now)
             .into_iter()
@@ -199,17 +222,30 @@ mod tests {
         assert_eq!(broken, [named("deploy/bad", "ledger"), named("deploy/half", "notify")]);
         assert!(counts.workloads("shop", now).is_empty());
         let finding = &counts.workloads("", now)[0].finding;
-        assert!(finding.contains("30 of its 35 requests") && finding.contains("traceparent"), "{finding}");
+        assert!(
+            finding.contains("30 of its 35 requests") && finding.contains("traceparent"),
+            "{finding}"
+        );
     }
 
     #[test]
     fn ten_minutes_later_it_is_forgotten() {
         let (mut counts, now) = (Propagation::default(), Instant::now());
         counts.add(&source("deploy/bad"), &[count("ledger", 0, 30)], now);
-        counts.add(&source("deploy/bad"), &[count("ledger", 40, 0)], now + Duration::from_secs(300));
-        assert_eq!(counts.workloads("", now + Duration::from_secs(599))[0].without_context, 30);
+        counts.add(
+            &source("deploy/bad"),
+            &[count("ledger", 40, 0)],
+            now + Duration::from_secs(300),
+        );
+        assert_eq!(
+            counts.workloads("", now + Duration::from_secs(599))[0].without_context,
+            30
+        );
         let later = &counts.workloads("", now + Duration::from_secs(720))[0];
-        assert_eq!((later.with_context, later.without_context, later.breaks), (40, 0, false));
+        assert_eq!(
+            (later.with_context, later.without_context, later.breaks),
+            (40, 0, false)
+        );
         assert!(counts.workloads("", now + Duration::from_secs(2_000)).is_empty());
     }
 
@@ -222,6 +258,9 @@ mod tests {
         assert_eq!(counts.workloads.len(), MAX_WORKLOADS);
         let many: Vec<_> = (0..MAX_TARGETS + 10).map(|at| count(&format!("{at}"), 1, 0)).collect();
         counts.add(&source("deploy/0"), &many, now);
-        assert_eq!(counts.workloads[&("bank".to_owned(), "deploy/0".to_owned())].len(), MAX_TARGETS);
+        assert_eq!(
+            counts.workloads[&("bank".to_owned(), "deploy/0".to_owned())].len(),
+            MAX_TARGETS
+        );
     }
 }

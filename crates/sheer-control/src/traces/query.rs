@@ -68,10 +68,7 @@ impl Service for Query {
         }
     }
 
-    async fn propagation(
-        &self,
-        request: Request<PropagationRequest>,
-    ) -> Result<Response<PropagationResponse>, Status> {
+    async fn propagation(&self, request: Request<PropagationRequest>) -> Result<Response<PropagationResponse>, Status> {
         let namespace = request.into_inner().namespace;
         let workloads = self.0.propagation.lock().workloads(&namespace, Instant::now());
         Ok(Response::new(PropagationResponse { workloads }))

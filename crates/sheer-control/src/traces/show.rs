@@ -50,7 +50,10 @@ pub(super) fn show(id: &TraceId, trace: &Trace) -> Shown {
         }
         let source = &one.stored.source;
         shown.spans.push(TraceSpan {
-            parent: one.parent.and_then(|parent| place_of.get(&parent)).map_or(-1, |place| *place as i32),
+            parent: one
+                .parent
+                .and_then(|parent| place_of.get(&parent))
+                .map_or(-1, |place| *place as i32),
             depth,
             namespace: source.namespace.clone(),
             pod: source.pod.clone(),
@@ -58,7 +61,10 @@ pub(super) fn show(id: &TraceId, trace: &Trace) -> Shown {
             service: source.service.clone(),
             offset_us: (signed(one.stored.start) - signed(start) + one.shift) / 1_000,
             duration_us: one.stored.end.saturating_sub(one.stored.start) / 1_000,
-            shares: Some(shares(one, children.get(&at).into_iter().flatten().map(|child| &placed[*child]))),
+            shares: Some(shares(
+                one,
+                children.get(&at).into_iter().flatten().map(|child| &placed[*child]),
+            )),
             joined_by_wire: one.by_wire,
             span: Some(one.span.clone()),
         });
@@ -80,12 +86,18 @@ fn place(trace: &Trace) -> Vec<Placed<'_>> {
         let span = spans[at];
         let named = span.parent.and_then(|parent| by_id.get(&parent)).copied();
         let by_wire = || {
-            let ends = spans.iter().enumerate().filter(|(_, other)| span.kind == SpanKind::Server && other.kind == SpanKind::Client);
-            ends.into_iter().find(|(_, other)| other.shares_stream(span)).map(|(at, _)| at)
+            let ends = spans
+                .iter()
+                .enumerate()
+                .filter(|(_, other)| span.kind == SpanKind::Server && other.kind == SpanKind::Client);
+            ends.into_iter()
+                .find(|(_, other)| other.shares_stream(span))
+                .map(|(at, _)| at)
         };
         let served = || {
             let around = |other: &Stored| other.start <= span.start && span.start <= other.end;
-            let same_pod = |other: &Stored| other.source.pod == span.source.pod && other.source.namespace == span.source.namespace;
+            let same_pod =
+                |other: &Stored| other.source.pod == span.source.pod && other.source.namespace == span.source.namespace;
             (0..at)
                 .rev()
                 .find(|other| {
@@ -170,7 +182,10 @@ fn level_clocks(placed: &mut [Placed<'_>], children: &HashMap<usize, Vec<usize>>
 }
 
 fn event(span: &Span, name: &str) -> Option<u64> {
-    span.events.iter().find(|event| event.name == name).map(|event| event.unix_ns)
+    span.events
+        .iter()
+        .find(|event| event.name == name)
+        .map(|event| event.unix_ns)
 }
 
 /// Where the time of a span went. What the application does counts for it, with everything that it calls.
@@ -195,7 +210,8 @@ fn shares<'a>(one: &Placed<'_>, mut children: impl Iterator<Item = &'a Placed<'a
                 };
             };
             let there = server.stored.end.saturating_sub(server.stored.start).min(whole - own);
-            let in_proxy = event(&server.span, "sent").map_or(there, |sent| sent.saturating_sub(server.stored.start).min(there));
+            let in_proxy =
+                event(&server.span, "sent").map_or(there, |sent| sent.saturating_sub(server.stored.start).min(there));
             TimeShares {
                 caller_proxy_us: micros(own),
                 network_us: micros(whole - own - there),
@@ -218,12 +234,20 @@ fn notes(placed: &[Placed<'_>]) -> Vec<String> {
     }
     let joined = placed.iter().filter(|one| one.by_wire).count();
     if joined > 0 {
-        notes.push(format!("{joined} spans were joined by connection and stream, as their requests carried no context"));
+        notes.push(format!(
+            "{joined} spans were joined by connection and stream, as their requests carried no context"
+        ));
     }
-    let skew = placed.iter().map(|one| one.shift).max_by_key(|shift| shift.abs()).unwrap_or(0);
+    let skew = placed
+        .iter()
+        .map(|one| one.shift)
+        .max_by_key(|shift| shift.abs())
+        .unwrap_or(0);
     if skew.abs() >= SKEW_TOLD_NS {
         let millis = skew as f64 / 1e6;
-        notes.push(format!("clocks of machines differ: spans were moved by up to {millis:.1} ms"));
+        notes.push(format!(
+            "clocks of machines differ: spans were moved by up to {millis:.1} ms"
+        ));
     }
     notes
 }

@@ -106,11 +106,18 @@ impl Stored {
             start: span.start_unix_ns,
             end: span.end_unix_ns.max(span.start_unix_ns),
             failed: span.failed,
-            http_status: number("http.response.status_code").and_then(|code| code.try_into().ok()).unwrap_or(0),
-            grpc_status: number("rpc.grpc.status_code").and_then(|code| code.try_into().ok()).unwrap_or(-1),
+            http_status: number("http.response.status_code")
+                .and_then(|code| code.try_into().ok())
+                .unwrap_or(0),
+            grpc_status: number("rpc.grpc.status_code")
+                .and_then(|code| code.try_into().ok())
+                .unwrap_or(-1),
             verdict: span.verdict.as_str().into(),
             reason: span.reason.as_str().into(),
-            peer: text(&span.attributes, "peer.service").map(host).unwrap_or_default().into(),
+            peer: text(&span.attributes, "peer.service")
+                .map(host)
+                .unwrap_or_default()
+                .into(),
             wire: span.wire.as_ref().and_then(Wire::of),
         };
         Some((trace, stored))
@@ -129,7 +136,10 @@ impl Stored {
     fn end_of_stream(&self) -> Option<(Wire, SpanKind)> {
         let made_up = matches!(self.kept, SpanKept::Failed | SpanKept::Slow);
         let kind = matches!(self.kind, SpanKind::Client | SpanKind::Server);
-        self.wire.clone().filter(|_| made_up && kind).map(|wire| (wire, self.kind))
+        self.wire
+            .clone()
+            .filter(|_| made_up && kind)
+            .map(|wire| (wire, self.kind))
     }
 
     /// Whether both are ends of one stream.
@@ -218,7 +228,9 @@ impl Kept {
     fn evict(&mut self) {
         while self.traces.len() > MAX_TRACES || self.bytes > MAX_BYTES {
             let Some(oldest) = self.order.pop_front() else { return };
-            let Some(trace) = self.traces.remove(&oldest) else { continue };
+            let Some(trace) = self.traces.remove(&oldest) else {
+                continue;
+            };
             self.bytes -= trace.bytes;
             self.spans -= trace.spans.len();
             for end in trace.spans.iter().filter_map(Stored::end_of_stream) {

@@ -79,7 +79,10 @@ impl Search {
             && end >= self.not_before
             && (self.id.is_empty() || hex_of(id).starts_with(&self.id))
             && (self.service.is_empty() && self.namespace.is_empty() || spans.iter().any(|span| self.takes_part(span)))
-            && self.code.as_ref().is_none_or(|code| spans.iter().any(|span| code.is_of(span)))
+            && self
+                .code
+                .as_ref()
+                .is_none_or(|code| spans.iter().any(|span| code.is_of(span)))
     }
 
     fn takes_part(&self, span: &Stored) -> bool {
@@ -131,7 +134,10 @@ pub(super) fn bounds(trace: &Trace) -> (u64, u64) {
 
 /// The span that began first; of two that began at once the one without a parent.
 fn first(trace: &Trace) -> Option<&Stored> {
-    trace.spans.iter().min_by_key(|span| (span.start, span.parent.is_some()))
+    trace
+        .spans
+        .iter()
+        .min_by_key(|span| (span.start, span.parent.is_some()))
 }
 
 /// The failed span that names the hop at fault: the one that began last, as what fails below fails above it too.
@@ -151,7 +157,10 @@ pub(super) fn summary(id: &TraceId, trace: &Trace) -> TraceSummary {
     let attribute = |key| text(&decoded.attributes, key).unwrap_or_default().to_owned();
     let own = workload(&first.source);
     let (source, target) = match first.kind {
-        SpanKind::Server => (client(&attribute("sheer.client.identity"), &attribute("client.address")), own),
+        SpanKind::Server => (
+            client(&attribute("sheer.client.identity"), &attribute("client.address")),
+            own,
+        ),
         _ => (own, peer(trace, first)),
     };
     let culprit = culprit(trace);

@@ -82,7 +82,9 @@ fn payment() -> Vec<(&'static str, Span)> {
 
 fn kept(spans: impl IntoIterator<Item = (&'static str, Span)>) -> Kept {
     let mut kept = Kept::default();
-    spans.into_iter().for_each(|(workload, span)| kept.add(&span, &source(workload)));
+    spans
+        .into_iter()
+        .for_each(|(workload, span)| kept.add(&span, &source(workload)));
     kept
 }
 
@@ -96,7 +98,9 @@ fn only(kept: &Kept) -> Trace {
 /// Depth, workload and parent of each span.
 fn shape(trace: &Trace) -> Vec<(u32, &str, i32)> {
     let spans = trace.spans.iter();
-    spans.map(|span| (span.depth, span.workload.as_str(), span.parent)).collect()
+    spans
+        .map(|span| (span.depth, span.workload.as_str(), span.parent))
+        .collect()
 }
 
 #[test]
@@ -116,8 +120,14 @@ fn spans_find_their_places_in_whatever_order_they_come() {
             ]
         );
         let summary = trace.summary.expect("a summary");
-        assert_eq!((summary.duration_us, summary.spans, summary.failed), (100_000, 5, false));
-        assert_eq!(summary.workloads, ["bank/deploy/gateway", "bank/deploy/payments", "bank/deploy/ledger"]);
+        assert_eq!(
+            (summary.duration_us, summary.spans, summary.failed),
+            (100_000, 5, false)
+        );
+        assert_eq!(
+            summary.workloads,
+            ["bank/deploy/gateway", "bank/deploy/payments", "bank/deploy/ledger"]
+        );
         assert!(trace.notes.is_empty() && trace.culprit == -1, "{:?}", trace.notes);
     }
 }
@@ -127,7 +137,13 @@ fn the_time_of_a_hop_is_shared_out() {
     let trace = only(&kept(payment()));
     let shares = |at: usize| {
         let shares = trace.spans[at].shares.expect("shares");
-        [shares.caller_proxy_us, shares.network_us, shares.callee_proxy_us, shares.application_us].map(|micros| micros / 1_000)
+        [
+            shares.caller_proxy_us,
+            shares.network_us,
+            shares.callee_proxy_us,
+            shares.application_us,
+        ]
+        .map(|micros| micros / 1_000)
     };
     assert_eq!(shares(0), [0, 0, 1, 99], "a server: its proxy and the application");
     // 80 ms: 2 here, 72 there of which 3 in the proxy, the rest on the way.
@@ -180,7 +196,11 @@ fn a_span_under_a_parent_of_the_application_hangs_under_what_its_workload_served
     spans[3].1.parent_span_id = vec![99; 8];
     let trace = only(&kept(spans));
     assert_eq!(shape(&trace)[3], (3, "deploy/payments", 2));
-    assert!(trace.notes[0].contains("1 of 5 spans name a parent that is not here"), "{:?}", trace.notes);
+    assert!(
+        trace.notes[0].contains("1 of 5 spans name a parent that is not here"),
+        "{:?}",
+        trace.notes
+    );
 }
 
 #[test]
@@ -195,7 +215,11 @@ fn clocks_that_differ_are_levelled() {
     let ledger = &trace.spans[4];
     // In the middle of its caller's 20 to 70.
     assert_eq!((ledger.offset_us, ledger.duration_us), (25_000, 40_000));
-    assert!(trace.notes[0].contains("clocks of machines differ"), "{:?}", trace.notes);
+    assert!(
+        trace.notes[0].contains("clocks of machines differ"),
+        "{:?}",
+        trace.notes
+    );
 }
 
 #[test]
@@ -223,7 +247,11 @@ fn the_failing_hop_is_named() {
     assert_eq!(trace.culprit, 4);
     let summary = trace.summary.expect("a summary");
     assert_eq!(
-        (summary.failed_at.as_str(), summary.verdict.as_str(), summary.reason.as_str()),
+        (
+            summary.failed_at.as_str(),
+            summary.verdict.as_str(),
+            summary.reason.as_str()
+        ),
         ("bank/deploy/ledger", "capacity", "too-many")
     );
 }
@@ -239,23 +267,79 @@ fn searches_find_by_service_status_duration_and_id() {
     let found = |request: ListTracesRequest| {
         let search = Search::new(&request, NOW + 2_000 * MS);
         let found = kept.latest().filter(|(id, trace)| search.wants(id, trace));
-        found.map(|(id, trace)| summary(id, trace).trace_id[..2].to_owned()).collect::<Vec<_>>()
+        found
+            .map(|(id, trace)| summary(id, trace).trace_id[..2].to_owned())
+            .collect::<Vec<_>>()
     };
     let any = ListTracesRequest::default;
-    let by_service = |service: &str| found(ListTracesRequest { service: service.to_owned(), ..any() });
+    let by_service = |service: &str| {
+        found(ListTracesRequest {
+            service: service.to_owned(),
+            ..any()
+        })
+    };
     assert_eq!(found(any()), ["02", "01"], "the latest first");
     for name in ["ledger", "deploy/ledger", "bank/ledger", "svc/ledger"] {
         assert_eq!(by_service(name), ["01"], "{name}");
     }
     assert!(by_service("shop/ledger").is_empty() && by_service("sts/ledger").is_empty());
-    assert_eq!(found(ListTracesRequest { status: TraceStatus::Failed.into(), ..any() }), ["02"]);
-    assert_eq!(found(ListTracesRequest { status: TraceStatus::Ok.into(), ..any() }), ["01"]);
-    assert_eq!(found(ListTracesRequest { min_duration_us: 200_000, ..any() }), ["02"]);
-    assert_eq!(found(ListTracesRequest { id: "0101".to_owned(), ..any() }), ["01"]);
-    assert_eq!(found(ListTracesRequest { code: "503".to_owned(), ..any() }), ["02"]);
-    assert!(found(ListTracesRequest { code: "UNAVAILABLE".to_owned(), ..any() }).is_empty());
-    assert_eq!(found(ListTracesRequest { within_ms: 1_500, ..any() }), ["02"], "the other ended 1.9 s ago");
-    assert!(found(ListTracesRequest { namespace: "shop".to_owned(), ..any() }).is_empty());
+    assert_eq!(
+        found(ListTracesRequest {
+            status: TraceStatus::Failed.into(),
+            ..any()
+        }),
+        ["02"]
+    );
+    assert_eq!(
+        found(ListTracesRequest {
+            status: TraceStatus::Ok.into(),
+            ..any()
+        }),
+        ["01"]
+    );
+    assert_eq!(
+        found(ListTracesRequest {
+            min_duration_us: 200_000,
+            ..any()
+        }),
+        ["02"]
+    );
+    assert_eq!(
+        found(ListTracesRequest {
+            id: "0101".to_owned(),
+            ..any()
+        }),
+        ["01"]
+    );
+    assert_eq!(
+        found(ListTracesRequest {
+            code: "503".to_owned(),
+            ..any()
+        }),
+        ["02"]
+    );
+    assert!(
+        found(ListTracesRequest {
+            code: "UNAVAILABLE".to_owned(),
+            ..any()
+        })
+        .is_empty()
+    );
+    assert_eq!(
+        found(ListTracesRequest {
+            within_ms: 1_500,
+            ..any()
+        }),
+        ["02"],
+        "the other ended 1.9 s ago"
+    );
+    assert!(
+        found(ListTracesRequest {
+            namespace: "shop".to_owned(),
+            ..any()
+        })
+        .is_empty()
+    );
 }
 
 /// The `n`th trace, with one span of about `bytes`.
@@ -276,7 +360,10 @@ fn the_oldest_traces_make_room_by_number_and_by_bytes() {
     let state = kept.state();
     assert_eq!((state.traces, state.spans), (MAX_TRACES as u64, MAX_TRACES as u64));
     let first = u128::from(50_u32 + 1).to_be_bytes();
-    assert!(kept.beginning(&hex_of(&first)).len() == 1, "the 51st is the oldest that is left");
+    assert!(
+        kept.beginning(&hex_of(&first)).len() == 1,
+        "the 51st is the oldest that is left"
+    );
     let gone = u128::from(50_u32).to_be_bytes();
     assert!(kept.beginning(&hex_of(&gone)).is_empty());
 
@@ -299,7 +386,11 @@ fn what_is_no_span_or_too_much_is_dropped_and_counted() {
     kept.add(&nth(1, 100_000), &source);
     kept.add(&nth(2, 10), &source);
     kept.add(&nth(2, 10), &source);
-    assert_eq!((kept.state().spans, kept.state().dropped_spans), (1, 3), "a span is kept once");
+    assert_eq!(
+        (kept.state().spans, kept.state().dropped_spans),
+        (1, 3),
+        "a span is kept once"
+    );
     for id in 0..2_100_u32 {
         let mut many = nth(3, 10);
         many.span_id = u64::from(id + 1).to_be_bytes().to_vec();

@@ -63,7 +63,10 @@ pub(super) fn filter(text: &str) -> Result<Expr, FilterError> {
     let expr = parser.any(0)?;
     match parser.tokens.get(parser.next) {
         None => Ok(expr),
-        Some((at, token)) => Err(parser.wrong(*at, format!("{} is one too many: && or || may follow here", describe(token)))),
+        Some((at, token)) => Err(parser.wrong(
+            *at,
+            format!("{} is one too many: && or || may follow here", describe(token)),
+        )),
     }
 }
 
@@ -132,7 +135,9 @@ impl Parser<'_> {
 
     fn number(&self, start: usize) -> Result<(Token, usize), FilterError> {
         let rest = &self.text[start..];
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let unit: String = rest[digits..].chars().take_while(|c| is_word(*c)).collect();
         let value = rest[..digits].parse::<f64>();
         let value = value.map_err(|_| self.wrong(start, format!("{:?} is no number", &rest[..digits])))?;
@@ -196,7 +201,10 @@ impl Parser<'_> {
                 let field = field(&name).map_err(|problem| self.wrong(at, problem))?;
                 self.comparison(field)
             }
-            token => Err(self.wrong(at, format!("{} stands where a field should: {}", describe(&token), names()))),
+            token => Err(self.wrong(
+                at,
+                format!("{} stands where a field should: {}", describe(&token), names()),
+            )),
         }
     }
 
@@ -224,7 +232,10 @@ impl Parser<'_> {
             }
             (token, _) => Err(self.wrong(
                 at,
-                format!("{} stands where an operator should: == != < <= > >= ~ !~", describe(&token)),
+                format!(
+                    "{} stands where an operator should: == != < <= > >= ~ !~",
+                    describe(&token)
+                ),
             )),
         }
     }
@@ -264,7 +275,9 @@ fn field(name: &str) -> Result<Field, String> {
     if let Some((_, field, _)) = FIELDS.iter().find(|(known, ..)| *known == wanted) {
         return Ok(*field);
     }
-    let like = FIELDS.iter().find(|(known, ..)| known.starts_with(&wanted) || wanted.starts_with(known));
+    let like = FIELDS
+        .iter()
+        .find(|(known, ..)| known.starts_with(&wanted) || wanted.starts_with(known));
     let hint = like.map_or_else(String::new, |(known, ..)| format!(" (did you mean {known}?)"));
     Err(format!("there is no field {name}{hint}: {}", names()))
 }
@@ -295,8 +308,14 @@ fn number(field: Field, value: Token) -> Result<u64, String> {
             code.map(|code| code as u64)
                 .ok_or_else(|| format!("{word} is no code of gRPC: {}", GRPC_CODES.join(", ")))
         }
-        (Kind::Time, token) => Err(format!("{name} is compared with a time, as 200ms, and not with {}", describe(&token))),
-        (_, token) => Err(format!("{name} is compared with a number, and not with {}", describe(&token))),
+        (Kind::Time, token) => Err(format!(
+            "{name} is compared with a time, as 200ms, and not with {}",
+            describe(&token)
+        )),
+        (_, token) => Err(format!(
+            "{name} is compared with a number, and not with {}",
+            describe(&token)
+        )),
     }
 }
 
@@ -304,7 +323,11 @@ fn number(field: Field, value: Token) -> Result<u64, String> {
 fn text(field: Field, value: Token) -> Result<String, String> {
     match value {
         Token::Text(text) | Token::Word(text) => Ok(text),
-        token => Err(format!("{} is compared with text in \"\", and not with {}", field.name(), describe(&token))),
+        token => Err(format!(
+            "{} is compared with text in \"\", and not with {}",
+            field.name(),
+            describe(&token)
+        )),
     }
 }
 

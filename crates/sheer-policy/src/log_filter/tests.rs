@@ -25,7 +25,9 @@ fn facts() -> Facts<'static> {
 }
 
 fn keeps(filter: &str) -> bool {
-    LogFilter::parse(filter).unwrap_or_else(|error| panic!("{error}")).keeps(&facts())
+    LogFilter::parse(filter)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .keeps(&facts())
 }
 
 #[test]

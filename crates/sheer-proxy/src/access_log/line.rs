@@ -94,7 +94,9 @@ impl<'a> Parts<'a> {
         let mut client = String::new();
         let known = facts(record, outcome, &mut client);
         let text = |text: &str| Field::Text(text.to_owned());
-        let header = |value: &Option<http::HeaderValue>| text(value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default());
+        let header = |value: &Option<http::HeaderValue>| {
+            text(value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default())
+        };
         let time = |time: Option<Duration>| time.map_or_else(|| text(""), |time| Field::Number(nanos(time)));
         let first_byte = outcome.first_byte;
         vec![
@@ -108,12 +110,27 @@ impl<'a> Parts<'a> {
             ("uri", text(&self.uri)),
             ("host", text(known.host)),
             ("version", text(&self.version())),
-            ("status", known.status.map_or_else(|| text(""), |status| Field::Number(status.into()))),
-            ("grpc_status", known.grpc_status.map_or_else(|| text(""), |code| Field::Number(code.into()))),
+            (
+                "status",
+                known
+                    .status
+                    .map_or_else(|| text(""), |status| Field::Number(status.into())),
+            ),
+            (
+                "grpc_status",
+                known
+                    .grpc_status
+                    .map_or_else(|| text(""), |code| Field::Number(code.into())),
+            ),
             ("verdict", text(known.verdict)),
             ("reason", text(known.reason)),
             ("error", text(&record.error)),
-            ("route", record.route().map_or_else(|| text(""), |route| text(&route.to_string()))),
+            (
+                "route",
+                record
+                    .route()
+                    .map_or_else(|| text(""), |route| text(&route.to_string())),
+            ),
             ("attempts", Field::Number(known.attempts)),
             ("request_bytes", Field::Number(known.request_bytes)),
             ("response_bytes", Field::Number(known.response_bytes)),
@@ -121,11 +138,23 @@ impl<'a> Parts<'a> {
             ("processing_ns", time(record.until_sent())),
             ("connect_ns", time(connect(record))),
             ("first_byte_ns", time(first_byte)),
-            ("body_ns", time(first_byte.map(|first| known.duration.saturating_sub(first)))),
+            (
+                "body_ns",
+                time(first_byte.map(|first| known.duration.saturating_sub(first))),
+            ),
             ("user_agent", text(known.user_agent)),
             ("request_id", header(&about.request_id)),
-            ("trace_id", record.trace.map_or_else(|| text(""), |trace| text(&trace.to_string()))),
-            ("span_id", record.kept.and(record.span).map_or_else(|| text(""), |span| text(&span.to_string()))),
+            (
+                "trace_id",
+                record.trace.map_or_else(|| text(""), |trace| text(&trace.to_string())),
+            ),
+            (
+                "span_id",
+                record
+                    .kept
+                    .and(record.span)
+                    .map_or_else(|| text(""), |span| text(&span.to_string())),
+            ),
         ]
     }
 
@@ -155,7 +184,9 @@ impl<'a> Parts<'a> {
             known.response_bytes,
             escaped(known.user_agent),
         );
-        let millis = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |time| format!("{:.3}ms", time.as_secs_f64() * 1e3));
+        let millis = |time: Option<Duration>| {
+            time.map_or_else(|| "-".to_owned(), |time| format!("{:.3}ms", time.as_secs_f64() * 1e3))
+        };
         let trace = record.trace.map_or_else(|| "-".to_owned(), |trace| trace.to_string());
         // Writing to a string does not fail.
         let _ = write!(
@@ -166,7 +197,9 @@ impl<'a> Parts<'a> {
             millis(record.until_sent()),
             millis(connect(record)),
             millis(outcome.first_byte),
-            known.grpc_status.map_or_else(|| "-".to_owned(), |code| code.to_string()),
+            known
+                .grpc_status
+                .map_or_else(|| "-".to_owned(), |code| code.to_string()),
             or_dash(known.verdict),
             or_dash(known.reason),
         );
@@ -256,7 +289,11 @@ fn civil(at: SystemTime) -> ([i64; 3], [u64; 3], u32) {
     let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let time = [seconds / 3_600, seconds / 60 % 60, seconds % 60];
     ([year, month, day], time, since.subsec_nanos())
@@ -284,7 +321,11 @@ mod tests {
     fn nobody_writes_lines_of_their_own_into_the_log() {
         assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
         assert_eq!(escaped(""), "-");
-        let fields = [("uri", Field::Text("/\n\"".to_owned())), ("empty", Field::Text(String::new())), ("n", Field::Number(1))];
+        let fields = [
+            ("uri", Field::Text("/\n\"".to_owned())),
+            ("empty", Field::Text(String::new())),
+            ("n", Field::Number(1)),
+        ];
         assert_eq!(json(&fields), r#"{"uri":"/\n\"","n":1}"#);
     }
 }

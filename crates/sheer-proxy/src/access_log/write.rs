@@ -69,7 +69,11 @@ fn write(lines: &Receiver<String>) {
         while let Some(line) = next {
             buffer.extend_from_slice(line.as_bytes());
             buffer.push(b'\n');
-            next = if buffer.len() < AT_ONCE { lines.try_recv().ok() } else { None };
+            next = if buffer.len() < AT_ONCE {
+                lines.try_recv().ok()
+            } else {
+                None
+            };
         }
         // Nobody is left to be told.
         let _ = std::io::stderr().write_all(&buffer);

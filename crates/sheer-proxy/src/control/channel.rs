@@ -141,7 +141,7 @@ impl Channel {
             let _ = options.identity.watch().wait_for(Option::is_some).await;
         }
         loop {
-            match connect::connect(options).await {
+            match connect::connect(options, &self.0.shard).await {
                 Ok((addr, send)) => {
                     tracing::info!(service = options.service, %addr, "connected to {}", options.whose);
                     connected.set(1);

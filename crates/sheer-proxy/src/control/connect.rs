@@ -17,6 +17,7 @@ use super::channel::ChannelOptions;
 use crate::{
     discovery::PeerIdentity,
     identity::{MeshAlpn, anonymous_client_config},
+    metrics::{LabelSet, Shard, family},
     settings::{ControlAddr, Host},
 };
 
@@ -47,9 +48,20 @@ pub(crate) enum ConnectError {
 }
 
 /// Tries each address of the service in turn.
-pub(super) async fn connect(options: &ChannelOptions) -> Result<(SocketAddr, SendRequest<Body>), ConnectError> {
+pub(super) async fn connect(
+    options: &ChannelOptions,
+    shard: &Shard,
+) -> Result<(SocketAddr, SendRequest<Body>), ConnectError> {
     let mut last = None;
-    for addr in resolve(&options.addr).await? {
+    let count = |result: &str| {
+        let labels = LabelSet::builder()
+            .label("client", options.service)
+            .label("result", result);
+        shard
+            .counter(&family::CONTROL_DNS_RESOLUTIONS_TOTAL, &labels.build())
+            .inc();
+    };
+    for addr in resolve(&options.addr, &count).await? {
         match connect_to(addr, options).await {
             Ok(connection) => return Ok((addr, connection)),
             Err(error) => last = Some(error),
@@ -60,11 +72,12 @@ pub(super) async fn connect(options: &ChannelOptions) -> Result<(SocketAddr, Sen
     }))
 }
 
-async fn resolve(addr: &ControlAddr) -> Result<Vec<SocketAddr>, ConnectError> {
+async fn resolve(addr: &ControlAddr, count: &impl Fn(&str)) -> Result<Vec<SocketAddr>, ConnectError> {
     match &addr.host {
         Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, addr.port)]),
         Host::Name(name) => {
             let resolved = tokio::net::lookup_host((name.as_str(), addr.port)).await;
+            count(if resolved.is_ok() { "ok" } else { "error" });
             Ok(resolved
                 .map_err(|error| ConnectError::Resolve {
                     host: name.clone(),
@@ -90,7 +103,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 /// A connection on which nothing was said yet, for HTTP/1.
 pub(super) async fn open(options: &ChannelOptions) -> Result<Box<dyn Duplex>, ConnectError> {
     let mut last = None;
-    for addr in resolve(&options.addr).await? {
+    for addr in resolve(&options.addr, &|_: &str| {}).await? {
         match open_to(addr, options, MeshAlpn::Http1).await {
             Ok(io) => return Ok(io),
             Err(error) => last = Some(error),

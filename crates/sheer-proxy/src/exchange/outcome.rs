@@ -3,23 +3,31 @@
 use std::{
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
+use sheer_policy::outbound::ResponseClasses;
 
-use super::{hint::Hint, request::Head};
+use super::{
+    hint::Hint,
+    request::{Head, Origin},
+};
 use crate::{
     error::{ProxyError, ResetCode},
-    metrics::ResponseOutcome,
+    metrics::{ResponseOutcome, TraceId},
     sight::Sample,
+    telemetry::PathNote,
     trace::{Attempt, Record, Trail},
 };
 
 /// What happened to a request, as far as it went.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// What the client speaks.
+    pub spoken: Spoken,
     /// When its head was complete.
     pub started: Instant,
     /// From the start to the final response's head.
@@ -34,8 +42,37 @@ pub struct Outcome {
     pub request_bytes: u64,
     /// Bytes of the response's body so far.
     pub response_bytes: u64,
+    /// What the route says of which answers are failures, where it says so.
+    pub classes: Option<Arc<ResponseClasses>>,
+    /// Times that the request's body, and the response's, waited for their receiver's window.
+    pub stalls: [u32; 2],
+    /// The trace that tells about it, where one is kept.
+    pub trace: Option<TraceId>,
     /// How it ended; [`End::Dropped`] until something else is known.
     pub end: End,
+}
+
+/// The protocol of a request, as its client speaks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1, also where it is carried in HTTP/2.
+    #[default]
+    Http1,
+    /// HTTP/2 that is not gRPC.
+    Http2,
+    /// gRPC.
+    Grpc,
+}
+
+impl Spoken {
+    /// By what a request's head says.
+    pub(crate) fn of(head: &Head) -> Self {
+        match head.origin {
+            _ if head.is_grpc() => Self::Grpc,
+            Origin::Http2 => Self::Http2,
+            Origin::Http1 { .. } => Self::Http1,
+        }
+    }
 }
 
 /// How a request ended.
@@ -61,6 +98,7 @@ pub enum End {
 impl Outcome {
     fn new() -> Self {
         Self {
+            spoken: Spoken::default(),
             started: Instant::now(),
             first_byte: None,
             status: None,
@@ -68,6 +106,9 @@ impl Outcome {
             retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
+            classes: None,
+            stalls: [0, 0],
+            trace: None,
             end: End::Dropped,
         }
     }
@@ -97,9 +138,17 @@ impl Outcome {
         match self.end {
             End::Proxy { .. } | End::ServerReset(_) | End::Dropped => false,
             End::Complete | End::ClientReset(_) => {
-                ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status)
+                let by_default =
+                    || ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status);
+                self.is_failure_by_class()
+                    .map_or_else(by_default, |is_failure| !is_failure)
             }
         }
+    }
+
+    /// Whether the answer is a failure, where the route says so of its status.
+    pub(crate) fn is_failure_by_class(&self) -> Option<bool> {
+        self.classes.as_ref()?.is_failure(self.status?.as_u16())
     }
 }
 
@@ -123,6 +172,8 @@ pub struct Observation {
     sample: RefCell<Option<Box<Sample>>>,
     /// What is recorded of it for its trace and the access log, where somebody wants that.
     trail: RefCell<Option<Trail>>,
+    /// Where it counts by its path, while somebody looks.
+    path: RefCell<Option<Box<PathNote>>>,
 }
 
 impl std::fmt::Debug for Observation {
@@ -139,6 +190,7 @@ impl Observation {
             sink: RefCell::new(sink),
             sample: RefCell::new(None),
             trail: RefCell::new(None),
+            path: RefCell::new(None),
         }
     }
 
@@ -189,9 +241,29 @@ impl Observation {
         });
     }
 
+    /// Notes what the client speaks.
+    pub(crate) fn speaks(&self, spoken: Spoken) {
+        self.outcome.borrow_mut().spoken = spoken;
+    }
+
+    /// A trace tells about this request, and will be kept: metrics point at it (exemplars).
+    pub fn exemplar(&self, trace: TraceId) {
+        self.outcome.borrow_mut().trace = Some(trace);
+    }
+
+    /// Counts the request by its path.
+    pub(crate) fn note_path(&self, note: Box<PathNote>) {
+        self.path.replace(Some(note));
+    }
+
     /// Keeps a sample of the request, once it is known what became of it.
     pub(crate) fn sample(&self, sample: Box<Sample>) {
         self.sample.replace(Some(sample));
+    }
+
+    /// The route says which answers are failures.
+    pub(crate) fn classify(&self, classes: &Arc<ResponseClasses>) {
+        self.outcome.borrow_mut().classes = Some(Arc::clone(classes));
     }
 
     /// What is known so far.
@@ -245,6 +317,12 @@ impl Observation {
         }
     }
 
+    /// A body waits for its receiver's window.
+    pub(super) fn stalled(&self, way: Way) {
+        let stalls = &mut self.outcome.borrow_mut().stalls[way as usize];
+        *stalls = stalls.saturating_add(1);
+    }
+
     /// Bytes that moved so far, either way.
     pub(super) fn moved(&self) -> u64 {
         let outcome = self.outcome.borrow();
@@ -282,6 +360,11 @@ impl Drop for Observation {
         }
         if let Some(trail) = self.trail.take() {
             trail.end(&self.outcome.borrow());
+        }
+        if let Some(note) = self.path.take()
+            && let Some(outcome) = ResponseOutcome::of(&self.outcome.borrow())
+        {
+            note.ended(&outcome);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -141,6 +142,19 @@ impl Responder {
     /// Waits until the client left, for as long as nothing was sent to it; HTTP/1 does not tell.
     pub(crate) async fn client_gone(&mut self) -> ResetCode {
         poll_fn(|cx| self.poll_gone(cx)).await.code()
+    }
+
+    /// Waits before a request is sent; an error where the client left meanwhile, which is noted.
+    pub(crate) async fn pause(&mut self, wait: Duration, observation: &Observation) -> Result<(), ()> {
+        // Boxed: few requests wait, and all would carry the timer.
+        let wait = Box::pin(tokio::time::sleep(wait));
+        let gone: ResetCode = tokio::select! {
+            biased; // a client that left wants nothing any more
+            gone = self.client_gone() => gone,
+            () = wait => return Ok(()),
+        };
+        observation.client_left(gone);
+        Err(())
     }
 
     /// How an error is said: an injected failure is what the operator says, to whomever.

@@ -28,7 +28,7 @@ impl Inbound {
         if rule.is_some_and(|rule| policy::is_audit(&rule.policy)) {
             observers.audited(&talk.client, None);
         }
-        let client = observers.tcp.open();
+        let client = observers.open(&talk.client);
         let (app, said) = match talk.app {
             Some(app) => app,
             None => match port.app.connect().await {

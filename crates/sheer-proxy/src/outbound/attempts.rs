@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    error::{Direction, ProxyError, ResetCode, TimeLimit},
+    error::{Direction, ProxyError, TimeLimit},
     exchange::{Context, Failed, Head, Limits, Observation, Origin, Referee, Request, Responder, Until, exchange},
     pool::{Lease, Pick},
 };
@@ -103,7 +103,11 @@ impl Sending<'_> {
             ends: self.whole.map(|whole| whole.at),
         });
         let mut pick = Pick {
-            key: affinity::key(&self.backend.backend, &hand.request().head),
+            key: affinity::key(
+                &self.backend.backend,
+                &hand.request().head,
+                self.resolution.context.client,
+            ),
             avoid: None,
         };
         let (mut elsewhere, mut sent) = (0, 0);
@@ -131,7 +135,8 @@ impl Sending<'_> {
                             return Ok(());
                         }
                         Err(failed) => {
-                            self.observation.attempt(attempt, |attempt| attempt.failed(&failed.error));
+                            self.observation
+                                .attempt(attempt, |attempt| attempt.failed(&failed.error));
                             let wait = self.next(hand, failed, attempts.as_deref(), &mut elsewhere);
                             wait.map_or_else(|error| (error, None), |(error, wait)| (error, Some(wait)))
                         }
@@ -139,7 +144,7 @@ impl Sending<'_> {
                 }
             };
             let Some(wait) = wait else { return Err(error) };
-            if !wait.is_zero() && pause(hand.responder(), wait, self.observation).await.is_err() {
+            if !wait.is_zero() && hand.responder().pause(wait, self.observation).await.is_err() {
                 return Ok(());
             }
         }
@@ -160,7 +165,10 @@ impl Sending<'_> {
             request: in_flight,
         } = lease;
         let observer = &self.connection.outbound.observer;
-        let endpoint = observer.endpoint(in_flight, slot, self.admitted, number);
+        if self.resolution.is_outside() {
+            in_flight.node().value.name_host(request.head.authority());
+        }
+        let endpoint = observer.endpoint((in_flight, slot), self.admitted, &self.backend, number);
         self.observation.redirect(Rc::clone(&endpoint) as _);
         hand.endpoint = Some(endpoint);
         exchange(request, upstream, responder, cx, self.observation)
@@ -299,17 +307,4 @@ impl Sending<'_> {
             attempt,
         }
     }
-}
-
-/// Waits with a request in hand; an error where the client left meanwhile, which is noted.
-pub(super) async fn pause(responder: &mut Responder, wait: Duration, observation: &Observation) -> Result<(), ()> {
-    // Boxed: few requests wait, and all would carry the timer.
-    let wait = Box::pin(tokio::time::sleep(wait));
-    let gone: ResetCode = tokio::select! {
-        biased; // a client that left wants nothing any more
-        gone = responder.client_gone() => gone,
-        () = wait => return Ok(()),
-    };
-    observation.client_left(gone);
-    Err(())
 }

@@ -198,7 +198,11 @@ async fn attempt(
     let trace = observation.begin_attempt(&mut request.head);
     let limits = sending.limits();
     let pick = Pick {
-        key: affinity::key(&sending.backend.backend, &request.head),
+        key: affinity::key(
+            &sending.backend.backend,
+            &request.head,
+            sending.resolution.context.client,
+        ),
         avoid: shared.last.get(),
     };
     let lease = match sending.lease(&request.head, pick, &limits).await {
@@ -217,7 +221,7 @@ async fn attempt(
     let addr = in_flight.node().endpoint.addr;
     shared.last.set(Some(addr));
     let observer = &sending.connection.outbound.observer;
-    let endpoint = observer.endpoint(in_flight, slot, sending.admitted, number);
+    let endpoint = observer.endpoint((in_flight, slot), sending.admitted, &sending.backend, number);
     let loses = sending.retry.as_ref().map(|retry| retry.grpc_codes.clone());
     let racer = Racer {
         shared,

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use sheer_policy::outbound::{BackendTarget, Refusal, StreamRule};
+use sheer_policy::outbound::{Backend, BackendTarget, Refusal, StreamRule};
 
-use super::{Outbound, resolution::Resolution, targets::Target};
+use super::{Outbound, affinity, resolution::Resolution, targets::Target};
 use crate::{
     balance,
     connect::Speak,
@@ -13,7 +13,7 @@ use crate::{
     error::ProxyError,
     io::{Io, Stream},
     metrics::{Family, LabelSet, Shard, TcpOpen, family},
-    pool::{Carrier, Service, TcpLease},
+    pool::{Carrier, Pick, Service, TcpLease},
     tcp::{self, Meters},
 };
 
@@ -39,9 +39,16 @@ pub(super) enum Kind {
 pub(super) async fn connect(target: &Rc<Target>, kind: &Kind) -> Result<Server, ProxyError> {
     let resolution = target.resolution();
     let route = Route::of(&resolution, kind)?;
-    let service = route.choose(&resolution)?;
-    let TcpLease { stream, request } = service.connect(Speak::Opaque).await?;
+    let (service, backend) = route.choose(&resolution)?;
+    let pick = Pick {
+        key: affinity::of_connection(backend, resolution.context.client),
+        avoid: None,
+    };
+    let TcpLease { stream, request } = service.connect(pick, Speak::Opaque).await?;
     let addr = request.node().endpoint.addr;
+    if let (Kind::Tls(server_name), true) = (kind, resolution.is_outside()) {
+        request.node().value.name_host(server_name.as_deref());
+    }
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let (stream, metrics) = stream.unmetered();
@@ -73,7 +80,7 @@ impl<'a> Route<'a> {
         Ok(Self { rule, service })
     }
 
-    fn choose(&self, resolution: &Resolution) -> Result<Rc<Service>, ProxyError> {
+    fn choose(&self, resolution: &Resolution) -> Result<(Rc<Service>, &'a Backend), ProxyError> {
         match &self.rule.refuses {
             None => {}
             Some(Refusal::Forbidden) => {
@@ -92,7 +99,8 @@ impl<'a> Route<'a> {
         match &chosen.backend.target {
             BackendTarget::Invalid { why } => Err(self.invalid(why)),
             BackendTarget::Forward(_) | BackendTarget::Balance { .. } => {
-                resolution.services.find(&chosen.backend, Carrier::Connections)
+                let service = resolution.services.find(&chosen.backend, Carrier::Connections)?;
+                Ok((service, &*chosen.backend))
             }
         }
     }

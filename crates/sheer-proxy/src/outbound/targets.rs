@@ -12,7 +12,7 @@ use std::{
 use ahash::AHashMap;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use super::{egress::Egress, resolution::Resolution};
+use super::{affinity, egress::Egress, resolution::Resolution};
 use crate::{
     addr::OrigDst,
     discovery::{Discovery, Lookup, OutboundTarget},
@@ -37,6 +37,8 @@ pub(super) struct Context {
     pub(super) settings: settings::Outbound,
     pub(super) header_limit: usize,
     pub(super) egress: Egress,
+    /// What makes this workload one client to those who keep clients together.
+    pub(super) client: u64,
 }
 
 /// One original destination.
@@ -54,6 +56,7 @@ pub(super) struct Target {
 impl Targets {
     pub(super) fn new(discovery: Arc<dyn Discovery>, pool: Rc<Pool>, shard: Shard, settings: &Settings) -> Rc<Self> {
         let header_limit = settings.http.header_list_limit;
+        let client = affinity::client(&settings.workload);
         let settings = &settings.outbound;
         let context = Rc::new(Context {
             discovery,
@@ -62,6 +65,7 @@ impl Targets {
             shard,
             settings: settings.clone(),
             header_limit,
+            client,
         });
         let targets = Rc::new(Self {
             context,

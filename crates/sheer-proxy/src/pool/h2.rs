@@ -37,10 +37,10 @@ use super::{
 use crate::{
     connect::{Connected, Link, Speak},
     discovery::Endpoint,
-    error::ProxyError,
+    error::{Direction, ProxyError},
     exchange::{Http1Connection, Http1Upstream, Upstream},
     http2,
-    metrics::TcpMetrics,
+    metrics::{Peer as Side, TcpMetrics},
 };
 
 /// Most connections to one endpoint: enough for a peer that allows the customary 100 streams, and no flood for one that allows 1.
@@ -57,6 +57,8 @@ pub(super) struct H2Peer {
     endpoint: Arc<Endpoint>,
     shared: Rc<Shared>,
     metrics: TcpMetrics,
+    /// Counts the frames of its connections.
+    frames: Rc<http2::FrameMetrics>,
     /// Connections that take new streams; the first that has room is used.
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Why there is none; the last failure while a new attempt is under way.
@@ -150,6 +152,7 @@ impl H2Peer {
         let peer = Rc::new(Self {
             endpoint,
             shared,
+            frames: http2::FrameMetrics::new(metrics.shard(), Direction::Outbound, Side::Dst),
             metrics,
             connections: RefCell::default(),
             down: RefCell::default(),
@@ -254,6 +257,25 @@ impl H2Peer {
         });
     }
 
+    /// Opens a new connection in the place of those that are there, which end with their last stream; how many those are. New streams go to
+    /// them until the new one stands; where it cannot be had they stay.
+    pub(super) fn renew(self: &Rc<Self>) -> usize {
+        let old = self.connections.borrow().clone();
+        let count = old.len();
+        if count > 0 {
+            let peer = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                match peer.open().await {
+                    Ok(_) => old.iter().for_each(|connection| peer.take_out(connection, None)),
+                    Err(error) => {
+                        tracing::warn!(endpoint = %peer.endpoint.addr, %error, "connections stay: no new one can be had");
+                    }
+                }
+            });
+        }
+        count
+    }
+
     /// Opens a connection and has it driven.
     async fn open(self: &Rc<Self>) -> Result<Rc<ConnectionLife>, ProxyError> {
         let addr = self.endpoint.addr;
@@ -265,7 +287,7 @@ impl H2Peer {
             why,
             unprocessed: true,
         };
-        let (send, drive) = http2::connect(io, config)
+        let (send, drive) = http2::connect(io, config, Some(Rc::clone(&self.frames)))
             .await
             .map_err(|error| lost(error.to_string()))?;
         let life = Rc::new(ConnectionLife {

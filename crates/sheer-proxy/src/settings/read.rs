@@ -37,6 +37,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
     let mark = source.optional(&t::MARK);
     let shutdown_grace = source.value(&t::SHUTDOWN_GRACE_PERIOD);
     let metrics_retain_idle = source.value(&t::METRICS_RETAIN_IDLE);
+    let telemetry = source.value(&t::TELEMETRY_ENABLED);
     let destination_context = source.value(&t::DESTINATION_CONTEXT);
     Some(Settings {
         inbound,
@@ -57,6 +58,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         mark,
         shutdown_grace,
         metrics_retain_idle,
+        telemetry,
     })
 }
 

@@ -183,6 +183,8 @@ table! {
         SHUTDOWN_ENDPOINT_ENABLED: bool, BOOL, Value("false"), "Whether `POST /shutdown` ends the proxy.";
         SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut. Connections on which nobody has spoken, and opaque ones on which no byte moves, end after 3 s of it.";
         METRICS_RETAIN_IDLE: Duration, DURATION, Value("10m"), "How long a metric series that nobody uses is kept.";
+        TELEMETRY_ENABLED: bool, BOOL, Value("true"),
+            "Whether the control plane is told every second what passed (`sheer stat`, `edges`, `top`). The metrics page is there either way. Sheer's own.";
         LOG: String, LOG_FILTER, Value("warn,sheer_proxy=info"), "What is logged. Linkerd's own targets (`linkerd`) are taken for Sheer's.";
         LOG_FORMAT: LogFormat, LOG_FORMAT, Value("plain"), "Shape of a log line.";
         WORKERS: usize, WORKERS, Absent("CORES"), "Threads of the data path. Sheer's own.";
@@ -233,5 +235,8 @@ pub(super) static NOT_HONOURED: &[(&str, &str)] = &[
         "HEADER_LIST_LIMIT holds on every leg",
     ),
     ("OUTBOUND_TCP_LISTEN_BACKLOG", "the system's is used"),
-    ("TRACE_ANNOTATIONS_PATH", "linkerd2-proxy does not read it either: TRACE_ATTRIBUTES_PATH"),
+    (
+        "TRACE_ANNOTATIONS_PATH",
+        "linkerd2-proxy does not read it either: TRACE_ATTRIBUTES_PATH",
+    ),
 ];

@@ -105,12 +105,19 @@ fn collector(source: &mut Source) -> Option<Collector> {
 
 /// What is named for Sheer or Linkerd goes before OpenTelemetry's own variable.
 fn resource(source: &mut Source) -> Resource {
-    let mut attributes = source.plain("HOSTNAME").map(|host| ("host.name".to_owned(), host)).into_iter().collect::<Vec<_>>();
+    let mut attributes = source
+        .plain("HOSTNAME")
+        .map(|host| ("host.name".to_owned(), host))
+        .into_iter()
+        .collect::<Vec<_>>();
     if let Some(otel) = source.plain("OTEL_RESOURCE_ATTRIBUTES") {
         attributes.extend(pairs(&otel).map(|(key, value)| (key, percent_decoded(&value))));
     }
     attributes.extend(pairs(&source.value(&t::TRACE_EXTRA_ATTRIBUTES)));
-    let named = attributes.iter().rfind(|(key, _)| key == "service.name").map(|(_, value)| value.clone());
+    let named = attributes
+        .iter()
+        .rfind(|(key, _)| key == "service.name")
+        .map(|(_, value)| value.clone());
     attributes.retain(|(key, _)| key != "service.name");
     Resource {
         service_name: source.optional(&t::TRACE_SERVICE_NAME).or(named).unwrap_or_default(),
@@ -168,7 +175,11 @@ mod tests {
 
     #[test]
     fn attributes_are_read_as_linkerd_and_opentelemetry_write_them() {
-        let of = |text| pairs(text).map(|(key, value)| format!("{key}:{value}")).collect::<Vec<_>>();
+        let of = |text| {
+            pairs(text)
+                .map(|(key, value)| format!("{key}:{value}"))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(of("a=1,b=2=3, c = x y ,nothing,=no"), ["a:1", "b:2=3", "c:x y"]);
         assert_eq!(of("k8s.pod.uid=1\nlist=a,b\n"), ["k8s.pod.uid:1", "list:a,b"]);
         assert_eq!(of("app=\"web\"\ntier=\"front\""), ["app:web", "tier:front"]);

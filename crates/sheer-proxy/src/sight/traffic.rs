@@ -17,7 +17,10 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use sheer_api::v1;
 
 use super::workers::Traffic;
-use crate::{addr::OrigDst, exchange::Head};
+use crate::{
+    addr::OrigDst,
+    exchange::{Head, Origin},
+};
 
 /// Samples that are kept, the latest.
 const KEPT: usize = 2_048;
@@ -171,6 +174,11 @@ impl Ticket {
             at_ms: now_ms(),
             request: Some(request),
             weight: self.weight,
+            protocol: match head.origin {
+                Origin::Http1 { .. } => "http/1",
+                Origin::Http2 => "http/2",
+            }
+            .to_owned(),
             ..sample
         };
         Box::new(Sample {
@@ -285,7 +293,10 @@ mod tests {
             let weights: Vec<_> = traffic.samples.iter().map(|sample| sample.weight).collect();
             assert_eq!(weights.last(), Some(&991));
             assert_eq!((weights.iter().sum::<u64>(), traffic.seen), (1_001, 1_001));
-            assert_eq!(traffic.samples[0].status, 200);
+            assert_eq!(
+                (traffic.samples[0].status, traffic.samples[0].protocol.as_str()),
+                (200, "http/2")
+            );
             // A quiet proxy has no timer, and takes samples again.
             tokio::time::sleep(INTERVAL * 3).await;
             assert!(!sampler.refilling.get());

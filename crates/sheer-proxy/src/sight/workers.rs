@@ -30,6 +30,17 @@ enum Question {
     Services(oneshot::Sender<Vec<ServiceView>>),
     /// Its samples, not older than this.
     Traffic(Option<Duration>, oneshot::Sender<Traffic>),
+    /// Replace the connections with peers of the mesh.
+    Renew(oneshot::Sender<Renewed>),
+}
+
+/// Connections that are being replaced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Renewed {
+    /// By this proxy.
+    pub(super) opened: usize,
+    /// By its peers.
+    pub(super) accepted: usize,
 }
 
 /// What a worker saw.
@@ -64,6 +75,16 @@ impl Workers {
         all
     }
 
+    /// Has every worker that answers in time replace its connections with peers of the mesh.
+    pub(super) async fn renew(&self) -> Renewed {
+        let mut all = Renewed::default();
+        for one in self.ask(Question::Renew).await {
+            all.opened += one.opened;
+            all.accepted += one.accepted;
+        }
+        all
+    }
+
     /// All are asked before the first is waited for.
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Question) -> Vec<T> {
         let senders = self.0.lock().clone();
@@ -90,6 +111,10 @@ pub(crate) async fn answer(mut worker: Worker, outbound: Rc<Outbound>, inbound: 
                 traffic.seen += other.seen;
                 drop(answer.send(traffic));
             }
+            Question::Renew(answer) => drop(answer.send(Renewed {
+                opened: outbound.renew_connections(),
+                accepted: inbound.renew_connections(),
+            })),
         }
     }
 }

@@ -118,7 +118,9 @@ impl<T> Outbox<T> {
 
 /// The counter of spans that an exporter lost.
 pub(super) fn dropped(shard: &Shard, exporter: &str, reason: &str) -> Counter {
-    let labels = LabelSet::builder().label("reason", &format!("{exporter}-{reason}")).build();
+    let labels = LabelSet::builder()
+        .label("reason", &format!("{exporter}-{reason}"))
+        .build();
     shard.counter(&family::SHEER_TRACE_SPANS_DROPPED_TOTAL, &labels)
 }
 
@@ -156,7 +158,13 @@ impl Collector {
         if settings.trace.control_plane {
             let (outbox, waiting) = Outbox::new(&shard, "control-plane", push::QUEUE);
             let source = push::source(&settings, &resource);
-            tokio::spawn(push::run(control_plane, source, waiting, collecting.clone(), shard.clone()));
+            tokio::spawn(push::run(
+                control_plane,
+                source,
+                waiting,
+                collecting.clone(),
+                shard.clone(),
+            ));
             sinks.control_plane = Some(outbox);
         }
         if let Some(settings) = &settings.trace.collector {
@@ -232,7 +240,11 @@ impl Sinks {
         if let Some(outbox) = &self.collector {
             outbox.put(otlp::Export::Span(Box::new(span.clone())));
         }
-        if let Some(outbox) = self.control_plane.as_ref().filter(|_| self.collecting.wants(CONTROL_PLANE)) {
+        if let Some(outbox) = self
+            .control_plane
+            .as_ref()
+            .filter(|_| self.collecting.wants(CONTROL_PLANE))
+        {
             outbox.put(Pushing::Span(Box::new(span)));
         }
     }
@@ -240,7 +252,11 @@ impl Sinks {
     async fn flush(&self) {
         let control_plane = async {
             // Who takes none now will not in a moment.
-            if let Some(outbox) = self.control_plane.as_ref().filter(|_| self.collecting.wants(CONTROL_PLANE)) {
+            if let Some(outbox) = self
+                .control_plane
+                .as_ref()
+                .filter(|_| self.collecting.wants(CONTROL_PLANE))
+            {
                 outbox.flush(Pushing::Flush).await;
             }
         };

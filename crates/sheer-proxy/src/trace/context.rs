@@ -75,11 +75,14 @@ impl Formats {
     }
 }
 
+/// How a format is read.
+type Reader = fn(&HeaderMap, &HeaderValue) -> Said;
+
 /// Reads what a request says. Where it comes in several formats the first of W3C, `grpc-trace-bin`, B3 holds, and the others are part of it as
 /// far as they name the same trace.
 pub(crate) fn read(headers: &HeaderMap) -> Said {
     let (mut said, mut unreadable) = (Said::Nothing, false);
-    let readers: [(&HeaderName, Formats, fn(&HeaderMap, &HeaderValue) -> Said); 4] = [
+    let readers: [(&HeaderName, Formats, Reader); 4] = [
         (&TRACEPARENT, Formats::W3C, w3c),
         (&GRPC_TRACE_BIN, Formats::BINARY, binary),
         (&B3, Formats::B3, b3),
@@ -102,7 +105,13 @@ pub(crate) fn read(headers: &HeaderMap) -> Said {
     }
     match said {
         Said::Nothing if unreadable => Said::Unreadable,
-        Said::Nothing if headers.get(&B3_SAMPLED).is_some_and(|value| matches!(value.as_bytes(), b"0" | b"false")) => Said::No,
+        Said::Nothing
+            if headers
+                .get(&B3_SAMPLED)
+                .is_some_and(|value| matches!(value.as_bytes(), b"0" | b"false")) =>
+        {
+            Said::No
+        }
         said => said,
     }
 }
@@ -135,7 +144,12 @@ impl TraceContext {
         let mut parts = old.split(|byte| *byte == b'-');
         let (trace, state) = (parts.next()?, parts.nth(1).unwrap_or(b"1"));
         let mut new = Vec::with_capacity(trace.len() + 36);
-        for (part, next) in [(trace, true), (&span.hex()[..], true), (state, true), (&self.parent.hex()[..], false)] {
+        for (part, next) in [
+            (trace, true),
+            (&span.hex()[..], true),
+            (state, true),
+            (&self.parent.hex()[..], false),
+        ] {
             new.extend_from_slice(part);
             if next {
                 new.push(b'-');
@@ -152,7 +166,10 @@ pub(crate) fn begin(headers: &mut HeaderMap, trace: TraceId, span: SpanId) {
 
 /// `tracestate` as it came; several fields are one list (W3C Trace Context 3.3.1.1).
 pub(crate) fn trace_state(headers: &HeaderMap) -> String {
-    let values = headers.get_all(&TRACESTATE).iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(&TRACESTATE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
 }
 
@@ -293,7 +310,11 @@ fn hex(text: &[u8]) -> Option<u128> {
 
 /// As [`hex`], without capitals, as W3C wants it.
 fn hex_lower(text: &[u8]) -> Option<u128> {
-    if text.iter().any(u8::is_ascii_uppercase) { None } else { hex(text) }
+    if text.iter().any(u8::is_ascii_uppercase) {
+        None
+    } else {
+        hex(text)
+    }
 }
 
 fn hex_digit(value: u8) -> u8 {

@@ -140,7 +140,10 @@ fn what_is_no_context_is_none() {
     let later = headers(&[("traceparent", &format!("01-{TRACE}-{PARENT}-09-what-comes"))]);
     let mut later_on = later.clone();
     context(&later).pass_on(&mut later_on, span(1));
-    assert_eq!(lines(&later_on), [format!("traceparent: 00-{TRACE}-0000000000000001-01")]);
+    assert_eq!(
+        lines(&later_on),
+        [format!("traceparent: 00-{TRACE}-0000000000000001-01")]
+    );
 
     assert_eq!(read(&headers(&[("b3", "0")])), Said::No);
     assert_eq!(read(&headers(&[("x-b3-sampled", "0")])), Said::No);
@@ -148,7 +151,10 @@ fn what_is_no_context_is_none() {
     assert_eq!(read(&headers(&[("b3", "what-ever-1")])), Said::Unreadable);
     assert_eq!(read(&headers(&[("grpc-trace-bin", "AAAA")])), Said::Unreadable);
     assert_eq!(read(&HeaderMap::new()), Said::Nothing);
-    assert_eq!(context(&headers(&[("b3", &format!("{TRACE}-{PARENT}-0"))])).sampled, Some(false));
+    assert_eq!(
+        context(&headers(&[("b3", &format!("{TRACE}-{PARENT}-0"))])).sampled,
+        Some(false)
+    );
 }
 
 #[test]

@@ -194,13 +194,19 @@ impl Exporter {
     }
 
     fn count(&self, signal: Signal, result: &str) {
-        let labels = LabelSet::builder().label("signal", signal.as_str()).label("result", result);
-        self.shard.counter(&family::SHEER_TRACE_EXPORTS_TOTAL, &labels.build()).inc();
+        let labels = LabelSet::builder()
+            .label("signal", signal.as_str())
+            .label("result", result);
+        self.shard
+            .counter(&family::SHEER_TRACE_EXPORTS_TOTAL, &labels.build())
+            .inc();
     }
 
     fn exported(&self, signal: Signal, count: u64) {
         let labels = LabelSet::builder().label("signal", signal.as_str()).build();
-        self.shard.counter(&family::SHEER_TRACE_EXPORTED_TOTAL, &labels).add(count);
+        self.shard
+            .counter(&family::SHEER_TRACE_EXPORTED_TOTAL, &labels)
+            .add(count);
     }
 }
 

@@ -90,7 +90,11 @@ pub(crate) struct PassedCount {
 
 impl Passed {
     pub(super) fn note(&self, with_context: bool) {
-        let count = if with_context { &self.with_context } else { &self.without_context };
+        let count = if with_context {
+            &self.with_context
+        } else {
+            &self.without_context
+        };
         count.set(count.get() + 1);
     }
 }

@@ -197,7 +197,11 @@ impl About {
     pub(crate) fn authority(&self) -> &str {
         match self.uri.authority() {
             Some(authority) => authority.as_str(),
-            None => self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default(),
+            None => self
+                .host
+                .as_ref()
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default(),
         }
     }
 }

@@ -60,7 +60,10 @@ mod tests {
 
     #[test]
     fn a_workload_without_a_name_is_called_by_its_identity() {
-        assert_eq!(first_label("ledger.bank.serviceaccount.identity.sheer.cluster.local"), "ledger");
+        assert_eq!(
+            first_label("ledger.bank.serviceaccount.identity.sheer.cluster.local"),
+            "ledger"
+        );
         assert_eq!(first_label("spiffe://cluster.local/ns/bank/sa/ledger"), "ledger");
     }
 }

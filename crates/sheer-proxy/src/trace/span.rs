@@ -41,7 +41,9 @@ impl Clock {
     }
 
     fn at(&self, instant: Instant) -> u64 {
-        let nanos = |from: Instant, to: Instant| u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(u64::MAX);
+        let nanos = |from: Instant, to: Instant| {
+            u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(u64::MAX)
+        };
         let (before, after) = (nanos(instant, self.instant), nanos(self.instant, instant));
         self.unix_ns.saturating_sub(before).saturating_add(after)
     }
@@ -65,7 +67,9 @@ pub(super) fn spans(record: &Record) -> Vec<Span> {
     let whole = Span {
         trace_id: trace.bytes().to_vec(),
         span_id: own.bytes().to_vec(),
-        parent_span_id: record.context.map_or_else(Vec::new, |context| context.parent.bytes().to_vec()),
+        parent_span_id: record
+            .context
+            .map_or_else(Vec::new, |context| context.parent.bytes().to_vec()),
         name: name(record),
         start_unix_ns: clock.at(record.started),
         end_unix_ns: clock.at(record.ended),
@@ -159,7 +163,10 @@ fn client(mut whole: Span, record: &Record, outcome: &Outcome, clock: Clock) -> 
         several => {
             whole.kind = SpanKind::Internal.into();
             whole.attributes.push(number("sheer.attempts", several.len() as u32));
-            let retries = several.iter().skip(1).map(|attempt| event("retry", clock.at(attempt.begun)));
+            let retries = several
+                .iter()
+                .skip(1)
+                .map(|attempt| event("retry", clock.at(attempt.begun)));
             whole.events = retries.collect();
             let attempts = several.iter().enumerate().map(|(at, attempt)| {
                 let is_last = at + 1 == several.len();
@@ -180,7 +187,9 @@ fn attempt_span(
     clock: Clock,
 ) -> Span {
     let mut span = Span {
-        span_id: attempt.span.map_or_else(|| made_up(whole, at), |span| span.bytes().to_vec()),
+        span_id: attempt
+            .span
+            .map_or_else(|| made_up(whole, at), |span| span.bytes().to_vec()),
         parent_span_id: whole.span_id.clone(),
         kind: SpanKind::Client.into(),
         start_unix_ns: clock.at(attempt.begun),
@@ -239,10 +248,16 @@ fn end(span: &mut Span, ending: &Ending<'_>, is_client: bool) {
     if let Some(code) = ending.grpc_status {
         span.attributes.push(number("rpc.grpc.status_code", code));
     }
-    let bad_status = ending.status.is_some_and(|status| status >= if is_client { 400 } else { 500 });
-    let bad_code = ending
-        .grpc_status
-        .is_some_and(|code| if is_client { code != 0 } else { SERVER_FAULTS.contains(&code) });
+    let bad_status = ending
+        .status
+        .is_some_and(|status| status >= if is_client { 400 } else { 500 });
+    let bad_code = ending.grpc_status.is_some_and(|code| {
+        if is_client {
+            code != 0
+        } else {
+            SERVER_FAULTS.contains(&code)
+        }
+    });
     span.failed = ending.fault.is_some() || bad_status || bad_code;
     if let Some((verdict, reason, words)) = ending.fault {
         (span.verdict, span.reason) = (verdict.to_owned(), reason.to_owned());
@@ -253,7 +268,10 @@ fn end(span: &mut Span, ending: &Ending<'_>, is_client: bool) {
         }
     } else if span.failed {
         let code = ending.grpc_status.filter(|_| bad_code).or(ending.status);
-        span.attributes.push(text("error.type", code.map_or_else(String::new, |code| code.to_string())));
+        span.attributes.push(text(
+            "error.type",
+            code.map_or_else(String::new, |code| code.to_string()),
+        ));
     }
 }
 
@@ -358,7 +376,10 @@ fn wire(attempt: &Attempt) -> Option<SpanWire> {
 
 /// What happened to an attempt, by time. A connection that stood before is none of its events.
 fn events(attempt: &Attempt, since: Instant, clock: Clock) -> Vec<SpanEvent> {
-    let made = attempt.link.as_deref().filter(|link| link.tls.unwrap_or(link.tcp) > since);
+    let made = attempt
+        .link
+        .as_deref()
+        .filter(|link| link.tls.unwrap_or(link.tcp) > since);
     let mut events = vec![("queue", Some(attempt.begun))];
     if let Some(Link { began, tcp, tls, .. }) = made {
         events.push(("connect", Some((*began).max(since))));

@@ -37,6 +37,7 @@ pub struct Tracer {
     begun: Bucket,
     kept: Bucket,
     slow: Option<Duration>,
+    #[expect(clippy::vec_box, reason = "a record moves between requests as the box that it is in")]
     spare: RefCell<Vec<Box<Record>>>,
     passed: Targets,
     dropped: Counter,
@@ -256,7 +257,9 @@ impl Tracer {
 
 impl std::fmt::Debug for Tracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tracer").field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("Tracer")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
     }
 }
 

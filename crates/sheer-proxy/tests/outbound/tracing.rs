@@ -58,11 +58,27 @@ fn a_trace_that_begins_here_is_told_to_the_callee() {
         assert!(span.parent_span_id.is_empty());
         assert_eq!((span.kind(), span.kept()), (SpanKind::Client, SpanKept::Sampled));
         assert_eq!((span.name.as_str(), span.failed), ("shop.Web/Get", false));
-        let said = ["http.request.method", "url.path", "rpc.system", "rpc.service", "rpc.method", "network.protocol.version"]
-            .map(|key| text(span, key));
+        let said = [
+            "http.request.method",
+            "url.path",
+            "rpc.system",
+            "rpc.service",
+            "rpc.method",
+            "network.protocol.version",
+        ]
+        .map(|key| text(span, key));
         assert_eq!(said, ["POST", "/shop.Web/Get", "grpc", "shop.Web", "Get", "2"]);
-        assert_eq!((number(span, "http.response.status_code"), number(span, "rpc.grpc.status_code")), (200, 0));
-        assert_eq!((text(span, "peer.service"), text(span, "server.address")), ("web.shop:80", "web.shop"));
+        assert_eq!(
+            (
+                number(span, "http.response.status_code"),
+                number(span, "rpc.grpc.status_code")
+            ),
+            (200, 0)
+        );
+        assert_eq!(
+            (text(span, "peer.service"), text(span, "server.address")),
+            ("web.shop:80", "web.shop")
+        );
         assert_eq!(text(span, "sheer.route"), "HTTPRoute shop/route");
         assert_eq!(number(span, "network.peer.port"), i64::from(app.endpoint.addr.port()));
         assert!(number(span, "sheer.stream_id") >= 1 && number(span, "network.local.port") > 0);
@@ -85,8 +101,11 @@ fn a_request_that_waited_for_its_connection_says_so_and_the_next_does_not() {
         assert_eq!(events(&second[0]), ["queue", "sent", "first byte"]);
         // It may have connected before the request came: then nothing was waited for.
         assert!(
-            [&["queue", "connect", "connected", "sent", "first byte"][..], &["queue", "sent", "first byte"]]
-                .contains(&&events(&first[0])[..]),
+            [
+                &["queue", "connect", "connected", "sent", "first byte"][..],
+                &["queue", "sent", "first byte"]
+            ]
+            .contains(&&events(&first[0])[..]),
             "{:?}",
             events(&first[0])
         );
@@ -104,9 +123,15 @@ fn a_context_that_comes_is_passed_on_with_this_proxy_as_parent() {
         let request = with(with(get("/"), "traceparent", &w3c("01")), "tracestate", "a=1");
         ask(&client, request, b"").await.expect("answered");
         let span = recorded.next().await.remove(0);
-        assert_eq!((hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()), (TRACE, PARENT));
+        assert_eq!(
+            (hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()),
+            (TRACE, PARENT)
+        );
         assert_eq!(span.kept(), SpanKept::Parent);
-        assert_eq!((app.header(0, "tracestate").as_deref(), span.trace_state.as_str()), (Some("a=1"), "a=1"));
+        assert_eq!(
+            (app.header(0, "tracestate").as_deref(), span.trace_state.as_str()),
+            (Some("a=1"), "a=1")
+        );
         let own = hex(&span.span_id);
         assert_eq!(app.header(0, "traceparent"), Some(format!("00-{TRACE}-{own}-01")));
 
@@ -116,8 +141,14 @@ fn a_context_that_comes_is_passed_on_with_this_proxy_as_parent() {
         assert_eq!(app.header(1, "b3"), Some(format!("{TRACE}-{own}-d-{PARENT}")));
         assert_eq!(app.header(1, "traceparent"), None, "in its own format only");
 
-        let request = with(with(get("/"), "x-b3-traceid", "8448eb211c80319c"), "x-b3-spanid", PARENT);
-        ask(&client, with(request, "x-b3-sampled", "1"), b"").await.expect("answered");
+        let request = with(
+            with(get("/"), "x-b3-traceid", "8448eb211c80319c"),
+            "x-b3-spanid",
+            PARENT,
+        );
+        ask(&client, with(request, "x-b3-sampled", "1"), b"")
+            .await
+            .expect("answered");
         let span = recorded.next().await.remove(0);
         assert_eq!(hex(&span.trace_id), "00000000000000008448eb211c80319c");
         assert_eq!(app.header(2, "x-b3-traceid").as_deref(), Some("8448eb211c80319c"));
@@ -177,7 +208,10 @@ fn what_fails_or_is_slow_is_kept_although_it_was_not_drawn() {
         })
         .await;
         let (proxy, client) = proxy_for(&app, to_service()).await;
-        let changes = [("SHEER_PROXY_TRACE_SAMPLE_RATE", "0"), ("SHEER_PROXY_TRACE_SLOW", "50ms")];
+        let changes = [
+            ("SHEER_PROXY_TRACE_SAMPLE_RATE", "0"),
+            ("SHEER_PROXY_TRACE_SLOW", "50ms"),
+        ];
         let mut recorded = proxy.traced_with(&settings_with(&changes));
         for request in [get("/0"), grpc(), get("/2"), get("/3"), get("/4")] {
             // A reset is an answer too.
@@ -185,7 +219,11 @@ fn what_fails_or_is_slow_is_kept_although_it_was_not_drawn() {
         }
         let mut kept = Vec::new();
         while let Some(spans) = recorded.try_next() {
-            kept.extend(spans.into_iter().map(|span| (span.kept(), span.failed, text(&span, "error.type").to_owned())));
+            kept.extend(
+                spans
+                    .into_iter()
+                    .map(|span| (span.kept(), span.failed, text(&span, "error.type").to_owned())),
+            );
         }
         let failed = |why: &str| (SpanKept::Failed, true, why.to_owned());
         let slow = (SpanKept::Slow, false, String::new());
@@ -200,11 +238,20 @@ fn a_failure_of_a_trace_that_somebody_else_began_has_its_id() {
         let app = App::start(|_| Say::status(500)).await;
         let (proxy, client) = proxy_for(&app, to_service()).await;
         let mut recorded = proxy.traced();
-        ask(&client, with(get("/"), "traceparent", &w3c("00")), b"").await.expect("answered");
+        ask(&client, with(get("/"), "traceparent", &w3c("00")), b"")
+            .await
+            .expect("answered");
         let span = recorded.next().await.remove(0);
-        assert_eq!((hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()), (TRACE, PARENT));
+        assert_eq!(
+            (hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()),
+            (TRACE, PARENT)
+        );
         assert_eq!(span.kept(), SpanKept::Failed);
-        assert_eq!(app.header(0, "traceparent"), Some(w3c("00")), "who did not want it recorded need not know");
+        assert_eq!(
+            app.header(0, "traceparent"),
+            Some(w3c("00")),
+            "who did not want it recorded need not know"
+        );
     });
 }
 
@@ -229,20 +276,41 @@ fn attempts_are_children_and_each_is_told_to_its_callee() {
         let request = with(get("/pay?token=secret"), "traceparent", &w3c("01"));
         ask(&client, request, b"question").await.expect("answered");
         let spans = recorded.next().await;
-        let [whole, attempts @ ..] = &spans[..] else { panic!("{spans:?}") };
-        assert_eq!((whole.kind(), whole.failed, attempts.len()), (SpanKind::Internal, false, 3));
+        let [whole, attempts @ ..] = &spans[..] else {
+            panic!("{spans:?}")
+        };
+        assert_eq!(
+            (whole.kind(), whole.failed, attempts.len()),
+            (SpanKind::Internal, false, 3)
+        );
         assert_eq!(hex(&whole.parent_span_id), PARENT);
         assert_eq!((number(whole, "sheer.attempts"), events(whole).len()), (3, 2));
         for (n, attempt) in attempts.iter().enumerate() {
-            assert_eq!((attempt.kind(), &attempt.parent_span_id), (SpanKind::Client, &whole.span_id));
+            assert_eq!(
+                (attempt.kind(), &attempt.parent_span_id),
+                (SpanKind::Client, &whole.span_id)
+            );
             let told = app.header(n, "traceparent");
             assert_eq!(told, Some(format!("00-{TRACE}-{}-01", hex(&attempt.span_id))));
-            assert_eq!(number(attempt, "http.request.resend_count"), if n == 0 { -1 } else { n as i64 });
+            assert_eq!(
+                number(attempt, "http.request.resend_count"),
+                if n == 0 { -1 } else { n as i64 }
+            );
         }
-        let failed: Vec<_> = attempts.iter().map(|attempt| (attempt.failed, number(attempt, "http.response.status_code"))).collect();
+        let failed: Vec<_> = attempts
+            .iter()
+            .map(|attempt| (attempt.failed, number(attempt, "http.response.status_code")))
+            .collect();
         assert_eq!(failed, [(true, 503), (true, 503), (false, 200)]);
-        assert!(attempts.windows(2).all(|two| two[0].end_unix_ns <= two[1].start_unix_ns));
-        assert!(!format!("{spans:?}").contains("secret"), "queries are nobody's business");
+        assert!(
+            attempts
+                .windows(2)
+                .all(|two| two[0].end_unix_ns <= two[1].start_unix_ns)
+        );
+        assert!(
+            !format!("{spans:?}").contains("secret"),
+            "queries are nobody's business"
+        );
     });
 }
 
@@ -258,11 +326,21 @@ fn what_the_proxy_answers_itself_has_verdict_and_words() {
         let span = recorded.next().await.remove(0);
         assert!(span.failed);
         assert_eq!((span.verdict.as_str(), span.reason.as_str()), ("capacity", "failfast"));
-        assert_eq!((text(&span, "sheer.verdict"), text(&span, "error.type")), ("capacity", "failfast"));
+        assert_eq!(
+            (text(&span, "sheer.verdict"), text(&span, "error.type")),
+            ("capacity", "failfast")
+        );
         assert_eq!(number(&span, "http.response.status_code"), 503);
-        assert!(span.status_message.contains("no ready pod stands behind it"), "{}", span.status_message);
+        assert!(
+            span.status_message.contains("no ready pod stands behind it"),
+            "{}",
+            span.status_message
+        );
         assert_eq!(events(&span), ["queue"], "it was never sent");
-        assert!(span.end_unix_ns - span.start_unix_ns >= 200_000_000, "the wait is in it");
+        assert!(
+            span.end_unix_ns - span.start_unix_ns >= 200_000_000,
+            "the wait is in it"
+        );
 
         // 431: more header fields than are taken.
         let large = "x".repeat(300 * 1024);
@@ -272,6 +350,9 @@ fn what_the_proxy_answers_itself_has_verdict_and_words() {
         assert_eq!(answer.map(|answer| answer.status.as_u16()).ok(), Some(431));
         let span = recorded.next().await.remove(0);
         assert_eq!((number(&span, "http.response.status_code"), span.failed), (431, true));
-        assert_eq!((text(&span, "url.path"), span.verdict.as_str()), ("/large", "client-config"));
+        assert_eq!(
+            (text(&span, "url.path"), span.verdict.as_str()),
+            ("/large", "client-config")
+        );
     });
 }

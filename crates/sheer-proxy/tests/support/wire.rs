@@ -97,7 +97,7 @@ impl Wire {
     pub(crate) async fn start(knobs: Knobs, outcomes: mpsc::UnboundedSender<Outcome>) -> Self {
         let (client, from_client) = tokio::io::duplex(64 * 1024);
         let (to_server, server) = tokio::io::duplex(64 * 1024);
-        let (upstream, drive) = http2::connect(to_server, http2::Config::default()).await.unwrap();
+        let (upstream, drive) = http2::connect(to_server, http2::Config::default(), None).await.unwrap();
         tokio::task::spawn_local(drive);
         let life = LifeControl::default();
         let proxy = Rc::new(Proxy {

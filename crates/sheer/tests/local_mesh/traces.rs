@@ -12,7 +12,9 @@ use serde_json::Value;
 use crate::harness::{Mesh, User, meshed_client, meshed_web};
 
 /// What a payment crosses.
-const BANK: [&str; 8] = ["accounts", "audit", "fraud", "fx", "gateway", "ledger", "notify", "payments"];
+const BANK: [&str; 8] = [
+    "accounts", "audit", "fraud", "fx", "gateway", "ledger", "notify", "payments",
+];
 
 /// Where `tools/setup.sh test` puts the collector's receiver.
 fn receiver() -> PathBuf {
@@ -22,7 +24,11 @@ fn receiver() -> PathBuf {
             .join("sheer")
     });
     let path = cache.join("tools/bin/otel-receiver");
-    assert!(path.exists(), "{} is not there: run tools/setup.sh test", path.display());
+    assert!(
+        path.exists(),
+        "{} is not there: run tools/setup.sh test",
+        path.display()
+    );
     path
 }
 
@@ -110,7 +116,10 @@ fn ids(mesh: &Mesh, search: &[&str]) -> Vec<String> {
     let list = [&["trace", "list", "-o", "json", "--limit", "200"], search].concat();
     let found = json(mesh.sheer(&list).as_bytes());
     let traces = found["traces"].as_array().expect("a list");
-    traces.iter().map(|trace| trace["trace_id"].as_str().expect("an id").to_owned()).collect()
+    traces
+        .iter()
+        .map(|trace| trace["trace_id"].as_str().expect("an id").to_owned())
+        .collect()
 }
 
 fn show(mesh: &Mesh, id: &str) -> Value {
@@ -133,7 +142,9 @@ fn is_joined(trace: &Value) -> bool {
     let servers = spans.iter().filter(|span| span["kind"] == "server");
     roots == 1
         && (0..spans.len()).all(|at| spans[at]["kind"] != "client" || answered(at))
-        && servers.into_iter().all(|span| parent(span).is_some_and(|parent| parent["kind"] == "client"))
+        && servers
+            .into_iter()
+            .all(|span| parent(span).is_some_and(|parent| parent["kind"] == "client"))
 }
 
 /// Pays until a payment has a trace that is like that, and whole.
@@ -142,9 +153,13 @@ fn payment(mesh: &Mesh, what: &str, search: &[&str], is_so: impl Fn(&Value) -> b
     mesh.wait(what, || {
         number += 1;
         pay(mesh, &format!("{what}-{number}"));
-        let mut found = ids(mesh, search).into_iter().filter(|id| !tried.contains(id)).collect::<Vec<_>>();
+        let mut found = ids(mesh, search)
+            .into_iter()
+            .filter(|id| !tried.contains(id))
+            .collect::<Vec<_>>();
         // The latest may still be on its way.
-        found.rotate_left(1.min(found.len()));
+        let first = 1.min(found.len());
+        found.rotate_left(first);
         let found: Vec<_> = found.into_iter().map(|id| (show(mesh, &id), id)).collect();
         found.into_iter().find_map(|(trace, id)| {
             let fits = is_so(&trace) && is_joined(&trace);
@@ -158,15 +173,36 @@ fn payment(mesh: &Mesh, what: &str, search: &[&str], is_so: impl Fn(&Value) -> b
 
 fn workloads(trace: &Value) -> BTreeSet<String> {
     let names = trace["workloads"].as_array().expect("a list").iter();
-    names.map(|name| name.as_str().expect("a name").rsplit('/').next().expect("a part").to_owned()).collect()
+    names
+        .map(|name| {
+            name.as_str()
+                .expect("a name")
+                .rsplit('/')
+                .next()
+                .expect("a part")
+                .to_owned()
+        })
+        .collect()
 }
 
 fn a_payment_is_one_trace(mesh: &Mesh) -> String {
-    let all: BTreeSet<String> = BANK.iter().map(|name| (*name).to_owned()).chain(["client".to_owned()]).collect();
-    let trace = payment(mesh, "a payment over all services", &["--service", "gateway"], |trace| workloads(trace) == all);
+    let all: BTreeSet<String> = BANK
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain(["client".to_owned()])
+        .collect();
+    let trace = payment(
+        mesh,
+        "a payment over all services",
+        &["--service", "gateway"],
+        |trace| workloads(trace) == all,
+    );
     let spans = tree(&trace);
     assert_eq!(spans[0]["workload"], "pod/client", "{trace:#}");
-    assert_eq!((&spans[0]["kind"], &spans[1]["workload"]), (&"client".into(), &"deploy/gateway".into()));
+    assert_eq!(
+        (&spans[0]["kind"], &spans[1]["workload"]),
+        (&"client".into(), &"deploy/gateway".into())
+    );
     assert_eq!((&trace["failed"], &trace["culprit"]), (&false.into(), &Value::Null));
     // Who called whom.
     let calls: BTreeSet<(&str, &str)> = spans
@@ -174,7 +210,14 @@ fn a_payment_is_one_trace(mesh: &Mesh) -> String {
         .filter(|span| span["kind"] == "server")
         .map(|span| {
             let parent = &spans[span["parent"].as_u64().expect("a parent") as usize];
-            let short = |span: &'_ Value| span["workload"].as_str().expect("a name").rsplit('/').next().map(str::to_owned);
+            let short = |span: &'_ Value| {
+                span["workload"]
+                    .as_str()
+                    .expect("a name")
+                    .rsplit('/')
+                    .next()
+                    .map(str::to_owned)
+            };
             (short(parent).expect("a part"), short(span).expect("a part"))
         })
         .map(|(from, to)| (&*from.leak(), &*to.leak()))
@@ -198,22 +241,40 @@ fn a_payment_is_one_trace(mesh: &Mesh) -> String {
             .map(|part| shares[*part].as_u64().expect("a time"))
             .sum();
         let long = span["duration_ms"].as_f64().expect("a time");
-        assert!(long <= whole && (span["kind"] == "internal" || (sum as f64 / 1e3 - long).abs() < 0.02), "{span:#}");
+        assert!(
+            long <= whole && (span["kind"] == "internal" || (sum as f64 / 1e3 - long).abs() < 0.02),
+            "{span:#}"
+        );
         assert_eq!(span["attributes"]["sheer.mtls"], true, "{span:#}");
     }
     let drawn = mesh.sheer(&["trace", "show", trace["trace_id"].as_str().expect("an id")]);
-    assert!(drawn.contains("payments → ledger  bank.v1.Ledger/Post") && !drawn.contains('\x1b'), "{drawn}");
+    assert!(
+        drawn.contains("payments → ledger  bank.v1.Ledger/Post") && !drawn.contains('\x1b'),
+        "{drawn}"
+    );
     trace["trace_id"].as_str().expect("an id").to_owned()
 }
 
 fn the_failing_hop_is_named(mesh: &Mesh) {
-    let fault = |arguments: &str| mesh.shell("deploy/fx", &format!("{}/bank fault local {arguments}", mesh.folder().display()));
+    let fault = |arguments: &str| {
+        mesh.shell(
+            "deploy/fx",
+            &format!("{}/bank fault local {arguments}", mesh.folder().display()),
+        )
+    };
     assert!(fault("--errors 1").contains("fx"), "the fault is on");
-    let trace = payment(mesh, "a payment that fails at fx", &["--failed", "--service", "gateway"], |trace| {
-        trace["failed_at"] == "bank/deploy/fx"
-    });
+    let trace = payment(
+        mesh,
+        "a payment that fails at fx",
+        &["--failed", "--service", "gateway"],
+        |trace| trace["failed_at"] == "bank/deploy/fx",
+    );
     let culprit = &tree(&trace)[trace["culprit"].as_u64().expect("a culprit") as usize];
-    assert_eq!((&culprit["workload"], &culprit["kind"]), (&"deploy/fx".into(), &"server".into()), "{trace:#}");
+    assert_eq!(
+        (&culprit["workload"], &culprit["kind"]),
+        (&"deploy/fx".into(), &"server".into()),
+        "{trace:#}"
+    );
     assert_eq!(culprit["attributes"]["rpc.grpc.status_code"], 14);
     let shown = mesh.run(&["trace", "show", trace["trace_id"].as_str().expect("an id")]);
     assert_eq!(shown.status.code(), Some(1), "a finding");
@@ -225,22 +286,47 @@ fn the_failing_hop_is_named(mesh: &Mesh) {
 fn retries_are_children(mesh: &Mesh) {
     let pod = mesh.ready_pods("deploy/ledger").remove(0);
     let fault = |arguments: &str| {
-        mesh.shell(&format!("pod/{pod}"), &format!("{}/bank fault local {arguments}", mesh.folder().display()))
+        mesh.shell(
+            &format!("pod/{pod}"),
+            &format!("{}/bank fault local {arguments}", mesh.folder().display()),
+        )
     };
     assert!(fault("--errors 1").contains(&pod), "the fault is on");
     let several = |trace: &Value| {
         let mut spans = tree(trace).iter();
         trace["http_status"] == 201 && spans.any(|span| span["kind"] == "internal")
     };
-    let trace = payment(mesh, "a payment whose posting was tried again", &["--service", "ledger"], several);
+    let trace = payment(
+        mesh,
+        "a payment whose posting was tried again",
+        &["--service", "ledger"],
+        several,
+    );
     let spans = tree(&trace);
-    let at = spans.iter().position(|span| span["kind"] == "internal").expect("a request of several attempts");
-    assert_eq!((&spans[at]["workload"], &spans[at]["failed"]), (&"deploy/payments".into(), &false.into()), "{trace:#}");
-    let attempts: Vec<&Value> = spans.iter().filter(|span| span["parent"].as_u64() == Some(at as u64)).collect();
+    let at = spans
+        .iter()
+        .position(|span| span["kind"] == "internal")
+        .expect("a request of several attempts");
+    assert_eq!(
+        (&spans[at]["workload"], &spans[at]["failed"]),
+        (&"deploy/payments".into(), &false.into()),
+        "{trace:#}"
+    );
+    let attempts: Vec<&Value> = spans
+        .iter()
+        .filter(|span| span["parent"].as_u64() == Some(at as u64))
+        .collect();
     assert!(attempts.len() >= 2, "{trace:#}");
     let (last, before) = attempts.split_last().expect("some");
-    assert!(before.iter().all(|attempt| attempt["failed"] == true && attempt["attributes"]["rpc.grpc.status_code"] == 14));
-    assert_eq!((&last["failed"], &last["attributes"]["http.request.resend_count"]), (&false.into(), &(attempts.len() - 1).into()));
+    assert!(
+        before
+            .iter()
+            .all(|attempt| attempt["failed"] == true && attempt["attributes"]["rpc.grpc.status_code"] == 14)
+    );
+    assert_eq!(
+        (&last["failed"], &last["attributes"]["http.request.resend_count"]),
+        (&false.into(), &(attempts.len() - 1).into())
+    );
     fault("--clear");
 }
 
@@ -262,18 +348,39 @@ fn the_collector_has_it_too(mesh: &Mesh, id: &str) {
 }
 
 fn the_access_log_names_the_trace(mesh: &Mesh, id: &str) {
-    let log = mesh.sheer(&["logs", "-n", "bank", "-c", "sheer-proxy", "deploy/payments", "--tail", "10000"]);
+    let log = mesh.sheer(&[
+        "logs",
+        "-n",
+        "bank",
+        "-c",
+        "sheer-proxy",
+        "deploy/payments",
+        "--tail",
+        "10000",
+    ]);
     let lines: Vec<Value> = log
         .lines()
         .filter_map(|line| serde_json::from_str(&line[line.find('{')?..]).ok())
         .filter(|line: &Value| line["direction"].is_string())
         .collect();
-    assert!(lines.iter().all(|line| line["direction"] == "inbound"), "the filter holds: {log}");
+    assert!(
+        lines.iter().all(|line| line["direction"] == "inbound"),
+        "the filter holds: {log}"
+    );
     let line = lines.iter().find(|line| line["trace_id"] == id);
     let line = line.unwrap_or_else(|| panic!("{id} is not in the access log:\n{log}"));
-    assert_eq!((&line["uri"], &line["grpc_status"]), (&"/bank.v1.Payments/Pay".into(), &0.into()));
-    assert_eq!(line["client.id"], "gateway.bank.serviceaccount.identity.sheer.cluster.local");
-    assert!(line["total_ns"].as_u64() > line["first_byte_ns"].as_u64() || line["total_ns"] == line["first_byte_ns"], "{line}");
+    assert_eq!(
+        (&line["uri"], &line["grpc_status"]),
+        (&"/bank.v1.Payments/Pay".into(), &0.into())
+    );
+    assert_eq!(
+        line["client.id"],
+        "gateway.bank.serviceaccount.identity.sheer.cluster.local"
+    );
+    assert!(
+        line["total_ns"].as_u64() > line["first_byte_ns"].as_u64() || line["total_ns"] == line["first_byte_ns"],
+        "{line}"
+    );
 }
 
 #[test]
@@ -335,7 +442,8 @@ fn who_loses_contexts_is_named_and_the_mesh_is_well_all_the_same() {
         .write("client.yaml", &meshed_client())
         .up();
     let traced = "curl -s -o /dev/null -H 'traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' http://relay.shop/";
-    let ask = format!("until curl -s -o /dev/null http://relay.shop/; do :; done; for i in $(seq 40); do {traced}; done");
+    let ask =
+        format!("until curl -s -o /dev/null http://relay.shop/; do :; done; for i in $(seq 40); do {traced}; done");
     mesh.shell("client", &ask);
     let found = mesh.wait("the finding", || {
         let check = mesh.run(&["check", "-o", "json"]);
@@ -343,9 +451,15 @@ fn who_loses_contexts_is_named_and_the_mesh_is_well_all_the_same() {
         let text = String::from_utf8_lossy(&check.stdout).into_owned();
         text.contains("traces break in").then_some(text)
     });
-    assert!(found.contains("traces break in shop/deploy/relay") && found.contains("web.shop"), "{found}");
+    assert!(
+        found.contains("traces break in shop/deploy/relay") && found.contains("web.shop"),
+        "{found}"
+    );
     assert!(!found.contains("traces break in shop/deploy/web"), "{found}");
     // The trace ends where the context was lost.
     let trace = show(&mesh, "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(workloads(&trace), BTreeSet::from(["client".to_owned(), "relay".to_owned()]));
+    assert_eq!(
+        workloads(&trace),
+        BTreeSet::from(["client".to_owned(), "relay".to_owned()])
+    );
 }

@@ -245,7 +245,11 @@ impl Service<Uri> for Connector {
     }
 }
 
-pub(super) fn secure(roots: RootCertStore, address: SocketAddr, client: Option<(&CertifyResponse, &KeyPair)>) -> Channel {
+pub(super) fn secure(
+    roots: RootCertStore,
+    address: SocketAddr,
+    client: Option<(&CertifyResponse, &KeyPair)>,
+) -> Channel {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

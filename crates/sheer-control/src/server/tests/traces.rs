@@ -4,8 +4,8 @@ use rcgen::KeyPair;
 use sheer_api::{
     linkerd::identity::{CertifyRequest, identity_client::IdentityClient},
     v1::{
-        ListTracesRequest, PropagationCount, PropagationRequest, PushReply, ShowTraceRequest, Span, SpanBatch, SpanKept,
-        SpanKind, SpanSource, trace_intake_client::TraceIntakeClient, traces_client::TracesClient,
+        ListTracesRequest, PropagationCount, PropagationRequest, PushReply, ShowTraceRequest, Span, SpanBatch,
+        SpanKept, SpanKind, SpanSource, trace_intake_client::TraceIntakeClient, traces_client::TracesClient,
     },
 };
 use tonic::Status;
@@ -40,7 +40,9 @@ fn span(id: u8) -> Span {
 
 /// Pushes batches to the end; what was answered.
 async fn push(channel: Channel, batches: Vec<SpanBatch>) -> Result<Vec<PushReply>, Status> {
-    let pushed = TraceIntakeClient::new(channel).push(tokio_stream::iter(batches)).await?;
+    let pushed = TraceIntakeClient::new(channel)
+        .push(tokio_stream::iter(batches))
+        .await?;
     let mut replies = pushed.into_inner();
     let mut all = Vec::new();
     while let Some(reply) = replies.message().await? {
@@ -76,17 +78,33 @@ async fn what_a_proxy_pushes_is_told_over_the_socket_only() {
     let list = traces.list(ListTracesRequest::default()).await.unwrap().into_inner();
     let store = list.store.unwrap();
     assert_eq!((list.traces.len(), store.spans, store.dropped_by_proxies), (1, 2, 3));
-    let show = |id: &str| ShowTraceRequest { trace_id: id.to_owned() };
+    let show = |id: &str| ShowTraceRequest {
+        trace_id: id.to_owned(),
+    };
     let trace = traces.show(show("ABAB")).await.unwrap().into_inner();
     assert_eq!((trace.spans.len(), trace.spans[0].pod.as_str()), (2, "ledger-0"));
-    for (id, code) in [("", Code::InvalidArgument), ("xyz", Code::InvalidArgument), ("cd", Code::NotFound)] {
+    for (id, code) in [
+        ("", Code::InvalidArgument),
+        ("xyz", Code::InvalidArgument),
+        ("cd", Code::NotFound),
+    ] {
         assert_eq!(traces.show(show(id)).await.unwrap_err().code(), code, "{id:?}");
     }
-    let workloads = traces.propagation(PropagationRequest::default()).await.unwrap().into_inner().workloads;
-    assert!(workloads[0].breaks && workloads[0].finding.contains("fx.bank:9000"), "{workloads:?}");
+    let workloads = traces
+        .propagation(PropagationRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .workloads;
+    assert!(
+        workloads[0].breaks && workloads[0].finding.contains("fx.bank:9000"),
+        "{workloads:?}"
+    );
 
     // Not on a port.
-    let refused = TracesClient::new(mesh.channel(2)).list(ListTracesRequest::default()).await;
+    let refused = TracesClient::new(mesh.channel(2))
+        .list(ListTracesRequest::default())
+        .await;
     assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
     mesh.stop().await;
 }
@@ -94,14 +112,21 @@ async fn what_a_proxy_pushes_is_told_over_the_socket_only() {
 #[tokio::test]
 async fn a_stream_without_a_source_is_refused() {
     let mesh = Mesh::start().await;
-    for wrong in [vec![], vec![SpanBatch::default()], vec![SpanBatch {
-        source: Some(SpanSource {
-            workload: "nobody".to_owned(),
-            ..SpanSource::default()
-        }),
-        ..SpanBatch::default()
-    }]] {
-        assert_eq!(push(mesh.channel(2), wrong).await.unwrap_err().code(), Code::InvalidArgument);
+    for wrong in [
+        vec![],
+        vec![SpanBatch::default()],
+        vec![SpanBatch {
+            source: Some(SpanSource {
+                workload: "nobody".to_owned(),
+                ..SpanSource::default()
+            }),
+            ..SpanBatch::default()
+        }],
+    ] {
+        assert_eq!(
+            push(mesh.channel(2), wrong).await.unwrap_err().code(),
+            Code::InvalidArgument
+        );
     }
     mesh.stop().await;
 }
@@ -112,7 +137,11 @@ async fn a_proxy_speaks_for_its_own_pod_alone() {
     for name in ["manifests", "status/pods"] {
         std::fs::create_dir_all(folder.path().join(name)).unwrap();
     }
-    std::fs::write(folder.path().join("status/pods/ledger-0.json"), pod("ledger-0", "10.77.0.5", true)).unwrap();
+    std::fs::write(
+        folder.path().join("status/pods/ledger-0.json"),
+        pod("ledger-0", "10.77.0.5", true),
+    )
+    .unwrap();
     let web = pod("web-0", "10.77.0.6", true).replace("\"ledger\"", "\"web\"");
     std::fs::write(folder.path().join("status/pods/web-0.json"), web).unwrap();
     let mesh = Mesh::start_in(folder, FREE, Ipv4Addr::UNSPECIFIED.into()).await;
@@ -123,13 +152,18 @@ async fn a_proxy_speaks_for_its_own_pod_alone() {
         token: token(&mesh, "ledger", Duration::from_secs(60)),
         certificate_signing_request: csr(&key, |_| {}),
     };
-    let certified = IdentityClient::new(secure(roots(&mesh), here(0), None)).certify(request).await;
+    let certified = IdentityClient::new(secure(roots(&mesh), here(0), None))
+        .certify(request)
+        .await;
     let certified = certified.unwrap().into_inner();
     let own = || secure(roots(&mesh), here(2), Some((&certified, &key)));
     assert_eq!(push(own(), vec![source("ledger-0")]).await.unwrap().len(), 1);
     let refused = push(own(), vec![source("web-0")]).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    assert!(refused.message().contains("does not speak for pod bank/web-0"), "{refused}");
+    assert!(
+        refused.message().contains("does not speak for pod bank/web-0"),
+        "{refused}"
+    );
     let nobody = push(secure(roots(&mesh), here(2), None), vec![source("ledger-0")]).await;
     assert_eq!(nobody.unwrap_err().code(), Code::Unauthenticated);
     mesh.stop().await;

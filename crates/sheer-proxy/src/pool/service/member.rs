@@ -10,6 +10,7 @@ use crate::{
     io::Stream,
     metrics::{HttpMetrics, LabelSet, Shard, TcpMetrics},
     pool::{H2Peer, Keep, OnDemand, Pool, StreamSlot, watch::Watcher},
+    telemetry::Key,
 };
 
 /// What carries the requests of a service.
@@ -57,9 +58,9 @@ impl Member {
         carrier: Carrier,
         pool: &Pool,
         shard: &Shard,
-        labels: &LabelSet,
+        (labels, key): (LabelSet, Key),
     ) -> Self {
-        let tcp = TcpMetrics::new(shard, labels);
+        let tcp = TcpMetrics::new(shard, &labels).told_as(key.clone());
         let link = match carrier {
             Carrier::Streams => Link::Streams(pool.h2_peer(endpoint, tcp)),
             Carrier::OwnStreams => Link::Streams(pool.private_h2_peer(endpoint, tcp)),
@@ -69,8 +70,15 @@ impl Member {
         };
         Self {
             link,
-            metrics: HttpMetrics::new(shard, labels),
+            metrics: HttpMetrics::new(shard, &labels).told_as(key),
             watcher: OnceCell::new(),
+        }
+    }
+
+    /// Notes what the endpoint is called by those who talk to it, for one that the mesh does not know.
+    pub(crate) fn name_host(&self, host: Option<&str>) {
+        if let (Some(series), Some(host)) = (self.metrics.series(), host) {
+            series.cells().name_host(host);
         }
     }
 

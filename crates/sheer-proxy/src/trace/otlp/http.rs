@@ -46,7 +46,10 @@ impl Http1 {
         let send = self.connection().await?;
         let answer = send.send_request(request).await.map_err(|error| error.to_string())?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, ANSWER).collect().await.map_err(|error| error.to_string())?;
+        let body = Limited::new(body, ANSWER)
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?;
         Ok((head, body.to_bytes()))
     }
 

@@ -79,7 +79,9 @@ async fn grpc(channel: Channel, signal: Signal, body: Bytes) -> Result<u64, Unse
     let never_waits = client.ready().await;
     never_waits.map_err(|error| later(error.to_string()))?;
     let answer = client.unary(Request::new(body), path, Encoded).await;
-    answer.map(|answer| rejected(signal, &answer.into_inner())).map_err(|status| of_status(&status))
+    answer
+        .map(|answer| rejected(signal, &answer.into_inner()))
+        .map_err(|status| of_status(&status))
 }
 
 fn later(why: String) -> Unsent {
@@ -122,7 +124,10 @@ async fn over_http(client: &mut Http1, signal: Signal, body: Bytes) -> Result<u6
     if !retryable.contains(&status) {
         return Err(Unsent::Never { why });
     }
-    let after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let after = head
+        .headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
     Err(Unsent::Later { why, after })
 }

@@ -40,7 +40,11 @@ fn tool(name: &str) -> PathBuf {
         home.map(|home| home.join("sheer"))
     });
     let path = cache.expect("SHEER_CACHE or HOME").join(name);
-    assert!(path.exists(), "{} is not there: run tools/setup.sh test", path.display());
+    assert!(
+        path.exists(),
+        "{} is not there: run tools/setup.sh test",
+        path.display()
+    );
     path
 }
 
@@ -73,7 +77,9 @@ impl Receiver {
     /// What came, one request a line.
     fn lines(&self) -> Vec<Json> {
         let text = std::fs::read_to_string(self.folder.path().join("out")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
     }
 }
 
@@ -127,8 +133,12 @@ impl Exporting {
 
     fn counted(&self, family: &str, label: &str) -> u64 {
         let page = self.registry.render(crate::metrics::Format::Prometheus);
-        let lines = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
-        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+        let lines = page
+            .lines()
+            .filter(|line| line.starts_with(family) && line.contains(label));
+        lines
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+            .sum()
     }
 }
 
@@ -145,7 +155,9 @@ fn resource() -> Vec<Attribute> {
 
 fn span(id: u8) -> Span {
     let typed = [Value::Number(503), Value::Decimal(0.5), Value::Flag(true)];
-    let typed = typed.into_iter().zip(["http.response.status_code", "share", "sheer.mtls"]);
+    let typed = typed
+        .into_iter()
+        .zip(["http.response.status_code", "share", "sheer.mtls"]);
     let mut attributes = vec![text("url.path", "/bank.v1.Ledger/Post")];
     attributes.extend(typed.map(|(value, key)| Attribute {
         key: key.to_owned(),
@@ -212,7 +224,10 @@ async fn what_is_sent_arrives(protocol: ExportProtocol) {
     let (mut spans, mut logs) = (Vec::new(), Vec::new());
     for line in &lines {
         for of_resource in line["resourceSpans"].as_array().into_iter().flatten() {
-            assert_eq!(attribute(&of_resource["resource"], "service.name")["stringValue"], "ledger");
+            assert_eq!(
+                attribute(&of_resource["resource"], "service.name")["stringValue"],
+                "ledger"
+            );
             assert_eq!(of_resource["scopeSpans"][0]["scope"]["name"], "sheer-proxy");
             spans.extend(of_resource["scopeSpans"][0]["spans"].as_array().expect("spans"));
         }
@@ -223,15 +238,24 @@ async fn what_is_sent_arrives(protocol: ExportProtocol) {
     assert_eq!((spans.len(), logs.len()), (3, 1), "{lines:?}");
     let [first, ..] = &spans[..] else { panic!() };
     assert_eq!(first["traceId"], "ab".repeat(16));
-    assert_eq!((&first["spanId"], &first["parentSpanId"]), (&"01".repeat(8).into(), &"09".repeat(8).into()));
+    assert_eq!(
+        (&first["spanId"], &first["parentSpanId"]),
+        (&"01".repeat(8).into(), &"09".repeat(8).into())
+    );
     assert_eq!((&first["kind"], &first["traceState"]), (&2.into(), &"a=1".into()));
-    assert_eq!((&first["status"]["code"], &first["status"]["message"]), (&2.into(), &"no endpoint is ready".into()));
+    assert_eq!(
+        (&first["status"]["code"], &first["status"]["message"]),
+        (&2.into(), &"no endpoint is ready".into())
+    );
     assert_eq!(attribute(first, "http.response.status_code")["intValue"], "503");
     assert_eq!(attribute(first, "share")["doubleValue"], 0.5);
     assert_eq!(attribute(first, "sheer.mtls")["boolValue"], true);
     assert_eq!(first["events"][0]["name"], "sent");
     assert_eq!(logs[0]["traceId"], "ab".repeat(16));
-    assert_eq!((&logs[0]["severityText"], &logs[0]["body"]["stringValue"]), (&"ERROR".into(), &"{\"status\":503}".into()));
+    assert_eq!(
+        (&logs[0]["severityText"], &logs[0]["body"]["stringValue"]),
+        (&"ERROR".into(), &"{\"status\":503}".into())
+    );
     assert_eq!(exporting.counted("sheer_trace_exported_total", "signal=\"traces\""), 3);
     assert_eq!(exporting.counted("sheer_trace_exported_total", "signal=\"logs\""), 1);
     assert_eq!(exporting.counted("sheer_trace_spans_dropped_total", ""), 0);
@@ -250,13 +274,19 @@ async fn the_collector_takes_spans_and_logs_over_http() {
 #[tokio::test]
 async fn a_full_collector_is_asked_again_and_then_left_alone() {
     let receiver = Receiver::start(&["-refuse"]);
-    for (protocol, addr) in [(ExportProtocol::Grpc, receiver.grpc), (ExportProtocol::Http, receiver.http)] {
+    for (protocol, addr) in [
+        (ExportProtocol::Grpc, receiver.grpc),
+        (ExportProtocol::Http, receiver.http),
+    ] {
         let exporting = Exporting::start(protocol, addr, 16, QUICK);
         exporting.outbox.put(Export::Span(Box::new(span(1))));
         exporting.flush().await;
         assert!(exporting.counted("sheer_trace_exports_total", "result=\"retried\"") > 0);
         assert_eq!(exporting.counted("sheer_trace_exports_total", "result=\"failed\""), 1);
-        assert_eq!(exporting.counted("sheer_trace_spans_dropped_total", "otlp-unreachable"), 1);
+        assert_eq!(
+            exporting.counted("sheer_trace_spans_dropped_total", "otlp-unreachable"),
+            1
+        );
     }
     assert!(receiver.lines().is_empty());
 }
@@ -319,17 +349,29 @@ json.dump(MessageToDict(request), sys.stdout)
     let converter = Converter::new(&resource());
     let traces = read("traces", &converter.traces(vec![span(1)]));
     let of_resource = &traces["resourceSpans"][0];
-    assert_eq!(attribute(&of_resource["resource"], "k8s.pod.name")["stringValue"], "ledger-0");
+    assert_eq!(
+        attribute(&of_resource["resource"], "k8s.pod.name")["stringValue"],
+        "ledger-0"
+    );
     let span = &of_resource["scopeSpans"][0]["spans"][0];
     assert_eq!(span["kind"], "SPAN_KIND_SERVER");
     assert_eq!(span["name"], "bank.v1.Ledger/Post");
     assert_eq!(span["status"]["code"], "STATUS_CODE_ERROR");
-    assert_eq!((&span["startTimeUnixNano"], &span["flags"]), (&"1795703467000000000".into(), &1.into()));
-    assert_eq!(span["traceId"], "q6urq6urq6urq6urq6urqw==", "bytes, which JSON has in base64");
+    assert_eq!(
+        (&span["startTimeUnixNano"], &span["flags"]),
+        (&"1795703467000000000".into(), &1.into())
+    );
+    assert_eq!(
+        span["traceId"], "q6urq6urq6urq6urq6urqw==",
+        "bytes, which JSON has in base64"
+    );
     assert_eq!(attribute(span, "http.response.status_code")["intValue"], "503");
     let logs = read("logs", &converter.logs(vec![line()]));
     let log = &logs["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
     assert_eq!(log["severityNumber"], "SEVERITY_NUMBER_ERROR");
-    assert_eq!((&log["eventName"], &log["spanId"]), (&"sheer.access".into(), &"AQEBAQEBAQE=".into()));
+    assert_eq!(
+        (&log["eventName"], &log["spanId"]),
+        (&"sheer.access".into(), &"AQEBAQEBAQE=".into())
+    );
     assert_eq!(attribute(log, "direction")["stringValue"], "inbound");
 }

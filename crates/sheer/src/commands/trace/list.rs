@@ -94,7 +94,8 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
 fn why_none(answer: &ListTracesResponse) -> String {
     let store = answer.store.unwrap_or_default();
     match (store.traces, store.proxies) {
-        (0, 0) => "no proxy pushes spans: is a meshed workload running, and SHEER_PROXY_TRACE_CONTROL_PLANE not false?".to_owned(),
+        (0, 0) => "no proxy pushes spans: is a meshed workload running, and SHEER_PROXY_TRACE_CONTROL_PLANE not false?"
+            .to_owned(),
         (0, _) => "nothing was recorded yet: traces come with requests".to_owned(),
         (traces, _) => format!("none of the {traces} traces that are kept is like that"),
     }
@@ -102,9 +103,31 @@ fn why_none(answer: &ListTracesResponse) -> String {
 
 pub(super) fn table(traces: &[TraceSummary], wide: bool) -> Table {
     let mut table = if wide {
-        Table::new(["TRACE", "STARTED", "DURATION", "SPANS", "REQUEST", "FROM", "TO", "STATUS", "FAILED AT", "KEPT", "WORKLOADS"])
+        Table::new([
+            "TRACE",
+            "STARTED",
+            "DURATION",
+            "SPANS",
+            "REQUEST",
+            "FROM",
+            "TO",
+            "STATUS",
+            "FAILED AT",
+            "KEPT",
+            "WORKLOADS",
+        ])
     } else {
-        Table::new(["TRACE", "STARTED", "DURATION", "SPANS", "REQUEST", "FROM", "TO", "STATUS", "FAILED AT"])
+        Table::new([
+            "TRACE",
+            "STARTED",
+            "DURATION",
+            "SPANS",
+            "REQUEST",
+            "FROM",
+            "TO",
+            "STATUS",
+            "FAILED AT",
+        ])
     };
     for trace in traces {
         let tone = if trace.failed { Tone::Bad } else { Tone::Good };

@@ -40,5 +40,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             stdout.write_all(text.as_bytes())?;
         }
     }
-    Ok(if trace.culprit >= 0 { Outcome::Finding } else { Outcome::Healthy })
+    Ok(if trace.culprit >= 0 {
+        Outcome::Finding
+    } else {
+        Outcome::Healthy
+    })
 }

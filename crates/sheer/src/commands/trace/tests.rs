@@ -1,6 +1,8 @@
 //! What people see of traces.
 
-use sheer_api::v1::{Attribute, Span, SpanKept, SpanKind, TimeShares, Trace, TraceSpan, TraceSummary, attribute::Value};
+use sheer_api::v1::{
+    Attribute, Span, SpanKept, SpanKind, TimeShares, Trace, TraceSpan, TraceSummary, attribute::Value,
+};
 
 use super::{list, waterfall, words};
 
@@ -30,7 +32,10 @@ struct Sketch<'a> {
 
 fn span(sketch: Sketch<'_>) -> TraceSpan {
     let [caller_proxy_us, network_us, callee_proxy_us, application_us] = sketch.shares;
-    let failed = sketch.more.iter().any(|one| one.key == "rpc.grpc.status_code" && one.value != Some(Value::Number(0)));
+    let failed = sketch
+        .more
+        .iter()
+        .any(|one| one.key == "rpc.grpc.status_code" && one.value != Some(Value::Number(0)));
     TraceSpan {
         parent: sketch.parent,
         namespace: "bank".to_owned(),
@@ -55,7 +60,11 @@ fn span(sketch: Sketch<'_>) -> TraceSpan {
 }
 
 fn grpc(code: i64, peer: &str) -> Vec<Attribute> {
-    vec![text("rpc.service", "x"), number("rpc.grpc.status_code", code), text("peer.service", peer)]
+    vec![
+        text("rpc.service", "x"),
+        number("rpc.grpc.status_code", code),
+        text("peer.service", peer),
+    ]
 }
 
 /// A payment whose second try at the ledger is answered, and whose notice finds nobody.
@@ -64,27 +73,103 @@ fn payment() -> Trace {
     let ledger = "ledger.bank.svc.cluster.local:9000";
     let pay = "bank.v1.Payments/Pay";
     let post = "bank.v1.Ledger/Post";
-    let http = vec![text("url.path", "/v1/payments"), number("http.response.status_code", 503)];
+    let http = vec![
+        text("url.path", "/v1/payments"),
+        number("http.response.status_code", 503),
+    ];
     let retry = |code| [grpc(code, ledger), vec![number("http.request.resend_count", 1)]].concat();
     let attempts = [grpc(0, ledger), vec![number("sheer.attempts", 2)]].concat();
     let sketch = |parent, workload, kind, name, time, shares, more| {
-        span(Sketch { parent, workload, kind, name, time, shares, more })
+        span(Sketch {
+            parent,
+            workload,
+            kind,
+            name,
+            time,
+            shares,
+            more,
+        })
     };
     let mut spans = vec![
         sketch(-1, "gateway", server, "POST", (0, 80_000), [0, 0, 500, 79_500], http),
-        sketch(0, "gateway", client, pay, (2_000, 76_000), [400, 1_600, 600, 73_400], grpc(14, "payments.bank:9000")),
-        sketch(1, "payments", server, pay, (3_200, 74_000), [0, 0, 600, 73_400], grpc(14, "")),
-        sketch(2, "payments", SpanKind::Internal, post, (5_000, 40_000), [0; 4], attempts),
-        sketch(3, "payments", client, post, (5_000, 10_000), [300, 700, 500, 8_500], grpc(14, ledger)),
-        sketch(4, "ledger", server, post, (5_400, 9_000), [0, 0, 500, 8_500], grpc(14, "")),
-        sketch(3, "payments", client, post, (20_000, 25_000), [300, 700, 500, 23_500], retry(0)),
-        sketch(6, "ledger", server, post, (20_400, 24_000), [0, 0, 500, 23_500], grpc(0, "")),
-        sketch(2, "payments", client, "bank.v1.Notify/Deliver", (50_000, 25_000), [25_000, 0, 0, 0], grpc(14, "notify.bank:9000")),
+        sketch(
+            0,
+            "gateway",
+            client,
+            pay,
+            (2_000, 76_000),
+            [400, 1_600, 600, 73_400],
+            grpc(14, "payments.bank:9000"),
+        ),
+        sketch(
+            1,
+            "payments",
+            server,
+            pay,
+            (3_200, 74_000),
+            [0, 0, 600, 73_400],
+            grpc(14, ""),
+        ),
+        sketch(
+            2,
+            "payments",
+            SpanKind::Internal,
+            post,
+            (5_000, 40_000),
+            [0; 4],
+            attempts,
+        ),
+        sketch(
+            3,
+            "payments",
+            client,
+            post,
+            (5_000, 10_000),
+            [300, 700, 500, 8_500],
+            grpc(14, ledger),
+        ),
+        sketch(
+            4,
+            "ledger",
+            server,
+            post,
+            (5_400, 9_000),
+            [0, 0, 500, 8_500],
+            grpc(14, ""),
+        ),
+        sketch(
+            3,
+            "payments",
+            client,
+            post,
+            (20_000, 25_000),
+            [300, 700, 500, 23_500],
+            retry(0),
+        ),
+        sketch(
+            6,
+            "ledger",
+            server,
+            post,
+            (20_400, 24_000),
+            [0, 0, 500, 23_500],
+            grpc(0, ""),
+        ),
+        sketch(
+            2,
+            "payments",
+            client,
+            "bank.v1.Notify/Deliver",
+            (50_000, 25_000),
+            [25_000, 0, 0, 0],
+            grpc(14, "notify.bank:9000"),
+        ),
     ];
     if let Some(last) = spans.last_mut().and_then(|span| span.span.as_mut()) {
         last.verdict = "capacity".to_owned();
         last.reason = "failfast".to_owned();
-        last.status_message = "no endpoint of notify.bank:9000 is ready (2 known): 10.77.0.9:9000: connection refused".to_owned();
+        last.status_message =
+            "no endpoint of notify.bank:9000 is ready (2 known): 10.77.0.9:9000: connection refused".to_owned();
     }
     Trace {
         summary: Some(summary()),
@@ -102,7 +187,9 @@ fn summary() -> TraceSummary {
         name: "POST /v1/payments".to_owned(),
         source: "10.77.0.1".to_owned(),
         target: "bank/deploy/gateway".to_owned(),
-        workloads: ["gateway", "payments", "ledger"].map(|name| format!("bank/deploy/{name}")).to_vec(),
+        workloads: ["gateway", "payments", "ledger"]
+            .map(|name| format!("bank/deploy/{name}"))
+            .to_vec(),
         spans: 9,
         failed: true,
         failed_at: "bank/deploy/payments".to_owned(),
@@ -147,10 +234,24 @@ fn a_list_says_where_a_trace_failed() {
 
 #[test]
 fn times_are_read_and_written() {
-    assert_eq!([850, 12_345, 250_000, 1_250_000].map(words::micros), ["850µs", "12.3ms", "250ms", "1.25s"]);
+    assert_eq!(
+        [850, 12_345, 250_000, 1_250_000].map(words::micros),
+        ["850µs", "12.3ms", "250ms", "1.25s"]
+    );
     let read = |text| words::duration(text).map(|time| time.as_micros());
-    assert_eq!(["200ms", "1.5s", "10m", "7us"].map(read), [Ok(200_000), Ok(1_500_000), Ok(600_000_000), Ok(7)]);
-    assert!(["", "5", "ms", "-1s", "2 s", "1e9s"].map(words::duration).iter().all(Result::is_err));
+    assert_eq!(
+        ["200ms", "1.5s", "10m", "7us"].map(read),
+        [Ok(200_000), Ok(1_500_000), Ok(600_000_000), Ok(7)]
+    );
+    assert!(
+        ["", "5", "ms", "-1s", "2 s", "1e9s"]
+            .map(words::duration)
+            .iter()
+            .all(Result::is_err)
+    );
     assert_eq!(words::status(200, -1), "200");
-    assert_eq!([words::status(200, 14), words::status(200, 99), words::status(0, -1)], ["UNAVAILABLE", "gRPC 99", ""]);
+    assert_eq!(
+        [words::status(200, 14), words::status(200, 99), words::status(0, -1)],
+        ["UNAVAILABLE", "gRPC 99", ""]
+    );
 }

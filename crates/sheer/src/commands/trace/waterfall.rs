@@ -63,7 +63,12 @@ pub(super) fn draw(trace: &Trace, wide: bool, colour: bool) -> String {
         if wide {
             let _ = write!(text, "{}  ", times(row.span.shares.unwrap_or_default()));
         }
-        let _ = writeln!(text, "{}{}", paint(&result, tone, colour), paint(mark, Tone::Bad, colour));
+        let _ = writeln!(
+            text,
+            "{}{}",
+            paint(&result, tone, colour),
+            paint(mark, Tone::Bad, colour)
+        );
         if let Some(message) = row.guilty.then(|| message(row)).flatten() {
             let indent = row.tree.chars().count() + 2;
             let _ = writeln!(text, "{:indent$}{}", "", paint(message, Tone::Bad, colour));
@@ -96,7 +101,11 @@ fn headline(summary: &TraceSummary, colour: bool) -> String {
     }
     text.push('\n');
     if summary.failed {
-        let _ = writeln!(text, "{}", paint(&format!("failed at {}", failed_at(summary)), Tone::Bad, colour));
+        let _ = writeln!(
+            text,
+            "{}",
+            paint(&format!("failed at {}", failed_at(summary)), Tone::Bad, colour)
+        );
     }
     text
 }
@@ -109,7 +118,11 @@ fn scale(text: &mut String, widest: usize, whole_us: u64, wide: bool, colour: bo
     let scale = format!("{:<half$}{:<rest$}", "0", middle, rest = half - end.chars().count());
     let mut line = format!("{:<widest$}  {scale}{end}  {:>8}  ", "HOP", "TIME");
     if wide {
-        let _ = write!(line, "{:>9} {:>9} {:>9} {:>9}  ", "CALLER PX", "NETWORK", "CALLEE PX", "APP");
+        let _ = write!(
+            line,
+            "{:>9} {:>9} {:>9} {:>9}  ",
+            "CALLER PX", "NETWORK", "CALLEE PX", "APP"
+        );
     }
     line.push_str("RESULT");
     let _ = writeln!(text, "{}", paint(&line, Tone::Dim, colour));
@@ -118,7 +131,13 @@ fn scale(text: &mut String, widest: usize, whole_us: u64, wide: bool, colour: bo
 /// The rows: of every span, or with the callee's span in the row of its caller's where it is its only child.
 fn rows(trace: &Trace, merge: bool) -> Vec<Row<'_>> {
     let spans = &trace.spans;
-    let children = |of: i32| spans.iter().enumerate().filter(move |(_, span)| span.parent == of).map(|(at, _)| at);
+    let children = |of: i32| {
+        spans
+            .iter()
+            .enumerate()
+            .filter(move |(_, span)| span.parent == of)
+            .map(|(at, _)| at)
+    };
     let callee = |at: usize| {
         let mut children = children(at as i32);
         let only = children.next().filter(|_| children.next().is_none())?;
@@ -141,7 +160,11 @@ fn rows(trace: &Trace, merge: bool) -> Vec<Row<'_>> {
             guilty,
         });
         for (nth, child) in inner.iter().enumerate().rev() {
-            let (branch, trunk) = if nth + 1 == inner.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            let (branch, trunk) = if nth + 1 == inner.len() {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
             waiting.push((*child, format!("{below}{branch}"), format!("{below}{trunk}")));
         }
     }
@@ -175,7 +198,9 @@ fn label(row: &Row<'_>) -> String {
 
 /// Who was asked, where its own span is not here: `fx` of `fx.bank.svc.cluster.local:9000`.
 fn peer(span: &sheer_api::v1::Span) -> String {
-    let name = attribute(span, "peer.service").or_else(|| attribute(span, "server.address")).unwrap_or("?");
+    let name = attribute(span, "peer.service")
+        .or_else(|| attribute(span, "server.address"))
+        .unwrap_or("?");
     let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
     if host.parse::<std::net::IpAddr>().is_ok() {
         return host.to_owned();
@@ -202,8 +227,12 @@ fn number(span: &sheer_api::v1::Span, key: &str) -> Option<i64> {
 /// How it ended, in a word or two.
 fn result(row: &Row<'_>) -> (String, Tone) {
     let span = row.span.span.clone().unwrap_or_default();
-    let http = number(&span, "http.response.status_code").and_then(|code| code.try_into().ok()).unwrap_or(0);
-    let grpc = number(&span, "rpc.grpc.status_code").and_then(|code| code.try_into().ok()).unwrap_or(-1);
+    let http = number(&span, "http.response.status_code")
+        .and_then(|code| code.try_into().ok())
+        .unwrap_or(0);
+    let grpc = number(&span, "rpc.grpc.status_code")
+        .and_then(|code| code.try_into().ok())
+        .unwrap_or(-1);
     let status = words::status(http, grpc);
     let tone = if span.failed { Tone::Bad } else { Tone::Good };
     let result = match (span.verdict.as_str(), span.reason.as_str()) {
@@ -224,7 +253,13 @@ fn message<'a>(row: &Row<'a>) -> Option<&'a str> {
 
 /// The four times, for the wide form.
 fn times(shares: TimeShares) -> String {
-    let time = |micros: u64| if micros == 0 { "-".to_owned() } else { words::micros(micros) };
+    let time = |micros: u64| {
+        if micros == 0 {
+            "-".to_owned()
+        } else {
+            words::micros(micros)
+        }
+    };
     format!(
         "{:>9} {:>9} {:>9} {:>9}",
         time(shares.caller_proxy_us),

@@ -66,7 +66,9 @@ pub(super) fn kept(kept: SpanKept) -> &'static str {
 
 /// `200ms`, `1.5s`, `10m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let wrong = || "is no time: write 200ms, 1.5s, 10m or 1h".to_owned();
     let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
     let unit = match &text[digits..] {

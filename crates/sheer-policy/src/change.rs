@@ -1,9 +1,30 @@
-//! Paths as redirects and rewrites change them (Gateway API, `HTTPPathModifier`).
+//! What filters make of a request's path and of header lists (Gateway API, `HTTPPathModifier`, `HTTPHeaderFilter`).
 
-use sheer_policy::{outbound::PathModifier, routes::PathMatch};
+use http::{HeaderMap, HeaderName};
+
+use crate::{
+    outbound::{HeaderModifier, PathModifier},
+    routes::PathMatch,
+};
+
+/// Changes a header list: what is added, then what is set, then what is removed. Fields that are not `free` stay as they are.
+pub fn modify(headers: &mut HeaderMap, modifier: &HeaderModifier, free: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in modifier.add.iter().filter(|(name, _)| free(name)) {
+        headers.append(name, value.clone());
+    }
+    for name in modifier.set.keys().filter(|name| free(name)) {
+        headers.remove(name);
+        for value in modifier.set.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    for name in modifier.remove.iter().filter(|name| free(name)) {
+        headers.remove(name);
+    }
+}
 
 /// The new path. A prefix is replaced where the rule matched by one, and else the path stays.
-pub(super) fn replaced(path: &str, modifier: &PathModifier, matched: Option<&PathMatch>) -> String {
+pub fn replaced(path: &str, modifier: &PathModifier, matched: Option<&PathMatch>) -> String {
     match modifier {
         PathModifier::Full(full) => with_slash(full),
         PathModifier::Prefix(replacement) => {
