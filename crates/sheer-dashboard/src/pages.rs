@@ -104,7 +104,8 @@ pub(crate) async fn model(sources: &Sources, page: Page, query: &Query) -> Model
     match page {
         Page::Map => json(&map::model(sources, query).await?),
         Page::Workloads => json(&workloads::model(sources, query).await?),
-        Page::Workload => json(&workload::model(sources, query).await?),
+        // Boxed: it asks much at once, and the others need not carry its room.
+        Page::Workload => json(&Box::pin(workload::model(sources, query)).await?),
         Page::Holds => json(&policy::holds(sources, query).await?),
         Page::Routes => json(&routes::model(sources, query).await?),
         Page::Live => live::first(sources, query).await,

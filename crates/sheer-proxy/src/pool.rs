@@ -32,7 +32,7 @@ use self::{
 };
 pub use self::{
     h2::StreamSlot,
-    service::{Carrier, Lease, Member, Pick, Queue, Service, ServiceOptions, TcpLease},
+    service::{Carrier, EndpointSeries, Lease, Member, Pick, Queue, Service, ServiceOptions, TcpLease},
 };
 use crate::{
     connect::Connector,

@@ -98,7 +98,7 @@ pub(super) fn stat(
         if request.only_active && totals.is_silent() {
             return None;
         }
-        Some(one(snapshot, config, key, direction, &totals, &span))
+        Some(one((snapshot, config), key, direction, &totals, &span))
     });
     Ok(v1::StatResponse {
         stats: stats.collect(),
@@ -108,8 +108,7 @@ pub(super) fn stat(
 }
 
 fn one(
-    snapshot: &Snapshot,
-    config: &MeshConfig,
+    (snapshot, config): (&Snapshot, &MeshConfig),
     (namespace, kind, name, part): ResourceKey,
     direction: Direction,
     totals: &Totals,

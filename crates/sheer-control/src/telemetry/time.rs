@@ -92,7 +92,7 @@ impl Span {
         }
     }
 
-    pub(super) fn from_ms(&self) -> i64 {
+    pub(super) fn begins_ms(&self) -> i64 {
         i64::from(self.slots.start) * self.length.ms
     }
 
@@ -102,13 +102,13 @@ impl Span {
 
     /// How much time something is known of.
     pub(super) fn known_ms(&self) -> u64 {
-        let from = self.known_from_ms.unwrap_or(self.from_ms());
+        let from = self.known_from_ms.unwrap_or(self.begins_ms());
         (self.to_ms() - from).max(0).cast_unsigned()
     }
 
     pub(super) fn message(&self) -> v1::Window {
         v1::Window {
-            from_ms: self.from_ms(),
+            from_ms: self.begins_ms(),
             to_ms: self.to_ms(),
             step_ms: self.length.ms.cast_unsigned(),
             known_from_ms: self.known_from_ms.unwrap_or(0),

@@ -26,10 +26,13 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// Windows of 10 s that go at once where memory does not suffice: ten minutes.
 const STEP: u32 = 60;
 
+/// By namespace and name of the pod.
+type Sources = HashMap<(String, String), Arc<Mutex<Source>>>;
+
 /// All windows. Each pod's have a lock of their own, held for microseconds: a question over all of them holds up no report.
 #[derive(Debug)]
 pub(crate) struct Windows {
-    sources: RwLock<HashMap<(String, String), Arc<Mutex<Source>>>>,
+    sources: RwLock<Sources>,
     limit: u64,
     bytes: AtomicU64,
     started_ms: AtomicI64,
@@ -117,7 +120,7 @@ impl Windows {
 
     /// Forgets what is too old, pods that are over, and as much more as the bound asks for.
     pub(super) fn sweep(&self, now_ms: i64) {
-        debug_assert!(SHORT.kept < LONG.kept * 10, "long windows reach further back");
+        const { assert!(SHORT.kept < LONG.kept * 10, "long windows reach further back") };
         loop {
             let cutoff = self.long_cutoff.load(Relaxed);
             let (mut bytes, mut oldest) = (0, None::<u32>);

@@ -257,6 +257,7 @@ fn the_failing_hop_is_named() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of searches")]
 fn searches_find_by_service_status_duration_and_id() {
     let mut spans = payment();
     let mut slow = span(2, (1, 0), SpanKind::Server, (0, 900));

@@ -7,8 +7,9 @@ use sheer_api::v1::finding::Severity;
 use sheer_api::v1::{
     BackendState, ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, ExplainRequest,
     ExplainResponse, Finding, InboundState, Loser, ObjectRef, OutboundState, PolicyDiffRequest, PolicyDiffResponse,
-    ProxyDump, ProxyState, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteState, RouteStatus,
-    RoutesRequest, RoutesResponse,
+    ProxyDump, ProxyState, RenewRequest, RenewResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent,
+    RouteState, RouteStatus, RoutesRequest, RoutesResponse, WatchSecretsRequest, WorkloadLogLevelRequest,
+    WorkloadLogLevelResponse, WorkloadSecret,
 };
 use tonic::{Request, Response, Status};
 
@@ -288,5 +289,22 @@ impl Control for Simulated {
 
     async fn routes(&self, _: Request<RoutesRequest>) -> Result<Response<RoutesResponse>, Status> {
         Ok(Response::new(routes(&self.0)))
+    }
+
+    type SecretsStream = tokio_stream::Empty<Result<WorkloadSecret, Status>>;
+
+    async fn secrets(&self, _: Request<WatchSecretsRequest>) -> Result<Response<Self::SecretsStream>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    async fn log_level(
+        &self,
+        _: Request<WorkloadLogLevelRequest>,
+    ) -> Result<Response<WorkloadLogLevelResponse>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    async fn renew_connections(&self, _: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
     }
 }

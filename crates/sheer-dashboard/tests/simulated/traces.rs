@@ -80,6 +80,7 @@ fn text(key: &str, value: &str) -> Attribute {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one span, field after field")]
 fn span(nth: u64, hop: usize, server: bool) -> TraceSpan {
     let (depth, from, to, offset, length) = HOPS[hop];
     let failed = fails(nth) && (to == "notify" || depth < 2);

@@ -164,6 +164,7 @@ impl Requests {
 }
 
 impl http2::Service for Requests {
+    #[expect(clippy::too_many_lines, reason = "the stages of what comes in, one after another")]
     async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
         let arrived = Instant::now();
         let admission = self.admission();

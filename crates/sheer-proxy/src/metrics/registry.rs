@@ -27,7 +27,7 @@ struct Inner {
     /// What the control plane is told; none where it is told nothing.
     telemetry: Option<Arc<Table>>,
     /// What is read when somebody looks.
-    read: Mutex<Vec<Box<dyn Fn() -> Vec<Reading> + Send + Sync>>>,
+    read: Mutex<Vec<Reader>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -37,6 +37,9 @@ impl std::fmt::Debug for Inner {
             .finish_non_exhaustive()
     }
 }
+
+/// What is asked when somebody looks.
+type Reader = Box<dyn Fn() -> Vec<Reading> + Send + Sync>;
 
 /// A gauge that is read when somebody looks, as an age.
 #[derive(Clone, Debug)]
@@ -371,7 +374,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(of(&REQUEST_TOTAL).len(), MOST_SERIES_OF_FAMILY + 1);
-        let value = |family, labels| shard.counter(family, labels).value();
+        let value = |family: &'static Family, labels: &LabelSet| shard.counter(family, labels).value();
         assert_eq!(value(&REQUEST_TOTAL, &overflow_labels()), 8_000);
         let by_family = LabelSet::builder().label("family", "request_total").build();
         assert_eq!(value(&family::SHEER_METRICS_OVERFLOW_TOTAL, &by_family), 8_000);

@@ -8,10 +8,10 @@ use sheer_policy::outbound::{Backend, BackendTarget, FailureAccrual, LoadEstimat
 
 use super::targets::Context;
 use crate::{
-    discovery::{Endpoint, ObjectRef, OutboundTarget},
+    discovery::{ObjectRef, OutboundTarget},
     error::ProxyError,
     metrics::{BalancerMetrics, LabelSet, Tls, outbound_labels},
-    pool::{Carrier, Queue, Service, ServiceOptions},
+    pool::{Carrier, EndpointSeries, Queue, Service, ServiceOptions},
     telemetry::Key,
 };
 
@@ -217,7 +217,7 @@ pub(super) fn labelled(backend: &Backend) -> Option<&ObjectRef> {
     (!backend.object.is_default()).then_some(&backend.object)
 }
 
-fn endpoint_series(target: &OutboundTarget, backend: &Backend) -> Box<dyn Fn(&Endpoint) -> (LabelSet, Key)> {
+fn endpoint_series(target: &OutboundTarget, backend: &Backend) -> EndpointSeries {
     let (target, backend) = (target.clone(), labelled(backend).cloned());
     let parent = Arc::new(target.parent().clone());
     Box::new(move |endpoint| {

@@ -57,6 +57,9 @@ pub struct Queue {
     pub at_once: bool,
 }
 
+/// What an endpoint is called where it is counted.
+pub type EndpointSeries = Box<dyn Fn(&Endpoint) -> (LabelSet, Key)>;
+
 /// How a service is set up.
 pub struct ServiceOptions {
     /// The service, for messages.
@@ -74,7 +77,7 @@ pub struct ServiceOptions {
     /// Where series are made.
     pub shard: Shard,
     /// Labels of what goes to an endpoint, and as what the control plane is told of it.
-    pub series: Box<dyn Fn(&Endpoint) -> (LabelSet, Key)>,
+    pub series: EndpointSeries,
     /// Counts endpoints by state.
     pub metrics: BalancerMetrics,
 }

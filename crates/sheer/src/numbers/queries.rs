@@ -529,14 +529,15 @@ pub(super) async fn edges(prometheus: &Prometheus, request: &EdgesRequest) -> an
     let all = edges.into_values().filter_map(|(edge, stat)| {
         let traffic = stat.traffic?;
         let is_busy = traffic.requests > 0 || has_connections(&traffic);
-        is_busy.then(|| Edge {
+        let edge = Edge {
             last_seen_ms: (at * 1_000.0) as i64,
             traffic: Some(Traffic {
                 span_ms: window_ms,
                 ..traffic
             }),
             ..edge
-        })
+        };
+        is_busy.then_some(edge)
     });
     Ok(EdgesResponse {
         edges: all.collect(),

@@ -205,6 +205,7 @@ impl Top {
     }
 
     /// The path that is looked into: what happened to it in the window, and its requests and failures by second, oldest first.
+    #[expect(clippy::type_complexity, reason = "three things that the page shows side by side")]
     pub(super) fn looked_into(&self) -> Option<(&Key, Option<&PathStat>, Vec<(u64, u64)>)> {
         let key = self.inside.as_ref()?;
         let path = self.answer.paths.iter().find(|path| Key::of(path) == *key);

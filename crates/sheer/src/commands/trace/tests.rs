@@ -68,6 +68,7 @@ fn grpc(code: i64, peer: &str) -> Vec<Attribute> {
 }
 
 /// A payment whose second try at the ledger is answered, and whose notice finds nobody.
+#[expect(clippy::too_many_lines, reason = "one trace, span after span")]
 fn payment() -> Trace {
     let (server, client) = (SpanKind::Server, SpanKind::Client);
     let ledger = "ledger.bank.svc.cluster.local:9000";
