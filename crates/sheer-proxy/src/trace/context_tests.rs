@@ -36,6 +36,7 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
     lines
 }
 
+#[expect(clippy::type_complexity, reason = "a table: what comes, and what is passed on")]
 #[test]
 fn each_format_is_passed_on_in_itself() {
     let binary = grpc_trace_bin(
