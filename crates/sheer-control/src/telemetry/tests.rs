@@ -22,12 +22,12 @@ spec: {clusterIP: 10.96.0.1, selector: {app: ledger}, ports: [{port: 9000}]}
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: ledger, namespace: bank}
-spec: {selector: {matchLabels: {app: ledger}}, template: {metadata: {labels: {app: ledger}}, spec: {containers: []}}}
+spec: {selector: {matchLabels: {app: ledger}}, template: {metadata: {labels: {app: ledger}}, spec: {containers: [{name: app}]}}}
 ---
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, namespace: bank}
-spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: []}}}
+spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: app}]}}}
 ";
 const PODS: &str = "
 apiVersion: v1

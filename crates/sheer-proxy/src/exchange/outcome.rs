@@ -46,7 +46,7 @@ pub struct Outcome {
     pub classes: Option<Arc<ResponseClasses>>,
     /// Times that the request's body, and the response's, waited for their receiver's window.
     pub stalls: [u32; 2],
-    /// The trace that tells about it, where one is kept.
+    /// The trace that tells about it, where one is kept: metrics point at it (exemplars).
     pub trace: Option<TraceId>,
     /// How it ended; [`End::Dropped`] until something else is known.
     pub end: End,
@@ -246,11 +246,6 @@ impl Observation {
         self.outcome.borrow_mut().spoken = spoken;
     }
 
-    /// A trace tells about this request, and will be kept: metrics point at it (exemplars).
-    pub fn exemplar(&self, trace: TraceId) {
-        self.outcome.borrow_mut().trace = Some(trace);
-    }
-
     /// Counts the request by its path.
     pub(crate) fn note_path(&self, note: Box<PathNote>) {
         self.path.replace(Some(note));
@@ -354,12 +349,14 @@ pub(crate) enum Way {
 
 impl Drop for Observation {
     fn drop(&mut self) {
+        // First, as metrics point at the trace that is kept.
+        if let Some(trail) = self.trail.take() {
+            let kept = trail.end(&self.outcome.borrow());
+            self.outcome.borrow_mut().trace = kept;
+        }
         self.sink.borrow().end(&self.outcome.borrow());
         if let Some(sample) = self.sample.take() {
             sample.keep(self.outcome.borrow().status);
-        }
-        if let Some(trail) = self.trail.take() {
-            trail.end(&self.outcome.borrow());
         }
         if let Some(note) = self.path.take()
             && let Some(outcome) = ResponseOutcome::of(&self.outcome.borrow())

@@ -53,7 +53,7 @@ formats! {
     ANCHORS: String = anchors, "PEM with at least one certificate";
     LOG_FORMAT: LogFormat = log_format, "plain or json";
     ACCESS_LOG: Option<AccessLogFormat> = access_log, "off, apache or json";
-    ACCESS_LOG_FILTER: LogFilter = access_log_filter, "comparisons with && || ! and brackets: docs/tracing.md";
+    ACCESS_LOG_FILTER: LogFilter = access_log_filter, "comparisons, as in docs/tracing.md";
     EXPORT_PROTOCOL: ExportProtocol = export_protocol, "grpc or http/protobuf";
     LOG_FILTER: String = log_filter, "directives with commas between, as warn,sheer_proxy=debug";
     DEFAULT_POLICY: String = default_policy,

@@ -173,7 +173,7 @@ table! {
     }
     "Access log" {
         ACCESS_LOG: Option<AccessLogFormat>, ACCESS_LOG, Value("off"), "A line for each request, both ways, to standard error.";
-        ACCESS_LOG_FILTER: LogFilter, ACCESS_LOG_FILTER, Absent("every request"), "Which requests, as `status >= 500 || duration > 200ms`. Sheer's own.";
+        ACCESS_LOG_FILTER: LogFilter, ACCESS_LOG_FILTER, Absent("every request"), "Which requests, as `duration > 200ms`. Sheer's own.";
         ACCESS_LOG_OTLP: bool, BOOL, Value("false"), "Whether the collector gets the log too, as OTLP logs. Sheer's own.";
     }
     "Process" {

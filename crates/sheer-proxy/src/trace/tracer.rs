@@ -20,7 +20,7 @@ use super::{
 use crate::{
     discovery::OutboundTarget,
     exchange::{End, Head, Observation, Outcome},
-    metrics::{Counter, LabelSet, Shard, family},
+    metrics::{self, Counter, LabelSet, Shard, family},
 };
 
 /// Records that wait to be used again: more requests at once than this make new ones.
@@ -205,8 +205,8 @@ impl Tracer {
         self.share.takes(self.ids.random()) && self.begun.take(now)
     }
 
-    /// Hands a record over, where somebody wants it, or keeps its room.
-    fn end(&self, mut record: Box<Record>, outcome: &Outcome) {
+    /// Hands a record over, where somebody wants it, or keeps its room. Gives the id of the trace, where that is kept.
+    fn end(&self, mut record: Box<Record>, outcome: &Outcome) -> Option<metrics::TraceId> {
         record.ended = Instant::now();
         if record.kept.is_none() && self.collecting.wants_spans() {
             record.kept = self.why_kept(&record, outcome);
@@ -214,21 +214,24 @@ impl Tracer {
         let log = self.collecting.log();
         record.logged = log.is_some_and(|log| log.wants(&record, outcome));
         if record.kept.is_none() && !record.logged {
-            return self.keep_room(record);
+            self.keep_room(record);
+            return None;
         }
         if record.kept.is_some() {
             record.trace.get_or_insert_with(|| self.ids.trace());
             record.span.get_or_insert_with(|| self.ids.span());
         }
+        let kept = record.kept.and(record.trace).map(|trace| trace.bytes());
         record.outcome = Some(outcome.clone());
         let full = match self.collecting.0.queue.try_send(Told::Request(record)) {
-            Ok(()) => return,
+            Ok(()) => return kept,
             Err(mpsc::error::TrySendError::Full(told) | mpsc::error::TrySendError::Closed(told)) => told,
         };
         self.dropped.inc();
         if let Told::Request(record) = full {
             self.keep_room(record);
         }
+        None
     }
 
     fn why_kept(&self, record: &Record, outcome: &Outcome) -> Option<Kept> {
@@ -301,10 +304,10 @@ impl Trail {
         }
     }
 
-    /// The request is over.
-    pub(crate) fn end(self, outcome: &Outcome) {
+    /// The request is over. Gives the id of its trace, where that is kept.
+    pub(crate) fn end(self, outcome: &Outcome) -> Option<metrics::TraceId> {
         let Self { tracer, record, served } = self;
         drop(served);
-        tracer.end(record, outcome);
+        tracer.end(record, outcome)
     }
 }
