@@ -1,4 +1,4 @@
-//! GRPCRoutes that users write, with real sidecars and the ledger of the sample: which replica answers is what the ledger itself says.
+//! GRPCRoutes that users write, with real sidecars and the ledger of the sample: which replica answers is what the replica itself says.
 
 use std::fs;
 
@@ -40,10 +40,10 @@ spec:
   parentRefs: [{ group: '', kind: Service, name: blue }]
   rules:
   - matches:
-    - method: { service: bank.v1.Ledger, method: TrialBalance }
+    - method: { service: bank.v1.Faults, method: Show }
       headers: [{ name: x-canary, value: 'yes' }]
     backendRefs: [{ name: green, port: 9000 }]
-  - matches: [{ method: { service: bank.v1.Ledger } }]
+  - matches: [{ method: { service: bank.v1.Faults } }]
     backendRefs: [{ name: blue, port: 9000 }]
 ---
 apiVersion: policy.sheer.dev/v1beta3
@@ -57,7 +57,7 @@ metadata: { name: reads, namespace: shop }
 spec:
   parentRefs: [{ group: policy.sheer.dev, kind: Server, name: blue }]
   rules:
-  - matches: [{ method: { service: bank.v1.Ledger, method: TrialBalance } }, { method: { service: grpc.health.v1.Health } }]
+  - matches: [{ method: { service: bank.v1.Faults, method: Show } }, { method: { service: grpc.health.v1.Health } }]
     filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-guarded, value: by-sheer }] } }]
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -65,7 +65,7 @@ kind: GRPCRoute
 metadata: { name: writes, namespace: shop }
 spec:
   parentRefs: [{ group: policy.sheer.dev, kind: Server, name: blue }]
-  rules: [{ matches: [{ method: { service: bank.v1.Ledger, method: Post } }] }]
+  rules: [{ matches: [{ method: { service: bank.v1.Faults, method: Set } }] }]
 ---
 apiVersion: policy.sheer.dev/v1alpha1
 kind: NetworkAuthentication
@@ -115,16 +115,19 @@ fn methods_are_routed_and_guarded_one_by_one() {
         .up();
     // One message of no bytes.
     fs::write(mesh.folder().join("empty"), [0; 5]).expect("written");
-    let balance = "bank.v1.Ledger/TrialBalance";
-    let blue = call(&mesh, "client", balance, "");
+    let show = "bank.v1.Faults/Show";
+    let blue = call(&mesh, "client", show, "");
     assert!(blue.contains("blue-") && blue.contains("grpc-status: 0"), "{blue}");
     assert!(blue.contains("x-guarded: by-sheer"), "{blue}");
-    let green = call(&mesh, "client", balance, "-H 'x-canary: yes'");
+    let green = call(&mesh, "client", show, "-H 'x-canary: yes'");
     assert!(green.contains("green-") && !green.contains("x-guarded"), "{green}");
-    // The ledger refuses an empty transaction: it was asked. Who may not write never reaches it.
-    let written = call(&mesh, "writer", "bank.v1.Ledger/Post", "");
-    assert!(written.contains("grpc-status: 3"), "{written}");
-    let denied = call(&mesh, "client", "bank.v1.Ledger/Post", "");
+    // To set nothing changes nothing, and is answered. Who may not write never reaches it.
+    let written = call(&mesh, "writer", "bank.v1.Faults/Set", "");
+    assert!(
+        written.contains("blue-") && written.contains("grpc-status: 0"),
+        "{written}"
+    );
+    let denied = call(&mesh, "client", "bank.v1.Faults/Set", "");
     assert!(
         denied.contains("grpc-status: 7") && denied.contains("sheer-verdict: policy"),
         "{denied}"
@@ -158,7 +161,7 @@ fn methods_are_routed_and_guarded_one_by_one() {
             "--method",
             "POST",
         ];
-        let more = ["--path", "/bank.v1.Ledger/Post", "--from", from, "-o", "json"];
+        let more = ["--path", "/bank.v1.Faults/Set", "--from", from, "-o", "json"];
         let output = mesh.run(&[&words[..], &more].concat());
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     };
