@@ -7,6 +7,36 @@ mod verdict;
 pub use linkerd2_proxy_api as linkerd;
 pub use verdict::Verdict;
 
+/// OpenTelemetry's protocol, as far as Sheer speaks it.
+pub mod opentelemetry {
+    #![expect(
+        missing_docs,
+        clippy::all,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated from proto/otlp; the modules are nested as the packages are"
+    )]
+    pub mod proto {
+        pub mod common {
+            pub mod v1 {
+                tonic::include_proto!("opentelemetry.proto.common.v1");
+            }
+        }
+        pub mod collector {
+            pub mod trace {
+                pub mod v1 {
+                    tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+                }
+            }
+            pub mod logs {
+                pub mod v1 {
+                    tonic::include_proto!("opentelemetry.proto.collector.logs.v1");
+                }
+            }
+        }
+    }
+}
+
 /// `sheer.v1`: Sheer's own services and messages.
 pub mod v1 {
     #![expect(

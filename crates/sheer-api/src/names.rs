@@ -14,6 +14,8 @@ pub const IDENTITY_PORT: u16 = 8080;
 pub const DESTINATION_PORT: u16 = 8086;
 /// The control plane's policy service.
 pub const POLICY_PORT: u16 = 8090;
+/// Dashboard, on loopback of the machine that it runs on.
+pub const DASHBOARD_PORT: u16 = 8084;
 
 /// The user that a sidecar runs as, exempt from redirection.
 pub const PROXY_UID: u32 = 2102;
@@ -48,6 +50,13 @@ pub const CLUSTER_DOMAIN: &str = "cluster.local";
 pub const CONTROL_NAMESPACE: &str = "sheer";
 /// Audience of the workload tokens that the identity service accepts.
 pub const TOKEN_AUDIENCE: &str = "identity.l5d.io";
+
+/// Buckets of latencies (`sheer.v1.LatencyHistogram`): bucket `i` ends at 2^(i / this) ms, as in Prometheus' native histograms of schema 3.
+pub const LATENCY_BUCKETS_A_DOUBLING: i16 = 8;
+/// The bucket of everything that is faster: up to 2^-6 ms.
+pub const LATENCY_FIRST_BUCKET: i16 = -48;
+/// The bucket of everything that is slower: beyond 2^(135/8) ms.
+pub const LATENCY_LAST_BUCKET: i16 = 136;
 
 /// DNS identity of a ServiceAccount: `SA.NS.serviceaccount.identity.CONTROL-NS.TRUST-DOMAIN`.
 pub fn dns_identity(service_account: &str, namespace: &str, control_namespace: &str, trust_domain: &str) -> String {

@@ -1,8 +1,8 @@
 //! The control plane: what the mesh is told about services, identities and rules.
 //!
 //! Objects come from files ([`manifests`]) or from any other source; `store` joins them into one snapshot; `destination`,
-//! `policy` and [`identity`] answer proxies from that snapshot; `sight` asks proxies; `server` listens. Nothing but the sources knows how an object
-//! reached the store.
+//! `policy` and [`identity`] answer proxies from that snapshot; `sight` asks proxies; `telemetry` keeps what proxies tell of
+//! their traffic; `server` listens. Nothing but the sources knows how an object reached the store.
 
 pub mod identity;
 pub mod manifests;
@@ -19,6 +19,8 @@ mod server;
 mod sight;
 mod store;
 mod target;
+mod telemetry;
+mod traces;
 
 pub use options::{ControlOptions, Ports, run};
 pub use server::Bound;

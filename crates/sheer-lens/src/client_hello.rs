@@ -3,6 +3,8 @@
 //! Stateless: the caller collects bytes and asks again with more. A ClientHello may be cut into several records, each of which may
 //! hold as little as one byte of it.
 
+use crate::tls::Cursor;
+
 /// Longest ClientHello that is read, its record headers not counted. Those with post-quantum key shares have 1.5 to 2 KiB; beyond
 /// this it is not TLS to us, so that nobody makes the proxy collect bytes without end.
 pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
@@ -179,31 +181,4 @@ fn protocols(data: &[u8]) -> Option<Vec<Vec<u8>>> {
         protocols.push(protocol.to_vec());
     }
     Some(protocols)
-}
-
-/// Takes pieces off the front.
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2).map(|bytes| u16::from(bytes[0]) << 8 | u16::from(bytes[1]))
-    }
-
-    /// Bytes after an 8-bit length.
-    fn vector8(&mut self) -> Option<&'a [u8]> {
-        let length = self.take(1)?[0];
-        self.take(length.into())
-    }
-
-    /// Bytes after a 16-bit length.
-    fn vector16(&mut self) -> Option<&'a [u8]> {
-        let length = self.u16()?;
-        self.take(length.into())
-    }
 }

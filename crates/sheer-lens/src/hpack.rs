@@ -360,16 +360,16 @@ impl Decoder {
     }
 
     fn size_update(&mut self, size: u32, visitor: &mut impl Visitor) -> Result<(), ErrorKind> {
-        if size > self.allowed {
-            return Err(ErrorKind::SizeUpdateTooLarge {
-                size,
-                allowed: self.allowed,
-            });
-        }
         if size > self.limit {
             return Err(ErrorKind::TableBeyondLimit {
                 size,
                 limit: self.limit,
+            });
+        }
+        if size > self.allowed {
+            visitor.violation(Violation::SizeUpdateTooLarge {
+                size,
+                allowed: self.allowed,
             });
         }
         if self.owed.is_some_and(|owed| size <= owed) {
@@ -439,40 +439,39 @@ impl Decoder {
         let (indexing, index, at) = begin;
         let spelled = if index == 0 { Some(reader.text()?) } else { None };
         let text = reader.text()?;
-        let source = spelled.map_or(NameSource::Index(index), |name| NameSource::Literal {
-            huffman: name.huffman,
-        });
         let is_kept = indexing == Indexing::Incremental;
         if MODE == ADVANCE && !is_kept {
-            return if index == 0 || self.table.entry(index as usize).is_some() {
-                Ok(0)
-            } else {
-                Err(self.beyond(index))
-            };
+            let is_known = index == 0 || self.table.entry(index as usize).is_some();
+            return if is_known { Ok(0) } else { Err(self.beyond(index)) };
         }
         let (before, end) = (self.state(), self.table.end());
         let name = match spelled {
-            Some(name) => self.append(name)?,
-            None => self.append_name(index)?,
+            Some(name) => self.spelled(name)?,
+            None => self.name(index)?,
         };
-        let value = self.append(text)?;
-        let mut evicted = 0;
-        if MODE == DIGEST || is_kept {
-            let (name_text, value_text) = (self.table.text(name), self.table.text(value));
-            let hash = match spelled {
-                Some(_) => FieldHash::of(name_text, value_text),
-                None => self.same_name(index, name_text, value_text),
-            };
+        let (name, value, evicted) = if is_kept {
+            let name = self.append(name);
+            let value = self.spelled(text)?;
+            let value = self.append(value);
+            let hash = self.hash(index, self.table.text(name), self.table.text(value));
             if MODE == DIGEST {
                 visitor.hashed(hash);
             }
-            if is_kept {
-                evicted = self.table.insert(name, value, hash);
+            let evicted = self.table.insert(name, value, hash);
+            (Source::Table(name), Source::Table(value), evicted)
+        } else {
+            let value = self.spelled(text)?;
+            if MODE == DIGEST {
+                visitor.hashed(self.hash(index, self.resolve(name), self.resolve(value)));
             }
-        }
-        let (name, value) = (self.table.text(name), self.table.text(value));
+            (name, value, 0)
+        };
+        let (name, value) = (self.resolve(name), self.resolve(value));
         let size = list_size(name, value);
         if MODE == SHOW {
+            let source = spelled.map_or(NameSource::Index(index), |name| NameSource::Literal {
+                huffman: name.huffman,
+            });
             visitor.field(&Field {
                 name,
                 value,
@@ -487,40 +486,61 @@ impl Decoder {
                 evicted,
             });
         }
-        if !is_kept {
+        if is_kept {
+            self.table.tidy();
+        } else {
             self.table.forget(end);
         }
-        self.table.tidy();
         Ok(size)
     }
 
-    /// Copies a spelled out string to the table's end, decoded.
+    /// A spelled out string: where it lies, or decoded at the table's end.
     #[inline]
-    fn append(&mut self, text: Text<'_>) -> Result<Span, ErrorKind> {
-        if text.huffman {
-            let room = huffman::longest(text.bytes.len());
-            self.table.append_with(room, |out| huffman::decode(text.bytes, out))
-        } else {
-            Ok(self.table.append(text.bytes))
+    fn spelled<'a>(&mut self, text: Text<'a>) -> Result<Source<'a>, ErrorKind> {
+        if !text.huffman {
+            return Ok(Source::Bytes(text.bytes));
         }
+        let room = huffman::longest(text.bytes.len());
+        self.table
+            .append_with(room, |out| huffman::decode(text.bytes, out))
+            .map(Source::Table)
     }
 
-    /// Copies the name of an entry to the table's end: the entry itself may be evicted by the field that uses its name (RFC 7541, 4.4).
+    /// The name of an entry.
     #[inline]
-    fn append_name(&mut self, index: u32) -> Result<Span, ErrorKind> {
+    fn name<'a>(&self, index: u32) -> Result<Source<'a>, ErrorKind> {
         if let Some((name, _)) = static_entry(index as usize) {
-            return Ok(self.table.append(name));
+            return Ok(Source::Bytes(name));
         }
         let nth = (index as usize).checked_sub(STATIC_ENTRIES + 1);
         match nth.and_then(|nth| self.table.spans(nth)) {
-            Some((name, _)) => Ok(self.table.append_own(name)),
+            Some((name, _)) => Ok(Source::Table(name)),
             None => Err(self.beyond(index)),
         }
     }
 
-    /// The hash of a field whose name is that of an entry.
+    /// A string of a new entry, at the table's end. A name is copied even where an entry has it: that entry may be evicted by the field that uses
+    /// its name (RFC 7541, 4.4).
     #[inline]
-    fn same_name(&self, index: u32, name: &[u8], value: &[u8]) -> FieldHash {
+    fn append(&mut self, text: Source<'_>) -> Span {
+        match text {
+            Source::Bytes(bytes) => self.table.append(bytes),
+            Source::Table(span) if self.table.is_last(span) => span,
+            Source::Table(span) => self.table.append_own(span),
+        }
+    }
+
+    #[inline]
+    fn resolve<'a>(&'a self, text: Source<'a>) -> &'a [u8] {
+        match text {
+            Source::Bytes(bytes) => bytes,
+            Source::Table(span) => self.table.text(span),
+        }
+    }
+
+    /// The hash of a field whose name is that of an entry, or spelled out (0).
+    #[inline]
+    fn hash(&self, index: u32, name: &[u8], value: &[u8]) -> FieldHash {
         match self.table.hash(index as usize) {
             Some(entry) => entry.same_name(name, value),
             None => FieldHash::of(name, value),
@@ -536,10 +556,21 @@ impl Decoder {
     }
 }
 
+/// Where a string of a literal lies.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// In the block or the static table.
+    Bytes(&'a [u8]),
+    /// In the dynamic table's buffer.
+    Table(Span),
+}
+
+#[inline]
 fn list_size(name: &[u8], value: &[u8]) -> u64 {
     (name.len() + value.len()) as u64 + u64::from(ENTRY_OVERHEAD)
 }
 
+#[inline]
 fn span(wire: Range<usize>) -> Range<u32> {
     wire.start as u32..wire.end as u32
 }

@@ -3,6 +3,7 @@
 //! Must run before the process has a second thread: a user namespace cannot be entered otherwise.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
     os::{fd::RawFd, unix::process::ExitStatusExt as _},
@@ -39,6 +40,42 @@ pub fn exec(state: &State, target: Target, container: Option<String>, command: &
     let supervisor = client.supervisor_pid()?;
     enter(supervisor, &target).with_context(|| format!("pod {} cannot be entered", target.pod))?;
     run(&target, command)
+}
+
+/// Runs a command of the host in the pod's network, and in nothing else of it: the host's tools and files, the caller's environment and folder, and
+/// the pod's interfaces, sockets and rules.
+pub fn debug(state: &State, target: Target, command: &[String]) -> anyhow::Result<u8> {
+    let mut client = Client::connect(state)?;
+    let target = client.exec(target, None)?;
+    let supervisor = client.supervisor_pid()?;
+    enter_network(supervisor, &target).with_context(|| format!("pod {} cannot be entered", target.pod))?;
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut call = Command::new(program);
+    call.args(arguments)
+        .env("SHEER_POD", &target.pod)
+        .env("PATH", search_path());
+    attend_to(call, program, &target.pod)
+}
+
+/// The caller's search path, and where the tools of networks are, which not everybody has in it.
+fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+fn enter_network(supervisor: i32, target: &ExecTarget) -> anyhow::Result<()> {
+    let open = |path: String| File::open(&path).with_context(|| path.clone());
+    let users = format!("/proc/{supervisor}/ns/user");
+    let foreign_users = fs::read_link(&users)? != fs::read_link("/proc/self/ns/user")?;
+    let users = foreign_users.then(|| open(users)).transpose()?;
+    let network = open(format!("/proc/{supervisor}/fd/{}", target.namespaces.network))?;
+    let hostname = open(format!("/proc/{supervisor}/fd/{}", target.namespaces.hostname))?;
+    if let Some(users) = users {
+        setns(users, CloneFlags::CLONE_NEWUSER).map_err(explain)?;
+    }
+    setns(network, CloneFlags::CLONE_NEWNET).map_err(explain)?;
+    setns(hostname, CloneFlags::CLONE_NEWUTS).map_err(explain)
 }
 
 /// Everything is opened first: after the first step, `/proc` of the host is out of sight.
@@ -81,13 +118,18 @@ fn run(target: &ExecTarget, command: &[String]) -> anyhow::Result<u8> {
     }
     let mut call = Command::new(program);
     call.args(arguments).env_clear().envs(&env).current_dir(&target.dir);
+    attend_to(call, program, &target.pod)
+}
+
+/// Runs a command to its end, and says its exit code.
+fn attend_to(call: Command, program: &str, pod: &str) -> anyhow::Result<u8> {
     // Made only here: no second thread may exist before, and this runtime has none either.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(attend(call));
     match status {
         Ok(status) => Ok(exit_code(status.code(), status.signal())),
         Err(error) => {
-            eprintln!("sheer: {program} cannot be run in pod {}: {error}", target.pod);
+            eprintln!("sheer: {program} cannot be run in pod {pod}: {error}");
             Ok(if error.kind() == io::ErrorKind::NotFound {
                 NOT_FOUND
             } else {

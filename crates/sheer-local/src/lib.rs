@@ -14,6 +14,7 @@ pub mod launch;
 mod link;
 pub mod logs;
 mod namespaces;
+pub mod packets;
 pub mod pod;
 mod process;
 pub mod protocol;

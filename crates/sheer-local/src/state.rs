@@ -60,6 +60,7 @@ impl State {
             self.status().join("services"),
             self.identity(),
             self.logs(),
+            self.prometheus(),
         ] {
             private_dir(&dir).map_err(|source| StateError::Unusable { path: dir, source })?;
         }
@@ -89,6 +90,11 @@ impl State {
     /// Rotated logs of workloads, sidecars and the control plane.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
+    }
+
+    /// What a Prometheus needs to scrape the sidecars.
+    pub fn prometheus(&self) -> PathBuf {
+        self.root.join("prometheus")
     }
 
     /// Logs of one pod.

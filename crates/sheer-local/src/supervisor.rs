@@ -8,6 +8,7 @@ mod boot;
 mod fleet;
 mod forward;
 mod plan;
+mod scrape;
 mod status;
 mod usage;
 mod view;

@@ -8,13 +8,17 @@
 //! * [`explain`]: the same decisions in words, with what lost and why.
 //! * [`limit`]: how much may come in.
 //! * [`routes`]: which rule a request matches.
+//! * [`change`]: what filters make of a request.
+//! * [`log_filter`]: which requests the access log keeps.
 //! * [`budget`]: whether a request may be sent once more.
 //! * [`wire`]: Linkerd's proxy API and `sheer.v1` to this form. No type of the wire appears elsewhere.
 
 pub mod budget;
+pub mod change;
 pub mod explain;
 pub mod inbound;
 pub mod limit;
+pub mod log_filter;
 pub mod outbound;
 pub mod routes;
 pub mod wire;

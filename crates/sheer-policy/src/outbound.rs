@@ -57,6 +57,8 @@ pub struct HttpRule {
     pub hedge: Option<Hedge>,
     /// Who gets a copy.
     pub mirrors: Vec<Mirror>,
+    /// Which answers count as failures, where the policy says it.
+    pub classes: Option<Arc<ResponseClasses>>,
     /// The request's own headers (`l5d-retry-*`, `l5d-timeout`, …) may change retries and timeouts.
     pub allow_request_headers: bool,
 }
@@ -240,6 +242,26 @@ pub struct Retry {
     pub timeout: Option<Duration>,
     /// Time between attempts; at once where there is none.
     pub backoff: Option<Backoff>,
+}
+
+/// Which statuses are failures and which are not, whatever else would make them one (a ServiceProfile's `responseClasses`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseClasses {
+    /// Inclusive ranges.
+    pub failures: Vec<(u16, u16)>,
+    /// Inclusive ranges.
+    pub successes: Vec<(u16, u16)>,
+}
+
+impl ResponseClasses {
+    /// Whether a status is a failure; `None` where no class has it.
+    pub fn is_failure(&self, status: u16) -> Option<bool> {
+        let has = |ranges: &[(u16, u16)]| ranges.iter().any(|(first, last)| (*first..=*last).contains(&status));
+        if has(&self.failures) {
+            return Some(true);
+        }
+        has(&self.successes).then_some(false)
+    }
 }
 
 /// Growing waits.

@@ -1,4 +1,4 @@
-//! The wire to this crate's form: Linkerd's proxy API (`outbound.proto`, `inbound.proto`, `destination.proto`), and `sheer.v1.OutboundExtras`.
+//! The wire to this crate's form: Linkerd's proxy API (`outbound.proto`, `inbound.proto`, `destination.proto`), and `sheer.v1`'s extras.
 //!
 //! Pure functions; whatever a control plane sends, they answer. What cannot be understood never opens a door: a route that cannot be read takes its
 //! requests and refuses them, an authorization that cannot be read lets nobody in.
@@ -6,6 +6,7 @@
 pub mod explain;
 pub mod inbound;
 pub mod outbound;
+pub mod profile;
 
 mod common;
 mod matches;

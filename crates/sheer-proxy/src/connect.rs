@@ -7,6 +7,10 @@
 use std::{
     io,
     net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,6 +21,7 @@ use crate::{
     error::{ConnectCause, ProxyError},
     identity::{Identity, MeshAlpn},
     io::Stream,
+    metrics::HandshakeMetrics,
     settings::TcpOptions,
     sys, tls,
     transport_header::{SessionProtocol, TransportHeader},
@@ -94,13 +99,40 @@ fn transport_header(endpoint: &Endpoint, speak: Speak) -> Option<(u16, Transport
     Some((port, header))
 }
 
-/// A connection that was opened.
+/// A connection, and how it came to be.
 #[derive(Debug)]
-pub struct Opened {
-    /// It, ready to be spoken on.
+pub struct Connected {
+    /// Ready to be spoken on.
     pub stream: Stream,
+    /// What is told of it.
+    pub link: Arc<Link>,
+}
+
+/// How a connection came to be: for whoever wants to know where the time of a request went that waited for it.
+#[derive(Debug)]
+pub struct Link {
+    /// Unique in this process.
+    pub id: u64,
+    /// This end.
+    pub local: Option<SocketAddr>,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The attempt began.
+    pub began: Instant,
+    /// TCP stood.
+    pub tcp: Instant,
+    /// TLS stood; none without TLS.
+    pub tls: Option<Instant>,
+}
+
+impl Link {
     /// How long TCP took to connect, and TLS to agree.
-    pub took: (Duration, Duration),
+    pub(crate) fn took(&self) -> (Duration, Duration) {
+        let tls = self
+            .tls
+            .map_or(Duration::ZERO, |tls| tls.saturating_duration_since(self.tcp));
+        (self.tcp.saturating_duration_since(self.began), tls)
+    }
 }
 
 /// Opens connections for one worker.
@@ -114,11 +146,13 @@ pub struct Connector {
     pub tcp: TcpOptions,
     /// How long all of it may take.
     pub timeout: Duration,
+    /// Counts TLS.
+    pub handshakes: HandshakeMetrics,
 }
 
 impl Connector {
     /// Connects to an endpoint, ready to be spoken on.
-    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Opened, ProxyError> {
+    pub async fn connect(&self, endpoint: &Endpoint, speak: Speak) -> Result<Connected, ProxyError> {
         let plan = Plan::new(endpoint, speak);
         let addr = plan.addr;
         let timed_out = |_| ProxyError::Connect {
@@ -131,25 +165,33 @@ impl Connector {
             .map_err(timed_out)?
     }
 
-    async fn carry_out(&self, plan: Plan) -> Result<Opened, ProxyError> {
-        let began = Instant::now();
+    async fn carry_out(&self, plan: Plan) -> Result<Connected, ProxyError> {
         let addr = plan.addr;
+        let began = Instant::now();
         let failed = |error: &io::Error| ProxyError::Connect {
             addr,
             cause: ConnectCause::of(error),
         };
         let tcp = sys::connect(addr, self.mark).await.map_err(|error| failed(&error))?;
         sys::set_up(&tcp, liveness(self.tcp)).map_err(|error| failed(&error))?;
-        let connected = began.elapsed();
+        let mut link = Link {
+            id: next_id(),
+            local: tcp.local_addr().ok().map(sys::canonical),
+            peer: addr,
+            began,
+            tcp: Instant::now(),
+            tls: None,
+        };
         let Some((peer, alpn)) = plan.tls else {
-            return Ok(Opened {
+            return Ok(Connected {
                 stream: Stream::Tcp(tcp),
-                took: (connected, Duration::ZERO),
+                link: Arc::new(link),
             });
         };
         let credentials = self.identity.current().ok_or(ProxyError::IdentityNotReady)?;
-        let mut stream = tls::connect(tcp, addr, &credentials, &peer, alpn).await?;
-        let took = (connected, began.elapsed() - connected);
+        let connected = tls::connect(tcp, addr, &credentials, &peer, alpn).await;
+        self.handshakes.ended(connected.as_ref().err());
+        let mut stream = connected?;
         if let Some(header) = plan.header {
             stream
                 .write_all(&header.encode())
@@ -157,8 +199,17 @@ impl Connector {
                 .map_err(|error| failed(&error))?;
             stream.flush().await.map_err(|error| failed(&error))?;
         }
-        Ok(Opened { stream, took })
+        link.tls = Some(Instant::now());
+        Ok(Connected {
+            stream,
+            link: Arc::new(link),
+        })
     }
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The options of a connection, as the system calls take them.

@@ -10,5 +10,5 @@ mod stream;
 
 pub(crate) use backoff::Waits;
 pub(crate) use channel::{Channel, ChannelOptions};
-pub(crate) use ledger::{Ledger, Record};
+pub(crate) use ledger::{Ledger, Record, ages};
 pub(crate) use stream::{Event, Streams};

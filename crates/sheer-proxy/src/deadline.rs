@@ -45,6 +45,11 @@ impl Deadline {
         })
     }
 
+    /// How much of it is left.
+    pub(crate) fn remains(&self, now: Instant) -> Duration {
+        self.given.saturating_sub(now.saturating_duration_since(self.began))
+    }
+
     /// Writes what remains into a request that is about to be sent; an error where nothing does.
     pub(crate) fn pass_on(&self, headers: &mut HeaderMap, now: Instant) -> Result<(), ProxyError> {
         let spent = now.saturating_duration_since(self.began);

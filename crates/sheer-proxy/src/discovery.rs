@@ -34,6 +34,9 @@ pub enum Lookup<T> {
     Known(Arc<T>),
 }
 
+/// The name of a policy that forwards as it is (Linkerd's).
+const EGRESS_FALLBACK: &str = "egress-fallback";
+
 /// What to do with connections to one original destination.
 #[derive(Clone, Debug)]
 pub struct OutboundTarget {
@@ -47,6 +50,13 @@ impl OutboundTarget {
     /// What the decision came from (`parent_*` labels).
     pub fn parent(&self) -> &ObjectRef {
         &self.policy.parent
+    }
+
+    /// Whether somebody says something of the destination. Of every other one, too, a control plane tells that it is forwarded as it is, so that
+    /// a policy that comes later reaches the proxy.
+    pub fn is_of_mesh(&self) -> bool {
+        let parent = self.parent();
+        !(parent.is_default() && parent.name == EGRESS_FALLBACK)
     }
 }
 

@@ -32,7 +32,7 @@ mod upstream;
 pub use body::{Body, BodyIn};
 pub use clock::{Limits, Until};
 pub use http1_upstream::{GiveBack, Http1Connection, Http1Upstream};
-pub use outcome::{End, Observation, Outcome, Sink};
+pub use outcome::{End, Observation, Outcome, Sink, Spoken};
 pub use referee::{Judgement, Referee};
 pub use relay::exchange;
 pub use request::{Head, Origin, Request};
@@ -89,6 +89,8 @@ pub struct Context {
     pub referee: Option<Rc<dyn Referee>>,
     /// Keep the start of the request's body until the response starts, so that [`Failed::request`] can be whole.
     pub replay: bool,
+    /// Which attempt at the request this is, from 0, for its trace.
+    pub attempt: usize,
 }
 
 impl Context {

@@ -1,8 +1,9 @@
-//! What a route's filters do to a request or its response. Pure: the paths decide which filters apply, and do what comes of them.
+//! What a route's filters do to a request or its response ([`apply`]). Pure but for the dice of faults: the paths decide which filters apply,
+//! and do what comes of them.
 //!
 //! Nothing here touches what frames a message or belongs to one connection, whatever an operator writes: see [`is_protected`].
 
-mod path;
+mod apply;
 #[cfg(test)]
 mod tests;
 
@@ -12,11 +13,12 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use sheer_policy::{
+    change::{self, replaced},
     outbound::{HeaderModifier, Redirect, Rewrite},
     routes::PathMatch,
 };
 
-use self::path::replaced;
+pub(crate) use self::apply::{Amend, Answered, KEPT_ANYWAY, TakenBy, apply, of_responses};
 use crate::{
     exchange::{Head, Origin},
     http1::{TargetForm, is_hop_by_hop},
@@ -28,21 +30,9 @@ fn is_protected(name: &HeaderName) -> bool {
     is_hop_by_hop(name) || *name == CONTENT_LENGTH || *name == HOST || name.as_str() == sheer_api::names::ORIG_PROTO
 }
 
-/// Changes a header list: what is added, then what is set, then what is removed.
+/// Changes a header list, but for protected fields.
 pub(crate) fn modify(headers: &mut HeaderMap, modifier: &HeaderModifier) {
-    let free = |name: &HeaderName| !is_protected(name);
-    for (name, value) in modifier.add.iter().filter(|(name, _)| free(name)) {
-        headers.append(name, value.clone());
-    }
-    for name in modifier.set.keys().filter(|name| free(name)) {
-        headers.remove(name);
-        for value in modifier.set.get_all(name) {
-            headers.append(name, value.clone());
-        }
-    }
-    for name in modifier.remove.iter().filter(|name| free(name)) {
-        headers.remove(name);
-    }
+    change::modify(headers, modifier, |name| !is_protected(name));
 }
 
 /// The value of `Location`. `matched` is the path by which the rule took the request.
@@ -95,7 +85,7 @@ pub(crate) fn rewrite(head: &mut Head, rewrite: &Rewrite, matched: Option<&PathM
             None => path,
         };
         if let Ok(path) = PathAndQuery::try_from(whole) {
-            change(head, |parts| parts.path_and_query = Some(path));
+            change_uri(head, |parts| parts.path_and_query = Some(path));
         }
     }
     if let Some(host) = &rewrite.host {
@@ -110,7 +100,7 @@ fn rewrite_host(head: &mut Head, host: &str) {
     };
     let is_http1 = matches!(head.origin, Origin::Http1 { .. });
     if head.uri.authority().is_some() {
-        change(head, |parts| parts.authority = Some(authority));
+        change_uri(head, |parts| parts.authority = Some(authority));
     }
     if (is_http1 || head.headers.contains_key(HOST))
         && let Ok(host) = HeaderValue::from_str(host)
@@ -120,7 +110,7 @@ fn rewrite_host(head: &mut Head, host: &str) {
 }
 
 /// Changes the URI; the bytes of an HTTP/1 target go, and it is written anew.
-fn change(head: &mut Head, change: impl FnOnce(&mut http::uri::Parts)) {
+fn change_uri(head: &mut Head, change: impl FnOnce(&mut http::uri::Parts)) {
     let mut parts = head.uri.clone().into_parts();
     change(&mut parts);
     // A path alone is origin form; HTTP/1's authority and asterisk forms have no path to change.

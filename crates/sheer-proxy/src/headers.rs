@@ -24,13 +24,13 @@ pub fn list_size(headers: &HeaderMap) -> usize {
         .sum()
 }
 
-/// Refuses a request whose headers are past the limit. Every path does this first.
-pub fn check_limit(head: &Head, cx: &Context) -> Result<(), ProxyError> {
+/// Refuses a request whose headers are past the limit; says how large they are. Every path does this first.
+pub fn check_limit(head: &Head, cx: &Context) -> Result<usize, ProxyError> {
     let size = list_size(&head.headers);
     if size > cx.header_limit {
         Err(cx.too_large(Part::RequestHeaders, ListSize::Bytes(size)))
     } else {
-        Ok(())
+        Ok(size)
     }
 }
 

@@ -4,12 +4,14 @@
 //! limit that users know is enforced by the path with an answer that says so.
 
 mod client;
+mod frames;
 mod keep_alive;
 mod server;
 
 use h2::{client::Builder as ClientBuilder, server::Builder as ServerBuilder};
 
 pub use client::connect;
+pub use frames::FrameMetrics;
 pub use keep_alive::KeepAlive;
 pub use server::{ServeError, Service, serve};
 

@@ -7,6 +7,7 @@ mod certify;
 mod credentials;
 mod crypto;
 mod files;
+mod key_tap;
 mod peer;
 mod verify;
 
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 pub(crate) use certify::{Certifier, roots};
 pub use credentials::{Credentials, CredentialsError, Material, MeshAlpn};
 pub(crate) use crypto::{anonymous_client_config, describe as describe_tls};
+pub(crate) use key_tap::{KeyTap, Secret};
 pub use peer::{PeerError, PeerNames, peer_names};
 pub use verify::WrongPeer;
 
@@ -25,6 +27,7 @@ pub use verify::WrongPeer;
 pub struct Identity {
     credentials: watch::Receiver<Option<Arc<Credentials>>>,
     problem: watch::Receiver<Option<String>>,
+    keys: KeyTap,
 }
 
 impl Identity {
@@ -38,6 +41,11 @@ impl Identity {
         self.credentials.clone()
     }
 
+    /// Where secrets of TLS sessions can be watched.
+    pub(crate) fn keys(&self) -> &KeyTap {
+        &self.keys
+    }
+
     /// Why the last attempt to have a certificate issued failed, where it did.
     pub fn problem(&self) -> Option<String> {
         self.problem.borrow().clone()
@@ -49,11 +57,13 @@ impl Identity {
 pub struct Publisher {
     credentials: watch::Sender<Option<Arc<Credentials>>>,
     problem: watch::Sender<Option<String>>,
+    keys: KeyTap,
 }
 
 impl Publisher {
     /// New credentials; what was wrong is over.
     pub fn publish(&self, credentials: Credentials) {
+        let credentials = credentials.watched(self.keys.clone());
         self.credentials.send_replace(Some(Arc::new(credentials)));
         self.problem.send_replace(None);
     }
@@ -71,11 +81,18 @@ impl Publisher {
 /// An identity without credentials yet, and what publishes to it.
 pub fn channel() -> (Publisher, Identity) {
     let (credentials, problem) = (watch::Sender::new(None), watch::Sender::new(None));
+    let keys = KeyTap::default();
     let identity = Identity {
         credentials: credentials.subscribe(),
         problem: problem.subscribe(),
+        keys: keys.clone(),
     };
-    (Publisher { credentials, problem }, identity)
+    let publisher = Publisher {
+        credentials,
+        problem,
+        keys,
+    };
+    (publisher, identity)
 }
 
 #[cfg(test)]

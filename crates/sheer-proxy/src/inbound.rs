@@ -10,7 +10,6 @@
 
 mod admission;
 mod app;
-mod filter;
 mod http;
 mod observe;
 mod opaque;
@@ -19,7 +18,7 @@ mod port;
 mod speech;
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -46,13 +45,14 @@ use crate::{
     identity::{Identity, MeshAlpn},
     io::{Io, Stream},
     life::Life,
-    metrics::{DetectMetrics, LabelSet, Shard},
+    metrics::{DetectMetrics, HandshakeMetrics, Histogram, LabelSet, Peer as Side, Shard, family, header_lists},
     record::{About, Peer, Recorder, Speaks, Tape},
     settings::Settings,
     sight::Sampler,
     sys,
     tap::Taps,
     tls,
+    trace::Tracer,
     transport_header::{SessionProtocol, TransportHeader},
 };
 
@@ -64,12 +64,21 @@ pub struct Inbound {
     life: Life,
     shard: Shard,
     detected: DetectMetrics,
+    handshakes: HandshakeMetrics,
+    header_lists: Histogram,
+    /// Counts the frames of clients' connections, and of those to the application.
+    frames: [Rc<http2::FrameMetrics>; 2],
     ports: Rc<RefCell<Ports>>,
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
     sampler: Rc<Sampler>,
     recorder: Recorder,
     taps: Rc<Taps>,
+    /// Tells connections of the mesh to take no more requests, so that peers open new ones.
+    renew: tokio::sync::Notify,
+    /// Connections of the mesh that wait for that.
+    renewable: std::cell::Cell<usize>,
+    tracer: OnceCell<Rc<Tracer>>,
 }
 
 /// What a connection speaks to the application.
@@ -92,6 +101,9 @@ impl Inbound {
         let detected = DetectMetrics::new(&shard, Direction::Inbound, &LabelSet::builder().build());
         let recorder = Recorder::new(&settings, Direction::Inbound, &shard);
         Rc::new(Self {
+            handshakes: HandshakeMetrics::new(&shard, Direction::Inbound),
+            header_lists: header_lists(&shard, Direction::Inbound),
+            frames: [Side::Src, Side::Dst].map(|peer| http2::FrameMetrics::new(&shard, Direction::Inbound, peer)),
             settings,
             discovery,
             identity,
@@ -103,6 +115,9 @@ impl Inbound {
             sampler: Sampler::new(),
             recorder,
             taps: Taps::new(false),
+            renew: tokio::sync::Notify::new(),
+            renewable: std::cell::Cell::new(0),
+            tracer: OnceCell::new(),
         })
     }
 
@@ -114,6 +129,18 @@ impl Inbound {
     /// Records what passes.
     pub(crate) fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// Has peers of the mesh replace their HTTP/2 connections to this proxy (GOAWAY); how many there are.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.renew.notify_waiters();
+        self.renewable.get()
+    }
+
+    /// From now on has requests recorded by this tracer.
+    pub fn trace(&self, tracer: &Rc<Tracer>) {
+        // A second one would be a mistake of the caller, and the first is as good.
+        let _ = self.tracer.set(Rc::clone(tracer));
     }
 
     /// Takes samples of the requests that pass.
@@ -243,7 +270,9 @@ impl Inbound {
             return Err(ProxyError::Internal { what: "TLS within TLS" });
         };
         let began = Instant::now();
-        let accepted = tls::accept(Rewind::new(tcp, talk.buf), talk.client.addr, &credentials).await?;
+        let accepted = tls::accept(Rewind::new(tcp, talk.buf), talk.client.addr, &credentials).await;
+        self.handshakes.ended(accepted.as_ref().err());
+        let accepted = accepted?;
         let client = Client {
             tls: ClientTls::Mutual(accepted.peer),
             ..talk.client
@@ -269,6 +298,12 @@ impl Inbound {
             .await
             .map_err(|_| failed(format!("not within {wait:?}")))?
             .map_err(|error| failed(error.to_string()))?;
+        self.shard
+            .counter(
+                &family::INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL,
+                &LabelSet::default(),
+            )
+            .inc();
         if let Some(name) = header.name {
             return Err(failed(format!("this workload is no gateway to {name}")));
         }
@@ -359,7 +394,7 @@ impl Inbound {
     /// What serves the requests of a connection, and the connection with its bytes counted and recorded.
     fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>, speaks: Speaks) -> (Rc<Requests>, (Io, Tape)) {
         let about = Self::about((&talk.stream, &talk.client, talk.handshake), &port, speaks);
-        let metrics = port.observers(&talk.client).tcp.open();
+        let metrics = port.observers(&talk.client).open(&talk.client);
         // What detection has read went past the counter.
         metrics.read(talk.buf.len() as u64);
         let io = Rewind::new(talk.stream.metered(metrics), talk.buf);

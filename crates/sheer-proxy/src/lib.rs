@@ -4,6 +4,7 @@
 //! services comes from [`discovery`], who it is from [`identity`].
 
 pub mod accept;
+mod access_log;
 pub mod addr;
 mod admin;
 pub mod balance;
@@ -35,6 +36,8 @@ pub mod sight;
 pub mod sys;
 mod tap;
 pub mod tcp;
+pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod transport_header;
 pub mod worker;

@@ -8,6 +8,7 @@
 
 mod cell;
 pub mod family;
+mod inbound;
 mod labels;
 mod path;
 mod process;
@@ -16,17 +17,18 @@ mod render;
 mod response;
 mod route;
 
-pub use cell::{Counter, Gauge, Histogram};
+pub use cell::{Counter, Exemplar, Gauge, Histogram, TraceId};
 pub use family::{Bounds, Family, Kind};
+pub use inbound::InboundRouteMetrics;
 pub use labels::{
     LabelBuilder, LabelSet, Tls, application_labels, inbound_labels, labels_of, outbound_labels, target_labels,
 };
 pub use path::{
-    BalancerMetrics, BreakerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, Peer, TcpAuthzMetrics,
-    TcpMetrics, TcpOpen,
+    BalancerMetrics, BreakerMetrics, DetectMetrics, DetectResult, HandshakeMetrics, HttpAuthzMetrics, HttpMetrics,
+    Peer, QueueMetrics, TcpAuthzMetrics, TcpMetrics, TcpOpen, header_lists,
 };
 pub(crate) use process::describe_build;
-pub use registry::{Registry, Shard};
+pub use registry::{MOST_SERIES_OF_FAMILY, Reading, Registry, Shard};
 pub use render::Format;
 pub use response::ResponseOutcome;
 pub use route::{RetryMetrics, RouteBackendMetrics, RouteMetrics, RouteStatus};

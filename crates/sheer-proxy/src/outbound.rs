@@ -29,7 +29,7 @@ mod route;
 mod services;
 mod targets;
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use tokio::net::TcpStream;
 
@@ -49,13 +49,14 @@ use crate::{
     identity::Identity,
     io::Io,
     life::Life,
-    metrics::Shard,
+    metrics::{HandshakeMetrics, Peer as Side, Shard},
     pool::{Pool, ServiceView},
     record::{About, Peer, Recorder, Speaks},
     settings::Settings,
     sight::Sampler,
     sys,
     tap::Taps,
+    trace::Tracer,
 };
 
 /// The outbound path of one worker.
@@ -68,7 +69,10 @@ pub struct Outbound {
     sampler: Rc<Sampler>,
     recorder: Recorder,
     taps: Rc<Taps>,
+    tracer: OnceCell<Rc<Tracer>>,
     http2: http2::Config,
+    /// Counts the frames of the workload's connections.
+    frames: Rc<http2::FrameMetrics>,
 }
 
 impl Outbound {
@@ -85,10 +89,12 @@ impl Outbound {
             mark: settings.mark,
             tcp: settings.outbound.connect,
             timeout: settings.outbound.connect_timeout,
+            handshakes: HandshakeMetrics::new(&shard, Direction::Outbound),
         };
         let recorder = Recorder::new(&settings, Direction::Outbound, &shard);
         let pool = Pool::new(connector, &settings.outbound, settings.http, recorder.clone());
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
+        let frames = http2::FrameMetrics::new(&shard, Direction::Outbound, Side::Src);
         let targets = Targets::new(discovery, Rc::clone(&pool), shard, &settings);
         let http2 = accepting(&settings);
         Rc::new(Self {
@@ -100,7 +106,9 @@ impl Outbound {
             sampler: Sampler::new(),
             recorder,
             taps: Taps::new(true),
+            tracer: OnceCell::new(),
             http2,
+            frames,
         })
     }
 
@@ -128,9 +136,25 @@ impl Outbound {
         self.pool.views()
     }
 
+    /// Replaces the HTTP/2 connections to peers of the mesh; how many.
+    pub(crate) fn renew_connections(&self) -> usize {
+        self.pool.renew()
+    }
+
     /// Takes samples of the requests that pass.
     pub(crate) fn sampler(&self) -> &Rc<Sampler> {
         &self.sampler
+    }
+
+    /// From now on has requests recorded by this tracer.
+    pub fn trace(&self, tracer: &Rc<Tracer>) {
+        // A second one would be a mistake of the caller, and the first is as good.
+        let _ = self.tracer.set(Rc::clone(tracer));
+    }
+
+    /// Who records requests; nobody, and a look costs next to nothing.
+    pub(crate) fn tracer(&self) -> Option<&Rc<Tracer>> {
+        self.tracer.get()
     }
 
     /// Serves a connection that redirection brought here, to its end.
@@ -159,6 +183,9 @@ impl Outbound {
             detected = detect::protocol(&self, client, &target) => detected,
             () = self.life.quiet_in_drain(|| 0) => return tracing::debug!(%dst, "a silent connection ends with the proxy"),
         };
+        if let Ok(detected) = &detected {
+            self.observer.speaks(detected.protocol());
+        }
         match detected {
             Ok(Detected::Http1(client)) => Box::pin(self.http1(client, target)).await,
             Ok(Detected::Http2(client)) => Box::pin(self.http2(client, target)).await,

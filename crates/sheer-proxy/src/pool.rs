@@ -32,10 +32,10 @@ use self::{
 };
 pub use self::{
     h2::StreamSlot,
-    service::{Carrier, Lease, Member, Pick, Queue, Service, ServiceOptions, TcpLease},
+    service::{Carrier, EndpointSeries, Lease, Member, Pick, Queue, Service, ServiceOptions, TcpLease},
 };
 use crate::{
-    connect::{Connector, Opened, Speak},
+    connect::{Connected, Connector, Link, Speak},
     discovery::{Endpoint, Hint, PeerIdentity},
     error::ProxyError,
     http2,
@@ -74,18 +74,24 @@ struct Shared {
 
 impl Shared {
     /// Opens a connection that HTTP will be spoken on, counted and recorded.
-    async fn open(&self, endpoint: &Endpoint, speaks: Speaks, metrics: &TcpMetrics) -> Result<(Io, Tape), ProxyError> {
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        speaks: Speaks,
+        metrics: &TcpMetrics,
+    ) -> Result<(Io, Tape, Arc<Link>), ProxyError> {
         let speak = match speaks {
             Speaks::Http2 => Speak::Http2,
             Speaks::Http1 | Speaks::Tcp | Speaks::Tls => Speak::Http1,
         };
-        let Opened { stream, took } = self.connector.connect(endpoint, speak).await?;
+        let Connected { stream, link } = self.connector.connect(endpoint, speak).await?;
         let about = About {
             tls: stream.tls_facts(),
-            took,
+            took: link.took(),
             ..about(endpoint, speaks)
         };
-        Ok(self.recorder.http(about, stream.metered(metrics.open()).io()))
+        let (io, tape) = self.recorder.http(about, stream.metered(metrics.open()).io());
+        Ok((io, tape, link))
     }
 
     fn http2_config(&self, meshed: bool) -> http2::Config {
@@ -165,6 +171,16 @@ impl Pool {
         let peer = H2Peer::new(Arc::clone(endpoint), Rc::clone(&self.shared), metrics);
         peers.insert(key, Rc::downgrade(&peer));
         peer
+    }
+
+    /// Replaces the connections to peers of the mesh; how many.
+    pub(crate) fn renew(&self) -> usize {
+        let peers: Vec<_> = self.peers.borrow().values().filter_map(Weak::upgrade).collect();
+        peers
+            .iter()
+            .filter(|peer| peer.is_meshed())
+            .map(|peer| peer.renew())
+            .sum()
     }
 
     /// An HTTP/2 peer of its own.

@@ -19,18 +19,22 @@ use tokio::{
 
 use crate::{
     admin::{self, Admin, Readiness},
-    control::{Channel, ChannelOptions},
+    control::{self, Channel, ChannelOptions},
     discovery::{Client, ClientOptions, Discovery},
     identity::{self, Certifier, Identity},
     life::{Drained, Life, LifeControl, Shutdown},
     logs::LogLevel,
-    metrics::{self, Registry},
+    metrics::{self, LabelSet, Reading, Registry, family},
     settings::{ControlAddr, Settings},
-    sight::{self, Sight, Workers},
+    sight::{self, Sight, Sources, Workers},
+    telemetry::{Flush, Pusher, PusherOptions, Table},
+    trace::{self, Collecting, Collector},
 };
 
 /// How often the log says that the proxy is still not ready.
 const NOT_READY_REMINDER: Duration = Duration::from_secs(15);
+/// How long the end waits until the control plane knows what was done last.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// How often idle metrics are forgotten where nobody scrapes.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -52,6 +56,8 @@ pub struct Parts {
     pub life: Life,
     /// Where workers take questions.
     pub sight: Workers,
+    /// Where workers put what they record of requests.
+    pub traces: Collecting,
 }
 
 /// Why the process cannot go on. Words for the operator.
@@ -85,6 +91,8 @@ pub struct Control {
     readiness: Readiness,
     listening: watch::Sender<bool>,
     life: LifeControl,
+    traces: trace::Finish,
+    telemetry: Option<Flush>,
 }
 
 /// Runs the proxy to its end. `workers` starts the data path; it returns once the listeners are bound.
@@ -115,26 +123,38 @@ impl Control {
     /// Starts everything beside the data path, on the runtime of the caller.
     pub async fn start(settings: Settings, log_level: Option<LogLevel>) -> Result<Self, ProcessError> {
         let settings = Arc::new(settings);
-        let registry = Registry::new(settings.metrics_retain_idle);
+        let telemetry = settings.telemetry.then(Arc::<Table>::default);
+        let registry = Registry::with_telemetry(settings.metrics_retain_idle, telemetry.clone());
         metrics::describe_build(registry.control());
         let life = LifeControl::default();
-        let (identity, discovery) = control_plane(&settings, &registry);
+        let (identity, discovery, policy) = control_plane(&settings, &registry);
+        let telemetry = telemetry.map(|table| push(table, policy.clone(), &settings, &identity));
+        let (traces, finish) = collect_traces(&settings, &registry, &identity, policy);
+        let discovery = Arc::new(discovery);
+        read_ages(&registry, &identity, &discovery);
         let (listening, is_listening) = watch::channel(false);
         let readiness = Readiness::new(identity.clone(), discovery.unanswered_ports(), is_listening);
         let shutdown = Shutdown::default();
         let admin = Admin {
             registry: registry.clone(),
             readiness: readiness.clone(),
-            log_level,
+            log_level: log_level.clone(),
             life: life.life(),
             shutdown: settings.admin.shutdown_endpoint.then(|| shutdown.clone()),
         };
         let admin = serve_admin(settings.admin.listen, admin).await?;
         tokio::spawn(sweep(registry.clone()));
-        let (discovery, workers) = (Arc::new(discovery), Workers::default());
+        let workers = Workers::default();
         let sight = serve_sight(&settings, &registry, life.life(), |bound| {
-            let (identity, client) = (identity.clone(), Arc::clone(&discovery));
-            Sight::new(Arc::clone(&settings), identity, client, workers.clone(), [bound, admin])
+            let sources = Sources {
+                settings: Arc::clone(&settings),
+                identity: identity.clone(),
+                client: Arc::clone(&discovery),
+                workers: workers.clone(),
+                log_level,
+                registry: registry.clone(),
+            };
+            Sight::new(sources, bound, admin)
         })
         .await;
         let parts = Parts {
@@ -144,6 +164,7 @@ impl Control {
             discovery,
             life: life.life(),
             sight: workers,
+            traces,
         };
         Ok(Self {
             parts,
@@ -153,6 +174,8 @@ impl Control {
             readiness,
             listening,
             life,
+            traces: finish,
+            telemetry,
         })
     }
 
@@ -190,6 +213,10 @@ impl Control {
         let began = Instant::now();
         tracing::info!(grace_s = grace.as_secs(), "{why}: draining");
         let drained = self.life.drain(grace).await;
+        self.traces.finish().await;
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.flush(LAST_WORD).await;
+        }
         match drained {
             Drained::Clean => tracing::info!(took_ms = began.elapsed().as_millis(), "drained"),
             Drained::Cut(left) => tracing::warn!(left, "the grace period is over: what was still in flight is cut"),
@@ -198,12 +225,14 @@ impl Control {
     }
 }
 
-fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Client) {
+fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Client, Channel) {
     let roots = Arc::new(identity::roots(&settings.identity.trust_anchors));
     let (publish, identity) = identity::channel();
     let channel = |service, addr: &ControlAddr, wait_for_identity: bool| {
         let options = ChannelOptions {
             service,
+            whose: "the control plane",
+            connected: &family::CONTROL_CONNECTED,
             addr: addr.clone(),
             mark: settings.mark,
             roots: Arc::clone(&roots),
@@ -214,13 +243,76 @@ fn control_plane(settings: &Arc<Settings>, registry: &Registry) -> (Identity, Cl
     };
     let issuer = channel("identity", &settings.identity.service, false);
     tokio::spawn(Certifier::new(settings.identity.clone(), issuer, Arc::clone(&roots), publish).run());
+    let policy = channel("policy", &settings.policy, true);
     let options = ClientOptions {
         destination: channel("destination", &settings.destination, true),
-        policy: channel("policy", &settings.policy, true),
+        policy: policy.clone(),
         runtime: Handle::current(),
     };
     let discovery = Client::new(settings, options);
-    (identity, discovery)
+    (identity, discovery, policy)
+}
+
+/// Takes what workers record, and sends it on.
+fn collect_traces(
+    settings: &Arc<Settings>,
+    registry: &Registry,
+    identity: &Identity,
+    control_plane: Channel,
+) -> (Collecting, trace::Finish) {
+    let (collecting, told) = Collecting::new(settings);
+    let (mark, identity, shard) = (settings.mark, identity.clone(), registry.control().clone());
+    let roots = Arc::new(identity::roots(&settings.identity.trust_anchors));
+    let parts = trace::Parts {
+        settings: Arc::clone(settings),
+        shard: shard.clone(),
+        control_plane,
+        channel: Box::new(move |addr| {
+            let options = ChannelOptions {
+                service: "trace-collector",
+                whose: "the collector",
+                connected: &family::SHEER_TRACE_COLLECTOR_CONNECTED,
+                addr: addr.clone(),
+                mark,
+                roots: Arc::clone(&roots),
+                identity: identity.clone(),
+                wait_for_identity: addr.name.is_some(),
+            };
+            Channel::new(options, &shard)
+        }),
+    };
+    let finish = Collector::start(&collecting, told, parts);
+    (collecting, finish)
+}
+
+/// Begins to tell the control plane of traffic.
+fn push(table: Arc<Table>, channel: Channel, settings: &Arc<Settings>, identity: &Identity) -> Flush {
+    let options = PusherOptions {
+        table,
+        channel,
+        settings: Arc::clone(settings),
+        identity: identity.clone(),
+    };
+    let (pusher, flush) = Pusher::new(options);
+    tokio::spawn(pusher.run());
+    flush
+}
+
+/// Ages are read when somebody looks: of the certificate, and of what the control plane said last.
+fn read_ages(registry: &Registry, identity: &Identity, discovery: &Arc<Client>) {
+    let (identity, discovery) = (identity.clone(), Arc::clone(discovery));
+    registry.read(move || {
+        let mut readings = Vec::new();
+        if let Some(age) = identity.current().and_then(|credentials| credentials.age()) {
+            readings.push(Reading {
+                family: &family::SHEER_IDENTITY_CERT_AGE_SECONDS,
+                labels: LabelSet::default(),
+                value: i64::try_from(age.as_secs()).unwrap_or(i64::MAX),
+            });
+        }
+        readings.extend(control::ages(&discovery.streams()));
+        readings
+    });
 }
 
 async fn serve_admin(addr: SocketAddr, admin: Admin) -> Result<SocketAddr, ProcessError> {

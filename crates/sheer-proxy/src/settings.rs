@@ -9,6 +9,7 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trace;
 
 use std::{
     collections::BTreeSet,
@@ -22,6 +23,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use document::markdown;
 pub use source::{Mistake, Note};
+pub use trace::{AccessLog, AccessLogFormat, Collector, ExportProtocol, Resource, Trace};
 
 const EVERY_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
 const EVERY_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
@@ -61,6 +63,10 @@ pub struct Settings {
     pub recorder: Recorder,
     /// Logs.
     pub logs: Logs,
+    /// Traces.
+    pub trace: Trace,
+    /// The access log; off where there is none.
+    pub access_log: Option<AccessLog>,
     /// Who this proxy is.
     pub identity: Identity,
     /// Where services are looked up.
@@ -81,6 +87,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How long a metric series that nobody uses is kept.
     pub metrics_retain_idle: Duration,
+    /// Whether the control plane is told of traffic.
+    pub telemetry: bool,
 }
 
 /// The inbound half.

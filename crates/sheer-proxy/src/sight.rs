@@ -14,6 +14,7 @@
 //! * [`watch`]: what passed and passes: connections, frames, requests.
 //! * [`traffic`]: heads of requests that went through, a sample.
 
+mod counts;
 mod explain;
 mod server;
 mod service;
@@ -23,7 +24,7 @@ mod watch;
 mod workers;
 
 pub(crate) use server::serve;
-pub(crate) use service::Sight;
+pub(crate) use service::{Sight, Sources};
 pub(crate) use traffic::{Sample, Sampler};
 pub use workers::Workers;
 pub(crate) use workers::answer;

@@ -26,6 +26,7 @@ use crate::{
     process::Parts,
     sight,
     sys::{self, ListenOptions},
+    trace::Tracer,
 };
 
 /// Starts the workers. Returns once all of them listen, or with the first mistake of one.
@@ -73,8 +74,10 @@ fn listen(parts: Parts) -> io::Result<()> {
         discovery,
         life,
         sight,
+        traces,
     } = parts;
     let shard = registry.shard();
+    let tracer = Tracer::start(&traces, &shard);
     let listener = bind("inbound", settings.inbound.listen)?;
     let inbound = Inbound::new(
         Arc::clone(&settings),
@@ -83,11 +86,13 @@ fn listen(parts: Parts) -> io::Result<()> {
         life.clone(),
         shard.clone(),
     );
+    inbound.trace(&tracer);
     let accepting = Rc::clone(&inbound);
     tokio::task::spawn_local(accept::run(listener, life.clone(), move |tcp, client| {
         Rc::clone(&accepting).serve(tcp, client)
     }));
     let outbound = Outbound::new(Arc::clone(&settings), discovery, identity, life.clone(), shard);
+    outbound.trace(&tracer);
     tokio::task::spawn_local(sight::answer(sight.register(), Rc::clone(&outbound), inbound));
     for &addr in &settings.outbound.listen {
         let (listener, outbound) = (bind("outbound", addr)?, Rc::clone(&outbound));

@@ -25,7 +25,7 @@ use run::run;
 use sheer_policy::{
     inbound::{InboundRule, RateLimit, RateOverride},
     limit::Limiter,
-    outbound::{Abort, AbortAnswer, Filter, HeaderModifier, Redirect, Share},
+    outbound::{Abort, AbortAnswer, Delay, Filter, HeaderModifier, PathModifier, Redirect, Rewrite, Share},
     routes::{PathMatch, RequestMatch, Routes, Rule},
 };
 use sheer_proxy::{
@@ -42,7 +42,7 @@ use tokio::{
 /// How long something may take that takes milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An application that answers every request but those to `/hang`, and remembers what it was sent.
+/// An application that answers every request but those to `/hang` and `/begin` (of which it sends the head), and remembers what it was sent.
 #[derive(Clone)]
 struct App {
     addr: SocketAddr,
@@ -65,12 +65,21 @@ impl App {
                     let mut hanging = Vec::new();
                     while let Some(Ok((request, mut respond))) = server.accept().await {
                         let path = request.uri().path().to_owned();
-                        let hangs = path == "/hang";
-                        seen.borrow_mut().push((path, request.headers().clone()));
-                        if hangs {
-                            hanging.push(respond);
-                        } else {
-                            respond.send_response(Response::new(()), true).unwrap();
+                        seen.borrow_mut().push((path.clone(), request.headers().clone()));
+                        match path.as_str() {
+                            "/hang" => hanging.push((respond, None)),
+                            "/begin" => {
+                                let body = respond.send_response(Response::new(()), false).unwrap();
+                                hanging.push((respond, Some(body)));
+                            }
+                            _ => {
+                                let fields = [("x-server", "1.2.3"), ("x-kept", "yes")];
+                                let mut response = Response::new(());
+                                for (name, value) in fields {
+                                    response.headers_mut().append(name, HeaderValue::from_static(value));
+                                }
+                                respond.send_response(response, true).unwrap();
+                            }
                         }
                     }
                 });
@@ -331,12 +340,8 @@ fn filters_of_a_route_change_redirect_and_fail() {
     run(async {
         let proxy = Proxy::start().await;
         let app = App::start().await;
-        let field = |name: &'static str, value: &'static str| {
-            let field = (name.parse().unwrap(), HeaderValue::from_static(value));
-            HeaderMap::from_iter([field])
-        };
         let headers = Filter::RequestHeaders(HeaderModifier {
-            set: field("x-team", "books"),
+            set: fields("x-team", "books"),
             remove: vec!["x-secret".parse().unwrap()],
             ..HeaderModifier::default()
         });
@@ -395,6 +400,137 @@ fn filters_of_a_route_change_redirect_and_fail() {
             (got["x-team"].as_bytes(), got["x-kept"].as_bytes()),
             (&b"books"[..], &b"2"[..])
         );
+    });
+}
+
+/// A field of the test.
+fn fields(name: &'static str, value: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static(value))])
+}
+
+#[test]
+fn filters_of_a_route_change_responses_and_wait() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let app = App::start().await;
+        let response = Filter::ResponseHeaders(HeaderModifier {
+            add: fields("x-by", "sheer"),
+            remove: vec!["x-server".parse().unwrap()],
+            ..HeaderModifier::default()
+        });
+        let rewrite = Filter::Rewrite(Rewrite {
+            host: None,
+            path: Some(PathModifier::Prefix("/new".into())),
+        });
+        let delay = Filter::Delay(Delay {
+            delay: Duration::from_millis(80),
+            share: Share::ALL,
+        });
+        let rules = vec![
+            rule(route("response"), "/response", vec![], vec![response]),
+            rule(route("rewrite"), "/old", vec![], vec![rewrite]),
+            rule(route("delay"), "/slow", vec![], vec![delay]),
+            rule(route("rest"), "/", vec![], vec![]),
+        ];
+        proxy.policies.set(app.addr.port(), routed(None, rules));
+        let mut client = Client::plain(&proxy, app.addr).await;
+        for (path, by, server) in [("/response", "sheer", ""), ("/other", "", "1.2.3")] {
+            let got = client.get(path).await;
+            let said = [header(&got, "x-by"), header(&got, "x-server"), header(&got, "x-kept")];
+            assert_eq!(said, [by, server, "yes"], "{path}");
+        }
+        assert_eq!(client.status("/old/a?b=c").await, 200);
+        let began = Instant::now();
+        assert_eq!(client.status("/slow").await, 200);
+        assert!(began.elapsed() >= Duration::from_millis(80));
+        let seen: Vec<_> = app.seen.borrow().iter().map(|(path, _)| path.clone()).collect();
+        assert_eq!(seen, ["/response", "/other", "/new/a", "/slow"]);
+    });
+}
+
+fn with_deadline(path: &str, timeout: &'static str) -> Request<()> {
+    let mut request = grpc(path);
+    request
+        .headers_mut()
+        .insert("grpc-timeout", HeaderValue::from_static(timeout));
+    request
+}
+
+/// What the n-th request said of its time, milliseconds.
+fn remaining(app: &App, n: usize) -> f64 {
+    let seen = app.seen.borrow();
+    let said = seen[n].1["grpc-timeout"].to_str().unwrap();
+    let (number, unit) = said.split_at(said.len() - 1);
+    let in_ms = match unit {
+        "n" => 1e-6,
+        "u" => 1e-3,
+        "m" => 1.0,
+        "S" => 1e3,
+        other => panic!("{other}"),
+    };
+    number.parse::<f64>().unwrap() * in_ms
+}
+
+#[test]
+fn what_remains_of_a_deadline_goes_to_the_application() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let app = App::start().await;
+        let delay = Filter::Delay(Delay {
+            delay: Duration::from_millis(60),
+            share: Share::ALL,
+        });
+        let rules = vec![
+            rule(route("slow"), "/slow", vec![], vec![delay]),
+            rule(route("rest"), "/", vec![], vec![]),
+        ];
+        proxy.policies.set(app.addr.port(), routed(None, rules));
+        let mut client = Client::meshed(&proxy, app.addr).await;
+        assert_eq!(
+            client.send(with_deadline("/slow", "30S")).await.status(),
+            StatusCode::OK
+        );
+        let left = remaining(&app, 0);
+        assert!(left <= 29_940.0 && left > 10_000.0, "{left} ms");
+
+        // Spent before it was sent: the application never sees it.
+        for (path, timeout) in [("/slow", "20m"), ("/now", "0n")] {
+            let late = client.send(with_deadline(path, timeout)).await;
+            let said = [header(&late, "grpc-status"), header(&late, "sheer-reason")];
+            assert_eq!(said, ["4", "deadline"], "{path}");
+            assert_eq!(header(&late, "sheer-verdict"), "client-config", "{path}");
+        }
+        assert_eq!(app.seen.borrow().len(), 1);
+        // What is no gRPC says nothing of time to a proxy.
+        let mut http = get("/now");
+        http.headers_mut()
+            .insert("grpc-timeout", HeaderValue::from_static("0n"));
+        assert_eq!(client.send(http).await.status(), StatusCode::OK);
+        assert_eq!(metric(&proxy, "sheer_errors_total", &[r#"reason="deadline""#]), 2);
+    });
+}
+
+#[test]
+fn a_deadline_ends_what_the_application_works_on() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let app = App::start().await;
+        let mut client = Client::meshed(&proxy, app.addr).await;
+        let began = Instant::now();
+        let late = client.send(with_deadline("/hang", "100m")).await;
+        let said = [header(&late, "grpc-status"), header(&late, "sheer-reason")];
+        assert_eq!(said, ["4", "deadline"]);
+        assert_eq!(header(&late, "sheer-verdict"), "application");
+        assert!(began.elapsed() >= Duration::from_millis(100));
+
+        // After the head of the response it can only be said in the trailers.
+        let sent = client.send.send_request(with_deadline("/begin", "100m"), true).unwrap();
+        let mut body = sent.0.await.unwrap().into_body();
+        assert!(body.data().await.is_none());
+        let trailers = body.trailers().await.unwrap().unwrap();
+        assert_eq!(trailers["grpc-status"], "4");
+        assert_eq!((app.count("/hang"), app.count("/begin")), (1, 1));
+        assert_eq!(metric(&proxy, "sheer_errors_total", &[r#"reason="deadline""#]), 2);
     });
 }
 

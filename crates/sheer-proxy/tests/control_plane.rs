@@ -3,13 +3,18 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use sheer_api::{
-    linkerd::destination::DestinationProfile,
-    v1::{OutboundExtras, RetryBudget},
+    linkerd::{
+        destination::DestinationProfile,
+        inbound::{self, http_route},
+    },
+    v1::{
+        self, FilterExtra, HeaderModifier, InboundExtras, InboundRuleExtras, OutboundExtras, RetryBudget, filter_extra,
+    },
 };
-use sheer_policy::outbound::{Backend, BackendTarget};
+use sheer_policy::outbound::{Backend, BackendTarget, Filter};
 use sheer_proxy::{
     addr::OrigDst,
-    discovery::{Authentication, EndpointSet, Lookup, OutboundTarget},
+    discovery::{Authentication, EndpointSet, InboundPolicy, Lookup, OutboundTarget},
     process::Control,
     settings,
 };
@@ -408,4 +413,63 @@ async fn control_plane_without_extras_is_enough() {
         (1..=3).contains(&asked),
         "{asked}: once, and once for each change of the policy"
     );
+}
+
+#[tokio::test]
+async fn extras_of_a_port_are_joined_to_its_policy() {
+    let plane = ControlPlane::start();
+    let route = inbound::HttpRoute {
+        rules: vec![http_route::Rule::default()],
+        ..inbound::HttpRoute::default()
+    };
+    let server = inbound::Server {
+        protocol: Some(inbound::ProxyProtocol {
+            kind: Some(inbound::proxy_protocol::Kind::Http2(inbound::proxy_protocol::Http2 {
+                routes: vec![route],
+                ..inbound::proxy_protocol::Http2::default()
+            })),
+        }),
+        ..control::open_server()
+    };
+    plane.set_server(82, Some(server));
+    let extras = |name: &str| {
+        let modifier = HeaderModifier {
+            remove: vec![name.to_owned()],
+            ..HeaderModifier::default()
+        };
+        let filter = FilterExtra {
+            kind: Some(filter_extra::Kind::ResponseHeaders(modifier)),
+        };
+        let rule = InboundRuleExtras {
+            route: Some(v1::ObjectRef {
+                kind: "default".to_owned(),
+                ..v1::ObjectRef::default()
+            }),
+            rule: 0,
+            filters: vec![filter],
+        };
+        Some(InboundExtras { rules: vec![rule] })
+    };
+    plane.set_port_extras(82, extras("server"));
+    let proxy = Proxy::start(&plane, &[]).await;
+    let mut policy = proxy.control.parts.discovery.inbound(82);
+    let removes = |policy: &InboundPolicy, name: &str| {
+        let filters = policy.routes.rules().iter().flat_map(|rule| &rule.action.filters);
+        filters
+            .into_iter()
+            .any(|filter| matches!(filter, Filter::ResponseHeaders(said) if said.remove.iter().any(|one| one == name)))
+    };
+    known(&mut policy, |policy| removes(policy, "server")).await;
+    plane.set_port_extras(82, extras("x-powered-by"));
+    known(&mut policy, |policy| {
+        removes(policy, "x-powered-by") && !removes(policy, "server")
+    })
+    .await;
+
+    // Another's control plane has none: the policy holds without.
+    let foreign = ControlPlane::start_foreign();
+    foreign.set_server(82, Some(control::open_server()));
+    let proxy = Proxy::start(&foreign, &[]).await;
+    let mut policy = proxy.control.parts.discovery.inbound(82);
+    known(&mut policy, |policy| policy.server.name == "all-unauthenticated").await;
 }

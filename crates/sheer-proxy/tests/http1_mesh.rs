@@ -9,6 +9,7 @@ mod limits;
 #[path = "http1_mesh/marks.rs"]
 mod marks;
 #[path = "support/pair.rs"]
+#[expect(dead_code, reason = "other tests look at traces too")]
 mod pair;
 #[path = "http1_mesh/refusals.rs"]
 mod refusals;

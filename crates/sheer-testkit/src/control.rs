@@ -23,7 +23,9 @@ use sheer_api::{
         inbound::{Server, inbound_server_policies_server::InboundServerPoliciesServer},
         outbound::{OutboundPolicy, outbound_policies_server::OutboundPoliciesServer},
     },
-    v1::{OutboundExtras, extras_server::ExtrasServer},
+    v1::{
+        InboundExtras, OutboundExtras, TelemetryPush, extras_server::ExtrasServer, telemetry_server::TelemetryServer,
+    },
 };
 use tokio::{runtime::Runtime, sync::watch};
 
@@ -77,7 +79,13 @@ pub(crate) struct Script {
     pub(crate) policies: Answers<OutboundPolicy>,
     pub(crate) servers: Answers<Server>,
     pub(crate) extras: Answers<OutboundExtras>,
-    /// Whether it is Sheer's: another has no extras.
+    pub(crate) port_extras: Answers<InboundExtras>,
+    /// Reports of traffic, as they came.
+    pub(crate) reports: watch::Sender<Vec<TelemetryPush>>,
+    /// Whether reports are acknowledged, and whether rates by path are asked for.
+    pub(crate) acknowledges: watch::Sender<bool>,
+    pub(crate) wants_paths: watch::Sender<bool>,
+    /// Whether it is Sheer's: another has no extras, and takes no reports.
     has_extras: bool,
 }
 
@@ -127,6 +135,10 @@ impl ControlPlane {
             policies: Answers::default(),
             servers: Answers::default(),
             extras: Answers::default(),
+            port_extras: Answers::default(),
+            reports: watch::Sender::default(),
+            acknowledges: watch::Sender::new(true),
+            wants_paths: watch::Sender::new(false),
             has_extras,
         });
         let runtime = Mutex::new(Some(serve(listener, Arc::clone(&script))));
@@ -180,6 +192,11 @@ impl ControlPlane {
         self.script.extras.of(&dst.to_string()).send_replace(extras);
     }
 
+    /// Answer of `Extras.WatchInbound` for a port.
+    pub fn set_port_extras(&self, port: u16, extras: Option<InboundExtras>) {
+        self.script.port_extras.of(&port.to_string()).send_replace(extras);
+    }
+
     /// Endpoints of a service: open streams are told the difference. `None`: the service does not exist.
     pub fn set_endpoints(&self, path: &str, endpoints: Option<Vec<WeightedAddr>>) {
         self.script.endpoints.of(path).send_replace(endpoints);
@@ -188,6 +205,21 @@ impl ControlPlane {
     /// Answer of `InboundServerPolicies.WatchPort`.
     pub fn set_server(&self, port: u16, server: Option<Server>) {
         self.script.servers.of(&port.to_string()).send_replace(server);
+    }
+
+    /// Reports of traffic as they came, those that came twice twice. Follow them with `wait_for`.
+    pub fn reports(&self) -> watch::Receiver<Vec<TelemetryPush>> {
+        self.script.reports.subscribe()
+    }
+
+    /// Whether reports are acknowledged from now on.
+    pub fn acknowledge(&self, acknowledges: bool) {
+        self.script.acknowledges.send_replace(acknowledges);
+    }
+
+    /// Whether rates by path are asked for from now on.
+    pub fn want_paths(&self, wanted: bool) {
+        self.script.wants_paths.send_replace(wanted);
     }
 
     /// From now on certificates are issued like this.
@@ -256,6 +288,11 @@ fn serve(listener: TcpListener, script: Arc<Script>) -> Runtime {
             .add_service(DestinationServer::from_arc(Arc::clone(&script)))
             .add_service(OutboundPoliciesServer::from_arc(Arc::clone(&script)))
             .add_service(InboundServerPoliciesServer::from_arc(Arc::clone(&script)))
+            .add_optional_service(
+                script
+                    .has_extras
+                    .then(|| TelemetryServer::from_arc(Arc::clone(&script))),
+            )
             .add_optional_service(script.has_extras.then(|| ExtrasServer::from_arc(script)));
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         if let Err(error) = router.serve_with_incoming(incoming).await {

@@ -14,7 +14,11 @@ Examples:
   sheer up -f manifests/           run manifests on this machine, with a sidecar beside each workload
   sheer ps                         what runs
   sheer exec deploy/web -- curl http://ledger:8080/
+  sheer stat deploy -n bank          how each workload does
+  sheer edges -n bank                who talks to whom
   sheer logs -f deploy/web
+  sheer dashboard --open           the mesh as a web page
+  sheer trace list --failed        requests that failed, each with its waterfall
   sheer policy explain --from deploy/web --to svc/ledger:8080
   sheer down                       end the mesh; nothing is left behind";
 
@@ -56,6 +60,10 @@ pub(crate) enum Command {
     Ps(commands::ps::Args),
     /// Run a command inside a pod of the local mesh.
     Exec(commands::exec::Args),
+    /// Run a tool of this machine in the network of a pod.
+    Debug(commands::debug::Args),
+    /// Show and change what sidecars log.
+    LogLevel(commands::log_level::Args),
     /// Print what workloads and sidecars wrote.
     Logs(commands::logs::Args),
     /// Replace the pods of a workload by new ones, without losing a request.
@@ -64,6 +72,8 @@ pub(crate) enum Command {
     Scale(commands::scale::Args),
     /// Look at the mesh point by point.
     Check(commands::check::Args),
+    /// Serve the web page of the mesh: who calls whom, how it does, traces, policy.
+    Dashboard(commands::dashboard::Args),
     /// Show the certificates that sidecars serve.
     Identity(commands::identity::Args),
     /// Show where traffic for a service may go.
@@ -74,6 +84,16 @@ pub(crate) enum Command {
     Routes(commands::routes::Args),
     /// Show who may come in at a workload's ports, with live rates.
     Authz(commands::authz::Args),
+    /// Write the packets of a workload to a file that Wireshark opens decrypted.
+    Capture(commands::capture::Args),
+    /// Show traces: where the time of a request went, and which hop failed.
+    Trace(commands::trace::Args),
+    /// Show how workloads, pods, services and routes do: success, rates, latencies, connections, mTLS.
+    Stat(commands::stat::Args),
+    /// Show who talks to whom, as whom, in which protocol, and how it is secured.
+    Edges(commands::edges::Args),
+    /// Watch requests by path, live.
+    Top(commands::top::Args),
     /// Show what proxies hold.
     Config(commands::config::Args),
     /// Show every connection of a workload's proxies.
@@ -93,6 +113,9 @@ pub(crate) enum Command {
     /// One of the processes of a local mesh.
     #[command(hide = true)]
     MeshProcess(commands::mesh_process::Args),
+    /// The reader of `sheer capture` inside a pod.
+    #[command(hide = true)]
+    Packets(commands::packets::Args),
 }
 
 impl Command {
@@ -125,6 +148,8 @@ impl Cli {
             Command::Down(args) => commands::down::run(&args, &global),
             Command::Ps(args) => commands::ps::run(&args, &global),
             Command::Exec(args) => commands::exec::run(&args, &global),
+            Command::Debug(args) => commands::debug::run(&args, &global),
+            Command::LogLevel(args) => commands::log_level::run(&args, &global),
             Command::Logs(args) => commands::logs::run(&args, &global),
             Command::Restart(args) => commands::restart::run(&args, &global),
             Command::Scale(args) => commands::scale::run(&args, &global),
@@ -132,11 +157,18 @@ impl Cli {
             Command::MeshProcess(args) => commands::mesh_process::run(&args),
             Command::Demo(args) => commands::demo::run(&args, &global),
             Command::Check(args) => commands::check::run(&args, &global),
+            Command::Dashboard(args) => commands::dashboard::run(&args, &global),
             Command::Identity(args) => commands::identity::run(&args, &global),
             Command::Endpoints(args) => commands::endpoints::run(&args, &global),
             Command::Policy(args) => commands::policy::run(&args, &global),
             Command::Routes(args) => commands::routes::run(&args, &global),
             Command::Authz(args) => commands::authz::run(&args, &global),
+            Command::Capture(args) => commands::capture::run(&args, &global),
+            Command::Packets(args) => commands::packets::run(&args),
+            Command::Trace(args) => commands::trace::run(&args, &global),
+            Command::Stat(args) => commands::stat::run(&args, &global),
+            Command::Edges(args) => commands::edges::run(&args, &global),
+            Command::Top(args) => commands::top::run(&args, &global),
             Command::Config(args) => commands::config::run(&args, &global),
             Command::Conns(args) => commands::conns::run(&args, &global),
             Command::Tap(args) => commands::tap::run(&args, &global),

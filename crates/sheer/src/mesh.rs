@@ -28,7 +28,7 @@ pub(crate) fn prepare(state: &State, paths: &[PathBuf]) -> anyhow::Result<Launch
         manifests: paths,
         folder: std::env::current_dir().context("the current folder is gone")?,
         proxy,
-        environment: environment()?,
+        environment: environment(state)?,
     })
 }
 
@@ -84,7 +84,7 @@ fn own_folder() -> anyhow::Result<PathBuf> {
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// The environment of applications. Programs beside this one (the sample) are found by name.
-fn environment() -> anyhow::Result<BTreeMap<String, String>> {
+fn environment(state: &State) -> anyhow::Result<BTreeMap<String, String>> {
     let inherited = INHERITED
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
@@ -98,5 +98,7 @@ fn environment() -> anyhow::Result<BTreeMap<String, String>> {
         .chain(lacking.map(str::to_owned))
         .collect();
     env.insert("PATH".to_owned(), folders.join(":"));
+    // Where a Prometheus in the mesh finds what to scrape, and `sheer` the mesh.
+    env.insert("SHEER_STATE".to_owned(), state.root().display().to_string());
     Ok(env)
 }

@@ -20,6 +20,14 @@ impl Progress {
         }
     }
 
+    /// For those who look at something else meanwhile.
+    pub(crate) fn silent() -> Self {
+        Self {
+            terminal: false,
+            open: false,
+        }
+    }
+
     /// Rewrites the line with what goes on.
     pub(crate) fn step(&mut self, text: &str) {
         if self.terminal {

@@ -10,10 +10,14 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use sheer_api::names::ADMIN_PORT;
 use sheer_api::v1::control_client::ControlClient;
+use sheer_api::v1::stats_client::StatsClient;
+use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, FrameEvent, PolicyDiffRequest, PolicyDiffResponse,
-    ProxyConnections, ProxyDump, ReportRequest, ReportResponse, RouteStatus, RoutesRequest, TapLine,
-    WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchTapRequest,
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, FrameEvent, ListTracesRequest, ListTracesResponse,
+    PolicyDiffRequest, PolicyDiffResponse, PropagationRequest, ProxyConnections, ProxyDump, ProxyLogLevel,
+    RenewRequest, RenewedProxy, ReportRequest, ReportResponse, RouteStatus, RoutesRequest, ShowTraceRequest, TapLine,
+    Trace, WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest,
+    WatchTapRequest, WorkloadLogLevelRequest, WorkloadPropagation, WorkloadSecret,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -249,20 +253,18 @@ impl Mesh {
 
     /// A channel to every service of the control plane.
     pub(crate) async fn control(&self) -> anyhow::Result<Channel> {
-        let state = self.state.clone();
-        let connect = move |_| {
-            let state = state.clone();
-            async move { dial::control(&state).await.map(TokioIo::new) }
-        };
-        // A name for the sake of HTTP alone: the connection is the socket's.
-        let endpoint = Endpoint::from_static("http://control").connect_timeout(PATIENCE);
-        let channel = endpoint.connect_with_connector(tower::service_fn(connect)).await;
+        let channel = endpoint().connect_with_connector(connector(self.state.clone())).await;
         channel.map_err(|_| {
             anyhow!(
                 "the control plane does not answer on {}; see `sheer logs control`",
                 self.state.control_socket().display()
             )
         })
+    }
+
+    /// The same, which connects when it is used first, and again whenever it has to: the control plane need not run now.
+    pub(crate) fn channel(&self) -> Channel {
+        endpoint().connect_with_connector_lazy(connector(self.state.clone()))
     }
 
     /// What the control plane says of itself and of the manifests.
@@ -286,6 +288,27 @@ impl Mesh {
     pub(crate) async fn routes(&self) -> anyhow::Result<Vec<RouteStatus>> {
         let mut client = ControlClient::new(self.control().await?);
         Ok(proxies_asked(client.routes(RoutesRequest::default())).await?.routes)
+    }
+
+    /// Traces that the control plane keeps.
+    pub(crate) async fn traces(&self, request: ListTracesRequest) -> anyhow::Result<ListTracesResponse> {
+        let mut client = TracesClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER);
+        proxies_asked(client.list(request)).await
+    }
+
+    /// One of them.
+    pub(crate) async fn trace(&self, id: &str) -> anyhow::Result<Trace> {
+        let mut client = TracesClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER);
+        let trace_id = id.to_owned();
+        proxies_asked(client.show(ShowTraceRequest { trace_id })).await
+    }
+
+    /// Which workloads pass on the contexts of traces, and which break them.
+    pub(crate) async fn propagation(&self) -> anyhow::Result<Vec<WorkloadPropagation>> {
+        let mut client = TracesClient::new(self.control().await?);
+        Ok(proxies_asked(client.propagation(PropagationRequest::default()))
+            .await?
+            .workloads)
     }
 
     /// What changed manifests would do to traffic.
@@ -326,6 +349,46 @@ impl Mesh {
         proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).diff(request)).await
     }
 
+    /// The secrets of TLS sessions that the proxies of a workload begin from now on.
+    pub(crate) async fn secrets(
+        &self,
+        request: WatchSecretsRequest,
+    ) -> anyhow::Result<tonic::Streaming<WorkloadSecret>> {
+        let mut client = ControlClient::new(self.control().await?);
+        proxies_asked(client.secrets(request)).await
+    }
+
+    /// What the proxies of a workload log, and a change of it.
+    pub(crate) async fn log_level(&self, request: WorkloadLogLevelRequest) -> anyhow::Result<Vec<ProxyLogLevel>> {
+        let mut client = ControlClient::new(self.control().await?);
+        Ok(proxies_asked(client.log_level(request)).await?.proxies)
+    }
+
+    /// Has the proxies of a workload replace their connections with peers.
+    pub(crate) async fn renew_connections(&self, request: RenewRequest) -> anyhow::Result<Vec<RenewedProxy>> {
+        let mut client = ControlClient::new(self.control().await?);
+        Ok(proxies_asked(client.renew_connections(request)).await?.proxies)
+    }
+
+    /// The virtual addresses of services, each with its service as `ledger.bank`.
+    pub(crate) fn virtual_addresses(&self) -> anyhow::Result<Vec<(IpAddr, String)>> {
+        let services: Vec<objects::Service> = self.objects("services")?;
+        let named = services.iter().flat_map(|service| {
+            let name = format!("{}.{}", service.metadata.name, service.metadata.namespace);
+            let spec = &service.spec;
+            let addresses = spec.cluster_ips.iter().chain(&spec.cluster_ip);
+            addresses
+                .filter_map(|ip| ip.parse().ok())
+                .map(move |ip| (ip, name.clone()))
+        });
+        Ok(named.collect())
+    }
+
+    /// Asks the control plane's windows.
+    pub(crate) async fn stats(&self) -> anyhow::Result<StatsClient<Channel>> {
+        Ok(StatsClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER))
+    }
+
     /// A connection to an address inside the mesh.
     pub(crate) async fn dial(&self, address: SocketAddr) -> anyhow::Result<UnixStream> {
         dial::address(&self.state, address)
@@ -344,8 +407,26 @@ impl Mesh {
     }
 }
 
+/// A name for the sake of HTTP alone: the connection is the socket's.
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://control").connect_timeout(PATIENCE)
+}
+
+/// Connects to the control plane's socket, whatever the address.
+fn connector(
+    state: State,
+) -> impl tower::Service<http::Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Send + 'static
+{
+    tower::service_fn(move |_| {
+        let state = state.clone();
+        async move { dial::control(&state).await.map(TokioIo::new) }
+    })
+}
+
 /// An answer for which the control plane asks proxies. What the operator wrote wrong is misuse, told in the control plane's words.
-async fn proxies_asked<T>(asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> anyhow::Result<T> {
+pub(crate) async fn proxies_asked<T>(
+    asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> anyhow::Result<T> {
     use tonic::Code::{InvalidArgument, NotFound};
     match timeout(PROXIES_PATIENCE, asked)
         .await

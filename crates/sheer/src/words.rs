@@ -1,8 +1,22 @@
 //! What several commands say alike: objects, places in files, short ages.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use sheer_api::v1::ObjectRef;
+
+/// Reads `500ms`, `30s`, `5m` or `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    match &text[digits..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        _ => Err(wrong()),
+    }
+}
 
 /// An object as operators write it, `HTTPRoute bank/canary`; empty for none.
 pub(crate) fn object(object: Option<&ObjectRef>) -> String {
@@ -81,6 +95,15 @@ pub(crate) fn or_dash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for wrong in ["30", "s", "-1s", "1 s", "30sec", ""] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn objects_places_and_ages() {

@@ -2,6 +2,9 @@
 //! binary seal over all of them. The gateway mints it, every service verifies it and passes it on unchanged, so that a field
 //! that anybody on the way alters, drops, joins or reorders fails the request and is named.
 //!
+//! Beside it travels the trace context (W3C Trace Context), unsealed: whoever records a trace changes it on the way. Each service passes on to the
+//! calls that it makes for a request what the request came with, so that a payment is one trace.
+//!
 //! The seal is a checksum and protects against accidents. A real bank's token is signed.
 
 use std::time::Duration;
@@ -17,6 +20,8 @@ const SCOPES: usize = 20;
 /// The sealed fields, in the order of their checksums in the seal.
 const SEALED: [&str; 4] = ["authorization", "x-tenant", "x-idempotency-key", "x-scope"];
 const SEAL: &str = "x-bank-seal-bin";
+/// The trace context.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// The metadata of one call, verified or freshly minted.
 #[derive(Clone, Debug)]
@@ -37,6 +42,17 @@ impl Call {
         let seal = seal(&fields);
         fields.insert_bin(SEAL, MetadataValue::from_bytes(&seal));
         Ok(Self { fields })
+    }
+
+    /// Makes the call part of the trace that a client's request belongs to.
+    #[must_use]
+    pub fn traced_as(mut self, client: &http::HeaderMap) -> Self {
+        for name in TRACE {
+            for value in client.get_all(name) {
+                self.fields.as_mut().append(name, value.clone());
+            }
+        }
+        self
     }
 
     /// Takes the bank's fields out of what arrived, and checks each against the seal.
@@ -64,7 +80,7 @@ impl Call {
             }
         }
         fields.insert_bin(SEAL, MetadataValue::from_bytes(&claimed));
-        Ok(Self { fields })
+        Ok(Self { fields }.traced_as(arrived.as_ref()))
     }
 
     /// A request that carries this metadata and a deadline.
@@ -183,6 +199,27 @@ mod tests {
         let once = Call::verify(&minted()).unwrap();
         let twice = Call::verify(&once.fields).unwrap();
         assert_eq!(once.fields.into_headers(), twice.fields.into_headers());
+    }
+
+    #[test]
+    fn a_trace_context_is_passed_on_and_no_seal_minds_it() {
+        let mut client = http::HeaderMap::new();
+        client.insert(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+                .parse()
+                .unwrap(),
+        );
+        client.append("tracestate", "a=1".parse().unwrap());
+        client.append("tracestate", "b=2".parse().unwrap());
+        let call = Call::mint("retail", "key-1").unwrap().traced_as(&client);
+        let mut arrived = call.request((), Duration::from_secs(1)).metadata().clone();
+        // A proxy on the way says that it is the parent.
+        let other = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+        arrived.insert("traceparent", other.parse().unwrap());
+        let next = Call::verify(&arrived).unwrap().request((), Duration::from_secs(1));
+        assert_eq!(next.metadata().get("traceparent").unwrap(), other);
+        assert_eq!(next.metadata().get_all("tracestate").iter().count(), 2);
     }
 
     #[test]

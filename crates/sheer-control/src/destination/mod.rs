@@ -7,6 +7,8 @@ mod profile;
 mod service_profile;
 mod shared;
 
+pub(crate) use service_profile::route as profile_route;
+
 use std::sync::Arc;
 
 use futures::stream::BoxStream;

@@ -45,7 +45,8 @@ pub(super) fn to_message(profile: &ServiceProfile) -> DestinationProfile {
     }
 }
 
-fn route(said: &ProfileRoute) -> Route {
+/// One route of a profile.
+pub(crate) fn route(said: &ProfileRoute) -> Route {
     Route {
         condition: Some(request(&said.condition)),
         response_classes: said

@@ -1,5 +1,7 @@
 //! Annotations of the mesh: which exist, what their values look like, and which of Linkerd's are not honoured.
 
+use sheer_policy::log_filter::LogFilter;
+
 use super::Severity;
 use crate::objects::{Kind, Labels, parse_ports, parse_weight, traffic};
 
@@ -150,6 +152,16 @@ const HONOURED: &[(&str, &str, Check)] = &[
     ("config", "proxy-cpu-limit", any),
     ("config", "proxy-binary", any),
     ("config", "shutdown-grace-period", any),
+    ("config", "access-log", access_log),
+    ("config", "access-log-filter", access_log_filter),
+    ("config", "access-log-otlp", switch),
+    ("config", "trace-collector", authority),
+    ("config", "trace-collector-identity", any),
+    ("config", "trace-protocol", trace_protocol),
+    ("config", "trace-sample-rate", sample_rate),
+    ("config", "trace-sample-limit", whole),
+    ("config", "trace-slow", interval),
+    ("config", "trace-keep-limit", whole),
 ];
 
 /// Honoured under `sheer.dev` only.
@@ -217,6 +229,56 @@ fn scope(domain: &str) -> Option<(&str, bool)> {
 
 fn any(_: &str) -> Result<(), String> {
     Ok(())
+}
+
+fn one_of(value: &str, allowed: &[&str]) -> Result<(), String> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{value:?} must be {}", allowed.join(" or ")))
+}
+
+fn access_log(value: &str) -> Result<(), String> {
+    one_of(value, &["apache", "json", "off"])
+}
+
+fn access_log_filter(value: &str) -> Result<(), String> {
+    LogFilter::parse(value).map(drop).map_err(|error| error.to_string())
+}
+
+fn switch(value: &str) -> Result<(), String> {
+    one_of(value, &["true", "false"])
+}
+
+fn trace_protocol(value: &str) -> Result<(), String> {
+    one_of(value, &["grpc", "http/protobuf"])
+}
+
+fn authority(value: &str) -> Result<(), String> {
+    let port = value
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(()),
+        _ => Err(format!(
+            "{value:?} must be a host and a port, as collector.tracing:4317"
+        )),
+    }
+}
+
+fn sample_rate(value: &str) -> Result<(), String> {
+    match value.parse::<f64>() {
+        Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(()),
+        _ => Err(format!("{value:?} must be a number from 0 to 1")),
+    }
+}
+
+fn whole(value: &str) -> Result<(), String> {
+    value
+        .parse::<u32>()
+        .map(drop)
+        .map_err(|_| format!("{value:?} must be a whole number"))
 }
 
 fn ports(value: &str) -> Result<(), String> {

@@ -168,6 +168,24 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The API group under which Sheer writes the kind; empty for the core.
+    pub fn group(self) -> &'static str {
+        self.api_version().split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// Whether the kind is read from a group: policies are in Linkerd's as well as in Sheer's own.
+    pub fn is_of(self, group: &str) -> bool {
+        let own = self.group();
+        own == group || (own == POLICY_GROUP && group == LINKERD_POLICY_GROUP)
+    }
+}
+
+/// Sheer's own policies.
+const POLICY_GROUP: &str = "policy.sheer.dev";
+/// Linkerd's, which mean the same.
+const LINKERD_POLICY_GROUP: &str = "policy.linkerd.io";
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -10,9 +10,12 @@ mod tests;
 
 use std::collections::HashMap;
 
-use sheer_api::linkerd::inbound::{
-    self as api, ProxyProtocol,
-    proxy_protocol::{Detect, Grpc, Http1, Http2, Kind, Opaque, Tls},
+use sheer_api::{
+    linkerd::inbound::{
+        self as api, ProxyProtocol,
+        proxy_protocol::{Detect, Grpc, Http1, Http2, Kind, Opaque, Tls},
+    },
+    v1,
 };
 
 use self::routes::Routes;
@@ -29,29 +32,41 @@ pub(crate) use self::routes::cannot_be_applied;
 /// API group of what Sheer's policies are named as.
 const GROUP: &str = "policy.sheer.dev";
 
+/// What a proxy is told of a port: both messages are of the same snapshot.
+pub(super) struct Compiled {
+    /// Linkerd's part.
+    pub(super) server: api::Server,
+    /// What it cannot say.
+    pub(super) extras: v1::InboundExtras,
+}
+
 /// The policy of a pod's port: of its Server, or else the default of the pod, its namespace, or the mesh.
-pub(super) fn of_port(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, port: u16) -> api::Server {
+pub(super) fn of_port(snapshot: &Snapshot, config: &MeshConfig, pod: &Pod, port: u16) -> Compiled {
     let opaque = ports::is_opaque(snapshot, pod, port);
     let probes = ports::probe_paths(pod, port).into_iter().collect();
     let server = ports::find_server(snapshot, pod, port);
     let routes = Routes::new(snapshot, config, server, probes);
     let Some(server) = server else {
         let policy = default_policy(snapshot, config, pod, port);
-        return api::Server {
-            protocol: Some(protocol(Spoken::Unknown, opaque, &routes, None)),
+        let (protocol, extras) = protocol(Spoken::Unknown, opaque, &routes, None);
+        let server = api::Server {
+            protocol: Some(protocol),
             authorizations: clients::of_default(config, policy),
             labels: of_server("", labels("", "default", policy)),
             ..api::Server::default()
         };
+        return Compiled { server, extras };
     };
     let limit = clients::rate_limit(snapshot, config, server);
     let labels = labels(GROUP, "server", &server.metadata.name);
-    api::Server {
-        protocol: Some(protocol(server.spec.proxy_protocol, opaque, &routes, limit)),
+    let (protocol, extras) = protocol(server.spec.proxy_protocol, opaque, &routes, limit);
+    let server = api::Server {
+        protocol: Some(protocol),
         authorizations: clients::of_server(snapshot, config, server),
         labels: of_server(&server.metadata.namespace, labels),
         ..api::Server::default()
-    }
+    };
+    Compiled { server, extras }
 }
 
 /// The labels of a Server; Linkerd's have no namespace, and pass over it. A control plane sends the same keys always.
@@ -83,32 +98,41 @@ fn protocol(
     opaque: bool,
     routes: &Routes<'_>,
     limit: Option<api::HttpLocalRateLimit>,
-) -> ProxyProtocol {
-    let http2 = |limit| {
-        Kind::Http2(Http2 {
-            routes: routes.http(),
-            local_rate_limit: limit,
-        })
+) -> (ProxyProtocol, v1::InboundExtras) {
+    let mut rules = Vec::new();
+    let mut http = || {
+        let told = routes.http();
+        rules = told.extras;
+        told.routes
     };
     let kind = match spoken {
         Spoken::Unknown if opaque => Kind::Opaque(Opaque {}),
         Spoken::Unknown => Kind::Detect(Detect {
             timeout: DETECT_TIMEOUT.try_into().ok(),
-            http_routes: routes.http(),
+            http_routes: http(),
             http_local_rate_limit: limit,
         }),
         Spoken::Http1 => Kind::Http1(Http1 {
-            routes: routes.http(),
+            routes: http(),
             local_rate_limit: limit,
         }),
-        Spoken::Http2 => http2(limit),
         // The API has no limit for gRPC: it is HTTP/2 all the same.
-        Spoken::Grpc => match routes.grpc() {
-            Some(routes) if limit.is_none() => Kind::Grpc(Grpc { routes }),
-            _ => http2(limit),
+        Spoken::Grpc if limit.is_none() => match routes.grpc() {
+            Some(told) => {
+                rules = told.extras;
+                Kind::Grpc(Grpc { routes: told.routes })
+            }
+            None => Kind::Http2(Http2 {
+                routes: http(),
+                local_rate_limit: None,
+            }),
         },
+        Spoken::Http2 | Spoken::Grpc => Kind::Http2(Http2 {
+            routes: http(),
+            local_rate_limit: limit,
+        }),
         Spoken::Opaque => Kind::Opaque(Opaque {}),
         Spoken::Tls => Kind::Tls(Tls {}),
     };
-    ProxyProtocol { kind: Some(kind) }
+    (ProxyProtocol { kind: Some(kind) }, v1::InboundExtras { rules })
 }

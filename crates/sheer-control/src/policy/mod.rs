@@ -24,7 +24,7 @@ use sheer_api::{
         outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
     },
     v1::{
-        ExtrasRequest, OutboundExtras,
+        ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras,
         extras_server::{Extras, ExtrasServer},
     },
 };
@@ -136,10 +136,11 @@ impl PolicyService {
 
     fn inbound_answer(
         &self,
-        spec: &PortSpec,
-    ) -> Result<impl FnMut(&Snapshot) -> Result<Server, Status> + Send + use<>, Status> {
-        let workload = WorkloadName::parse(&spec.workload)?;
-        let port = port(spec.port)?;
+        workload: &str,
+        on: u32,
+    ) -> Result<impl FnMut(&Snapshot) -> Result<inbound::Compiled, Status> + Send + use<>, Status> {
+        let workload = WorkloadName::parse(workload)?;
+        let port = port(on)?;
         let config = self.config.clone();
         Ok(move |snapshot: &Snapshot| {
             let WorkloadName { namespace, pod } = &workload;
@@ -195,6 +196,22 @@ impl Extras for PolicyService {
     ) -> Result<Response<Self::WatchOutboundStream>, Status> {
         self.watch_extras(request.get_ref()).map(Response::new)
     }
+
+    type WatchInboundStream = BoxStream<'static, Result<InboundExtras, Status>>;
+
+    async fn watch_inbound(
+        &self,
+        request: Request<InboundExtrasRequest>,
+    ) -> Result<Response<Self::WatchInboundStream>, Status> {
+        let request = request.get_ref();
+        let mut answer = self.inbound_answer(&request.workload, request.port)?;
+        answer(&self.store.latest())?;
+        Ok(Response::new(self.streams.open_latest(
+            "Extras.WatchInbound",
+            self.store.watch(),
+            move |snapshot: &Snapshot| Ok(answer(snapshot)?.extras),
+        )))
+    }
 }
 
 #[tonic::async_trait]
@@ -202,16 +219,19 @@ impl InboundServerPolicies for PolicyService {
     type WatchPortStream = BoxStream<'static, Result<Server, Status>>;
 
     async fn get_port(&self, request: Request<PortSpec>) -> Result<Response<Server>, Status> {
-        self.inbound_answer(request.get_ref())?(&self.store.latest()).map(Response::new)
+        let spec = request.get_ref();
+        let compiled = self.inbound_answer(&spec.workload, spec.port)?(&self.store.latest())?;
+        Ok(Response::new(compiled.server))
     }
 
     async fn watch_port(&self, request: Request<PortSpec>) -> Result<Response<Self::WatchPortStream>, Status> {
-        let mut answer = self.inbound_answer(request.get_ref())?;
+        let spec = request.get_ref();
+        let mut answer = self.inbound_answer(&spec.workload, spec.port)?;
         answer(&self.store.latest())?;
         Ok(Response::new(self.streams.open_latest(
             "InboundServerPolicies.WatchPort",
             self.store.watch(),
-            answer,
+            move |snapshot: &Snapshot| Ok(answer(snapshot)?.server),
         )))
     }
 }

@@ -30,8 +30,8 @@ use sheer_api::{
 };
 
 pub(super) use egress::{fallback, find as find_egress, is_of_cluster, of_egress};
-pub(super) use extras::in_zone;
-pub(super) use filters::{message, ratio, redirect, request_headers};
+pub(super) use extras::{in_zone, object};
+pub(super) use filters::{Actions, PolicyFilter, grpc_injector, http_injector};
 pub(super) use http::{headers, host, http_match, method};
 
 use crate::{

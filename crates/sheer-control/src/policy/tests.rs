@@ -79,7 +79,7 @@ fn outbound_protocol_is_what_the_service_says() {
 fn inbound_policy(written: &str, port: u16) -> Server {
     let snapshot = Snapshot::of(written, POD);
     let pod = snapshot.find_pod("bank", "ledger-0").unwrap();
-    inbound::of_port(&snapshot, &MeshConfig::for_tests(), pod, port)
+    inbound::of_port(&snapshot, &MeshConfig::for_tests(), pod, port).server
 }
 
 /// Who comes in, a line an authorization: where from, as whom, by which rule.

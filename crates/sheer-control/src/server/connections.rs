@@ -17,6 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// Patience with a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -90,10 +91,46 @@ pub(super) fn unix(listener: UnixListener) -> BoxStream<'static, io::Result<Conn
     .boxed()
 }
 
-impl Connected for Connection {
-    type ConnectInfo = ();
+/// Who is at the other end of a connection, as far as it has proved it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// The connection is in TLS.
+    pub(crate) tls: bool,
+    /// DNS names of the certificate that the peer showed, which was verified.
+    pub(crate) names: Option<Arc<[String]>>,
+}
 
-    fn connect_info(&self) {}
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        match self {
+            Self::Plain(_) | Self::Unix(_) => Peer::default(),
+            Self::Tls(stream) => {
+                let chain = stream.get_ref().1.peer_certificates();
+                let leaf = chain.and_then(<[_]>::first);
+                Peer {
+                    tls: true,
+                    names: leaf.map(|leaf| dns_names(leaf).into()),
+                }
+            }
+        }
+    }
+}
+
+/// The DNS names of a certificate. One that cannot be read has none: it was verified, and yet proves nothing.
+fn dns_names(certificate: &[u8]) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return Vec::new();
+    };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.into_iter().flat_map(|extension| &extension.value.general_names);
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect()
 }
 
 impl AsyncRead for Connection {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
+pub(crate) use connections::Peer;
 use futures::stream::BoxStream;
 pub(crate) use report::to_message as finding_message;
 use rustls::ServerConfig;
@@ -33,6 +34,8 @@ use crate::{
     sight::Sight,
     socket::shorten,
     store::Store,
+    telemetry::{Intake, StatsService, Windows},
+    traces::Traces,
 };
 
 /// A PING when a connection has been silent for this long finds proxies that vanished.
@@ -83,11 +86,12 @@ impl Bound {
         );
         let store = tokio::task::spawn_blocking(move || Store::open(manifests, status, memory)).await?;
         let (down, shutdown) = watch::channel(false);
-        let streams = Streams::new(shutdown);
+        let streams = Streams::new(shutdown.clone());
 
         let identity = IdentityService::server(authority.clone(), verifier, config.clone());
         let destination = DestinationService::server(store.clone(), config.clone(), streams.clone());
         let policy = PolicyService::new(store.clone(), config.clone(), streams.clone());
+        let traces = Traces::new(store.clone(), config.clone(), streams.clone());
         let sight = Sight::new(store.clone(), config.clone(), streams.clone(), &own)?;
         let report = |sight| {
             ControlServer::new(report::ReportService {
@@ -98,14 +102,21 @@ impl Bound {
                 sight,
             })
         };
+        let windows = Windows::start();
+        let intake = Intake::server(store.clone(), config.clone(), windows.clone(), shutdown.clone());
+        let stats = StatsService::server(store.clone(), config.clone(), windows, shutdown);
         let (outbound, inbound, extras) = (policy.outbound(), policy.inbound(), policy.extras());
         let all = Routes::new(identity.clone())
             .add_service(destination.clone())
             .add_service(outbound.clone());
         let all = all.add_service(inbound.clone()).add_service(extras.clone());
-        let all = all.add_service(report(Some(sight)));
+        let all = all.add_service(report(Some(sight))).add_service(stats);
+        let all = all.add_service(traces.intake()).add_service(traces.query());
         let policy = Routes::new(outbound).add_service(inbound).add_service(extras);
-        let policy = policy.add_service(report(None));
+        let policy = policy
+            .add_service(report(None))
+            .add_service(traces.intake())
+            .add_service(intake);
         let services = Services {
             identity: Routes::new(identity),
             destination: Routes::new(destination),

@@ -9,8 +9,9 @@ use std::{
 use futures::stream::BoxStream;
 use sheer_api::v1::{
     self, ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef,
-    PolicyDiffRequest, PolicyDiffResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent, RouteStatus,
-    RoutesRequest, RoutesResponse, control_server::Control, finding,
+    PolicyDiffRequest, PolicyDiffResponse, RenewRequest, RenewResponse, ReportRequest, ReportResponse, RouteCondition,
+    RouteParent, RouteStatus, RoutesRequest, RoutesResponse, WatchSecretsRequest, WorkloadLogLevelRequest,
+    WorkloadLogLevelResponse, control_server::Control, finding,
 };
 use tonic::{Request, Response, Status};
 
@@ -21,7 +22,7 @@ use crate::{
     manifests,
     objects::ParentRef,
     routes,
-    sight::Sight,
+    sight::{Secrets, Sight},
     store::{Snapshot, Store},
 };
 
@@ -73,6 +74,26 @@ impl Control for ReportService {
 
     async fn policy_diff(&self, request: Request<PolicyDiffRequest>) -> Result<Response<PolicyDiffResponse>, Status> {
         self.sight()?.policy_diff(request.into_inner()).await.map(Response::new)
+    }
+
+    type SecretsStream = Secrets;
+
+    async fn secrets(&self, request: Request<WatchSecretsRequest>) -> Result<Response<Secrets>, Status> {
+        self.sight()?.secrets(request.get_ref()).map(Response::new)
+    }
+
+    async fn log_level(
+        &self,
+        request: Request<WorkloadLogLevelRequest>,
+    ) -> Result<Response<WorkloadLogLevelResponse>, Status> {
+        self.sight()?.log_level(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn renew_connections(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        self.sight()?
+            .renew_connections(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn routes(&self, request: Request<RoutesRequest>) -> Result<Response<RoutesResponse>, Status> {

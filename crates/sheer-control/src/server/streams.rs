@@ -89,6 +89,26 @@ impl Streams {
         .boxed()
     }
 
+    /// A stream that somebody else makes, counted as the others are, and ended at shutdown.
+    pub(crate) fn until_down<T: Send + 'static>(
+        &self,
+        method: &'static str,
+        stream: BoxStream<'static, Result<T, Status>>,
+    ) -> BoxStream<'static, Result<T, Status>> {
+        *self.open.lock().entry(method).or_default() += 1;
+        let open = Open {
+            streams: self.clone(),
+            method,
+        };
+        let mut shutdown = self.shutdown.clone();
+        let down = async move { drop(shutdown.wait_for(|down| *down).await) };
+        let counted = stream.map(move |item| {
+            let _open = &open;
+            item
+        });
+        counted.take_until(down).boxed()
+    }
+
     /// A stream of whole values: each replaces the one before it.
     pub(crate) fn open_latest<T, F>(
         &self,

@@ -1,6 +1,7 @@
 //! Protocol level: the whole control plane on ephemeral ports, asked by the API's own clients.
 
 mod identity;
+mod traces;
 
 use std::{
     net::{IpAddr, Ipv4Addr},

@@ -11,7 +11,7 @@ use sheer_api::{
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
-use tonic::{Code, Status, transport::Channel, transport::Endpoint};
+use tonic::{Code, Status, Streaming, transport::Channel, transport::Endpoint};
 
 use crate::{config::MeshConfig, objects::Pod};
 
@@ -90,20 +90,30 @@ impl Proxy {
     }
 
     /// Only the beginning of the answer is waited for.
-    pub(super) async fn frames(
-        &mut self,
-        asked: v1::FramesRequest,
-    ) -> Result<tonic::Streaming<v1::FrameEvent>, String> {
+    pub(super) async fn frames(&mut self, asked: v1::FramesRequest) -> Result<Streaming<v1::FrameEvent>, String> {
         answer(self.0.frames(asked)).await
     }
 
     /// Only the beginning of the answer is waited for.
-    pub(super) async fn tap(&mut self, asked: v1::TapRequest) -> Result<tonic::Streaming<v1::TapEvent>, String> {
+    pub(super) async fn tap(&mut self, asked: v1::TapRequest) -> Result<Streaming<v1::TapEvent>, String> {
         answer(self.0.tap(asked)).await
     }
 
     pub(super) async fn exchanges(&mut self, asked: v1::ExchangesRequest) -> Result<v1::ExchangesResponse, String> {
         answer(self.0.exchanges(asked)).await
+    }
+
+    /// Secrets of the TLS sessions that begin from now on. Ends with the stream.
+    pub(super) async fn secrets(&mut self) -> Result<Streaming<v1::TlsSecret>, String> {
+        answer(self.0.secrets(v1::SecretsRequest {})).await
+    }
+
+    pub(super) async fn log_level(&mut self, change: v1::LogLevelRequest) -> Result<v1::LogLevelResponse, String> {
+        answer(self.0.log_level(change)).await
+    }
+
+    pub(super) async fn renew_connections(&mut self) -> Result<v1::RenewConnectionsResponse, String> {
+        answer(self.0.renew_connections(v1::RenewConnectionsRequest {})).await
     }
 
     pub(super) async fn traffic(&mut self, within: Duration) -> Result<v1::TrafficResponse, String> {

@@ -21,7 +21,7 @@ use tonic::Status;
 use super::{Sight, dump, view::View};
 use crate::{
     manifests::{self, Finding, Manifest, Severity},
-    objects::Pod,
+    objects::{ObjectId, Pod},
     server::finding_message,
     store::Snapshot,
 };
@@ -41,8 +41,12 @@ pub(super) async fn diff(sight: &Sight, asked: v1::PolicyDiffRequest) -> Result<
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Ok(answer);
     }
+    let deleted = deleted(&snapshot, &asked.deleted)?;
     answer.objects = changed(&snapshot, &manifests);
-    let changed = Arc::new(snapshot.with(&manifests));
+    answer
+        .objects
+        .extend(deleted.iter().map(|id| format!("{id} (deleted)")));
+    let changed = Arc::new(snapshot.with(&manifests, &deleted));
     let within = match asked.within_ms {
         0 => WITHIN,
         ms => Duration::from_millis(ms),
@@ -87,6 +91,48 @@ fn changed(snapshot: &Snapshot, manifests: &[Manifest]) -> Vec<String> {
         .filter(|manifest| !is_same(manifest))
         .map(|manifest| manifest.object.id().to_string())
         .collect()
+}
+
+/// The objects in force that are thought away. A name that names none, or several, is a mistake of whoever asks.
+pub(super) fn deleted(snapshot: &Snapshot, asked: &[v1::ObjectRef]) -> Result<Vec<ObjectId>, Status> {
+    let one = |said: &v1::ObjectRef| {
+        let is_it = |id: &ObjectId| {
+            id.kind.as_str().eq_ignore_ascii_case(&said.kind)
+                && id.name == said.name
+                && (said.namespace.is_empty() || id.namespace == said.namespace)
+                && (said.group.is_empty() || id.kind.is_of(&said.group))
+        };
+        let mut found: Vec<_> = snapshot
+            .written()
+            .iter()
+            .map(|manifest| manifest.object.id())
+            .filter(is_it)
+            .collect();
+        match (found.pop(), found.pop()) {
+            (Some(id), None) => Ok(id),
+            (None, _) => Err(Status::invalid_argument(format!(
+                "there is no {}/{} to delete{}",
+                said.kind,
+                said.name,
+                if said.namespace.is_empty() {
+                    String::new()
+                } else {
+                    format!(" in namespace {}", said.namespace)
+                }
+            ))),
+            (Some(one), Some(other)) => Err(Status::invalid_argument(format!(
+                "{}/{} is {one} of {} and {other} of {}: name its namespace, or its group as {}.{}/{}",
+                said.kind,
+                said.name,
+                one.kind.group(),
+                other.kind.group(),
+                said.kind,
+                one.kind.group(),
+                said.name
+            ))),
+        }
+    };
+    asked.iter().map(one).collect()
 }
 
 /// What every proxy saw.
@@ -171,8 +217,8 @@ impl Replay {
             let before = self.before.inbound(pod, address.port(), sample, request).await?;
             (before, self.after.inbound(pod, address.port(), sample, request).await?)
         } else {
-            let before = self.before.outbound(pod, address, request).await?;
-            (before, self.after.outbound(pod, address, request).await?)
+            let before = self.before.outbound(pod, address, sample, request).await?;
+            (before, self.after.outbound(pod, address, sample, request).await?)
         };
         let Some(kind) = kind_of(&before, &after) else {
             return Ok(());
@@ -306,7 +352,13 @@ impl Decider {
         }
     }
 
-    async fn outbound(&mut self, pod: &Pod, address: SocketAddr, request: &v1::RequestHead) -> Result<Decided, Status> {
+    async fn outbound(
+        &mut self,
+        pod: &Pod,
+        address: SocketAddr,
+        sample: &v1::TrafficSample,
+        request: &v1::RequestHead,
+    ) -> Result<Decided, Status> {
         let (namespace, name) = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
         let key = (namespace, name, address);
         let policy = match self.outbound.get(&key) {
@@ -321,7 +373,11 @@ impl Decider {
             return Ok(Decided::as_it_is(address));
         };
         let head = wire::request(request).map_err(Status::invalid_argument)?;
-        let explained = explain::outbound::explain(&policy, &Traffic::Http2(head.view()));
+        let traffic = match sample.protocol.as_str() {
+            "http/1" => Traffic::Http1(head.view()),
+            _ => Traffic::Http2(head.view()),
+        };
+        let explained = explain::outbound::explain(&policy, &traffic);
         let place = backend(&explained.explanation);
         Ok(Decided::of(&explained.explanation, place, true))
     }

@@ -37,6 +37,13 @@ pub(super) async fn explain(sight: &Sight, asked: v1::ExplainRequest) -> Result<
             endpoint: endpoint.address.clone(),
             // A proxy speaks TLS where discovery promised an identity; without one, nobody does.
             is_mutual: question.source_meshed && (!out.is_proxys || !endpoint.identity.is_empty()),
+            // What filters made of it is what the receiver decides about.
+            request: out
+                .explanation
+                .request
+                .as_ref()
+                .or(question.asked.request.as_ref())
+                .cloned(),
         };
         inbound((sight, &view), &question, &arrives, &places, &mut answer).await?;
     }
@@ -52,7 +59,7 @@ fn question(sight: &Sight, snapshot: &Snapshot, mut asked: v1::ExplainRequest) -
         asked.namespace.clone()
     };
     let to = resolve::destination(snapshot, &sight.config, &asked.to, &namespace)?;
-    if asked.protocol != "opaque" {
+    if asked.protocol != "opaque" && asked.protocol != "tls" {
         let head = asked.request.get_or_insert_default();
         for (field, default) in [(&mut head.method, "GET"), (&mut head.path, "/")] {
             if field.is_empty() {
@@ -75,6 +82,7 @@ fn question(sight: &Sight, snapshot: &Snapshot, mut asked: v1::ExplainRequest) -
 struct Arrival {
     endpoint: String,
     is_mutual: bool,
+    request: Option<v1::RequestHead>,
 }
 
 /// What the sending half comes to.
@@ -100,7 +108,7 @@ async fn outbound(
     let request = v1::ExplainOutboundRequest {
         address: to.address.to_string(),
         request: asked.request.clone(),
-        server_name: String::new(),
+        server_name: asked.server_name.clone(),
         protocol: asked.protocol.clone(),
         also: to.also.iter().map(ToString::to_string).collect(),
     };
@@ -190,7 +198,7 @@ async fn inbound(
         return Ok(());
     }
     let caller = view.caller(&question.source, arrives.is_mutual)?;
-    let request = question.asked.request.as_ref();
+    let request = arrives.request.as_ref();
     let own = view.explain_inbound(&pod, address.port(), &caller, request).await?;
     let asked = v1::ExplainInboundRequest {
         port: address.port().into(),

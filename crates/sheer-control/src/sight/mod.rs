@@ -13,8 +13,10 @@ mod connect;
 mod diff;
 mod dump;
 mod explain;
+mod log_level;
 mod places;
 mod resolve;
+mod secrets;
 mod view;
 mod watch;
 
@@ -31,6 +33,7 @@ use crate::{
     store::{Snapshot, Store},
 };
 use connect::Proxies;
+pub(crate) use secrets::Secrets;
 use view::View;
 use watch::RedactionKey;
 
@@ -39,7 +42,7 @@ pub(crate) struct Sight {
     store: Store,
     config: Arc<MeshConfig>,
     streams: Streams,
-    proxies: Proxies,
+    proxies: Arc<Proxies>,
     redaction: RedactionKey,
 }
 
@@ -55,7 +58,7 @@ impl Sight {
             store,
             config,
             streams,
-            proxies: Proxies::new(own.client_config()?),
+            proxies: Arc::new(Proxies::new(own.client_config()?)),
             redaction: RedactionKey::new()?,
         })
     }
@@ -102,6 +105,24 @@ impl Sight {
     /// Requests at the four points.
     pub(crate) async fn diff(&self, request: v1::WatchDiffRequest) -> Result<v1::WatchDiffResponse, Status> {
         watch::diff(self, request).await
+    }
+
+    /// Secrets of TLS sessions, of all proxies of a workload.
+    pub(crate) fn secrets(&self, request: &v1::WatchSecretsRequest) -> Result<Secrets, Status> {
+        secrets::watch(self, request)
+    }
+
+    /// Has proxies replace their connections.
+    pub(crate) async fn renew_connections(&self, request: v1::RenewRequest) -> Result<v1::RenewResponse, Status> {
+        secrets::renew(self, request).await
+    }
+
+    /// Shows and changes what proxies log.
+    pub(crate) async fn log_level(
+        &self,
+        request: v1::WorkloadLogLevelRequest,
+    ) -> Result<v1::WorkloadLogLevelResponse, Status> {
+        log_level::log_level(self, request).await
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {

@@ -4,16 +4,31 @@ use std::{collections::HashMap, path::PathBuf};
 
 use sheer_api::v1;
 
-use crate::{manifests::Manifest, store::Snapshot};
+use crate::{manifests::Manifest, objects::Kind, store::Snapshot};
 
-/// File and line by kind (in lower case, as labels have it), namespace and name.
-pub(super) struct Places(HashMap<(String, String, String), (PathBuf, u32)>);
+/// File and line of every object.
+pub(super) struct Places(HashMap<Key, (PathBuf, u32)>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    /// In lower case, as labels have it.
+    kind: String,
+    /// An HTTPRoute of the policy group: the one name that is in two groups.
+    is_of_policies: bool,
+    namespace: String,
+    name: String,
+}
 
 impl Places {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         let place = |manifest: &Manifest| {
             let id = manifest.object.id();
-            let key = (id.kind.as_str().to_ascii_lowercase(), id.namespace, id.name);
+            let key = Key {
+                kind: id.kind.as_str().to_ascii_lowercase(),
+                is_of_policies: id.kind == Kind::PolicyHttpRoute,
+                namespace: id.namespace,
+                name: id.name,
+            };
             (key, (manifest.file.to_path_buf(), manifest.line))
         };
         Self(snapshot.written().iter().map(place).collect())
@@ -40,11 +55,13 @@ impl Places {
         if object.namespace.is_empty() {
             namespace.clone_into(&mut object.namespace);
         }
-        let key = (
-            object.kind.to_ascii_lowercase(),
-            object.namespace.clone(),
-            object.name.clone(),
-        );
+        let kind = object.kind.to_ascii_lowercase();
+        let key = Key {
+            is_of_policies: kind == "httproute" && Kind::PolicyHttpRoute.is_of(&object.group),
+            kind,
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+        };
         self.0
             .get(&key)
             .map_or_else(Default::default, |(file, line)| (file.display().to_string(), *line))

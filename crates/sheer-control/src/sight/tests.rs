@@ -117,6 +117,59 @@ fn decisions_know_their_file_and_line() {
     );
 }
 
+/// Two objects of one name, in two groups.
+#[test]
+fn routes_of_the_two_groups_are_told_apart() {
+    let route = |group: &str| {
+        format!(
+            "---\napiVersion: {group}\nkind: HTTPRoute\nmetadata: {{name: twin, namespace: bank}}\n\
+             spec: {{parentRefs: [{{group: '', kind: Service, name: ledger}}], rules: [{{}}]}}\n"
+        )
+    };
+    let written = format!(
+        "{BANK}{}{}",
+        route("gateway.networking.k8s.io/v1"),
+        route("policy.linkerd.io/v1beta3")
+    );
+    let snapshot = Snapshot::of(&written, PODS);
+    let line = |group: &str| {
+        let mut decision = v1::Decision {
+            object: Some(v1::ObjectRef {
+                group: group.to_owned(),
+                kind: "HTTPRoute".to_owned(),
+                namespace: "bank".to_owned(),
+                name: "twin".to_owned(),
+                ..v1::ObjectRef::default()
+            }),
+            ..v1::Decision::default()
+        };
+        places::Places::of(&snapshot).fill(std::slice::from_mut(&mut decision), "bank");
+        decision.line
+    };
+    assert!(line("gateway.networking.k8s.io") > 0);
+    assert!(line("policy.linkerd.io") > line("gateway.networking.k8s.io"));
+    assert_eq!(line("policy.sheer.dev"), line("policy.linkerd.io"));
+
+    let asked = |group: &str, name: &str| v1::ObjectRef {
+        group: group.to_owned(),
+        kind: "httproute".to_owned(),
+        name: name.to_owned(),
+        ..v1::ObjectRef::default()
+    };
+    let deleted = |group: &str, name: &str| diff::deleted(&snapshot, &[asked(group, name)]);
+    let ids = deleted("policy.sheer.dev", "twin").unwrap();
+    assert_eq!(ids[0].kind, crate::objects::Kind::PolicyHttpRoute);
+    let after = snapshot.with(&[], &ids);
+    assert_eq!(after.written().len(), snapshot.written().len() - 1);
+    let several = deleted("", "twin").unwrap_err();
+    assert!(
+        several.message().contains("name its namespace, or its group"),
+        "{several}"
+    );
+    let none = deleted("", "gone").unwrap_err();
+    assert!(none.message().contains("there is no httproute/gone"), "{none}");
+}
+
 #[tokio::test]
 async fn the_control_planes_own_view_explains_both_halves() {
     let (down, shutdown) = tokio::sync::watch::channel(false);
@@ -149,7 +202,7 @@ spec: {podSelector: {matchLabels: {app: ledger}}, port: 9000}
 ";
     let loaded = manifests::parse(std::path::Path::new("new.yaml"), changed);
     let changed = View::new(
-        Arc::new(view.snapshot.with(&loaded.manifests)),
+        Arc::new(view.snapshot.with(&loaded.manifests, &[])),
         Arc::new(MeshConfig::for_tests()),
         Streams::new(down.subscribe()),
     );

@@ -93,7 +93,17 @@ impl View {
             port: port.into(),
         };
         let said = self.policy.get_port(Request::new(spec)).await?;
-        Ok(wire::inbound::policy(said.into_inner(), DETECT))
+        let extras = self.inbound_extras(pod, port).await;
+        Ok(wire::inbound::policy(said.into_inner(), extras.as_ref(), DETECT))
+    }
+
+    async fn inbound_extras(&self, pod: &Pod, port: u16) -> Option<v1::InboundExtras> {
+        let asked = v1::InboundExtrasRequest {
+            workload: workload(pod),
+            port: port.into(),
+        };
+        let said = self.policy.watch_inbound(Request::new(asked)).await.ok()?;
+        said.into_inner().next().await?.ok()
     }
 
     /// What a pod's proxy would do with what it sends to an address, but for the state of endpoints.
@@ -113,13 +123,16 @@ impl View {
         };
         let head = asked.request.as_ref().map(wire::explain::request).transpose();
         let head = head.map_err(Status::invalid_argument)?;
-        let traffic = match &head {
-            Some(head) if asked.protocol == "http/1" => Traffic::Http1(head.view()),
-            Some(head) if asked.protocol != "opaque" => Traffic::Http2(head.view()),
-            Some(_) | None => Traffic::Opaque,
+        let traffic = match (&head, asked.server_name.as_str()) {
+            (Some(head), _) if asked.protocol == "http/1" => Traffic::Http1(head.view()),
+            (Some(head), _) if asked.protocol != "opaque" => Traffic::Http2(head.view()),
+            (_, "") if asked.protocol == "tls" => Traffic::Tls(None),
+            (_, "") => Traffic::Opaque,
+            (_, name) => Traffic::Tls(Some(name)),
         };
         let explained = explain::outbound::explain(&policy, &traffic);
         let mut said = wire::explain::explanation(&explained.explanation);
+        said.request = head.as_ref().and_then(|head| head.changed(&explained.changes));
         for backend in &explained.backends {
             match &backend.target {
                 BackendTarget::Balance { path, .. } => {

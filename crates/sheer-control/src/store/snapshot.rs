@@ -261,6 +261,17 @@ impl Snapshot {
             .get(&(pod.metadata.namespace.clone(), pod.metadata.name.clone()))
     }
 
+    /// Every Deployment and StatefulSet: kind, namespace, name.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
+        fn names<T>(kind: Kind, all: &Named<T>) -> impl Iterator<Item = (Kind, &str, &str)> {
+            let names = all
+                .iter()
+                .flat_map(|(namespace, names)| names.keys().map(move |name| (namespace, name)));
+            names.map(move |(namespace, name)| (kind, namespace.as_str(), name.as_str()))
+        }
+        names(Kind::Deployment, &self.deployments).chain(names(Kind::StatefulSet, &self.stateful_sets))
+    }
+
     /// The Servers of a namespace, by name.
     pub(crate) fn servers(&self, namespace: &str) -> impl Iterator<Item = &Arc<Server>> {
         all(&self.servers, namespace)
@@ -297,11 +308,11 @@ impl Snapshot {
         &self.written
     }
 
-    /// The state that would stand with some objects changed or added.
-    pub(crate) fn with(&self, changed: &[Manifest]) -> Self {
+    /// The state that would stand with some objects changed or added, and others gone.
+    pub(crate) fn with(&self, changed: &[Manifest], deleted: &[ObjectId]) -> Self {
         let is_kept = |manifest: &&Manifest| {
             let id = manifest.object.id();
-            !changed.iter().any(|other| other.object.id() == id)
+            !deleted.contains(&id) && !changed.iter().any(|other| other.object.id() == id)
         };
         let kept = self.written.iter().filter(is_kept);
         let written: Vec<Manifest> = kept.chain(changed).cloned().collect();

@@ -16,8 +16,8 @@ use std::{
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 
-/// Quiet time after a change before it is read: editors and `cp -r` make several in a row.
-const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Quiet time after a change before it is read: editors and `cp -r` make several in a row, a fraction of a millisecond apart.
+const DEBOUNCE: Duration = Duration::from_millis(10);
 /// Longest that changes in an unbroken row are left unread.
 const LONGEST_DEBOUNCE: Duration = Duration::from_millis(250);
 /// How often files are looked at without a notification.

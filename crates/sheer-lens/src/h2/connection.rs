@@ -180,6 +180,16 @@ impl Connection {
         }
     }
 
+    /// After an upgrade from HTTP/1 (RFC 7540, 3.2): stream 1 is open already, and its request was sent before.
+    pub fn upgraded() -> Self {
+        let mut connection = Self::new();
+        connection
+            .streams
+            .headers(1, Sender::Client, [i64::from(DEFAULT_WINDOW); 2]);
+        connection.streams.end(1, Sender::Client);
+        connection
+    }
+
     /// Takes the next bytes that `sender` wrote.
     pub fn feed(&mut self, sender: Sender, bytes: &[u8], events: &mut impl Events) {
         let [client, server] = &mut self.sides;

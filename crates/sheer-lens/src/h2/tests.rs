@@ -441,6 +441,14 @@ fn rules_of_streams() {
         [Rule::PushDisabled]
     );
     assert_eq!(connection.open_streams(), 2);
+    // The answer to a request that came before the upgrade.
+    let mut connection = Connection::upgraded();
+    exchange(&mut connection, &hello(&[], &[]));
+    assert_eq!(
+        exchange(&mut connection, &[head(Server, 1, flags::END_STREAM)]).rules,
+        []
+    );
+    assert_eq!(connection.open_streams(), 0);
 }
 
 #[test]

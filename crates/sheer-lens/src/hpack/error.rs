@@ -33,16 +33,9 @@ pub enum ErrorKind {
     HuffmanPaddingTooLong,
     /// A Huffman string whose padding is not the beginning of EOS.
     HuffmanPaddingNotOnes,
-    /// A size update beyond what the decoder's side allows.
-    SizeUpdateTooLarge {
-        /// The size.
-        size: u32,
-        /// `SETTINGS_HEADER_TABLE_SIZE`, as acknowledged.
-        allowed: u32,
-    },
     /// A size update after the first field.
     SizeUpdateAfterField,
-    /// A table that the settings allow, but that is larger than the lens will mirror.
+    /// A table that is larger than the lens will mirror.
     TableBeyondLimit {
         /// The size.
         size: u32,
@@ -62,7 +55,6 @@ impl ErrorKind {
             Self::IndexBeyondTable { .. } => "2.3.3",
             Self::IntegerTooLarge => "5.1",
             Self::HuffmanEos | Self::HuffmanPaddingTooLong | Self::HuffmanPaddingNotOnes => "5.2",
-            Self::SizeUpdateTooLarge { .. } => "6.3",
             Self::SizeUpdateAfterField => "4.2",
             Self::TableBeyondLimit { .. } | Self::TableUnknown => return None,
         })
@@ -81,12 +73,9 @@ impl fmt::Display for ErrorKind {
             Self::HuffmanEos => f.write_str("a Huffman string contains EOS"),
             Self::HuffmanPaddingTooLong => f.write_str("a Huffman string has a byte or more of padding"),
             Self::HuffmanPaddingNotOnes => f.write_str("the padding of a Huffman string is not all ones"),
-            Self::SizeUpdateTooLarge { size, allowed } => {
-                write!(f, "the table is set to {size} bytes where {allowed} are allowed")
-            }
             Self::SizeUpdateAfterField => f.write_str("the table's size is set after the first field"),
             Self::TableBeyondLimit { size, limit } => {
-                write!(f, "a table of {size} bytes is allowed, but only {limit} are followed")
+                write!(f, "the table is set to {size} bytes, but only {limit} are followed")
             }
             Self::TableUnknown => f.write_str("an earlier header block was lost, so the table is unknown"),
         }
@@ -114,6 +103,13 @@ pub enum Violation {
         /// What the table still has.
         size: u32,
     },
+    /// A size beyond what the decoder's side allows (RFC 7541, 6.3). The table has it all the same: it is the encoder's.
+    SizeUpdateTooLarge {
+        /// The size.
+        size: u32,
+        /// `SETTINGS_HEADER_TABLE_SIZE`, as acknowledged.
+        allowed: u32,
+    },
     /// More than two size updates at the beginning of a block (RFC 7541, 4.2).
     SizeUpdatesTooMany,
 }
@@ -125,6 +121,12 @@ impl fmt::Display for Violation {
                 write!(
                     f,
                     "the table may have {allowed} bytes, but the encoder keeps {size} (RFC 7541, 4.2)"
+                )
+            }
+            Self::SizeUpdateTooLarge { size, allowed } => {
+                write!(
+                    f,
+                    "the table is set to {size} bytes where {allowed} are allowed (RFC 7541, 6.3)"
                 )
             }
             Self::SizeUpdatesTooMany => {

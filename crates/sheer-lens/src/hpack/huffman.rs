@@ -137,11 +137,27 @@ pub(super) fn decode(coded: &[u8], out: &mut [u8]) -> Result<usize, ErrorKind> {
     let mut bits = Bits::new(coded);
     let mut written = 0;
     loop {
+        // While eight bytes are left there are 56 bits or more, and those are four look-ups that need not ask.
+        while bits.refill_word() {
+            let mut lookups = 0;
+            while lookups < 4 {
+                let lookup = TABLES.lookup[(bits.window >> (64 - LOOKUP_BITS)) as usize];
+                if lookup.count == 0 {
+                    break;
+                }
+                out[written..written + 2].copy_from_slice(&lookup.symbols);
+                written += usize::from(lookup.count);
+                bits.take(u32::from(lookup.bits));
+                lookups += 1;
+            }
+            if lookups < 4 {
+                break;
+            }
+        }
         bits.refill();
         let lookup = TABLES.lookup[(bits.window >> (64 - LOOKUP_BITS)) as usize];
         if lookup.count != 0 && u32::from(lookup.bits) <= bits.left {
-            out[written] = lookup.symbols[0];
-            out[written + 1] = lookup.symbols[1];
+            out[written..written + 2].copy_from_slice(&lookup.symbols);
             written += usize::from(lookup.count);
             bits.take(u32::from(lookup.bits));
             continue;
@@ -200,18 +216,24 @@ impl<'a> Bits<'a> {
         }
     }
 
+    /// Fills up to at least 56 bits at once; false where fewer than eight bytes are left to do so.
+    #[inline]
+    fn refill_word(&mut self) -> bool {
+        let Some(word) = self.rest.first_chunk::<8>() else {
+            return false;
+        };
+        // Whole bytes are counted; what is below them is the same bits that a later refill brings again.
+        self.window |= u64::from_be_bytes(*word) >> self.left;
+        let bytes = (63 - self.left) / 8;
+        self.rest = &self.rest[bytes as usize..];
+        self.left += bytes * 8;
+        true
+    }
+
     /// Fills up to at least 56 bits, or with all that there are.
     #[inline]
     fn refill(&mut self) {
-        if self.left > 32 {
-            return;
-        }
-        if let Some(word) = self.rest.first_chunk::<8>() {
-            // Whole bytes are counted; what is below them is the same bits that a later refill brings again.
-            self.window |= u64::from_be_bytes(*word) >> self.left;
-            let bytes = (63 - self.left) / 8;
-            self.rest = &self.rest[bytes as usize..];
-            self.left += bytes * 8;
+        if self.left > 32 || self.refill_word() {
             return;
         }
         while let ([byte, rest @ ..], true) = (self.rest, self.left <= 56) {

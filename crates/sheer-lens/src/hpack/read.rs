@@ -28,6 +28,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     pub(super) fn new(block: &'a [u8]) -> Self {
         Self { block, at: 0 }
     }

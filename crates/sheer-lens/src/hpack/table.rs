@@ -39,6 +39,7 @@ static STATIC_HASHES: LazyLock<Vec<FieldHash>> = LazyLock::new(|| {
 });
 
 impl Entry {
+    #[inline]
     fn size(self) -> u32 {
         entry_size(self.name as usize, self.value as usize)
     }
@@ -75,18 +76,22 @@ impl Table {
         }
     }
 
+    #[inline]
     pub(super) fn size(&self) -> u32 {
         self.size
     }
 
+    #[inline]
     pub(super) fn maximum(&self) -> u32 {
         self.maximum
     }
 
+    #[inline]
     pub(super) fn entries(&self) -> usize {
         self.entries.len()
     }
 
+    #[inline]
     pub(super) fn inserted(&self) -> u64 {
         self.inserted
     }
@@ -129,6 +134,7 @@ impl Table {
     }
 
     /// Static and dynamic entry by the index that a block names; `None` where there is none.
+    #[inline]
     pub(super) fn entry(&self, index: usize) -> Option<(&[u8], &[u8])> {
         if index <= STATIC_ENTRIES {
             return static_entry(index);
@@ -148,6 +154,7 @@ impl Table {
     }
 
     /// Appends text that is not an entry yet; [`Table::insert`] or [`Table::forget`] says what becomes of it.
+    #[inline]
     pub(super) fn append(&mut self, text: &[u8]) -> Span {
         let span = Span {
             start: self.end(),
@@ -158,6 +165,7 @@ impl Table {
     }
 
     /// Appends text that the table already has.
+    #[inline]
     pub(super) fn append_own(&mut self, text: Span) -> Span {
         let span = Span {
             start: self.end(),
@@ -168,7 +176,18 @@ impl Table {
         span
     }
 
+    /// Whether this text was appended last, and is no entry's.
+    #[inline]
+    pub(super) fn is_last(&self, text: Span) -> bool {
+        let kept = self
+            .entries
+            .back()
+            .map_or(self.base, |newest| newest.start + u64::from(newest.name + newest.value));
+        text.start >= kept && text.start + u64::from(text.length) == self.end()
+    }
+
     /// Lets `write` fill up to `room` bytes at the end and say how many it wrote.
+    #[inline]
     pub(super) fn append_with<E>(
         &mut self,
         room: usize,
@@ -186,17 +205,20 @@ impl Table {
     }
 
     /// Position of the end.
+    #[inline]
     pub(super) fn end(&self) -> u64 {
         self.base + self.buffer.len() as u64
     }
 
     /// Cuts off what was appended since `end`.
+    #[inline]
     pub(super) fn forget(&mut self, end: u64) {
         self.buffer.truncate((end - self.base) as usize);
     }
 
     /// Makes an entry of name and value, which were appended last and in this order, and says how many entries went. One that is larger than the
     /// table empties it and is not kept (RFC 7541, 4.4), though its text stays readable until something else is appended.
+    #[inline]
     pub(super) fn insert(&mut self, name: Span, value: Span, hash: FieldHash) -> u32 {
         self.inserted += 1;
         let size = entry_size(name.length as usize, value.length as usize);

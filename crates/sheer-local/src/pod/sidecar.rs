@@ -25,7 +25,7 @@ use super::files::PodFacts;
 use crate::{
     addresses,
     rules::Exemption,
-    workload::{MeshOptions, Workload},
+    workload::{MeshOptions, Workload, WorkloadKind},
 };
 
 #[cfg(test)]
@@ -129,6 +129,7 @@ impl Sidecar {
         control_plane(&mut set, pod);
         self.identity(&mut set, pod, anchors);
         inbound(&mut set, workload);
+        traces(&mut set, pod, workload);
         for (name, value) in TIMES {
             set(name, (*value).to_owned());
         }
@@ -222,6 +223,44 @@ fn inbound(set: &mut impl FnMut(&str, String) -> Option<String>, workload: &Work
     let policy = annotation(&workload.annotations, "config", "default-inbound-policy").unwrap_or("all-unauthenticated");
     set("INBOUND_DEFAULT_POLICY", policy.to_owned());
 }
+
+/// What spans say of the workload, and what annotations say of traces and the access log.
+fn traces(set: &mut impl FnMut(&str, String) -> Option<String>, pod: &PodFacts, workload: &Workload) {
+    let id = &workload.id;
+    set("TRACE_SERVICE_NAME", id.name.clone());
+    let kind = match id.kind {
+        WorkloadKind::Deployment => format!("k8s.deployment.name={}\n", id.name),
+        WorkloadKind::StatefulSet => format!("k8s.statefulset.name={}\n", id.name),
+        WorkloadKind::Pod => String::new(),
+    };
+    set(
+        "TRACE_EXTRA_ATTRIBUTES",
+        format!(
+            "service.namespace={ns}\nservice.instance.id={pod}\nk8s.namespace.name={ns}\nk8s.pod.name={pod}\n{kind}k8s.node.name=local\n",
+            ns = pod.namespace,
+            pod = pod.name,
+        ),
+    );
+    for (name, setting) in TRACE_ANNOTATIONS {
+        if let Some(value) = annotation(&workload.annotations, "config", name) {
+            set(setting, value.to_owned());
+        }
+    }
+}
+
+/// Annotations of traces and the access log, and the settings that they are.
+const TRACE_ANNOTATIONS: &[(&str, &str)] = &[
+    ("trace-collector", "TRACE_COLLECTOR_SVC_ADDR"),
+    ("trace-collector-identity", "TRACE_COLLECTOR_SVC_NAME"),
+    ("trace-protocol", "TRACE_PROTOCOL"),
+    ("trace-sample-rate", "TRACE_SAMPLE_RATE"),
+    ("trace-sample-limit", "TRACE_SAMPLE_LIMIT"),
+    ("trace-slow", "TRACE_SLOW"),
+    ("trace-keep-limit", "TRACE_KEEP_LIMIT"),
+    ("access-log", "ACCESS_LOG"),
+    ("access-log-filter", "ACCESS_LOG_FILTER"),
+    ("access-log-otlp", "ACCESS_LOG_OTLP"),
+];
 
 fn optional(set: &mut impl FnMut(&str, String) -> Option<String>, options: &MeshOptions) {
     set("LOG", options.log_level.clone().unwrap_or_else(|| LOG.to_owned()));

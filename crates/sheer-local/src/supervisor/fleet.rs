@@ -24,6 +24,7 @@ use super::{
     api::Asked,
     forward::Routes,
     plan::{self, Action, Existing},
+    scrape::ScrapeWriter,
     status::{self, StatusWriter},
     usage::Usage,
     view::{self, AddressedService, VisiblePod},
@@ -77,6 +78,7 @@ pub(super) struct Fleet {
     assigned: BTreeMap<Key, Pair>,
     rules: Arc<str>,
     status: StatusWriter,
+    scrape: ScrapeWriter,
     published: Vec<u16>,
     /// Of these, those that the outer process could not open, and why.
     refused: BTreeMap<u16, String>,
@@ -92,6 +94,7 @@ impl Fleet {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             status: StatusWriter::new(parts.mesh.state.status()),
+            scrape: ScrapeWriter::new(parts.mesh.state.prometheus()),
             parts,
             overrides: Overrides::default(),
             desired: Desired::default(),
@@ -303,6 +306,9 @@ impl Fleet {
         let pods_status = self.pods.values().map(|pod| status::pod(pod.to_object()));
         if let Err(error) = self.status.write(pods_status.chain(overlays)) {
             tracing::error!(%error, "the control plane does not learn what runs: the status directory cannot be written");
+        }
+        if let Err(error) = self.scrape.write(self.pods.values().map(|pod| &**pod)) {
+            tracing::error!(%error, "Prometheus does not learn what runs: its targets cannot be written");
         }
         self.publish_ports(&services, &pods);
     }

@@ -12,7 +12,7 @@ use crate::{
         AbortAnswer, Backend, BackendTarget, Backends, Filter, HttpPolicy, HttpRule, OutboundPolicy, Refusal,
         RetryBudget, RouteBackend, StreamRule,
     },
-    routes::{RequestView, Rule},
+    routes::{PathMatch, RequestView, Rule},
 };
 
 /// gRPC codes of answers.
@@ -39,6 +39,17 @@ pub struct Outbound {
     pub explanation: Explanation,
     /// Backends that may take it, the likeliest first; none where it is not forwarded.
     pub backends: Vec<Arc<Backend>>,
+    /// What becomes of the request on its way to the likeliest.
+    pub changes: Changes,
+}
+
+/// What filters make of a request before it is sent.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// In order.
+    pub filters: Vec<Filter>,
+    /// The path by which the rule took the request.
+    pub path: Option<PathMatch>,
 }
 
 /// What a destination's policy does with what is sent there.
@@ -109,7 +120,13 @@ fn http(
     let (decision, backends) = backend(Some(&rule.route), &rule.action.backends);
     decisions.push(decision);
     decisions.extend(of_backend(&rule.action.backends));
-    forwarded(decisions, backends, policy)
+    let path = rule.matches.get(found.matched).and_then(|found| found.path.clone());
+    let of_backend = likeliest(&rule.action.backends).map_or(&[][..], |backend| &backend.filters);
+    let filters = rule.action.filters.iter().chain(of_backend).cloned().collect();
+    Outbound {
+        changes: Changes { filters, path },
+        ..forwarded(decisions, backends, policy)
+    }
 }
 
 /// Filters, copies, timeouts and retries of a rule.
@@ -156,15 +173,7 @@ fn filtered(rule: &Rule<HttpRule>, filter: &Filter) -> Decision {
 
 /// Filters that are set for the backend alone.
 fn of_backend(backends: &Backends) -> Vec<Decision> {
-    let first = match backends {
-        Backends::None => None,
-        Backends::First(first) => first.first(),
-        Backends::Weighted(weighted) => weighted
-            .iter()
-            .max_by_key(|(_, weight)| *weight)
-            .map(|(backend, _)| backend),
-    };
-    let filters = first.into_iter().flat_map(|backend| {
+    let filters = likeliest(backends).into_iter().flat_map(|backend| {
         let object = &backend.backend.object;
         let tell = move |filter| {
             Decision::new(
@@ -177,6 +186,18 @@ fn of_backend(backends: &Backends) -> Vec<Decision> {
         backend.filters.iter().map(tell)
     });
     filters.collect()
+}
+
+/// The backend that most requests go to.
+fn likeliest(backends: &Backends) -> Option<&RouteBackend> {
+    match backends {
+        Backends::None => None,
+        Backends::First(first) => first.first(),
+        Backends::Weighted(weighted) => weighted
+            .iter()
+            .max_by_key(|(_, weight)| *weight)
+            .map(|(backend, _)| backend),
+    }
 }
 
 /// The answer of a filter that answers every request.
@@ -401,6 +422,7 @@ fn forwarded(mut decisions: Vec<Decision>, backends: Vec<Arc<Backend>>, policy: 
         ));
     }
     Outbound {
+        changes: Changes::default(),
         explanation: Explanation::forwarded(decisions),
         backends,
     }
@@ -408,6 +430,7 @@ fn forwarded(mut decisions: Vec<Decision>, backends: Vec<Arc<Backend>>, policy: 
 
 fn ended(decisions: Vec<Decision>, outcome: Outcome, answer: Answer) -> Outbound {
     Outbound {
+        changes: Changes::default(),
         explanation: Explanation::ended(decisions, outcome, answer),
         backends: Vec::new(),
     }

@@ -4,10 +4,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sheer_api::v1;
 
 use crate::{
-    ObjectRef,
-    explain::{Decision, Explanation, Loser, words},
-    outbound::HttpRule,
-    routes::{RequestView, Rule},
+    ObjectRef, change,
+    explain::{Decision, Explanation, Loser, outbound::Changes, words},
+    outbound::{Filter, HttpRule},
+    routes::{PathMatch, RequestView, Rule},
 };
 
 /// An object, as several messages of `sheer.v1` refer to it.
@@ -59,6 +59,7 @@ pub fn explanation(said: &Explanation) -> v1::Explanation {
         grpc_status: answer.and_then(|answer| answer.grpc_status).map_or(-1, i32::from),
         state_age_ms: 0,
         endpoints: Vec::new(),
+        request: None,
     }
 }
 
@@ -75,7 +76,7 @@ pub fn outbound_rule(rule: &Rule<HttpRule>) -> v1::RouteState {
 }
 
 /// A request of `sheer.v1`, ready to be matched.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Head {
     method: Method,
     authority: String,
@@ -107,6 +108,48 @@ pub fn request(said: &v1::RequestHead) -> Result<Head, String> {
 }
 
 impl Head {
+    /// The request as it is sent, where filters change it.
+    pub fn changed(&self, changes: &Changes) -> Option<v1::RequestHead> {
+        let mut changed = self.clone();
+        for filter in &changes.filters {
+            changed.change(filter, changes.path.as_ref());
+        }
+        (changed != *self).then(|| changed.to_message())
+    }
+
+    fn change(&mut self, filter: &Filter, matched: Option<&PathMatch>) {
+        match filter {
+            Filter::RequestHeaders(modifier) => change::modify(&mut self.headers, modifier, |_| true),
+            Filter::Rewrite(rewrite) => {
+                if let Some(host) = &rewrite.host {
+                    self.authority = host.to_string();
+                }
+                if let Some(modifier) = &rewrite.path {
+                    let (path, query) = match self.path.split_once('?') {
+                        Some((path, query)) => (path, Some(query)),
+                        None => (self.path.as_str(), None),
+                    };
+                    let path = change::replaced(path, modifier, matched);
+                    self.path = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+                }
+            }
+            Filter::ResponseHeaders(_) | Filter::Redirect(_) | Filter::Abort(_) | Filter::Delay(_) => {}
+        }
+    }
+
+    fn to_message(&self) -> v1::RequestHead {
+        let field = |(name, value): (&HeaderName, &HeaderValue)| v1::HeaderField {
+            name: name.to_string(),
+            value: value.as_bytes().to_vec(),
+        };
+        v1::RequestHead {
+            method: self.method.to_string(),
+            authority: self.authority.clone(),
+            path: self.path.clone(),
+            headers: self.headers.iter().map(field).collect(),
+        }
+    }
+
     /// What matching looks at.
     pub fn view(&self) -> RequestView<'_> {
         let (path, query) = match self.path.split_once('?') {
@@ -120,5 +163,43 @@ impl Head {
             query,
             headers: &self.headers,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::{HeaderModifier, PathModifier, Rewrite};
+
+    #[test]
+    fn the_receiver_sees_what_filters_made_of_a_request() {
+        let asked = v1::RequestHead {
+            method: "GET".to_owned(),
+            authority: "ledger.bank".to_owned(),
+            path: "/v1/books?page=2".to_owned(),
+            headers: Vec::new(),
+        };
+        let head = request(&asked).expect("a request");
+        assert_eq!(head.changed(&Changes::default()), None);
+        let set = HeaderMap::from_iter([(HeaderName::from_static("x-team"), HeaderValue::from_static("books"))]);
+        let changes = Changes {
+            filters: vec![
+                Filter::RequestHeaders(HeaderModifier {
+                    set,
+                    ..HeaderModifier::default()
+                }),
+                Filter::Rewrite(Rewrite {
+                    host: Some("inner".into()),
+                    path: Some(PathModifier::Prefix("/api".into())),
+                }),
+            ],
+            path: Some(PathMatch::Prefix("/v1".to_owned())),
+        };
+        let changed = head.changed(&changes).expect("changed");
+        assert_eq!(
+            (changed.authority.as_str(), changed.path.as_str()),
+            ("inner", "/api/books?page=2")
+        );
+        assert_eq!(changed.headers[0].value, b"books");
     }
 }

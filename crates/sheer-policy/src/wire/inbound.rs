@@ -1,16 +1,19 @@
-//! `InboundServerPolicies`.
+//! `InboundServerPolicies` and `sheer.v1.InboundExtras`.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use sheer_api::linkerd::inbound::{
-    self as api, Authn, Authz, Network, ProxyProtocol, Server, authn, authn::permit_mesh_tls, grpc_route, http_route,
-    proxy_protocol,
+use sheer_api::{
+    linkerd::inbound::{
+        self as api, Authn, Authz, Network, ProxyProtocol, Server, authn, authn::permit_mesh_tls, grpc_route,
+        http_route, proxy_protocol,
+    },
+    v1,
 };
 
 use super::{
     common, matches,
-    outbound::{grpc_abort, http_abort, redirect, request_headers},
+    outbound::{extra_filter, grpc_abort, http_abort, redirect, reference, request_headers},
 };
 use crate::{
     ObjectRef, ProtocolPlan,
@@ -20,9 +23,20 @@ use crate::{
     routes::{RequestMatch, Routes, Rule},
 };
 
-/// A policy as the control plane sent it. `longest_detect` bounds its wait.
-pub fn policy(server: Server, longest_detect: Duration) -> InboundPolicy {
-    let (protocol, routes, rate_limit) = protocol(server.protocol, longest_detect);
+/// A policy as the control plane sent it, with what Linkerd's API cannot say of it. `longest_detect` bounds its wait.
+pub fn policy(server: Server, extras: Option<&v1::InboundExtras>, longest_detect: Duration) -> InboundPolicy {
+    let (protocol, mut routes, rate_limit) = protocol(server.protocol, longest_detect);
+    for extra in extras.iter().flat_map(|extras| &extras.rules) {
+        let (route, index) = (reference(extra.route.as_ref()), extra.rule as usize);
+        for rule in routes
+            .iter_mut()
+            .filter(|rule| rule.route == route && rule.index == index)
+        {
+            rule.action
+                .filters
+                .extend(extra.filters.iter().filter_map(extra_filter));
+        }
+    }
     InboundPolicy {
         protocol,
         authorizations: authorizations(server.authorizations),
@@ -288,7 +302,7 @@ mod tests {
             .into(),
             ..Server::default()
         };
-        let policy = policy(server, LONGEST);
+        let policy = policy(server, None, LONGEST);
         assert_eq!(policy.protocol, ProtocolPlan::Http2);
         assert_eq!(
             (policy.server.kind.as_str(), policy.server.name.as_str()),
@@ -354,14 +368,14 @@ mod tests {
                 authorizations: vec![authz.clone()],
                 ..Server::default()
             };
-            assert!(policy(server, LONGEST).authorizations.is_empty(), "{authz:?}");
+            assert!(policy(server, None, LONGEST).authorizations.is_empty(), "{authz:?}");
         }
     }
 
     #[test]
     fn unknown_protocol_is_detected_within_our_limit() {
         assert_eq!(
-            policy(Server::default(), LONGEST).protocol,
+            policy(Server::default(), None, LONGEST).protocol,
             ProtocolPlan::Detect { timeout: LONGEST }
         );
         let detect = proxy_protocol::Detect {
@@ -376,7 +390,7 @@ mod tests {
             ..Server::default()
         };
         assert_eq!(
-            policy(server, LONGEST).protocol,
+            policy(server, None, LONGEST).protocol,
             ProtocolPlan::Detect { timeout: LONGEST }
         );
     }

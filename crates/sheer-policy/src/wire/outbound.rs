@@ -14,16 +14,16 @@ use crate::{
     outbound::{
         Abort, AbortAnswer, Affinity, Backend, BackendTarget, Backends, Backoff, Balancing, Delay, FailureAccrual,
         Filter, HeaderModifier, Hedge, HttpPolicy, HttpRule, LoadEstimate, Locality, Mirror, OutboundPolicy,
-        PathModifier, Penalty, Redirect, Refusal, Retry, RetryBudget, Rewrite, RouteBackend, Share, StreamRule,
-        SuccessRate, Timeouts,
+        PathModifier, Penalty, Redirect, Refusal, ResponseClasses, Retry, RetryBudget, Rewrite, RouteBackend, Share,
+        StreamRule, SuccessRate, Timeouts,
     },
-    routes::{PathMatch, RequestMatch, Routes, Rule},
+    routes::{HostMatch, PathMatch, RequestMatch, Routes, Rule},
 };
 
 /// Requests under way at each local endpoint before those of other zones take part, where the control plane does not say.
 const SPILL_OVER_AT: f64 = 8.0;
 /// Body that is kept for a retry where the policy does not say: Linkerd's.
-const MAX_REQUEST_BYTES: usize = 64 * 1024;
+pub(super) const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// A policy, with what Linkerd's API cannot say of it. `detect_timeout` bounds the wait for first bytes.
 pub fn policy(
@@ -108,6 +108,18 @@ macro_rules! backends {
     }};
 }
 
+/// Why a rule lets no connection through, where a filter says so.
+macro_rules! refusal {
+    ($kind:ident, $filters:expr) => {
+        $filters.into_iter().find_map(|filter| {
+            Some(match filter.kind? {
+                api::$kind::filter::Kind::Invalid(invalid) => Refusal::Invalid(invalid.message.into()),
+                api::$kind::filter::Kind::Forbidden(_) => Refusal::Forbidden,
+            })
+        })
+    };
+}
+
 impl<'a> Extras<'a> {
     fn new(extras: Option<&'a v1::OutboundExtras>) -> Self {
         let (mut rules, mut backends) = (HashMap::new(), HashMap::new());
@@ -125,8 +137,7 @@ impl<'a> Extras<'a> {
             let object = common::object(route.metadata);
             let hosts = matches::hosts(route.hosts);
             route.rules.into_iter().enumerate().map(move |(index, said)| {
-                let (mut found, mut invalid) = all(said.matches, matches::http);
-                let mut action = HttpRule {
+                let action = HttpRule {
                     backends: backends!(self, http_route, said.backends, http_filters),
                     filters: http_filters(said.filters),
                     timeouts: timeouts(said.timeouts),
@@ -134,25 +145,11 @@ impl<'a> Extras<'a> {
                     allow_request_headers: said.allow_l5d_request_headers,
                     ..HttpRule::default()
                 };
-                self.add(&object, index, &mut action);
-                if let Err(why) = self.replace(&object, index, &mut found) {
-                    invalid.get_or_insert(why);
-                }
-                refuse_invalid(&mut action, invalid);
-                Rule {
-                    route: object.clone(),
-                    index,
-                    is_grpc: false,
-                    hosts: Arc::clone(&hosts),
-                    matches: found,
-                    action,
-                }
+                let found = all(said.matches, matches::http);
+                self.rule((&object, index, false), &hosts, found, action)
             })
         });
-        HttpPolicy {
-            routes: Arc::new(Routes::new(rules.collect())),
-            accrual: accrual.and_then(failure_accrual),
-        }
+        http_policy(rules.collect(), accrual)
     }
 
     fn grpc(&self, routes: Vec<api::GrpcRoute>, accrual: Option<api::FailureAccrual>) -> HttpPolicy {
@@ -160,8 +157,7 @@ impl<'a> Extras<'a> {
             let object = common::object(route.metadata);
             let hosts = matches::hosts(route.hosts);
             route.rules.into_iter().enumerate().map(move |(index, said)| {
-                let (mut found, mut invalid) = all(said.matches, matches::grpc);
-                let mut action = HttpRule {
+                let action = HttpRule {
                     backends: backends!(self, grpc_route, said.backends, grpc_filters),
                     filters: grpc_filters(said.filters),
                     timeouts: timeouts(said.timeouts),
@@ -169,40 +165,43 @@ impl<'a> Extras<'a> {
                     allow_request_headers: said.allow_l5d_request_headers,
                     ..HttpRule::default()
                 };
-                self.add(&object, index, &mut action);
-                if let Err(why) = self.replace(&object, index, &mut found) {
-                    invalid.get_or_insert(why);
-                }
-                refuse_invalid(&mut action, invalid);
-                Rule {
-                    route: object.clone(),
-                    index,
-                    is_grpc: true,
-                    hosts: Arc::clone(&hosts),
-                    matches: found,
-                    action,
-                }
+                let found = all(said.matches, matches::grpc);
+                self.rule((&object, index, true), &hosts, found, action)
             })
         });
-        HttpPolicy {
-            routes: Arc::new(Routes::new(rules.collect())),
-            accrual: accrual.and_then(failure_accrual),
+        http_policy(rules.collect(), accrual)
+    }
+
+    /// A rule with what the companion stream says of it.
+    fn rule(
+        &self,
+        (route, index, is_grpc): (&ObjectRef, usize, bool),
+        hosts: &Arc<[HostMatch]>,
+        (mut matches, mut invalid): (Vec<RequestMatch>, Option<String>),
+        mut action: HttpRule,
+    ) -> Rule<HttpRule> {
+        self.add(route, index, &mut action);
+        if let Err(why) = self.replace(route, index, &mut matches) {
+            invalid.get_or_insert(why);
+        }
+        refuse_invalid(&mut action, invalid);
+        Rule {
+            route: route.clone(),
+            index,
+            is_grpc,
+            hosts: Arc::clone(hosts),
+            matches,
+            action,
         }
     }
 
     fn opaque(&self, routes: Vec<api::OpaqueRoute>) -> Arc<[StreamRule]> {
-        use api::opaque_route::filter::Kind;
         let rules = routes.into_iter().flat_map(|route| {
             let object = common::object(route.metadata);
             route.rules.into_iter().map(move |said| StreamRule {
                 route: object.clone(),
                 server_names: Vec::new(),
-                refuses: said.filters.into_iter().find_map(|filter| {
-                    Some(match filter.kind? {
-                        Kind::Invalid(invalid) => Refusal::Invalid(invalid.message.into()),
-                        Kind::Forbidden(_) => Refusal::Forbidden,
-                    })
-                }),
+                refuses: refusal!(opaque_route, said.filters),
                 backends: backends!(self, opaque_route, said.backends, |_| Vec::new()),
             })
         });
@@ -210,19 +209,13 @@ impl<'a> Extras<'a> {
     }
 
     fn tls(&self, routes: Vec<api::TlsRoute>) -> Arc<[StreamRule]> {
-        use api::tls_route::filter::Kind;
         let rules = routes.into_iter().flat_map(|route| {
             let object = common::object(route.metadata);
             let names = matches::server_names(route.snis);
             route.rules.into_iter().map(move |said| StreamRule {
                 route: object.clone(),
                 server_names: names.clone(),
-                refuses: said.filters.into_iter().find_map(|filter| {
-                    Some(match filter.kind? {
-                        Kind::Invalid(invalid) => Refusal::Invalid(invalid.message.into()),
-                        Kind::Forbidden(_) => Refusal::Forbidden,
-                    })
-                }),
+                refuses: refusal!(tls_route, said.filters),
                 backends: backends!(self, tls_route, said.backends, |_| Vec::new()),
             })
         });
@@ -301,6 +294,7 @@ impl<'a> Extras<'a> {
                 max_attempts: hedge.max_attempts,
             })
         });
+        rule.classes = extra.classes.as_ref().map(|said| Arc::new(classes(said)));
         if let (Some(retry), Some(extra)) = (&mut rule.retry, &extra.retry) {
             let codes = extra.grpc_codes.iter().filter_map(|code| u16::try_from(*code).ok());
             retry.grpc_codes.extend(codes);
@@ -370,6 +364,19 @@ pub fn reference(said: Option<&v1::ObjectRef>) -> ObjectRef {
     }
 }
 
+fn classes(said: &v1::ResponseClasses) -> ResponseClasses {
+    let ranges = |said: &[v1::StatusRange]| {
+        let status = |status: u32| u16::try_from(status).unwrap_or(u16::MAX);
+        said.iter()
+            .map(|range| (status(range.first), status(range.last)))
+            .collect()
+    };
+    ResponseClasses {
+        failures: ranges(&said.failures),
+        successes: ranges(&said.successes),
+    }
+}
+
 fn invalid(why: &str) -> BackendTarget {
     BackendTarget::Invalid { why: why.into() }
 }
@@ -402,6 +409,13 @@ fn balance(balancer: api::backend::BalanceP2c) -> BackendTarget {
     BackendTarget::Balance {
         path: discovery.path.into(),
         load,
+    }
+}
+
+fn http_policy(rules: Vec<Rule<HttpRule>>, accrual: Option<api::FailureAccrual>) -> HttpPolicy {
+    HttpPolicy {
+        routes: Arc::new(Routes::new(rules)),
+        accrual: accrual.and_then(failure_accrual),
     }
 }
 
@@ -534,7 +548,7 @@ fn failure_accrual(said: api::FailureAccrual) -> Option<FailureAccrual> {
     })
 }
 
-fn budget(said: v1::RetryBudget) -> RetryBudget {
+pub(super) fn budget(said: v1::RetryBudget) -> RetryBudget {
     RetryBudget {
         ratio: if said.ratio.is_finite() {
             said.ratio.clamp(0.0, 1_000.0)
@@ -660,7 +674,7 @@ fn share(said: Option<v1::Share>) -> Share {
     })
 }
 
-fn extra_filter(said: &v1::FilterExtra) -> Option<Filter> {
+pub(super) fn extra_filter(said: &v1::FilterExtra) -> Option<Filter> {
     use v1::filter_extra::Kind;
     Some(match said.kind.as_ref()? {
         Kind::Rewrite(said) => Filter::Rewrite(Rewrite {

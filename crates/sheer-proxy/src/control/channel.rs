@@ -14,10 +14,14 @@ use tokio::sync::Mutex;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{Ledger, backoff::Waits, connect};
+use super::{
+    Ledger,
+    backoff::Waits,
+    connect::{self, Duplex},
+};
 use crate::{
     identity::Identity,
-    metrics::{Gauge, LabelSet, Shard, family},
+    metrics::{Family, Gauge, LabelSet, Shard},
     settings::ControlAddr,
 };
 
@@ -26,6 +30,10 @@ use crate::{
 pub(crate) struct ChannelOptions {
     /// Name of the service, for logs and labels.
     pub(crate) service: &'static str,
+    /// Whose service it is, for logs.
+    pub(crate) whose: &'static str,
+    /// Says whether there is a connection.
+    pub(crate) connected: &'static Family,
     pub(crate) addr: ControlAddr,
     /// `SO_MARK` of its sockets.
     pub(crate) mark: Option<u32>,
@@ -60,7 +68,7 @@ struct State {
 impl Channel {
     pub(crate) fn new(options: ChannelOptions, shard: &Shard) -> Self {
         let labels = LabelSet::builder().label("service", options.service).build();
-        let connected = shard.gauge(&family::CONTROL_CONNECTED, &labels);
+        let connected = shard.gauge(options.connected, &labels);
         let state = Mutex::new(State {
             send: None,
             waits: Waits::control(),
@@ -101,6 +109,16 @@ impl Channel {
             .expect("the settings hold a valid host and port")
     }
 
+    /// The service's address, as a client of HTTP/1 says it.
+    pub(crate) fn host(&self) -> String {
+        self.0.options.addr.to_string()
+    }
+
+    /// A connection of the caller's own, on which nothing was said yet; for HTTP/1.
+    pub(crate) async fn open(&self) -> Result<Box<dyn Duplex>, connect::ConnectError> {
+        connect::open(&self.0.options).await
+    }
+
     /// Returns once there is a connection: at once, or after as many attempts as it takes.
     pub(crate) async fn ready(&self) {
         drop(self.connection().await);
@@ -116,16 +134,16 @@ impl Channel {
             }
             state.send = None;
             connected.set(0);
-            tracing::info!(service = options.service, "connection to the control plane lost");
+            tracing::info!(service = options.service, "connection to {} lost", options.whose);
         }
         if options.wait_for_identity {
             // An error says that the proxy ends, and this task with it.
             let _ = options.identity.watch().wait_for(Option::is_some).await;
         }
         loop {
-            match connect::connect(options).await {
+            match connect::connect(options, &self.0.shard).await {
                 Ok((addr, send)) => {
-                    tracing::info!(service = options.service, %addr, "connected to the control plane");
+                    tracing::info!(service = options.service, %addr, "connected to {}", options.whose);
                     connected.set(1);
                     *state = State {
                         send: Some(send.clone()),
@@ -140,7 +158,8 @@ impl Channel {
                         tracing::warn!(
                             service = options.service,
                             address = %options.addr,
-                            "no connection to the control plane, what is known stays in force: {failure}"
+                            "no connection to {}, what is known stays in force: {failure}",
+                            options.whose
                         );
                         state.failure = Some(failure);
                     }

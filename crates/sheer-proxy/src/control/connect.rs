@@ -17,6 +17,7 @@ use super::channel::ChannelOptions;
 use crate::{
     discovery::PeerIdentity,
     identity::{MeshAlpn, anonymous_client_config},
+    metrics::{LabelSet, Shard, family},
     settings::{ControlAddr, Host},
 };
 
@@ -47,9 +48,20 @@ pub(crate) enum ConnectError {
 }
 
 /// Tries each address of the service in turn.
-pub(super) async fn connect(options: &ChannelOptions) -> Result<(SocketAddr, SendRequest<Body>), ConnectError> {
+pub(super) async fn connect(
+    options: &ChannelOptions,
+    shard: &Shard,
+) -> Result<(SocketAddr, SendRequest<Body>), ConnectError> {
     let mut last = None;
-    for addr in resolve(&options.addr).await? {
+    let count = |result: &str| {
+        let labels = LabelSet::builder()
+            .label("client", options.service)
+            .label("result", result);
+        shard
+            .counter(&family::CONTROL_DNS_RESOLUTIONS_TOTAL, &labels.build())
+            .inc();
+    };
+    for addr in resolve(&options.addr, &count).await? {
         match connect_to(addr, options).await {
             Ok(connection) => return Ok((addr, connection)),
             Err(error) => last = Some(error),
@@ -60,11 +72,12 @@ pub(super) async fn connect(options: &ChannelOptions) -> Result<(SocketAddr, Sen
     }))
 }
 
-async fn resolve(addr: &ControlAddr) -> Result<Vec<SocketAddr>, ConnectError> {
+async fn resolve(addr: &ControlAddr, count: &impl Fn(&str)) -> Result<Vec<SocketAddr>, ConnectError> {
     match &addr.host {
         Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, addr.port)]),
         Host::Name(name) => {
             let resolved = tokio::net::lookup_host((name.as_str(), addr.port)).await;
+            count(if resolved.is_ok() { "ok" } else { "error" });
             Ok(resolved
                 .map_err(|error| ConnectError::Resolve {
                     host: name.clone(),
@@ -76,24 +89,51 @@ async fn resolve(addr: &ControlAddr) -> Result<Vec<SocketAddr>, ConnectError> {
 }
 
 async fn connect_to(addr: SocketAddr, options: &ChannelOptions) -> Result<SendRequest<Body>, ConnectError> {
+    let io = open_to(addr, options, MeshAlpn::H2).await?;
+    timeout(CONNECT_TIMEOUT, handshake(addr, io))
+        .await
+        .map_err(|_| ConnectError::Timeout { addr })?
+}
+
+/// Bytes both ways, in TLS or not.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// A connection on which nothing was said yet, for HTTP/1.
+pub(super) async fn open(options: &ChannelOptions) -> Result<Box<dyn Duplex>, ConnectError> {
+    let mut last = None;
+    for addr in resolve(&options.addr, &|_: &str| {}).await? {
+        match open_to(addr, options, MeshAlpn::Http1).await {
+            Ok(io) => return Ok(io),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::NoAddress {
+        host: options.addr.to_string(),
+    }))
+}
+
+async fn open_to(addr: SocketAddr, options: &ChannelOptions, alpn: MeshAlpn) -> Result<Box<dyn Duplex>, ConnectError> {
     let tcp = timeout(CONNECT_TIMEOUT, tcp(addr, options.mark))
         .await
         .map_err(|_| ConnectError::Timeout { addr })?;
     let tcp = tcp.map_err(|error| ConnectError::Tcp { addr, error })?;
     let secured = async {
         let Some(name) = &options.addr.name else {
-            return handshake(addr, tcp).await;
+            return Ok(Box::new(tcp) as Box<dyn Duplex>);
         };
         let peer = PeerIdentity {
             id: name.to_str().as_ref().into(),
             server_name: name.clone(),
         };
         let config = match options.identity.current() {
-            Some(credentials) => credentials.client_config(&peer, MeshAlpn::H2),
+            Some(credentials) => credentials.client_config(&peer, alpn),
             None => anonymous_client_config(&options.roots, &peer),
         };
         let tls = TlsConnector::from(config).connect(name.clone(), tcp).await;
-        handshake(addr, tls.map_err(|error| ConnectError::Tls { addr, error })?).await
+        let tls = tls.map_err(|error| ConnectError::Tls { addr, error })?;
+        Ok(Box::new(tls) as Box<dyn Duplex>)
     };
     timeout(CONNECT_TIMEOUT, secured)
         .await

@@ -1,12 +1,15 @@
 //! What is known of each stream to the control plane: when it last spoke, and whether it stands. Streams write, sight reads.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tonic::{Code, Status};
+
+use crate::metrics::{LabelSet, Reading, family};
 
 /// The streams of one service. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +65,35 @@ impl Ledger {
     }
 }
 
+/// For the metrics page: how many streams of each kind stand, and for how long the most silent of those has been.
+pub(crate) fn ages(records: &[Record]) -> Vec<Reading> {
+    let mut by_method: BTreeMap<(&str, bool), (i64, i64)> = BTreeMap::new();
+    for record in records {
+        let (count, oldest) = by_method.entry((&record.method, record.connected)).or_default();
+        let age = record.age().map_or(0, |age| age.as_secs());
+        *count += 1;
+        *oldest = (*oldest).max(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+    let readings = by_method
+        .into_iter()
+        .flat_map(|((method, connected), (count, oldest))| {
+            let labels = LabelSet::builder().label("method", method);
+            let labels = labels
+                .label("connected", if connected { "true" } else { "false" })
+                .build();
+            [
+                (&family::SHEER_CONTROL_STREAMS, count),
+                (&family::SHEER_CONTROL_STREAM_AGE_SECONDS, oldest),
+            ]
+            .map(|(family, value)| Reading {
+                family,
+                labels: labels.clone(),
+                value,
+            })
+        });
+    readings.collect()
+}
+
 impl Record {
     /// Since the last message.
     pub(crate) fn age(&self) -> Option<Duration> {
@@ -107,6 +139,14 @@ mod tests {
             (1, false, "gone")
         );
         assert!(record.age().is_some());
+        let shown: Vec<_> = ages(&ledger.records())
+            .iter()
+            .map(|reading| (reading.family.name, reading.value))
+            .collect();
+        assert_eq!(
+            shown,
+            [("sheer_control_streams", 1), ("sheer_control_stream_age_seconds", 0)]
+        );
         drop(line);
         assert!(ledger.records().is_empty());
     }

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::{
     identity::{self, Credentials, Material, PeerNames, peer_names, roots},
-    metrics::Registry,
+    metrics::{Registry, family},
     settings::Host,
 };
 
@@ -62,6 +62,8 @@ fn channel(addr: SocketAddr, pki: &Pki, expected: &str, identity: Identity, wait
     let name = ServerName::try_from(expected.to_owned()).expect("a DNS name");
     let options = ChannelOptions {
         service: "test",
+        whose: "the control plane",
+        connected: &family::CONTROL_CONNECTED,
         addr: ControlAddr {
             host: Host::Ip(addr.ip()),
             port: addr.port(),

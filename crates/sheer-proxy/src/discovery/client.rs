@@ -6,10 +6,10 @@ use parking_lot::Mutex;
 use sheer_api::{
     linkerd::{
         destination::{DestinationProfile, GetDestination, destination_client::DestinationClient},
-        inbound::{PortSpec, inbound_server_policies_client::InboundServerPoliciesClient},
+        inbound::{PortSpec, Server, inbound_server_policies_client::InboundServerPoliciesClient},
         outbound::{self as api, TrafficSpec, outbound_policies_client::OutboundPoliciesClient, traffic_spec},
     },
-    v1::{ExtrasRequest, OutboundExtras, extras_client::ExtrasClient},
+    v1::{ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras, extras_client::ExtrasClient},
 };
 use tokio::{runtime::Handle, sync::watch, time::sleep};
 
@@ -168,6 +168,39 @@ impl About {
     fn is_complete(&self) -> bool {
         let extras = !matches!(self.extras, Heard::Nothing) || !matches!(self.policy, Heard::Known(..));
         extras && !matches!(self.profile, Heard::Nothing) && !matches!(self.policy, Heard::Nothing)
+    }
+}
+
+/// What is said of one of the workload's ports.
+#[derive(Default)]
+struct OfPort {
+    server: Heard<Server, ()>,
+    extras: Heard<InboundExtras, ()>,
+    /// The first-answer time is over.
+    late: bool,
+    /// The policy in force.
+    before: Option<InboundPolicy>,
+}
+
+impl OfPort {
+    /// Whether everybody has spoken who has something to say: without a policy there are no extras.
+    fn is_complete(&self) -> bool {
+        match &self.server {
+            Heard::Nothing => self.late,
+            Heard::Unknown => true,
+            Heard::Known(..) => self.late || !matches!(self.extras, Heard::Nothing),
+        }
+    }
+
+    /// The policy; `None` where the control plane does not know the port, or has not answered.
+    fn policy(&mut self, detect_timeout: Duration) -> Option<InboundPolicy> {
+        let server = self.server.message()?.clone();
+        let mut policy = sheer_policy::wire::inbound::policy(server, self.extras.message(), detect_timeout);
+        if let Some(before) = &self.before {
+            policy.take_over_limits(before);
+        }
+        self.before = Some(policy.clone());
+        Some(policy)
     }
 }
 
@@ -363,35 +396,58 @@ impl Shared {
                     .await
             }
         };
-        let mut heard = Heard::Nothing;
-        let mut before: Option<InboundPolicy> = None;
+        let said = Mutex::new(OfPort::default());
+        let publish_now = |force: bool| {
+            let mut said = said.lock();
+            said.late |= force;
+            if said.is_complete() {
+                let policy = said.policy(settings.detect_timeout);
+                publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));
+            }
+        };
+        let extras_streams = self.streams(&self.policy, "Extras.WatchInbound", &port.to_string());
+        let ask_extras_again = extras_streams.again();
         let tell = |event| {
             // "Not found" is no answer: the control plane may not have heard of this workload yet, and whom its policy lets in is
             // not known.
             if !matches!(event, Event::Unknown) {
                 unanswered.send_if_modified(|ports| ports.remove(&port));
             }
-            if heard.hear(event, |server| {
-                let mut policy = sheer_policy::wire::inbound::policy(server, settings.detect_timeout);
-                if let Some(before) = &before {
-                    policy.take_over_limits(before);
-                }
-                before = Some(policy.clone());
-                policy
-            }) {
-                let policy = heard.known().cloned();
-                publish.send_replace(policy.map_or_else(default, |policy| Lookup::Known(Arc::new(policy))));
+            let news = said.lock().server.hear(event, drop);
+            if news {
+                ask_extras_again.notify_waiters();
+                publish_now(false);
             }
         };
+        let tell_extras = |event| {
+            let news = said.lock().extras.hear(event, drop);
+            if news {
+                publish_now(false);
+            }
+        };
+        let extras = self.follow_inbound_extras(extras_streams, port, tell_extras);
         let streams = self.streams(&self.policy, "InboundServerPolicies.WatchPort", &port.to_string());
         let deadline = async {
             sleep(first_answer(&self.settings)).await;
             if matches!(*publish.borrow(), Lookup::Pending) {
-                tracing::debug!(port, "no answer about this port in time: the default policy holds");
-                publish.send_replace(default());
+                tracing::debug!(port, "no answer about this port in time");
+                publish_now(true);
             }
         };
-        tokio::join!(streams.follow(open, tell), deadline);
+        tokio::join!(streams.follow(open, tell), extras, deadline);
+    }
+
+    async fn follow_inbound_extras(&self, streams: Streams, port: u16, tell: impl FnMut(Event<InboundExtras>)) {
+        let origin = self.policy.origin();
+        let request = InboundExtrasRequest {
+            workload: self.settings.workload.clone(),
+            port: port.into(),
+        };
+        let open = |channel| {
+            let (origin, request) = (origin.clone(), request.clone());
+            async move { ExtrasClient::with_origin(channel, origin).watch_inbound(request).await }
+        };
+        streams.follow(open, tell).await;
     }
 }
 

@@ -24,11 +24,15 @@ pub(super) struct Profile {
     /// The one endpoint, where a pod is addressed directly.
     endpoint: Option<Endpoint>,
     parent: Option<ObjectRef>,
+    /// Its routes, where it has any.
+    routes: Option<Arc<DestinationProfile>>,
 }
 
 pub(super) fn profile(profile: DestinationProfile) -> Profile {
     let name = profile.fully_qualified_name.trim_end_matches('.');
+    let has_routes = !(profile.routes.is_empty() && profile.dst_overrides.is_empty());
     Profile {
+        routes: has_routes.then(|| Arc::new(profile.clone())),
         name: (!name.is_empty()).then(|| name.to_owned()),
         opaque: profile.opaque_protocol,
         endpoint: profile
@@ -71,7 +75,13 @@ pub(super) fn target(
         (Some(path), None) => Backend::balanced(said.parent.clone(), path),
         (None, None) => default_backend(&said).unwrap_or_else(|| Backend::forward(convert::bare_endpoint(dst))),
     };
-    let policy = with_fallback(said, fallback);
+    let own = profile.and_then(|profile| Some((profile.routes.as_ref()?, own_backend(&said, &fallback))));
+    let mut policy = with_fallback(said, fallback);
+    // Sheer's control plane has made a ServiceProfile a part of the policy, and sends extras; others send it here alone. There it counts before
+    // routes, as in a linkerd2-proxy.
+    if let (None, Some((routes, own))) = (extras, own) {
+        policy = with_profile(policy, routes, &own);
+    }
     Some(OutboundTarget {
         name: service.unwrap_or_else(|| name_of(&policy, dst)).into(),
         policy: Arc::new(policy),
@@ -128,6 +138,29 @@ fn with_fallback(mut policy: OutboundPolicy, fallback: Backend) -> OutboundPolic
     // Elsewhere TLS that has no rules of its own is bytes as any other.
     if policy.tls.is_empty() && policy.protocol == ProtocolPlan::Tls {
         policy.tls = Arc::new([StreamRule::plain("tls", &fallback)]);
+    }
+    policy
+}
+
+/// The service itself, as the policy has it where a rule sends there.
+fn own_backend(policy: &OutboundPolicy, fallback: &Backend) -> Arc<Backend> {
+    let path = |backend: &Backend| match &backend.target {
+        BackendTarget::Balance { path, .. } => Some(Arc::clone(path)),
+        BackendTarget::Forward(_) | BackendTarget::Invalid { .. } => None,
+    };
+    let own = path(fallback);
+    let rules = policy.http2.routes.rules().iter().chain(policy.http1.routes.rules());
+    let mut backends = rules.flat_map(|rule| rule.action.backends.all());
+    let found = backends.find(|route| own.is_some() && path(&route.backend) == own);
+    found.map_or_else(|| Arc::new(fallback.clone()), |route| Arc::clone(&route.backend))
+}
+
+/// The routes of a ServiceProfile instead of the policy's.
+fn with_profile(mut policy: OutboundPolicy, profile: &DestinationProfile, own: &Arc<Backend>) -> OutboundPolicy {
+    if let Some(said) = convert::profile::routes(profile, own) {
+        policy.http1.routes = Arc::clone(&said.http.routes);
+        policy.http2.routes = said.http.routes;
+        policy.budget = said.budget.unwrap_or(policy.budget);
     }
     policy
 }

@@ -241,3 +241,69 @@ fn empty_answers_forward_to_the_address() {
     assert_eq!((endpoint.addr, endpoint.identity.clone()), (dst(), None));
     assert_eq!(&*target.name, "10.78.0.1:8080");
 }
+
+/// Linkerd's control plane tells ServiceProfiles in the profile alone, where they count before routes; Sheer's own has them in the policy.
+#[test]
+fn routes_of_a_profile_count_where_nobody_sends_extras() {
+    use sheer_api::linkerd::destination::{PathMatch, RequestMatch, RetryBudget, Route, WeightedDst, request_match};
+    let path = PathMatch {
+        regex: "/books.*".to_owned(),
+    };
+    let said = DestinationProfile {
+        fully_qualified_name: "ledger.bank.svc.cluster.local".to_owned(),
+        routes: vec![Route {
+            condition: Some(RequestMatch {
+                r#match: Some(request_match::Match::Path(path)),
+            }),
+            metrics_labels: HashMap::from([("route".to_owned(), "books".to_owned())]),
+            timeout: Some(prost_types::Duration { seconds: 2, nanos: 0 }),
+            is_retryable: true,
+            ..Route::default()
+        }],
+        retry_budget: Some(RetryBudget {
+            retry_ratio: 0.5,
+            min_retries_per_second: 3,
+            ttl: None,
+        }),
+        ..DestinationProfile::default()
+    };
+    let policy = http_policy(vec![http_rule(vec![(
+        balancer("ledger.bank.svc.cluster.local:8080"),
+        1,
+    )])]);
+    let target = joined(Some(&profile(said.clone())), Some(&policy));
+    for routes in [&target.policy.http1.routes, &target.policy.http2.routes] {
+        let [books, rest] = routes.rules() else {
+            panic!("{routes:?}")
+        };
+        assert_eq!(books.route.section, "books");
+        assert_eq!(books.action.timeouts.request, Some(Duration::from_secs(2)));
+        assert_eq!(books.action.retry.as_ref().map(|retry| retry.limit), Some(10));
+        assert!(rest.route.is_default());
+        // Where the policy sends it, with its queue.
+        let backend = books.action.backends.all().next().expect("a backend");
+        assert_eq!(backend.backend.queue_capacity, Some(7));
+    }
+    assert_eq!(
+        (target.policy.budget.ratio, target.policy.budget.min_per_second),
+        (0.5, 3)
+    );
+    let overridden = DestinationProfile {
+        dst_overrides: vec![WeightedDst {
+            authority: "other.bank.svc.cluster.local:80".to_owned(),
+            weight: 1,
+            backend_ref: None,
+        }],
+        ..said.clone()
+    };
+    let target = joined(Some(&profile(overridden)), Some(&policy));
+    assert_eq!(path_of_first(&target), "other.bank.svc.cluster.local:80");
+
+    let extras = v1::OutboundExtras::default();
+    let own = super::target(dst(), Some(&profile(said)), Some(&policy), Some(&extras), DETECT).expect("a target");
+    assert_eq!(own.policy.http1.routes.rules().len(), 1, "Sheer's policy is whole");
+}
+
+fn path_of_first(target: &OutboundTarget) -> &str {
+    path(first_http(target))
+}

@@ -1,6 +1,6 @@
 //! Asking a server of HTTP/1.
 
-use std::{fmt, rc::Rc};
+use std::{fmt, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Version, header};
 
@@ -10,6 +10,7 @@ use super::{
     request::{Head, Origin},
 };
 use crate::{
+    connect::Link,
     http1::{BodyLength, Limits, RequestLine},
     io::Io,
 };
@@ -20,6 +21,8 @@ pub struct Http1Connection {
     pub(super) home: Rc<Home>,
     /// Requests that it has carried: a server may close an idle connection at any time, so a reused one may fail innocently.
     pub(super) served: usize,
+    /// How it came to be, where that is known.
+    pub(super) link: Option<Arc<Link>>,
 }
 
 /// Who takes a connection back after a response, to lend it again.
@@ -48,7 +51,20 @@ impl Http1Connection {
         Self {
             home: Home::of(io, limits(header_limit)),
             served: 0,
+            link: None,
         }
+    }
+
+    /// Says how it came to be.
+    #[must_use]
+    pub fn over(mut self, link: Arc<Link>) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// How it came to be.
+    pub(crate) fn link(&self) -> Option<&Arc<Link>> {
+        self.link.as_ref()
     }
 
     /// Whether it has carried a request before.

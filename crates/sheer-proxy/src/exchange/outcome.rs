@@ -3,24 +3,33 @@
 use std::{
     cell::RefCell,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
+use sheer_policy::outbound::ResponseClasses;
 
-use super::hint::Hint;
+use super::{
+    hint::Hint,
+    request::{Head, Origin},
+};
 use crate::{
     error::{ProxyError, ResetCode},
-    metrics::ResponseOutcome,
+    metrics::{ResponseOutcome, TraceId},
     record::{Leg, Recorder},
     sight::Sample,
     tap::Tapped,
+    telemetry::PathNote,
+    trace::{Attempt, Record, Trail},
 };
 
 /// What happened to a request, as far as it went.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// What the client speaks.
+    pub spoken: Spoken,
     /// When its head was complete.
     pub started: Instant,
     /// From the start to the final response's head.
@@ -35,8 +44,37 @@ pub struct Outcome {
     pub request_bytes: u64,
     /// Bytes of the response's body so far.
     pub response_bytes: u64,
+    /// What the route says of which answers are failures, where it says so.
+    pub classes: Option<Arc<ResponseClasses>>,
+    /// Times that the request's body, and the response's, waited for their receiver's window.
+    pub stalls: [u32; 2],
+    /// The trace that tells about it, where one is kept: metrics point at it (exemplars).
+    pub trace: Option<TraceId>,
     /// How it ended; [`End::Dropped`] until something else is known.
     pub end: End,
+}
+
+/// The protocol of a request, as its client speaks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1, also where it is carried in HTTP/2.
+    #[default]
+    Http1,
+    /// HTTP/2 that is not gRPC.
+    Http2,
+    /// gRPC.
+    Grpc,
+}
+
+impl Spoken {
+    /// By what a request's head says.
+    pub(crate) fn of(head: &Head) -> Self {
+        match head.origin {
+            _ if head.is_grpc() => Self::Grpc,
+            Origin::Http2 => Self::Http2,
+            Origin::Http1 { .. } => Self::Http1,
+        }
+    }
 }
 
 /// How a request ended.
@@ -62,6 +100,7 @@ pub enum End {
 impl Outcome {
     fn new() -> Self {
         Self {
+            spoken: Spoken::default(),
             started: Instant::now(),
             first_byte: None,
             status: None,
@@ -69,6 +108,9 @@ impl Outcome {
             retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
+            classes: None,
+            stalls: [0, 0],
+            trace: None,
             end: End::Dropped,
         }
     }
@@ -103,9 +145,17 @@ impl Outcome {
         match self.end {
             End::Proxy { .. } | End::ServerReset(_) | End::Dropped => false,
             End::Complete | End::ClientReset(_) => {
-                ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status)
+                let by_default =
+                    || ResponseOutcome::is_success(self.status.map_or(0, |status| status.as_u16()), self.grpc_status);
+                self.is_failure_by_class()
+                    .map_or_else(by_default, |is_failure| !is_failure)
             }
         }
+    }
+
+    /// Whether the answer is a failure, where the route says so of its status.
+    pub(crate) fn is_failure_by_class(&self) -> Option<bool> {
+        self.classes.as_ref()?.is_failure(self.status?.as_u16())
     }
 }
 
@@ -127,6 +177,10 @@ pub struct Observation {
     sink: RefCell<Rc<dyn Sink>>,
     /// What sight keeps of this request, where it is one of its samples.
     sample: RefCell<Option<Box<Sample>>>,
+    /// What is recorded of it for its trace and the access log, where somebody wants that.
+    trail: RefCell<Option<Trail>>,
+    /// Where it counts by its path, while somebody looks.
+    path: RefCell<Option<Box<PathNote>>>,
     /// For who watches, where somebody does.
     tapped: RefCell<Option<Box<Tapped>>>,
     legs: RefCell<Legs>,
@@ -153,13 +207,15 @@ impl Observation {
             outcome: RefCell::new(Outcome::new()),
             sink: RefCell::new(sink),
             sample: RefCell::new(None),
+            trail: RefCell::new(None),
+            path: RefCell::new(None),
             tapped: RefCell::new(None),
             legs: RefCell::default(),
         }
     }
 
-    /// The request came in on this stream, and is recorded.
-    pub(crate) fn record(&self, recorder: &Recorder, client: Leg) {
+    /// The request came in on this stream, and is recorded by this recorder.
+    pub(crate) fn recorded(&self, recorder: &Recorder, client: Leg) {
         let mut legs = self.legs.borrow_mut();
         legs.recorder = recorder.clone();
         legs.client = client;
@@ -184,9 +240,71 @@ impl Observation {
         self.legs.borrow_mut().upstream = upstream;
     }
 
+    /// When the request began.
+    pub(crate) fn started(&self) -> Instant {
+        self.outcome.borrow().started
+    }
+
+    /// Records from here on what becomes of the request.
+    pub(crate) fn follow(&self, trail: Trail) {
+        self.trail.replace(Some(trail));
+    }
+
+    /// Notes something in the record of the request, where there is one.
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Record)) {
+        if let Some(trail) = &mut *self.trail.borrow_mut() {
+            note(trail.record());
+        }
+    }
+
+    /// The same, of one attempt.
+    pub(crate) fn attempt(&self, number: usize, note: impl FnOnce(&mut Attempt)) {
+        self.record(|record| {
+            if let Some(attempt) = record.attempts.get_mut(number) {
+                note(attempt);
+            }
+        });
+    }
+
+    /// The request is about to be sent (again): its head says whose child it is. The number of the attempt.
+    pub(crate) fn begin_attempt(&self, head: &mut Head) -> usize {
+        let mut trail = self.trail.borrow_mut();
+        trail.as_mut().map_or(0, |trail| trail.attempt(head))
+    }
+
+    /// Nobody wants to see the request, unless something is wrong with it.
+    pub(crate) fn forget(&self) {
+        if let Some(trail) = &mut *self.trail.borrow_mut() {
+            trail.forget();
+        }
+    }
+
+    /// The head of an attempt has left, on this stream.
+    pub(super) fn sent(&self, attempt: usize, stream: u32) {
+        self.attempt(attempt, |attempt| {
+            attempt.sent = Some(Instant::now());
+            attempt.stream = stream;
+        });
+    }
+
+    /// Notes what the client speaks.
+    pub(crate) fn speaks(&self, spoken: Spoken) {
+        self.outcome.borrow_mut().spoken = spoken;
+    }
+
+    /// Counts the request by its path.
+    pub(crate) fn note_path(&self, note: Box<PathNote>) {
+        self.path.replace(Some(note));
+    }
+
     /// Keeps a sample of the request, once it is known what became of it.
     pub(crate) fn sample(&self, sample: Box<Sample>) {
         self.sample.replace(Some(sample));
+    }
+
+    /// The route says which answers are failures.
+    pub(crate) fn classify(&self, classes: &Arc<ResponseClasses>) {
+        self.outcome.borrow_mut().classes = Some(Arc::clone(classes));
     }
 
     /// What is known so far.
@@ -207,6 +325,7 @@ impl Observation {
     /// The proxy ends this itself.
     pub fn error(&self, error: &ProxyError) {
         self.tapped(|tapped| tapped.error(error));
+        self.record(|record| record.error = error.in_full());
         self.end(End::Proxy {
             verdict: error.verdict(),
             reason: error.reason(),
@@ -222,7 +341,8 @@ impl Observation {
     }
 
     /// An answer that the client does not see, as the request goes out again: by its head, and what says how it went (head or trailers).
-    pub(super) fn passed_over(&self, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn passed_over(&self, attempt: usize, status: StatusCode, headers: &HeaderMap) {
+        self.attempt(attempt, |attempt| attempt.answered(status, headers));
         let mut outcome = self.outcome();
         outcome.note_head(status, headers);
         self.tapped(|tapped| tapped.passed_over(&outcome));
@@ -249,6 +369,12 @@ impl Observation {
             Way::Request => outcome.request_bytes += bytes as u64,
             Way::Response => outcome.response_bytes += bytes as u64,
         }
+    }
+
+    /// A body waits for its receiver's window.
+    pub(super) fn stalled(&self, way: Way) {
+        let stalls = &mut self.outcome.borrow_mut().stalls[way as usize];
+        *stalls = stalls.saturating_add(1);
     }
 
     /// Bytes that moved so far, either way.
@@ -282,6 +408,11 @@ pub(crate) enum Way {
 
 impl Drop for Observation {
     fn drop(&mut self) {
+        // First, as metrics point at the trace that is kept.
+        if let Some(trail) = self.trail.take() {
+            let kept = trail.end(&self.outcome.borrow());
+            self.outcome.borrow_mut().trace = kept;
+        }
         let outcome = self.outcome.borrow();
         self.sink.borrow().end(&outcome);
         let legs = self.legs.borrow();
@@ -294,6 +425,11 @@ impl Drop for Observation {
         }
         if let Some(sample) = self.sample.take() {
             sample.keep(outcome.status);
+        }
+        if let Some(note) = self.path.take()
+            && let Some(outcome) = ResponseOutcome::of(&outcome)
+        {
+            note.ended(&outcome);
         }
     }
 }

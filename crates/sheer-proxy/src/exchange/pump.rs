@@ -47,7 +47,7 @@ pub(super) async fn pump(
                 loop {
                     let room = match data.len() {
                         0 => 0,
-                        wanted => room(body, out, wanted).await?,
+                        wanted => room(body, out, wanted, || observation.stalled(way)).await?,
                     };
                     let part = data.split_to(room);
                     out.data(part, last && data.is_empty()).await.map_err(Stop::Sink)?;
@@ -78,10 +78,16 @@ pub(super) async fn pump(
 }
 
 /// Waits until the sink takes some of what is next; or until the source is reset, which must not wait for a sink that takes nothing.
-async fn room(body: &mut Body, out: &mut BodyOut, wanted: usize) -> Result<usize, Stop> {
+async fn room(body: &mut Body, out: &mut BodyOut, wanted: usize, stalled: impl FnOnce()) -> Result<usize, Stop> {
+    let mut stalled = Some(stalled);
     poll_fn(|cx| match out.poll_room(wanted, cx) {
         Poll::Ready(room) => Poll::Ready(room.map_err(Stop::Sink)),
-        Poll::Pending => body.poll_reset(cx).map(|gone| Err(Stop::Source(gone))),
+        Poll::Pending => {
+            if let Some(stalled) = stalled.take() {
+                stalled();
+            }
+            body.poll_reset(cx).map(|gone| Err(Stop::Source(gone)))
+        }
     })
     .await
 }

@@ -48,10 +48,10 @@ pub(super) async fn sends_again(
     referee: &dyn Referee,
     reply: &Reply,
     body: &mut Body,
-    observation: &Observation,
+    (observation, attempt): (&Observation, usize),
 ) -> Result<bool, Gone> {
     let pass_over = |headers| {
-        observation.passed_over(reply.status, headers);
+        observation.passed_over(attempt, reply.status, headers);
         true
     };
     match referee.judge(reply.status, &reply.headers) {

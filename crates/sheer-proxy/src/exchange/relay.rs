@@ -46,6 +46,9 @@ pub fn exchange<'a>(
         body.keep(cx.referee.as_ref());
     }
     let opened = upstream.open(*head, body.is_empty(), cx.addr);
+    if let Ok(opened) = &opened {
+        observation.sent(cx.attempt, opened.stream());
+    }
     run(Exchange { kept, body, responder }, opened, cx, observation)
 }
 
@@ -232,9 +235,10 @@ async fn download(
     observation: &Observation,
 ) -> Result<Option<BodyIn>, Break> {
     let (mut reply, body) = final_head(response, responder, cx).await?;
+    observation.attempt(cx.attempt, |attempt| attempt.answered(reply.status, &reply.headers));
     let mut body = Body::once(body);
     if let Some(referee) = &cx.referee {
-        if sends_again(&**referee, &reply, &mut body, observation)
+        if sends_again(&**referee, &reply, &mut body, (observation, cx.attempt))
             .await
             .map_err(Break::Server)?
         {

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -115,6 +116,14 @@ impl Responder {
         self.wire.leg()
     }
 
+    /// The stream of HTTP/2 on which the request came; 0 for HTTP/1.
+    pub(crate) fn stream(&self) -> u32 {
+        match &self.wire {
+            Wire::H2 { send, .. } => send.stream_id().as_u32(),
+            Wire::H1(_) | Wire::Raced(_) | Wire::Body(_) | Wire::Moving => 0,
+        }
+    }
+
     /// The request turned out to be HTTP/1 that another sidecar carries: its response is carried back likewise.
     pub(crate) fn carry_http1(&mut self) {
         if let Wire::H2 { mesh_http1, .. } = &mut self.wire {
@@ -142,6 +151,19 @@ impl Responder {
     /// Waits until the client left, for as long as nothing was sent to it; HTTP/1 does not tell.
     pub(crate) async fn client_gone(&mut self) -> ResetCode {
         poll_fn(|cx| self.poll_gone(cx)).await.code()
+    }
+
+    /// Waits before a request is sent; an error where the client left meanwhile, which is noted.
+    pub(crate) async fn pause(&mut self, wait: Duration, observation: &Observation) -> Result<(), ()> {
+        // Boxed: few requests wait, and all would carry the timer.
+        let wait = Box::pin(tokio::time::sleep(wait));
+        let gone: ResetCode = tokio::select! {
+            biased; // a client that left wants nothing any more
+            gone = self.client_gone() => gone,
+            () = wait => return Ok(()),
+        };
+        observation.client_left(gone);
+        Err(())
     }
 
     /// How an error is said: an injected failure is what the operator says, to whomever.

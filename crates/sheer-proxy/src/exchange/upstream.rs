@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
 };
 
@@ -20,7 +21,7 @@ use super::{
     request::{Head, Origin},
     sink::BodyOut,
 };
-use crate::{error::ProxyError, headers, record::Tape};
+use crate::{connect::Link, error::ProxyError, headers, record::Tape};
 
 /// What comes of a response.
 pub(super) enum Event {
@@ -62,6 +63,7 @@ pub(super) struct Opened {
 struct Lent {
     home: Rc<Home>,
     served: usize,
+    link: Option<Arc<Link>>,
     give_back: Option<Rc<dyn GiveBack>>,
 }
 
@@ -97,7 +99,7 @@ impl Upstream {
                 })
             }
             Self::H1(Http1Upstream {
-                connection: Http1Connection { home, served },
+                connection: Http1Connection { home, served, link },
                 give_back,
             }) => {
                 let (Some(reader), Some(mut writer)) = (home.lend(), home.lend()) else {
@@ -118,6 +120,7 @@ impl Upstream {
                     lent: Some(Lent {
                         home,
                         served,
+                        link,
                         give_back,
                     }),
                 })
@@ -127,6 +130,14 @@ impl Upstream {
 }
 
 impl Opened {
+    /// The stream of HTTP/2; 0 for HTTP/1.
+    pub(super) fn stream(&self) -> u32 {
+        match &self.response {
+            ResponseIn::H2 { response, .. } => response.stream_id().as_u32(),
+            ResponseIn::H1 { .. } => 0,
+        }
+    }
+
     /// After an exchange that came to its end: gives an HTTP/1 connection back where it may carry another request.
     pub(super) fn settle(self) {
         let keep_alive = matches!(self.response, ResponseIn::H1 { keep_alive: true, .. });
@@ -135,6 +146,7 @@ impl Opened {
         if let Some(Lent {
             home,
             served,
+            link,
             give_back: Some(pool),
         }) = self.lent
             && keep_alive
@@ -143,6 +155,7 @@ impl Opened {
             pool.give_back(Http1Connection {
                 home,
                 served: served + 1,
+                link,
             });
         }
     }

@@ -5,7 +5,7 @@ use std::{future::Future, pin::pin, rc::Rc};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Config, keep_alive::peer_lost};
+use super::{Config, FrameMetrics, frames::Counted, keep_alive::peer_lost};
 use crate::{
     error::ProxyError,
     exchange::{Body, BodyIn, Head, Observation, Request, Responder},
@@ -22,6 +22,11 @@ pub trait Service: 'static {
     /// Returns once the connection should take no more requests: it then ends as in a drain.
     fn retired(&self) -> impl Future<Output = ()> {
         std::future::pending()
+    }
+
+    /// Counts the frames of the connection, where somebody does.
+    fn frames(&self) -> Option<Rc<FrameMetrics>> {
+        None
     }
 
     /// Observes something that came instead of a request and is answered with this error.
@@ -45,7 +50,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service,
 {
-    let mut connection = config.server().handshake::<T, Bytes>(io).await?;
+    let io = Counted::server(io, service.frames());
+    let mut connection = config.server().handshake::<_, Bytes>(io).await?;
     let mut lost = pin!(peer_lost(config.keep_alive, connection.ping_pong()));
     let retiring = Rc::clone(&service);
     let mut draining = pin!(async {

@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
-    crypto,
+    KeyTap, crypto,
     peer::names_at,
     verify::{ClientVerifier, ServerVerifier, verify_chain},
 };
@@ -109,6 +109,7 @@ pub struct Credentials {
     own: Arc<SingleCertAndKey>,
     server: Arc<ServerConfig>,
     clients: Mutex<AHashMap<(PeerIdentity, MeshAlpn), Arc<ClientConfig>>>,
+    keys: Option<KeyTap>,
 }
 
 impl Credentials {
@@ -137,7 +138,15 @@ impl Credentials {
             own,
             server: Arc::new(server),
             clients,
+            keys: None,
         })
+    }
+
+    /// Shows the secrets of its sessions to who watches there. Before any of the configurations is handed out.
+    pub(super) fn watched(mut self, keys: KeyTap) -> Self {
+        Arc::make_mut(&mut self.server).key_log = Arc::new(keys.clone());
+        self.keys = Some(keys);
+        self
     }
 
     /// This proxy's own identity.
@@ -153,6 +162,12 @@ impl Credentials {
     /// When the certificate begins.
     pub fn not_before(&self) -> SystemTime {
         self.validity.0
+    }
+
+    /// Since it was issued, by this machine's clock.
+    #[expect(clippy::disallowed_methods, reason = "certificates are of wall-clock time")]
+    pub fn age(&self) -> Option<std::time::Duration> {
+        SystemTime::now().duration_since(self.not_before()).ok()
     }
 
     /// When the certificate ends.
@@ -185,6 +200,9 @@ impl Credentials {
         let mut config = crypto::client_builder(&self.provider, verifier).with_client_cert_resolver(own);
         config.alpn_protocols = alpn.protocols();
         config.resumption = Resumption::in_memory_sessions(SESSIONS_PER_PEER);
+        if let Some(keys) = &self.keys {
+            config.key_log = Arc::new(keys.clone());
+        }
         config
     }
 }

@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ahash::AHashMap;
@@ -13,25 +13,28 @@ use http::StatusCode;
 use sheer_policy::{
     inbound::InboundRule,
     limit::ClientLimit,
-    routes::{RequestMatch, RequestView, Rule},
+    routes::{RequestView, Rule},
 };
 
 use super::{
-    observe::Observers,
+    observe::{HttpSink, Observers},
     policy::{self, Client, ClientTls},
     port::Port,
 };
 use crate::{
     discovery::{Authorization, ObjectRef},
     error::ProxyError,
-    exchange::Head,
+    exchange::{Head, Referee},
+    filters::{self, Amend, Answered, TakenBy},
     http1::TargetForm,
-    metrics::HttpAuthzMetrics,
+    metrics::{HttpAuthzMetrics, InboundRouteMetrics},
 };
 
 /// What the policy in force says about the client of one connection.
 pub(super) struct Admission {
     pub(super) observers: Rc<Observers>,
+    /// Who is told of the requests of this connection.
+    pub(super) sink: Rc<HttpSink>,
     /// The server's own rule that lets the client in.
     server: Option<Authorization>,
     /// The decision for every request, where no route can change it.
@@ -49,6 +52,9 @@ pub(super) struct Decision {
     /// Let in only because the default policy just looks.
     audit: bool,
     authz: Rc<HttpAuthzMetrics>,
+    /// Changes the heads of responses, where the rule has filters for them.
+    amend: Option<Rc<dyn Referee>>,
+    metrics: Rc<InboundRouteMetrics>,
     /// A line in the log for each connection and rule, however many requests there are.
     told: Cell<bool>,
 }
@@ -72,6 +78,7 @@ impl Admission {
             limit.client(client.identity(), is, Instant::now())
         });
         let mut admission = Self {
+            sink: observers.sink(client),
             observers,
             server,
             whole: None,
@@ -146,6 +153,8 @@ impl Admission {
             allowed: by.is_some(),
             audit: by.is_some_and(|by| policy::is_audit(&by.policy)),
             authz: self.observers.http_authz(route, by),
+            amend: rule.and_then(|rule| amend(rule)),
+            metrics: self.observers.route(route),
             told: Cell::new(false),
         }
     }
@@ -191,11 +200,41 @@ impl Decision {
 }
 
 impl Admitted {
-    /// The rule whose filters apply, and the match by which it took the request.
-    pub(super) fn rule(&self) -> Option<(&Rule<InboundRule>, Option<&RequestMatch>)> {
-        let rule = self.decision.rule.as_ref()?;
-        Some((rule, rule.matches.get(self.matched)))
+    /// Whether this is a probe of the pod.
+    pub(super) fn is_probe(&self) -> bool {
+        self.decision.is_probe()
     }
+
+    /// Where requests of its route are counted.
+    pub(super) fn metrics(&self) -> &Rc<InboundRouteMetrics> {
+        &self.decision.metrics
+    }
+
+    /// The rule that took the request.
+    pub(super) fn rule(&self) -> Option<&Arc<Rule<InboundRule>>> {
+        self.decision.rule.as_ref()
+    }
+
+    /// Applies the filters of the rule that took the request. Delays add up in `delay`.
+    pub(super) fn apply(&self, head: &mut Head, delay: &mut Option<Duration>) -> Option<Answered> {
+        let rule = self.decision.rule.as_ref()?;
+        let matched = rule.matches.get(self.matched);
+        let by = TakenBy {
+            route: &rule.route,
+            path: matched.and_then(|matched| matched.path.as_ref()),
+        };
+        filters::apply(&rule.action.filters, head, by, delay)
+    }
+
+    /// Who changes the heads of the responses; nobody mostly.
+    pub(super) fn amend(&self) -> Option<&Rc<dyn Referee>> {
+        self.decision.amend.as_ref()
+    }
+}
+
+fn amend(rule: &Rule<InboundRule>) -> Option<Rc<dyn Referee>> {
+    let said = filters::of_responses(&rule.action.filters);
+    (!said.is_empty()).then(|| Rc::new(Amend(said)) as _)
 }
 
 /// What routes look at. A path that cannot be read as text is no path that a route could have meant: it must not get in by another's.

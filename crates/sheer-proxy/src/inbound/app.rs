@@ -34,6 +34,7 @@ const SETTINGS_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct App {
     addr: SocketAddr,
     settings: Arc<Settings>,
+    frames: Rc<http2::FrameMetrics>,
     recorder: Recorder,
     h2: RefCell<Vec<H2>>,
     /// One attempt to connect at a time: whoever waits uses what it brings, be it the failure.
@@ -74,7 +75,12 @@ impl Drop for StreamSlot {
 }
 
 impl App {
-    pub(super) fn new(addr: SocketAddr, settings: Arc<Settings>, recorder: Recorder) -> Self {
+    pub(super) fn new(
+        addr: SocketAddr,
+        settings: Arc<Settings>,
+        frames: Rc<http2::FrameMetrics>,
+        recorder: Recorder,
+    ) -> Self {
         let http1 = Rc::new(Idle {
             connections: RefCell::default(),
             limit: settings.inbound.max_idle_connections,
@@ -85,6 +91,7 @@ impl App {
         Self {
             addr,
             settings,
+            frames,
             recorder,
             h2: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
@@ -181,7 +188,10 @@ impl App {
             await_settings: settled.is_some(),
             ..http2::Config::default()
         };
-        let (send, drive) = http2::connect(io, config).await.map_err(|error| self.broke(&error))?;
+        let frames = Some(Rc::clone(&self.frames));
+        let (send, drive) = http2::connect(io, config, frames)
+            .await
+            .map_err(|error| self.broke(&error))?;
         let addr = self.addr;
         let told = settled.map(|settled| (send.clone(), settled));
         tokio::task::spawn_local(async move {

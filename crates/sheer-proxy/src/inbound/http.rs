@@ -3,25 +3,32 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Inbound,
     admission::{Admission, Admitted},
-    filter::{self, Filtered},
     policy::{self, Client},
     port::Port,
 };
 use crate::{
+    deadline::Deadline,
     discovery::{InboundPolicy, Lookup},
     error::{Direction, ProxyError},
-    exchange::{Context, Failed, Head, Limits, Observation, Origin, Request, Responder, Upstream, exchange},
+    exchange::{Context, Failed, Head, Limits, Observation, Origin, Request, Responder, Spoken, Upstream, exchange},
+    filters::Answered,
     headers, http2,
+    metrics::{InboundRouteMetrics, RouteStatus},
     record::Leg,
     tap::{LegFacts, Subject},
+    trace::{self, Whom},
 };
 
 /// How often a request is sent to the application: again where an attempt certainly had no effect. An idle connection was closed
@@ -54,6 +61,7 @@ impl Requests {
             limits: Limits::default(),
             referee: None,
             replay: true,
+            attempt: 0,
         };
         let admission = RefCell::new(Rc::new(Admission::of(&port, &client)));
         Self {
@@ -102,9 +110,55 @@ impl Requests {
 
     /// The checks that come before anything is sent.
     fn admit(&self, request: &Request, admission: &Admission) -> Result<(Admitted, InFlight), ProxyError> {
-        headers::check_limit(&request.head, &self.cx)?;
+        let size = headers::check_limit(&request.head, &self.cx)?;
+        self.inbound.header_lists.record_units(size as u64);
         let admitted = admission.admit(&request.head, &self.client, self.cx.addr.port())?;
         Ok((admitted, InFlight::begin(&self.inbound)?))
+    }
+
+    /// What an exchange has to know, where it is more than all requests of the connection have in common. Boxed: few need it.
+    fn context(&self, deadline: Option<Deadline>, admitted: &Admitted) -> Option<Box<Context>> {
+        let whole = deadline.as_ref().and_then(Deadline::until);
+        let referee = admitted.amend();
+        (whole.is_some() || referee.is_some()).then(|| {
+            Box::new(Context {
+                limits: Limits {
+                    whole,
+                    ..Limits::default()
+                },
+                referee: referee.cloned(),
+                ..self.cx.clone()
+            })
+        })
+    }
+
+    /// As [`Self::upstream`], for a request whose caller waits no longer than that; what remains of its time is written into it.
+    async fn upstream_in_time(
+        &self,
+        head: &mut Head,
+        deadline: Option<Deadline>,
+    ) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
+        let Some((deadline, until)) = deadline.and_then(|deadline| Some((deadline, deadline.until()?))) else {
+            return self.upstream(head).await;
+        };
+        // Boxed: only calls with a deadline carry the timer.
+        let upstream = Box::pin(timeout_at(until.at, self.upstream(head))).await;
+        let upstream = upstream.map_err(|_| deadline.passed(false))??;
+        deadline.pass_on(&mut head.headers, Instant::now())?;
+        Ok(upstream)
+    }
+
+    /// Between whom a request goes, for its trace.
+    fn whom(&self, stream: u32, admission: &Admission) -> trace::Inbound {
+        trace::Inbound {
+            addr: self.cx.addr,
+            client: self.client.addr,
+            identity: self.client.identity().cloned(),
+            meshed: self.client.is_meshed(),
+            stream,
+            policy: Arc::clone(admission.observers.policy()),
+            route: None,
+        }
     }
 
     async fn upstream(&self, head: &Head) -> Result<(Upstream, Option<super::app::StreamSlot>), ProxyError> {
@@ -129,12 +183,14 @@ impl Requests {
 }
 
 impl http2::Service for Requests {
+    #[expect(clippy::too_many_lines, reason = "the stages of what comes in, one after another")]
     async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
+        let arrived = Instant::now();
         let admission = self.admission();
-        admission.observers.http.metrics.request();
-        let sink = Rc::clone(&admission.observers.http);
-        let observation = Observation::start(sink);
+        admission.observers.http.request();
+        let observation = Observation::start(Rc::clone(&admission.sink) as _);
         let leg = responder.leg();
+        let deadline = Deadline::of(&request.head, arrived);
         if self.client.is_meshed() {
             headers::restore_request(&mut request.head);
             if request.head.origin != Origin::Http2 {
@@ -142,7 +198,16 @@ impl http2::Service for Requests {
             }
         }
         observation.tap(self.inbound.taps().request(|| self.subject(&leg), &request.head));
-        observation.record(self.inbound.recorder(), leg);
+        observation.recorded(self.inbound.recorder(), leg);
+        observation.speaks(Spoken::of(&request.head));
+        if let Some(note) = admission.observers.path(&self.client, &request.head) {
+            observation.note_path(note);
+        }
+        if let Some(tracer) = self.inbound.tracer.get() {
+            tracer.inbound(&observation, &request.head, || {
+                self.whom(responder.stream(), &admission)
+            });
+        }
         if let Some(ticket) = self.inbound.sampler().ticket() {
             let (addr, client) = (self.cx.addr, self.client.addr);
             observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));
@@ -151,20 +216,41 @@ impl http2::Service for Requests {
             Ok(admitted) => admitted,
             Err(error) => return responder.fail(&error, &observation).await,
         };
-        if let Some((rule, matched)) = admitted.rule() {
-            match filter::apply(rule, matched, &mut request.head) {
-                Filtered::Go => {}
-                Filtered::Answer(answer) => return responder.answer(answer, &observation).await,
-                Filtered::Fail(error) => return responder.fail(&error, &observation).await,
+        let _counted = Counted {
+            observation: &observation,
+            route: Rc::clone(admitted.metrics()),
+        };
+        if admitted.is_probe() {
+            observation.forget();
+        }
+        if let Some(rule) = admitted.rule() {
+            observation.record(|record| record.inbound_route(rule));
+        }
+        let mut delay = None;
+        match admitted.apply(&mut request.head, &mut delay) {
+            None => {}
+            Some(Answered::Redirect { status, location }) => {
+                let fields = http::HeaderMap::from_iter([(http::header::LOCATION, location)]);
+                return responder.answer((status, fields), &observation).await;
+            }
+            Some(Answered::Fail(error)) => return responder.fail(&error, &observation).await,
+        }
+        if let Some(delay) = delay {
+            let wait = deadline.map_or(delay, |deadline| delay.min(deadline.remains(Instant::now())));
+            if responder.pause(wait, &observation).await.is_err() {
+                return;
             }
         }
         headers::set_client_id(
             &mut request.head.headers,
             self.client.identity().map(|identity| &**identity),
         );
+        observation.begin_attempt(&mut request.head);
 
+        let own = self.context(deadline, &admitted);
+        let cx = own.as_deref().unwrap_or(&self.cx);
         for attempt in 1.. {
-            let (upstream, _slot) = match self.upstream(&request.head).await {
+            let (upstream, _slot) = match self.upstream_in_time(&mut request.head, deadline).await {
                 Ok(upstream) => upstream,
                 Err(error) => return responder.fail(&error, &observation).await,
             };
@@ -173,7 +259,7 @@ impl http2::Service for Requests {
                 responder: back,
                 error,
                 ..
-            } = match exchange(request, upstream, responder, &self.cx, &observation).await {
+            } = match exchange(request, upstream, responder, cx, &observation).await {
                 Ok(()) => return,
                 Err(failed) => *failed,
             };
@@ -185,16 +271,61 @@ impl http2::Service for Requests {
     }
 
     async fn retired(&self) {
-        if !self.revoked.get() {
-            self.retire.notified().await;
+        if self.revoked.get() {
+            return;
         }
+        let meshed = self.client.is_meshed();
+        let _counted = meshed.then(|| Renewable::begin(&self.inbound));
+        tokio::select! {
+            biased; // either will do
+            () = self.retire.notified() => {}
+            () = self.inbound.renew.notified(), if meshed => {}
+        }
+    }
+
+    fn frames(&self) -> Option<Rc<http2::FrameMetrics>> {
+        Some(Rc::clone(&self.inbound.frames[0]))
     }
 
     fn refused(&self, _error: &ProxyError) -> Observation {
         let admission = self.admission();
-        admission.observers.http.metrics.request();
-        let sink = Rc::clone(&admission.observers.http);
-        Observation::start(sink)
+        admission.observers.http.request();
+        let observation = Observation::start(Rc::clone(&admission.sink) as _);
+        if let Some(tracer) = self.inbound.tracer.get() {
+            tracer.refused(&observation, || Whom::Inbound(Box::new(self.whom(0, &admission))));
+        }
+        observation
+    }
+}
+
+/// A connection of the mesh that takes requests and can be replaced.
+struct Renewable(Rc<Inbound>);
+
+impl Renewable {
+    fn begin(inbound: &Rc<Inbound>) -> Self {
+        inbound.renewable.set(inbound.renewable.get() + 1);
+        Self(Rc::clone(inbound))
+    }
+}
+
+impl Drop for Renewable {
+    fn drop(&mut self) {
+        self.0.renewable.set(self.0.renewable.get() - 1);
+    }
+}
+
+/// Counts a request for its route when it is over, however it ends.
+struct Counted<'a> {
+    observation: &'a Observation,
+    route: Rc<InboundRouteMetrics>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let outcome = self.observation.outcome();
+        let is_grpc = outcome.spoken == Spoken::Grpc;
+        self.route
+            .ended(is_grpc, RouteStatus::of(&outcome), outcome.started.elapsed());
     }
 }
 

@@ -14,11 +14,12 @@ use super::policy::Client;
 use crate::{
     discovery::{Authorization, InboundPolicy, ObjectRef},
     error::Direction,
-    exchange::{End, Outcome, Sink},
+    exchange::{End, Head, Outcome, Sink},
     metrics::{
-        Counter, HttpAuthzMetrics, HttpMetrics, LabelSet, ResponseOutcome, Shard, TcpAuthzMetrics, TcpMetrics,
-        application_labels, family, inbound_labels,
+        Counter, HttpAuthzMetrics, HttpMetrics, InboundRouteMetrics, LabelSet, ResponseOutcome, Shard, TcpAuthzMetrics,
+        TcpMetrics, TcpOpen, application_labels, family, inbound_labels,
     },
+    telemetry::{Key, PathNote, PathPeer, PeerKey, Series},
 };
 
 /// Route and rule of a decision.
@@ -26,16 +27,18 @@ type ByRoute = (Option<ObjectRef>, Option<ObjectRef>);
 
 /// The metrics of one port and client identity.
 pub(super) struct Observers {
-    pub(super) http: Rc<HttpSink>,
-    pub(super) tcp: TcpMetrics,
+    pub(super) http: HttpMetrics,
+    tcp: TcpMetrics,
     /// Connections to the application, where they are counted one by one: see [`Self::app`].
     app: OnceCell<TcpMetrics>,
     addr: SocketAddr,
+    server: Arc<ObjectRef>,
     shard: Shard,
     labels: LabelSet,
     policy: Arc<InboundPolicy>,
     /// Whether a route of the policy is one that somebody wrote.
     has_user_routes: bool,
+    routes: RefCell<AHashMap<Option<ObjectRef>, Rc<InboundRouteMetrics>>>,
     http_authz: RefCell<AHashMap<ByRoute, Rc<HttpAuthzMetrics>>>,
     /// By the rule that let a client in, or none.
     tcp_authz: RefCell<AHashMap<Option<ObjectRef>, Rc<TcpAuthzMetrics>>>,
@@ -48,22 +51,58 @@ impl Observers {
         let labels = inbound_labels(addr, &policy.server, client.tls_label());
         let is_users = |rule: &Arc<sheer_policy::routes::Rule<_>>| !rule.route.is_default();
         Self {
-            http: Rc::new(HttpSink {
-                metrics: HttpMetrics::new(shard, &labels),
-                shard: shard.clone(),
-            }),
+            http: HttpMetrics::new(shard, &labels),
             tcp: TcpMetrics::new(shard, &labels),
             app: OnceCell::new(),
             addr,
+            server: Arc::new(policy.server.clone()),
             shard: shard.clone(),
             labels,
             has_user_routes: policy.routes.rules().iter().any(is_users),
             policy,
+            routes: RefCell::default(),
             http_authz: RefCell::default(),
             tcp_authz: RefCell::default(),
             route_not_found: OnceCell::new(),
             rate_limited: RefCell::default(),
         }
+    }
+
+    /// Counts a connection of a client, until dropped.
+    pub(super) fn open(&self, client: &Client) -> TcpOpen {
+        let cells = self.shard.recorder().map(|recorder| recorder.cells(self.key(client)));
+        self.tcp.open_as(cells)
+    }
+
+    /// Who is told of the requests of one connection.
+    pub(super) fn sink(self: &Rc<Self>, client: &Client) -> Rc<HttpSink> {
+        Rc::new(HttpSink {
+            observers: Rc::clone(self),
+            series: self.shard.recorder().map(|recorder| recorder.series(self.key(client))),
+        })
+    }
+
+    /// Notes the path of a request, while somebody looks at paths.
+    pub(super) fn path(&self, client: &Client, head: &Head) -> Option<Box<PathNote>> {
+        let about = || PathPeer {
+            direction: Direction::Inbound,
+            client: Some((client.addr.ip(), client.identity().cloned(), client.tls.told())),
+            target: Arc::clone(&self.server),
+            authority: "".into(),
+        };
+        let recorder = self.shard.recorder()?;
+        recorder.path(about, head.method.as_str(), head.uri.path())
+    }
+
+    /// As what the control plane is told of a client: by its address, which these observers do not go by.
+    fn key(&self, client: &Client) -> Key {
+        let peer = PeerKey {
+            address: Some(client.addr.ip()),
+            identity: client.identity().cloned(),
+            tls: client.tls.told(),
+            place: None,
+        };
+        Key::from_client(&self.server, self.addr.port(), peer)
     }
 
     /// Connections to the application that carry one connection of a client each. Ports of HTTP never have one.
@@ -94,6 +133,19 @@ impl Observers {
                 }
             }
             Rc::new(HttpAuthzMetrics::new(&self.shard, &labels.build()))
+        });
+        Rc::clone(made)
+    }
+
+    /// Where requests of a route are counted.
+    pub(super) fn route(&self, route: Option<&ObjectRef>) -> Rc<InboundRouteMetrics> {
+        let mut known = self.routes.borrow_mut();
+        let made = known.entry(route.cloned()).or_insert_with_key(|route| {
+            let mut labels = LabelSet::builder().object("parent_", &self.policy.server);
+            if let Some(route) = route {
+                labels = labels.object("route_", route);
+            }
+            Rc::new(InboundRouteMetrics::new(&self.shard, &labels.build()))
         });
         Rc::clone(made)
     }
@@ -157,19 +209,23 @@ impl Observers {
     }
 }
 
-/// Counts requests.
+/// Counts the requests of one connection.
 pub(super) struct HttpSink {
-    pub(super) metrics: HttpMetrics,
-    shard: Shard,
+    observers: Rc<Observers>,
+    series: Option<Series>,
 }
 
 impl Sink for HttpSink {
     fn end(&self, outcome: &Outcome) {
         if let End::Proxy { verdict, reason } = outcome.end {
-            self.shard.http_error(Direction::Inbound, verdict, reason);
+            self.observers.shard.http_error(Direction::Inbound, verdict, reason);
         }
+        self.observers.shard.stalls(Direction::Inbound, outcome.stalls);
         if let Some(response) = ResponseOutcome::of(outcome) {
-            self.metrics.response(&response);
+            self.observers.http.response(&response);
+            if let Some(series) = &self.series {
+                series.ended(&response);
+            }
         }
     }
 }

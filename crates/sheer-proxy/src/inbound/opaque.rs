@@ -47,7 +47,7 @@ impl Inbound {
         if rule.is_some_and(|rule| policy::is_audit(&rule.policy)) {
             observers.audited(&talk.client, None);
         }
-        let client = observers.tcp.open();
+        let client = observers.open(&talk.client);
         let began = Instant::now();
         let (app, said) = match talk.app {
             Some(app) => app,

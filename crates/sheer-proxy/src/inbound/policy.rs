@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
 
+use sheer_api::v1;
+
 use crate::{
     discovery::{Authentication, Authorization, InboundPolicy, ObjectRef},
     error::ProxyError,
@@ -51,6 +53,15 @@ impl Client {
 }
 
 impl ClientTls {
+    /// As the control plane is told.
+    pub(super) fn told(&self) -> v1::Tls {
+        match self {
+            Self::None => v1::Tls::Plain,
+            Self::Opaque => v1::Tls::Opaque,
+            Self::Mutual(_) => v1::Tls::Mutual,
+        }
+    }
+
     /// Tells apart what metric labels tell apart besides the identity.
     pub(super) fn kind(&self) -> u8 {
         match self {

@@ -1,6 +1,9 @@
 //! Who says what first on a connection, and what that means.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -97,11 +100,12 @@ impl Inbound {
             silent: self.settings.http.detect_wait.min(timeout),
             partial: timeout,
         };
+        let began = Instant::now();
         loop {
             let found = match detect::http(&mut talk.stream, &mut talk.buf, wait).await {
                 Ok(found) => found,
                 Err(error) => {
-                    self.detected.record(DetectResult::Error);
+                    self.detected.record(DetectResult::Error, began.elapsed());
                     return Err(ProxyError::client_lost(&error));
                 }
             };
@@ -116,7 +120,7 @@ impl Inbound {
                     Some(_) => continue,
                 },
             };
-            self.detected.record(result);
+            self.detected.record(result, began.elapsed());
             return Ok(protocol);
         }
     }

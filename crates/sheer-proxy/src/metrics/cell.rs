@@ -5,8 +5,10 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use parking_lot::Mutex;
 
 use super::family::Bounds;
 
@@ -80,7 +82,23 @@ struct Cells {
     /// One more than there are bounds: the last has none. Not cumulative.
     buckets: Box<[AtomicU64]>,
     sum_micros: AtomicU64,
+    /// Of each bucket the last that had a trace. Locked only for those, and to show them.
+    exemplars: Mutex<Option<Box<[Option<Exemplar>]>>>,
 }
+
+/// One that was counted, and the trace that tells about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exemplar {
+    /// W3C trace id.
+    pub trace: TraceId,
+    /// What was counted, in microseconds.
+    pub micros: u64,
+    /// When, in seconds since the Unix epoch.
+    pub at: f64,
+}
+
+/// Id of a trace (W3C Trace Context).
+pub type TraceId = [u8; 16];
 
 impl Histogram {
     pub(super) fn new(bounds: &'static Bounds) -> Self {
@@ -89,15 +107,40 @@ impl Histogram {
             bounds,
             buckets,
             sum_micros: AtomicU64::new(0),
+            exemplars: Mutex::default(),
         }))
+    }
+
+    /// Counts one duration, and keeps the trace that tells about it, where there is one.
+    pub fn record_traced(&self, duration: Duration, trace: Option<TraceId>) {
+        self.record(duration);
+        if let Some(trace) = trace {
+            self.keep(duration, trace);
+        }
+    }
+
+    fn keep(&self, duration: Duration, trace: TraceId) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = self.0.bounds.micros.partition_point(|&bound| bound < micros);
+        let mut exemplars = self.0.exemplars.lock();
+        let exemplars = exemplars.get_or_insert_with(|| vec![None; self.0.buckets.len()].into());
+        exemplars[bucket] = Some(Exemplar {
+            trace,
+            micros,
+            at: now(),
+        });
     }
 
     /// Counts one duration.
     pub fn record(&self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = self.0.bounds.micros.partition_point(|&bound| bound < micros);
+        self.record_units(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts one that is no time, as a size.
+    pub fn record_units(&self, units: u64) {
+        let bucket = self.0.bounds.micros.partition_point(|&bound| bound < units);
         self.0.buckets[bucket].fetch_add(1, Relaxed);
-        self.0.sum_micros.fetch_add(micros, Relaxed);
+        self.0.sum_micros.fetch_add(units, Relaxed);
     }
 
     /// How many durations were counted.
@@ -116,9 +159,30 @@ impl Histogram {
         *sum_micros = sum_micros.wrapping_add(self.0.sum_micros.load(Relaxed));
     }
 
+    /// The last of each bucket that had a trace; the newer one stays where there are several histograms.
+    pub(super) fn add_exemplars_to(&self, all: &mut Vec<Option<Exemplar>>) {
+        let exemplars = self.0.exemplars.lock();
+        let Some(exemplars) = &*exemplars else { return };
+        all.resize(self.0.buckets.len(), None);
+        for (into, from) in all.iter_mut().zip(exemplars) {
+            let newer = from.is_some_and(|from| into.is_none_or(|into| from.at > into.at));
+            if newer {
+                *into = *from;
+            }
+        }
+    }
+
     pub(super) fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "exemplars are found by the wall clock")]
+fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 #[cfg(test)]

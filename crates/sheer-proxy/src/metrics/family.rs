@@ -25,9 +25,9 @@ pub enum Kind {
 /// Upper bounds of a histogram.
 #[derive(Debug)]
 pub struct Bounds {
-    /// Rising, in microseconds; the bucket without bound is implied.
+    /// Rising, in microseconds (or in the unit itself, where that is no time); the bucket without bound is implied.
     pub micros: &'static [u64],
-    /// Microseconds in the unit that is shown.
+    /// Microseconds in the unit that is shown; 1 where it is no time.
     pub unit_micros: u64,
 }
 
@@ -39,6 +39,32 @@ pub static LATENCY_MS: Bounds = Bounds {
         50_000_000,
     ],
     unit_micros: 1_000,
+};
+
+/// Linkerd's buckets of the durations of requests by route: few, as there are many routes.
+pub static ROUTE_SECONDS: Bounds = Bounds {
+    micros: &[50_000, 500_000, 1_000_000, 10_000_000],
+    unit_micros: 1_000_000,
+};
+
+/// Linkerd's buckets of the durations of responses by backend.
+pub static BACKEND_SECONDS: Bounds = Bounds {
+    micros: &[25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 10_000_000],
+    unit_micros: 1_000_000,
+};
+
+/// Waits: for a first byte, for a ready endpoint.
+pub static WAIT_SECONDS: Bounds = Bounds {
+    micros: &[100, 1_000, 10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000],
+    unit_micros: 1_000_000,
+};
+
+/// Sizes of header lists, in bytes.
+pub static HEADER_BYTES: Bounds = Bounds {
+    micros: &[
+        256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144,
+    ],
+    unit_micros: 1,
 };
 
 macro_rules! families {
@@ -58,6 +84,14 @@ families! {
     RESPONSE_TOTAL = "response_total", Kind::Counter, "Responses that ended, by status and classification.";
     RESPONSE_LATENCY_MS = "response_latency_ms", Kind::Histogram(&LATENCY_MS),
         "Time from a request's head to its response's head, or to its end without one.";
+    ROUTE_REQUEST_TOTAL = "route_request_total", Kind::Counter, "Requests by route, each once.";
+    ROUTE_RESPONSE_TOTAL = "route_response_total", Kind::Counter, "Ends of requests by route, as their callers saw them.";
+    ROUTE_RESPONSE_LATENCY_MS = "route_response_latency_ms", Kind::Histogram(&LATENCY_MS),
+        "Time from a request's head to its response's head by route, retries included.";
+    ROUTE_ACTUAL_REQUEST_TOTAL = "route_actual_request_total", Kind::Counter, "Attempts by route, retries among them.";
+    ROUTE_ACTUAL_RESPONSE_TOTAL = "route_actual_response_total", Kind::Counter, "Ends of attempts by route.";
+    ROUTE_RETRYABLE_TOTAL = "route_retryable_total", Kind::Counter,
+        "Requests that their route would have had sent again, by why they were not (`skipped`).";
     TCP_OPEN_TOTAL = "tcp_open_total", Kind::Counter, "Connections that were opened.";
     TCP_OPEN_CONNECTIONS = "tcp_open_connections", Kind::Gauge, "Connections that are open.";
     TCP_READ_BYTES_TOTAL = "tcp_read_bytes_total", Kind::Counter, "Bytes read from the peer.";
@@ -82,11 +116,62 @@ families! {
         "Results of protocol detection on inbound connections.";
     OUTBOUND_TCP_DETECT_HTTP_RESULTS_TOTAL = "outbound_tcp_detect_http_results_total", Kind::Counter,
         "Results of protocol detection on outbound connections.";
+    INBOUND_TCP_DETECT_HTTP_DURATION_SECONDS = "inbound_tcp_detect_http_duration_seconds", Kind::Histogram(&WAIT_SECONDS),
+        "Time that protocol detection took on inbound connections.";
+    OUTBOUND_TCP_DETECT_HTTP_DURATION_SECONDS = "outbound_tcp_detect_http_duration_seconds", Kind::Histogram(&WAIT_SECONDS),
+        "Time that protocol detection took on outbound connections.";
+    OUTBOUND_TCP_PROTOCOL_CONNECTIONS_TOTAL = "outbound_tcp_protocol_connections_total", Kind::Counter,
+        "Outbound connections by what they speak.";
+    INBOUND_HTTP_REQUESTS_TOTAL = "inbound_http_requests_total", Kind::Counter, "Inbound requests by route, but for gRPC.";
+    INBOUND_GRPC_REQUESTS_TOTAL = "inbound_grpc_requests_total", Kind::Counter, "Inbound calls by route.";
+    INBOUND_HTTP_REQUEST_DURATION_SECONDS = "inbound_http_request_duration_seconds", Kind::Histogram(&ROUTE_SECONDS),
+        "Time from the start of an inbound request to its end, by route, but for gRPC.";
+    INBOUND_GRPC_REQUEST_DURATION_SECONDS = "inbound_grpc_request_duration_seconds", Kind::Histogram(&ROUTE_SECONDS),
+        "Time from the start of an inbound call to its end, by route.";
+    INBOUND_HTTP_STATUSES_TOTAL = "inbound_http_statuses_total", Kind::Counter,
+        "Ends of inbound requests by route, status and error, but for gRPC.";
+    INBOUND_GRPC_STATUSES_TOTAL = "inbound_grpc_statuses_total", Kind::Counter, "Ends of inbound calls by route, status and error.";
     INBOUND_TCP_TRANSPORT_HEADER_CONNECTIONS_TOTAL = "inbound_tcp_transport_header_connections_total", Kind::Counter,
         "Connections that began with a transport header.";
     OUTBOUND_HTTP_BALANCER_ENDPOINTS = "outbound_http_balancer_endpoints", Kind::Gauge,
         "Endpoints of an HTTP balancer, by state.";
     OUTBOUND_TCP_BALANCER_ENDPOINTS = "outbound_tcp_balancer_endpoints", Kind::Gauge, "Endpoints of a TCP balancer, by state.";
+    OUTBOUND_HTTP_BALANCER_P2C_ENDPOINTS = "outbound_http_balancer_p2c_endpoints", Kind::Gauge,
+        "Endpoints that an HTTP balancer draws from, by state.";
+    OUTBOUND_TCP_BALANCER_P2C_ENDPOINTS = "outbound_tcp_balancer_p2c_endpoints", Kind::Gauge,
+        "Endpoints that a TCP balancer draws from, by state.";
+    OUTBOUND_HTTP_BALANCER_P2C_UPDATES_TOTAL = "outbound_http_balancer_p2c_updates_total", Kind::Counter,
+        "Changes of an HTTP balancer's endpoints.";
+    OUTBOUND_TCP_BALANCER_P2C_UPDATES_TOTAL = "outbound_tcp_balancer_p2c_updates_total", Kind::Counter,
+        "Changes of a TCP balancer's endpoints.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_LENGTH = "outbound_http_balancer_queue_length", Kind::Gauge,
+        "Requests that wait for a ready endpoint of an HTTP balancer.";
+    OUTBOUND_TCP_BALANCER_QUEUE_LENGTH = "outbound_tcp_balancer_queue_length", Kind::Gauge,
+        "Connections that wait for a ready endpoint of a TCP balancer.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_REQUESTS_TOTAL = "outbound_http_balancer_queue_requests_total", Kind::Counter,
+        "Requests that had to wait for a ready endpoint of an HTTP balancer.";
+    OUTBOUND_TCP_BALANCER_QUEUE_REQUESTS_TOTAL = "outbound_tcp_balancer_queue_requests_total", Kind::Counter,
+        "Connections that had to wait for a ready endpoint of a TCP balancer.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_LATENCY_SECONDS = "outbound_http_balancer_queue_latency_seconds", Kind::Histogram(&WAIT_SECONDS),
+        "How long requests waited for a ready endpoint of an HTTP balancer.";
+    OUTBOUND_TCP_BALANCER_QUEUE_LATENCY_SECONDS = "outbound_tcp_balancer_queue_latency_seconds", Kind::Histogram(&WAIT_SECONDS),
+        "How long connections waited for a ready endpoint of a TCP balancer.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_GATE_OPEN_TOTAL = "outbound_http_balancer_queue_gate_open_total", Kind::Counter,
+        "Times that an HTTP balancer had a ready endpoint again.";
+    OUTBOUND_TCP_BALANCER_QUEUE_GATE_OPEN_TOTAL = "outbound_tcp_balancer_queue_gate_open_total", Kind::Counter,
+        "Times that a TCP balancer had a ready endpoint again.";
+    OUTBOUND_HTTP_BALANCER_QUEUE_GATE_SHUT_TOTAL = "outbound_http_balancer_queue_gate_shut_total", Kind::Counter,
+        "Times that an HTTP balancer lost its last ready endpoint.";
+    OUTBOUND_TCP_BALANCER_QUEUE_GATE_SHUT_TOTAL = "outbound_tcp_balancer_queue_gate_shut_total", Kind::Counter,
+        "Times that a TCP balancer lost its last ready endpoint.";
+    OUTBOUND_HTTP_ROUTE_REQUEST_DURATION_SECONDS = "outbound_http_route_request_duration_seconds", Kind::Histogram(&ROUTE_SECONDS),
+        "Time from the start of a request of an HTTP route to its end.";
+    OUTBOUND_GRPC_ROUTE_REQUEST_DURATION_SECONDS = "outbound_grpc_route_request_duration_seconds", Kind::Histogram(&ROUTE_SECONDS),
+        "Time from the start of a request of a gRPC route to its end.";
+    OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS = "outbound_http_route_backend_response_duration_seconds",
+        Kind::Histogram(&BACKEND_SECONDS), "Time from the start of a request of an HTTP route to the end of its response, by backend.";
+    OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS = "outbound_grpc_route_backend_response_duration_seconds",
+        Kind::Histogram(&BACKEND_SECONDS), "Time from the start of a request of a gRPC route to the end of its response, by backend.";
     OUTBOUND_HTTP_ROUTE_REQUEST_STATUSES_TOTAL = "outbound_http_route_request_statuses_total", Kind::Counter,
         "Ends of requests of an HTTP route, by status and error.";
     OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES_TOTAL = "outbound_grpc_route_request_statuses_total", Kind::Counter,
@@ -156,8 +241,38 @@ families! {
         "Attempts at another endpoint after one that did not serve the request.";
     SHEER_LIBRARY_DISAGREEMENTS_TOTAL = "sheer_library_disagreements_total", Kind::Counter,
         "Header blocks in which the HTTP library and the bytes on the wire say different things, by side: `read`, `written`.";
+    SHEER_TRACE_SPANS_TOTAL = "sheer_trace_spans_total", Kind::Counter, "Spans that were recorded, by why they were.";
+    SHEER_TRACE_SPANS_DROPPED_TOTAL = "sheer_trace_spans_dropped_total", Kind::Counter,
+        "Requests that were not recorded, and spans that reached nobody, by reason.";
+    SHEER_TRACE_EXPORTS_TOTAL = "sheer_trace_exports_total", Kind::Counter,
+        "Attempts to send a batch to the collector, by signal and result.";
+    SHEER_TRACE_EXPORTED_TOTAL = "sheer_trace_exported_total", Kind::Counter,
+        "Spans and log records that the collector took, by signal.";
+    SHEER_TRACE_COLLECTOR_CONNECTED = "sheer_trace_collector_connected", Kind::Gauge,
+        "Whether there is a connection over gRPC to the collector of traces.";
+    SHEER_ACCESS_LOG_LINES_TOTAL = "sheer_access_log_lines_total", Kind::Counter, "Lines of the access log.";
+    SHEER_ACCESS_LOG_LINES_DROPPED_TOTAL = "sheer_access_log_lines_dropped_total", Kind::Counter,
+        "Lines of the access log that were dropped, as nobody read the ones before.";
+    SHEER_HTTP2_FRAMES_TOTAL = "sheer_http2_frames_total", Kind::Counter,
+        "Frames of HTTP/2, by type and by who sent them.";
+    SHEER_HTTP2_RESETS_TOTAL = "sheer_http2_resets_total", Kind::Counter, "RST_STREAM frames, by reason and by who sent them.";
+    SHEER_HTTP2_GOAWAYS_TOTAL = "sheer_http2_goaways_total", Kind::Counter, "GOAWAY frames, by reason and by who sent them.";
+    SHEER_HEADER_LIST_BYTES = "sheer_header_list_bytes", Kind::Histogram(&HEADER_BYTES),
+        "Sizes of requests' header lists, as HTTP/2 counts them (RFC 9113, 6.5.2).";
+    SHEER_FLOW_CONTROL_STALLS_TOTAL = "sheer_flow_control_stalls_total", Kind::Counter,
+        "Times that a body waited for its receiver's HTTP/2 window.";
+    SHEER_TLS_HANDSHAKES_TOTAL = "sheer_tls_handshakes_total", Kind::Counter,
+        "TLS handshakes between proxies, by result and reason.";
+    SHEER_IDENTITY_CERT_AGE_SECONDS = "sheer_identity_cert_age_seconds", Kind::Gauge, "Since the workload's certificate was issued.";
+    SHEER_CONTROL_STREAM_AGE_SECONDS = "sheer_control_stream_age_seconds", Kind::Gauge,
+        "Since the last message of the streams of each kind from the control plane: of the one that is silent for longest.";
+    SHEER_CONTROL_STREAMS = "sheer_control_streams", Kind::Gauge, "Streams from the control plane, by kind and whether they stand.";
+    CONTROL_DNS_RESOLUTIONS_TOTAL = "control_dns_resolutions_total", Kind::Counter,
+        "Look-ups of the control plane's names, by client and result.";
     SHEER_SIGHT_CONNECTIONS_TOTAL = "sheer_sight_connections_total", Kind::Counter,
         "Connections to the sight port, by result: `allowed`, `refused` (not the control plane), `failed` (no TLS).";
+    SHEER_METRICS_OVERFLOW_TOTAL = "sheer_metrics_overflow_total", Kind::Counter,
+        "Look-ups of series that were counted under `overflow` because their family has as many as it may, by family.";
     PROXY_BUILD_INFO = "proxy_build_info", Kind::Gauge, "The proxy's build.";
     RUSTLS_INFO = "rustls_info", Kind::Gauge, "The TLS library and what it may negotiate.";
 }

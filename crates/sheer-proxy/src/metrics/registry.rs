@@ -10,25 +10,65 @@ use parking_lot::Mutex;
 
 use super::{
     cell::{Counter, Gauge, Histogram},
-    family::{Family, Kind},
+    family::{self, Family, Kind},
     labels::LabelSet,
 };
+use crate::telemetry::{Recorder, Table};
 
 /// All shards. One a process; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     shards: Mutex<Vec<Shard>>,
     retain_idle: Duration,
     /// Where what is not of a worker is counted.
     control: Shard,
+    /// What the control plane is told; none where it is told nothing.
+    telemetry: Option<Arc<Table>>,
+    /// What is read when somebody looks.
+    read: Mutex<Vec<Reader>>,
 }
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("retain_idle", &self.retain_idle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is asked when somebody looks.
+type Reader = Box<dyn Fn() -> Vec<Reading> + Send + Sync>;
+
+/// A gauge that is read when somebody looks, as an age.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Its family.
+    pub family: &'static Family,
+    /// Its labels.
+    pub labels: LabelSet,
+    /// Its value.
+    pub value: i64,
+}
+
+/// Series of one family that one shard has at most. Some labels come from whoever asks (addresses, hosts): what is past this is counted together,
+/// under `overflow="true"`, and how often that was is counted too.
+pub const MOST_SERIES_OF_FAMILY: usize = 2_000;
 
 /// The series of one thread. Cheap to clone; clones are the same shard.
 #[derive(Clone, Debug, Default)]
-pub struct Shard(Arc<Mutex<AHashMap<Key, Series>>>);
+pub struct Shard {
+    all: Arc<Mutex<All>>,
+    recorder: Option<Recorder>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    series: AHashMap<Key, Series>,
+    /// How many there are of each family.
+    of_family: AHashMap<&'static str, usize>,
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Key {
@@ -98,17 +138,37 @@ impl Cell {
 impl Registry {
     /// A registry that forgets a series once nobody held a handle to it and it did not move for `retain_idle`.
     pub fn new(retain_idle: Duration) -> Self {
+        Self::with_telemetry(retain_idle, None)
+    }
+
+    /// The same, whose shards also make what the control plane is told.
+    pub(crate) fn with_telemetry(retain_idle: Duration, telemetry: Option<Arc<Table>>) -> Self {
         let control = Shard::default();
         Self(Arc::new(Inner {
             shards: Mutex::new(vec![control.clone()]),
             retain_idle,
             control,
+            telemetry,
+            read: Mutex::default(),
         }))
+    }
+
+    /// Has gauges read whenever somebody looks.
+    pub fn read(&self, read: impl Fn() -> Vec<Reading> + Send + Sync + 'static) {
+        self.0.read.lock().push(Box::new(read));
+    }
+
+    /// What is read now.
+    pub(super) fn readings(&self) -> Vec<Reading> {
+        self.0.read.lock().iter().flat_map(|read| read()).collect()
     }
 
     /// A new shard, for a new worker.
     pub fn shard(&self) -> Shard {
-        let shard = Shard::default();
+        let shard = Shard {
+            all: Arc::default(),
+            recorder: self.0.telemetry.as_ref().map(Table::recorder),
+        };
         self.0.shards.lock().push(shard.clone());
         shard
     }
@@ -125,15 +185,27 @@ impl Registry {
         }
     }
 
+    /// What the counters of some families come to, by their labels.
+    pub fn counted(&self, families: &[&'static Family]) -> Vec<(LabelSet, u64)> {
+        let series = self.collect().into_iter();
+        series
+            .filter_map(|(key, cell)| match cell {
+                Cell::Counter(counter) if families.iter().any(|family| family.name == key.family.name) => {
+                    Some((key.labels, counter.value()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Every series of every shard.
     pub(super) fn collect(&self) -> Vec<(Key, Cell)> {
         let shards = self.0.shards.lock().clone();
         let mut series = Vec::new();
         for shard in shards {
+            let all = shard.all.lock();
             series.extend(
-                shard
-                    .0
-                    .lock()
+                all.series
                     .iter()
                     .map(|(key, series)| (key.clone(), series.cell.clone())),
             );
@@ -143,6 +215,11 @@ impl Registry {
 }
 
 impl Shard {
+    /// Makes what the control plane is told; none where it is told nothing.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+
     /// The counter of a family and labels. A handle of the wrong kind of family counts nowhere.
     pub fn counter(&self, family: &'static Family, labels: &LabelSet) -> Counter {
         match self.cell(family, labels) {
@@ -175,26 +252,72 @@ impl Shard {
             family,
             labels: labels.clone(),
         };
-        let mut series = self.0.lock();
-        let series = series.entry(key).or_insert_with(|| Series {
-            cell: Cell::new(family.kind),
-            seen: 0,
-            since: Instant::now(),
-        });
-        series.cell.clone()
+        let all = &mut *self.all.lock();
+        if let Some(series) = all.series.get(&key) {
+            return series.cell.clone();
+        }
+        let is_full = all
+            .of_family
+            .get(family.name)
+            .is_some_and(|&count| count >= MOST_SERIES_OF_FAMILY);
+        if !is_full {
+            return all.insert(key);
+        }
+        let labels = LabelSet::builder().label("family", family.name).build();
+        let (family, overflow) = (
+            &family::SHEER_METRICS_OVERFLOW_TOTAL,
+            Key {
+                labels: overflow_labels(),
+                ..key
+            },
+        );
+        if let Cell::Counter(counter) = all.cell(Key { family, labels }) {
+            counter.inc();
+        }
+        all.cell(overflow)
     }
 
     fn sweep(&self, now: Instant, retain_idle: Duration) {
-        self.0.lock().retain(|_, series| {
+        let all = &mut *self.all.lock();
+        all.series.retain(|key, series| {
             let reading = series.cell.reading();
             if series.cell.held() || reading != series.seen {
                 series.seen = reading;
                 series.since = now;
                 return true;
             }
-            now.duration_since(series.since) < retain_idle
+            let stays = now.duration_since(series.since) < retain_idle;
+            if !stays && let Some(count) = all.of_family.get_mut(key.family.name) {
+                *count -= 1;
+            }
+            stays
         });
     }
+}
+
+impl All {
+    fn cell(&mut self, key: Key) -> Cell {
+        match self.series.get(&key) {
+            Some(series) => series.cell.clone(),
+            None => self.insert(key),
+        }
+    }
+
+    fn insert(&mut self, key: Key) -> Cell {
+        *self.of_family.entry(key.family.name).or_default() += 1;
+        let cell = Cell::new(key.family.kind);
+        let series = Series {
+            cell: cell.clone(),
+            seen: 0,
+            since: Instant::now(),
+        };
+        self.series.insert(key, series);
+        cell
+    }
+}
+
+fn overflow_labels() -> LabelSet {
+    LabelSet::builder().label("overflow", "true").build()
 }
 
 fn wrong_kind<T: Default>(family: &Family, cell: &Cell) -> T {
@@ -233,5 +356,35 @@ mod tests {
         drop(held);
         registry.sweep(start + RETAIN * 2);
         assert_eq!(registry.collect().len(), 0);
+    }
+
+    #[test]
+    fn ten_thousand_hosts_are_a_bounded_number_of_series() {
+        let registry = Registry::new(RETAIN);
+        let shard = registry.shard();
+        let labels = |host: usize| LabelSet::builder().label("hostname", &format!("host-{host}")).build();
+        for host in 0..10_000 {
+            shard.counter(&REQUEST_TOTAL, &labels(host)).inc();
+        }
+        let series = registry.collect();
+        let of = |family: &Family| {
+            series
+                .iter()
+                .filter(|(key, _)| key.family.name == family.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&REQUEST_TOTAL).len(), MOST_SERIES_OF_FAMILY + 1);
+        let value = |family: &'static Family, labels: &LabelSet| shard.counter(family, labels).value();
+        assert_eq!(value(&REQUEST_TOTAL, &overflow_labels()), 8_000);
+        let by_family = LabelSet::builder().label("family", "request_total").build();
+        assert_eq!(value(&family::SHEER_METRICS_OVERFLOW_TOTAL, &by_family), 8_000);
+        // Those that were there before go on as they were, and once they are gone there is room again.
+        shard.counter(&REQUEST_TOTAL, &labels(7)).inc();
+        assert_eq!(value(&REQUEST_TOTAL, &labels(7)), 2);
+        let start = Instant::now();
+        registry.sweep(start);
+        registry.sweep(start + RETAIN);
+        shard.counter(&REQUEST_TOTAL, &labels(9_999)).inc();
+        assert_eq!(value(&REQUEST_TOTAL, &labels(9_999)), 1);
     }
 }

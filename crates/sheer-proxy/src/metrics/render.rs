@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
 use ahash::AHashMap;
 
 use super::{
+    cell::Exemplar,
     family::{self, Bounds, Kind},
     labels::LabelSet,
     process,
@@ -44,6 +45,8 @@ enum Sum {
         bounds: &'static Bounds,
         buckets: Vec<u64>,
         micros: u64,
+        /// By bucket, where any has one.
+        exemplars: Vec<Option<Exemplar>>,
     },
 }
 
@@ -54,6 +57,10 @@ impl Registry {
         let mut families: AHashMap<&str, BTreeMap<LabelSet, Sum>> = AHashMap::new();
         for (key, cell) in self.collect() {
             add(families.entry(key.family.name).or_default(), key.labels, &cell);
+        }
+        for reading in self.readings() {
+            let series = families.entry(reading.family.name).or_default();
+            series.insert(reading.labels, Sum::Level(reading.value));
         }
         let mut page = Page {
             text: String::with_capacity(64 * 1024),
@@ -97,13 +104,25 @@ fn add(series: &mut BTreeMap<LabelSet, Sum>, labels: LabelSet, cell: &Cell) {
                 bounds,
                 buckets: vec![0; bounds.micros.len() + 1],
                 micros: 0,
+                exemplars: Vec::new(),
             }
         }
     });
     match (sum, cell) {
         (Sum::Count(sum), Cell::Counter(counter)) => *sum += counter.value(),
         (Sum::Level(sum), Cell::Gauge(gauge)) => *sum += gauge.value(),
-        (Sum::Buckets { buckets, micros, .. }, Cell::Histogram(histogram)) => histogram.add_to(buckets, micros),
+        (
+            Sum::Buckets {
+                buckets,
+                micros,
+                exemplars,
+                ..
+            },
+            Cell::Histogram(histogram),
+        ) => {
+            histogram.add_to(buckets, micros);
+            histogram.add_exemplars_to(exemplars);
+        }
         // A family has one kind.
         _ => {}
     }
@@ -133,11 +152,18 @@ impl Page {
                 bounds,
                 buckets,
                 micros,
-            } => self.histogram(name, labels, bounds, (buckets, *micros)),
+                exemplars,
+            } => self.histogram(name, labels, bounds, (buckets, *micros, exemplars)),
         }
     }
 
-    fn histogram(&mut self, name: &str, labels: &str, bounds: &Bounds, (buckets, micros): (&[u64], u64)) {
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &str,
+        bounds: &Bounds,
+        (buckets, micros, exemplars): (&[u64], u64, &[Option<Exemplar>]),
+    ) {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut count = 0;
         for (index, bucket) in buckets.iter().enumerate() {
@@ -146,7 +172,14 @@ impl Page {
                 Some(bound) => in_unit(*bound, bounds),
                 None => "+Inf".to_owned(),
             };
-            let _ = writeln!(self.text, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
+            let _ = write!(self.text, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
+            if let (Format::OpenMetrics, Some(Some(exemplar))) = (self.format, exemplars.get(index)) {
+                let Exemplar { trace, micros, at } = exemplar;
+                let trace = u128::from_be_bytes(*trace);
+                let value = in_unit(*micros, bounds);
+                let _ = write!(self.text, " # {{trace_id=\"{trace:032x}\"}} {value} {at:.3}");
+            }
+            self.text.push('\n');
         }
         self.line(&format!("{name}_sum"), labels, &in_unit(micros, bounds));
         self.line(&format!("{name}_count"), labels, itoa::Buffer::new().format(count));
@@ -180,6 +213,7 @@ mod tests {
     use crate::{
         discovery::ObjectRef,
         error::Direction,
+        exchange::Spoken,
         metrics::{
             BalancerMetrics, DetectMetrics, DetectResult, HttpAuthzMetrics, HttpMetrics, ResponseOutcome, TcpMetrics,
             Tls, describe_build, inbound_labels,
@@ -206,6 +240,8 @@ mod tests {
                 success: true,
                 error: None,
                 latency,
+                spoken: Spoken::Grpc,
+                trace: None,
             });
             http.response(&ResponseOutcome {
                 status: 504,
@@ -213,6 +249,8 @@ mod tests {
                 success: false,
                 error: Some("x"),
                 latency,
+                spoken: Spoken::Grpc,
+                trace: None,
             });
             let mut open = TcpMetrics::new(&shard, &labels).open();
             open.read(5);
@@ -220,7 +258,8 @@ mod tests {
             open.failed("ECONNRESET");
             HttpAuthzMetrics::new(&shard, &labels).allow.inc();
             BalancerMetrics::http(&shard, &labels).ready.inc();
-            DetectMetrics::new(&shard, Direction::Inbound, &labels).record(DetectResult::Http2);
+            DetectMetrics::new(&shard, Direction::Inbound, &labels)
+                .record(DetectResult::Http2, Duration::from_millis(3));
             shard.http_error(Direction::Outbound, Verdict::Capacity, "failfast");
         }
         registry
@@ -250,6 +289,31 @@ mod tests {
         assert!(buckets[0].ends_with(r#"le="1"} 0"#), "{}", buckets[0]);
         assert!(buckets[1].ends_with(r#"le="2"} 2"#), "{}", buckets[1]);
         assert!(buckets[25].ends_with(r#"le="+Inf"} 2"#), "{}", buckets[25]);
+    }
+
+    /// A trace is shown beside the bucket that it explains, where the scraper understands that.
+    #[test]
+    fn exemplars_are_in_openmetrics_only() {
+        let registry = Registry::new(Duration::from_secs(600));
+        let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes();
+        for _ in 0..2 {
+            let histogram = registry
+                .shard()
+                .histogram(&family::RESPONSE_LATENCY_MS, &LabelSet::default());
+            histogram.record_traced(Duration::from_micros(1_500), Some(trace));
+            histogram.record_traced(Duration::from_micros(7_500), None);
+        }
+        let page = registry.render(Format::OpenMetrics);
+        let with: Vec<_> = page.lines().filter(|line| line.contains(" # ")).collect();
+        assert_eq!(with.len(), 1, "{page}");
+        assert!(
+            with[0].starts_with(
+                "response_latency_ms_bucket{le=\"2\"} 2 # {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\"} 1.5 "
+            ),
+            "{}",
+            with[0]
+        );
+        assert!(!registry.render(Format::Prometheus).contains("trace_id"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::exchange::{End, Outcome};
+use super::cell::TraceId;
+use crate::exchange::{End, Outcome, Spoken};
 
 /// Status under which a request is counted that ended without one: what a client of HTTP/1 would have got.
 const NO_STATUS: u16 = 502;
@@ -20,6 +21,10 @@ pub struct ResponseOutcome {
     pub error: Option<&'static str>,
     /// From the request's head to the response's, or to the end of a request that got none.
     pub latency: Duration,
+    /// What the client speaks.
+    pub spoken: Spoken,
+    /// The trace that tells about it, where one is kept.
+    pub trace: Option<TraceId>,
 }
 
 impl ResponseOutcome {
@@ -36,6 +41,8 @@ impl ResponseOutcome {
             success: outcome.is_success(),
             error,
             latency: outcome.first_byte.unwrap_or_else(|| outcome.started.elapsed()),
+            spoken: outcome.spoken,
+            trace: outcome.trace,
         })
     }
 
@@ -61,6 +68,7 @@ mod tests {
     /// A request that began a minute ago and whose head, if any, came after 3 ms.
     fn outcome(status: Option<StatusCode>, end: End) -> Outcome {
         Outcome {
+            spoken: Spoken::Http2,
             started: Instant::now()
                 .checked_sub(Duration::from_secs(60))
                 .expect("up for a minute"),
@@ -70,6 +78,9 @@ mod tests {
             retry_after: None,
             request_bytes: 0,
             response_bytes: 0,
+            classes: None,
+            stalls: [0, 0],
+            trace: None,
             end,
         }
     }
@@ -87,6 +98,27 @@ mod tests {
         let counted = ResponseOutcome::of(&outcome(None, reset)).expect("counted");
         assert_eq!((counted.status, counted.success), (502, false));
         assert!(counted.latency >= Duration::from_secs(60));
+    }
+
+    #[test]
+    fn classes_of_the_route_say_what_is_a_failure() {
+        let classes = std::sync::Arc::new(sheer_policy::outbound::ResponseClasses {
+            failures: vec![(404, 404)],
+            successes: vec![(503, 503)],
+        });
+        for (status, success) in [
+            (StatusCode::NOT_FOUND, false),
+            (StatusCode::SERVICE_UNAVAILABLE, true),
+            (StatusCode::BAD_GATEWAY, false),
+            (StatusCode::OK, true),
+        ] {
+            let classified = Outcome {
+                classes: Some(std::sync::Arc::clone(&classes)),
+                ..outcome(Some(status), End::Complete)
+            };
+            let counted = ResponseOutcome::of(&classified).expect("counted");
+            assert_eq!(counted.success, success, "{status}");
+        }
     }
 
     #[test]

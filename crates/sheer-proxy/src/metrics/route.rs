@@ -1,8 +1,18 @@
 //! Handles of what is counted by route and backend, under Linkerd's names (`outbound_{http,grpc}_route_…`).
 
-use std::cell::{OnceCell, RefCell};
+use std::{
+    cell::{OnceCell, RefCell},
+    time::Duration,
+};
 
-use super::{cell::Counter, family, labels::LabelSet, registry::Shard};
+use super::{
+    cell::{Counter, Histogram},
+    family,
+    labels::LabelSet,
+    registry::Shard,
+    response::ResponseOutcome,
+};
+use crate::exchange::{End, Outcome};
 
 /// How requests of one rule went. Of one worker: not `Sync`.
 #[derive(Debug)]
@@ -12,7 +22,21 @@ pub struct RouteMetrics {
     is_grpc: bool,
     /// A handful a rule: found by a walk, not by a hash.
     statuses: RefCell<Vec<(RouteStatus, Counter)>>,
+    took: Histogram,
     retries: OnceCell<RetryMetrics>,
+    legacy: LegacyMetrics,
+}
+
+/// The same under Linkerd's older names (`route_…`), by which `sheer stat` asks a Prometheus too. Effective and actual: a request counts once, an
+/// attempt each time.
+#[derive(Debug)]
+struct LegacyMetrics {
+    requests: Counter,
+    /// By whether they went well.
+    responses: [OnceCell<Counter>; 2],
+    latency: Histogram,
+    attempts: OnceCell<Counter>,
+    attempts_ended: [OnceCell<Counter>; 2],
 }
 
 /// How a request of a route ended.
@@ -39,15 +63,50 @@ pub struct RetryMetrics {
     pub successes: Counter,
 }
 
+impl LegacyMetrics {
+    fn new(shard: &Shard, labels: &LabelSet) -> Self {
+        Self {
+            requests: shard.counter(&family::ROUTE_REQUEST_TOTAL, labels),
+            responses: Default::default(),
+            latency: shard.histogram(&family::ROUTE_RESPONSE_LATENCY_MS, labels),
+            attempts: OnceCell::new(),
+            attempts_ended: Default::default(),
+        }
+    }
+}
+
+/// The older families have the direction as a label.
+fn outbound(labels: &LabelSet) -> LabelSet {
+    labels.with("direction", "outbound")
+}
+
 /// How requests of one rule went at one backend. Of one worker: not `Sync`.
 #[derive(Debug)]
 pub struct RouteBackendMetrics {
     /// Requests that went there.
     pub requests: Counter,
+    took: Histogram,
     statuses: RefCell<Vec<(RouteStatus, Counter)>>,
     shard: Shard,
     labels: LabelSet,
     is_grpc: bool,
+}
+
+impl RouteStatus {
+    /// Of a request that is over.
+    pub fn of(outcome: &Outcome) -> Self {
+        Self {
+            status: outcome.status.map(|status| status.as_u16()),
+            grpc_status: outcome.grpc_status,
+            error: match outcome.end {
+                End::Complete => None,
+                End::Proxy { reason, .. } => Some(reason),
+                End::ClientReset(_) => Some("client-reset"),
+                End::ServerReset(_) => Some("server-reset"),
+                End::Dropped => Some("dropped"),
+            },
+        }
+    }
 }
 
 impl RouteMetrics {
@@ -58,12 +117,64 @@ impl RouteMetrics {
             labels: labels.clone(),
             is_grpc,
             statuses: RefCell::default(),
+            took: shard.histogram(
+                if is_grpc {
+                    &family::OUTBOUND_GRPC_ROUTE_REQUEST_DURATION_SECONDS
+                } else {
+                    &family::OUTBOUND_HTTP_ROUTE_REQUEST_DURATION_SECONDS
+                },
+                labels,
+            ),
             retries: OnceCell::new(),
+            legacy: LegacyMetrics::new(shard, &outbound(labels)),
         }
     }
 
-    /// Counts the end of a request.
-    pub fn ended(&self, status: RouteStatus) {
+    /// Counts what a caller saw of a request.
+    pub fn seen(&self, outcome: &ResponseOutcome) {
+        let LegacyMetrics { responses, latency, .. } = &self.legacy;
+        self.ended_as(&family::ROUTE_RESPONSE_TOTAL, responses, outcome.success);
+        latency.record(outcome.latency);
+    }
+
+    /// Counts a request.
+    pub fn request(&self) {
+        self.legacy.requests.inc();
+    }
+
+    /// Counts the end of an attempt.
+    pub fn attempt(&self, success: bool) {
+        let family = &family::ROUTE_ACTUAL_REQUEST_TOTAL;
+        let attempts = &self.legacy.attempts;
+        attempts
+            .get_or_init(|| self.shard.counter(family, &outbound(&self.labels)))
+            .inc();
+        self.ended_as(
+            &family::ROUTE_ACTUAL_RESPONSE_TOTAL,
+            &self.legacy.attempts_ended,
+            success,
+        );
+    }
+
+    /// A request was not sent again though its rule would have it: there was no budget, or the limit was reached. Rare: a look-up each.
+    pub fn skipped(&self, why: &'static str) {
+        let labels = outbound(&self.labels).with("skipped", why);
+        self.shard.counter(&family::ROUTE_RETRYABLE_TOTAL, &labels).inc();
+    }
+
+    fn ended_as(&self, family: &'static family::Family, counters: &[OnceCell<Counter>; 2], success: bool) {
+        counters[usize::from(success)]
+            .get_or_init(|| {
+                let classification = if success { "success" } else { "failure" };
+                self.shard
+                    .counter(family, &outbound(&self.labels).with("classification", classification))
+            })
+            .inc();
+    }
+
+    /// Counts the end of a request, and how long it took.
+    pub fn ended(&self, status: RouteStatus, took: Duration) {
+        self.took.record(took);
         let family = if self.is_grpc {
             &family::OUTBOUND_GRPC_ROUTE_REQUEST_STATUSES_TOTAL
         } else {
@@ -128,6 +239,14 @@ impl RouteBackendMetrics {
             &family::OUTBOUND_HTTP_ROUTE_BACKEND_REQUESTS_TOTAL
         };
         Self {
+            took: shard.histogram(
+                if is_grpc {
+                    &family::OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS
+                } else {
+                    &family::OUTBOUND_HTTP_ROUTE_BACKEND_RESPONSE_DURATION_SECONDS
+                },
+                labels,
+            ),
             requests: shard.counter(family, labels),
             statuses: RefCell::default(),
             shard: shard.clone(),
@@ -136,8 +255,9 @@ impl RouteBackendMetrics {
         }
     }
 
-    /// Counts the end of a request.
-    pub fn ended(&self, status: RouteStatus) {
+    /// Counts the end of a request, and how long it took.
+    pub fn ended(&self, status: RouteStatus, took: Duration) {
+        self.took.record(took);
         let family = if self.is_grpc {
             &family::OUTBOUND_GRPC_ROUTE_BACKEND_RESPONSE_STATUSES_TOTAL
         } else {
@@ -150,7 +270,11 @@ impl RouteBackendMetrics {
     }
 }
 
-fn count(counters: &RefCell<Vec<(RouteStatus, Counter)>>, status: RouteStatus, new: impl FnOnce() -> Counter) {
+pub(super) fn count(
+    counters: &RefCell<Vec<(RouteStatus, Counter)>>,
+    status: RouteStatus,
+    new: impl FnOnce() -> Counter,
+) {
     let mut counters = counters.borrow_mut();
     if let Some((_, counter)) = counters.iter().find(|(found, _)| *found == status) {
         return counter.inc();
@@ -160,7 +284,7 @@ fn count(counters: &RefCell<Vec<(RouteStatus, Counter)>>, status: RouteStatus, n
     counters.push((status, counter));
 }
 
-fn status_labels(labels: &LabelSet, status: RouteStatus, is_grpc: bool) -> LabelSet {
+pub(super) fn status_labels(labels: &LabelSet, status: RouteStatus, is_grpc: bool) -> LabelSet {
     let number = |number: Option<u16>| number.map(|number| number.to_string()).unwrap_or_default();
     let labels = labels.to_builder();
     let labels = if is_grpc {

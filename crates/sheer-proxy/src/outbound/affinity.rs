@@ -7,8 +7,14 @@ use sheer_policy::outbound::{Affinity, Backend};
 
 use crate::exchange::Head;
 
-/// The key of a request; none where the backend does not ask, or the request does not say.
-pub(super) fn key(backend: &Backend, head: &Head) -> Option<u64> {
+/// The key of a workload. All that a sidecar sends is of one client, its own workload, so that this is its address to those who keep clients
+/// together.
+pub(super) fn client(workload: &str) -> u64 {
+    hash(workload.as_bytes())
+}
+
+/// The key of a request of a client; none where the backend does not ask, or the request does not say.
+pub(super) fn key(backend: &Backend, head: &Head, client: u64) -> Option<u64> {
     match backend.balancing.affinity.as_ref()? {
         Affinity::Header(name) => Some(hash(head.headers.get(name)?.as_bytes())),
         Affinity::Cookie(name) => head
@@ -17,9 +23,13 @@ pub(super) fn key(backend: &Backend, head: &Head) -> Option<u64> {
             .iter()
             .find_map(|cookies| cookie(cookies.as_bytes(), name.as_bytes()))
             .map(hash),
-        // All that a sidecar sends is of one client: its own workload.
-        Affinity::ClientIp => Some(hash(b"workload")),
+        Affinity::ClientIp => Some(client),
     }
+}
+
+/// The key of a connection whose bytes nobody looks into: by its client alone.
+pub(super) fn of_connection(backend: &Backend, client: u64) -> Option<u64> {
+    (backend.balancing.affinity == Some(Affinity::ClientIp)).then_some(client)
 }
 
 /// The value of a cookie in a `Cookie` field (RFC 6265 4.2).
@@ -39,7 +49,14 @@ fn hash(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::cookie;
+    use super::{client, cookie};
+
+    /// One key for all would send every client to the same endpoint.
+    #[test]
+    fn clients_have_keys_of_their_own() {
+        let pods = (0..100).map(|pod| client(&format!(r#"{{"ns":"shop","pod":"web-{pod}"}}"#)));
+        assert_eq!(pods.collect::<std::collections::BTreeSet<_>>().len(), 100);
+    }
 
     #[test]
     fn cookies_are_found_among_others() {

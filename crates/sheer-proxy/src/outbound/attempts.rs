@@ -1,6 +1,6 @@
 //! Sends a request: to one endpoint after the other until one has served it, and once more where its rule says so.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::Method;
 use sheer_policy::outbound::{BackendTarget, Retry, Timeouts};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    error::{Direction, ProxyError, ResetCode, TimeLimit},
+    error::{Direction, ProxyError, TimeLimit},
     exchange::{Context, Failed, Head, Limits, Observation, Origin, Referee, Request, Responder, Until, exchange},
     pool::{Lease, Pick},
 };
@@ -103,16 +103,22 @@ impl Sending<'_> {
             ends: self.whole.map(|whole| whole.at),
         });
         let mut pick = Pick {
-            key: affinity::key(&self.backend.backend, &hand.request().head),
+            key: affinity::key(
+                &self.backend.backend,
+                &hand.request().head,
+                self.resolution.context.client,
+            ),
             avoid: None,
         };
         let (mut elsewhere, mut sent) = (0, 0);
         loop {
             self.stamp(&mut hand.request().head)?;
+            let attempt = self.observation.begin_attempt(&mut hand.request().head);
             let limits = self.limits();
             let leased = self.lease(&hand.request().head, pick, &limits).await;
             let (error, wait) = match leased {
                 Err(error) => {
+                    self.observation.attempt(attempt, |attempt| attempt.failed(&error));
                     let again = attempts.as_ref().filter(|attempts| attempts.may_after(&error));
                     (error, again.map(|attempts| attempts.wait()))
                 }
@@ -121,13 +127,16 @@ impl Sending<'_> {
                     let addr = lease.request.node().endpoint.addr;
                     pick.avoid = Some(addr);
                     let referee = attempts.clone().map(|attempts| attempts as Rc<dyn Referee>);
-                    let cx = self.context(addr, limits, referee);
+                    let cx = self.context((addr, attempt), limits, referee);
+                    self.note_lease(attempt, &lease);
                     match self.attempt(hand, lease, sent, &cx).await {
                         Ok(()) => {
                             self.succeeded(attempts.as_deref());
                             return Ok(());
                         }
                         Err(failed) => {
+                            self.observation
+                                .attempt(attempt, |attempt| attempt.failed(&failed.error));
                             let wait = self.next(hand, failed, attempts.as_deref(), &mut elsewhere);
                             wait.map_or_else(|error| (error, None), |(error, wait)| (error, Some(wait)))
                         }
@@ -135,7 +144,7 @@ impl Sending<'_> {
                 }
             };
             let Some(wait) = wait else { return Err(error) };
-            if !wait.is_zero() && pause(hand.responder(), wait, self.observation).await.is_err() {
+            if !wait.is_zero() && hand.responder().pause(wait, self.observation).await.is_err() {
                 return Ok(());
             }
         }
@@ -156,7 +165,10 @@ impl Sending<'_> {
             request: in_flight,
         } = lease;
         let observer = &self.connection.outbound.observer;
-        let endpoint = observer.endpoint(in_flight, slot, self.admitted, number);
+        if self.resolution.is_outside() {
+            in_flight.node().value.name_host(request.head.authority());
+        }
+        let endpoint = observer.endpoint((in_flight, slot), self.admitted, &self.backend, number);
         self.observation.redirect(Rc::clone(&endpoint) as _);
         hand.endpoint = Some(endpoint);
         exchange(request, upstream, responder, cx, self.observation)
@@ -271,7 +283,20 @@ impl Sending<'_> {
         }
     }
 
-    pub(super) fn context(&self, addr: SocketAddr, limits: Limits, referee: Option<Rc<dyn Referee>>) -> Context {
+    /// Records where an attempt goes.
+    pub(super) fn note_lease(&self, attempt: usize, lease: &Lease) {
+        self.observation.attempt(attempt, |attempt| {
+            attempt.endpoint = Some(Arc::clone(&lease.request.node().endpoint));
+            attempt.link = lease.link().cloned();
+        });
+    }
+
+    pub(super) fn context(
+        &self,
+        (addr, attempt): (SocketAddr, usize),
+        limits: Limits,
+        referee: Option<Rc<dyn Referee>>,
+    ) -> Context {
         Context {
             direction: Direction::Outbound,
             addr,
@@ -279,19 +304,7 @@ impl Sending<'_> {
             limits,
             referee,
             replay: true,
+            attempt,
         }
     }
-}
-
-/// Waits with a request in hand; an error where the client left meanwhile, which is noted.
-pub(super) async fn pause(responder: &mut Responder, wait: Duration, observation: &Observation) -> Result<(), ()> {
-    // Boxed: few requests wait, and all would carry the timer.
-    let wait = Box::pin(tokio::time::sleep(wait));
-    let gone: ResetCode = tokio::select! {
-        biased; // a client that left wants nothing any more
-        gone = responder.client_gone() => gone,
-        () = wait => return Ok(()),
-    };
-    observation.client_left(gone);
-    Err(())
 }

@@ -3,7 +3,7 @@
 //! A client that says nothing must not wait for ever for a server that would speak first: after a short wait the server side is
 //! opened, and whoever speaks first decides. Where one side fails meanwhile, the other one is reset.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -32,6 +32,18 @@ pub(super) enum Detected {
     Opaque(Io, Option<Box<opaque::Server>>, opaque::Kind),
 }
 
+impl Detected {
+    /// In Linkerd's words.
+    pub(super) const fn protocol(&self) -> &'static str {
+        match self {
+            Self::Http1(_) => "http/1",
+            Self::Http2(_) => "http/2",
+            Self::Opaque(_, _, opaque::Kind::Tls(_)) => "tls",
+            Self::Opaque(_, _, opaque::Kind::Bytes) => "opaq",
+        }
+    }
+}
+
 /// Finds out what the client speaks.
 pub(super) async fn protocol(
     outbound: &Rc<Outbound>,
@@ -52,14 +64,16 @@ pub(super) async fn protocol(
         silent: outbound.settings.http.detect_wait.min(timeout),
         partial: timeout,
     };
+    let began = Instant::now();
     let detected = first_bytes(client, target, wait).await;
-    outbound.observer.detected(match &detected {
+    let result = match &detected {
         Ok(Detected::Http1(_)) => DetectResult::Http1,
         Ok(Detected::Http2(_)) => DetectResult::Http2,
         Ok(Detected::Opaque(client, ..)) if client.prefix().is_empty() => DetectResult::ReadTimeout,
         Ok(Detected::Opaque(..)) => DetectResult::NotHttp,
         Err(_) => DetectResult::Error,
-    });
+    };
+    outbound.observer.detected(result, began.elapsed());
     detected
 }
 

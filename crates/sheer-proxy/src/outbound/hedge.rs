@@ -194,20 +194,34 @@ async fn attempt(
     shared: Rc<Shared>,
 ) -> Result<(), ProxyError> {
     sending.stamp(&mut request.head)?;
+    let observation = sending.observation;
+    let trace = observation.begin_attempt(&mut request.head);
     let limits = sending.limits();
     let pick = Pick {
-        key: affinity::key(&sending.backend.backend, &request.head),
+        key: affinity::key(
+            &sending.backend.backend,
+            &request.head,
+            sending.resolution.context.client,
+        ),
         avoid: shared.last.get(),
     };
+    let lease = match sending.lease(&request.head, pick, &limits).await {
+        Ok(lease) => lease,
+        Err(error) => {
+            observation.attempt(trace, |attempt| attempt.failed(&error));
+            return Err(error);
+        }
+    };
+    sending.note_lease(trace, &lease);
     let Lease {
         upstream,
         slot,
         request: in_flight,
-    } = sending.lease(&request.head, pick, &limits).await?;
+    } = lease;
     let addr = in_flight.node().endpoint.addr;
     shared.last.set(Some(addr));
     let observer = &sending.connection.outbound.observer;
-    let endpoint = observer.endpoint(in_flight, slot, sending.admitted, number);
+    let endpoint = observer.endpoint((in_flight, slot), sending.admitted, &sending.backend, number);
     let loses = sending.retry.as_ref().map(|retry| retry.grpc_codes.clone());
     let racer = Racer {
         shared,
@@ -217,11 +231,12 @@ async fn attempt(
             .filter(|codes| !codes.is_empty())
             .unwrap_or_else(|| LOSES.to_vec()),
     };
-    let cx = sending.context(addr, limits, Some(Rc::new(racer)));
-    match exchange(request, upstream, responder, &cx, sending.observation).await {
+    let cx = sending.context((addr, trace), limits, Some(Rc::new(racer)));
+    match exchange(request, upstream, responder, &cx, observation).await {
         Ok(()) => Ok(()),
         Err(failed) => {
             endpoint.lost(&failed.error);
+            observation.attempt(trace, |attempt| attempt.failed(&failed.error));
             Err(failed.error)
         }
     }

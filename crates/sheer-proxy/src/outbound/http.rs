@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Outbound,
-    attempts::{Hand, Sending, pause},
+    attempts::{Hand, Sending},
     observe::Admitted,
     plan::{BackendPlan, RulePlan},
     resolution::Resolution,
@@ -18,12 +18,14 @@ use super::{
 };
 use crate::{
     error::{Direction, ProxyError, TimeLimit},
-    exchange::{Context, End, Limits, Observation, Origin, Request, Responder, Until},
-    headers, http2,
-    metrics::RouteStatus,
+    exchange::{Context, Limits, Observation, Origin, Outcome, Request, Responder, Spoken, Until},
+    headers,
+    http2::{self, FrameMetrics},
+    metrics::{ResponseOutcome, RouteStatus},
     pool::{Carrier, Service},
     record::Leg,
     tap::{LegFacts, Subject},
+    trace::{Sent as _, Whom},
 };
 
 /// A connection of the workload that speaks HTTP.
@@ -69,10 +71,13 @@ impl HttpConnection {
             timeouts,
         } = decision;
         let plan = plan.map(|plan| counted.begin(plan, &action));
+        if let Some(classes) = plan.and_then(|plan| plan.rule.action.classes.as_ref()) {
+            observation.classify(classes);
+        }
         if let Some(delay) = delay {
             let until = whole.filter(|whole| whole.at < Instant::now() + delay);
             let wait = until.map_or(delay, |until| until.at.saturating_duration_since(Instant::now()));
-            if pause(hand.responder(), wait, observation).await.is_err() {
+            if hand.responder().pause(wait, observation).await.is_err() {
                 return Ok(());
             }
             if let Some(until) = until {
@@ -163,6 +168,7 @@ impl HttpConnection {
             limits: Limits::default(),
             referee: None,
             replay: false,
+            attempt: 0,
         }
     }
 }
@@ -183,43 +189,55 @@ fn whole(decision: &Decision, arrived: Instant) -> Option<Until> {
 /// Counts a request for its rule and backend when it is over, however it ends.
 struct Counted<'a> {
     observation: &'a Observation,
+    target: &'a Target,
     by: OnceCell<(Rc<RulePlan>, Option<Rc<BackendPlan>>)>,
 }
 
 impl Counted<'_> {
     /// It is known whom the request counts for.
     fn begin(&self, plan: Rc<RulePlan>, action: &Action) -> &Rc<RulePlan> {
+        self.observation.record(|record| record.outbound_route(&plan.rule));
         let backend = match action {
             Action::Send { backend, .. } => Some(Rc::clone(backend)),
             Action::Redirect { .. } | Action::Fail(_) => None,
         };
+        plan.metrics.request();
         &self.by.get_or_init(|| (plan, backend)).0
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let Some((plan, backend)) = self.by.get() else { return };
         let outcome = self.observation.outcome();
-        let status = RouteStatus {
-            status: outcome.status.map(|status| status.as_u16()),
-            grpc_status: outcome.grpc_status,
-            error: match outcome.end {
-                End::Complete => None,
-                End::Proxy { reason, .. } => Some(reason),
-                End::ClientReset(_) => Some("client-reset"),
-                End::ServerReset(_) => Some("server-reset"),
-                End::Dropped => Some("dropped"),
-            },
+        let Some((plan, backend)) = self.by.get() else {
+            return count_unrouted(&self.target.resolution(), &outcome);
         };
-        plan.ended(backend.as_deref(), status);
+        plan.ended(backend.as_deref(), RouteStatus::of(&outcome), &outcome);
+    }
+}
+
+fn count_unrouted(resolution: &Resolution, outcome: &Outcome) {
+    if let (Some(series), Some(response)) = (resolution.unrouted(), ResponseOutcome::of(outcome)) {
+        series.ended(&response);
     }
 }
 
 impl http2::Service for HttpConnection {
+    fn frames(&self) -> Option<Rc<FrameMetrics>> {
+        Some(Rc::clone(&self.outbound.frames))
+    }
+
     fn refused(&self, error: &ProxyError) -> Observation {
         tracing::info!(dst = %self.target.dst(), %error, "request refused");
-        Observation::start(self.target.resolution().no_endpoint())
+        let observation = Observation::start(self.target.resolution().no_endpoint());
+        if let Some(tracer) = self.outbound.tracer() {
+            tracer.refused(&observation, || {
+                let (dst, target) = self.target.target();
+                let route = None;
+                Whom::Outbound { dst, target, route }
+            });
+        }
+        observation
     }
 
     async fn retired(&self) {
@@ -242,17 +260,29 @@ impl http2::Service for HttpConnection {
         if !self.outbound.settings.outbound.informational_headers {
             responder.terse();
         }
-        let observation = Observation::start(self.target.resolution().no_endpoint());
+        let resolution = self.target.resolution();
+        let observation = Observation::start(resolution.no_endpoint());
         let leg = responder.leg();
         observation.tap(self.outbound.taps().request(|| self.subject(&leg), &request.head));
-        observation.record(self.outbound.recorder(), leg);
+        observation.recorded(self.outbound.recorder(), leg);
+        observation.speaks(Spoken::of(&request.head));
+        if let Some(note) = resolution.path(&request.head) {
+            observation.note_path(note);
+        }
+        drop(resolution);
         if let Some(ticket) = self.outbound.sampler().ticket() {
             observation.sample(ticket.outbound(self.target.dst(), &request.head));
         }
-        let admitted =
-            headers::check_limit(&request.head, &self.context()).and_then(|()| self.outbound.observer.admit());
+        if let Some(tracer) = self.outbound.tracer() {
+            tracer.outbound(&observation, &request.head, &*self.target);
+        }
+        let admitted = headers::check_limit(&request.head, &self.context()).and_then(|size| {
+            self.outbound.observer.header_list(size);
+            self.outbound.observer.admit()
+        });
         let counted = Counted {
             observation: &observation,
+            target: &self.target,
             by: OnceCell::new(),
         };
         let mut hand = Hand::new(request, responder);

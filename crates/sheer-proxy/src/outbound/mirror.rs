@@ -151,6 +151,7 @@ async fn send(copy: Copy) -> Result<(), ProxyError> {
         limits: Limits::default(),
         referee: None,
         replay: false,
+        attempt: 0,
     };
     // The balancer learns nothing of it: a test deployment may be as slow as it likes.
     send_copy(Request { head, body }, lease.upstream, &cx).await

@@ -10,20 +10,30 @@ use http::StatusCode;
 use sheer_api::Verdict;
 use tokio::time::Instant;
 
+use super::plan::BackendPlan;
 use crate::{
     balance::{self, Fault, InFlight},
     error::{Direction, ProxyError},
     exchange::{End, Outcome, Sink},
-    metrics::{DetectMetrics, DetectResult, HttpMetrics, LabelSet, ResponseOutcome, Shard},
+    metrics::{
+        Counter, DetectMetrics, DetectResult, Histogram, HttpMetrics, LabelSet, ResponseOutcome, Shard, family,
+        header_lists,
+    },
     pool::{Member, StreamSlot},
+    telemetry::Key,
 };
 
 /// Counts for one worker.
 pub(super) struct Observer {
     shard: Shard,
     detect: DetectMetrics,
+    protocols: [OnceCell<Counter>; PROTOCOLS.len()],
+    header_lists: Histogram,
     waiting: Rc<Waiting>,
 }
+
+/// What outbound connections may speak, in Linkerd's words.
+const PROTOCOLS: [&str; 4] = ["opaq", "tls", "http/1", "http/2"];
 
 /// Requests without the head of a response.
 struct Waiting {
@@ -36,6 +46,8 @@ impl Observer {
         Self {
             shard: shard.clone(),
             detect: DetectMetrics::new(shard, Direction::Outbound, &LabelSet::default()),
+            protocols: Default::default(),
+            header_lists: header_lists(shard, Direction::Outbound),
             waiting: Rc::new(Waiting {
                 count: Cell::new(0),
                 limit: max_in_flight,
@@ -44,8 +56,23 @@ impl Observer {
     }
 
     /// What detection found.
-    pub(super) fn detected(&self, result: DetectResult) {
-        self.detect.record(result);
+    pub(super) fn detected(&self, result: DetectResult, took: Duration) {
+        self.detect.record(result, took);
+    }
+
+    /// What a connection speaks.
+    pub(super) fn speaks(&self, protocol: &'static str) {
+        let family = &family::OUTBOUND_TCP_PROTOCOL_CONNECTIONS_TOTAL;
+        let labels = || LabelSet::builder().label("protocol", protocol).build();
+        let place = PROTOCOLS.iter().position(|known| *known == protocol).unwrap_or(0);
+        self.protocols[place]
+            .get_or_init(|| self.shard.counter(family, &labels()))
+            .inc();
+    }
+
+    /// How large a request's header list is.
+    pub(super) fn header_list(&self, bytes: usize) {
+        self.header_lists.record_units(bytes as u64);
     }
 
     /// A connection that was not served.
@@ -70,9 +97,9 @@ impl Observer {
     /// Who is told of a request that goes to an endpoint: its first, or another after that one did not serve it.
     pub(super) fn endpoint(
         &self,
-        request: InFlight<Member>,
-        slot: Option<StreamSlot>,
+        (request, slot): (InFlight<Member>, Option<StreamSlot>),
         admitted: &Rc<Admitted>,
+        backend: &Rc<BackendPlan>,
         attempt: u32,
     ) -> Rc<AtEndpoint> {
         let metrics = &request.node().value.metrics;
@@ -88,6 +115,8 @@ impl Observer {
             request: RefCell::new(Some(request)),
             admitted: RefCell::new(Some(Rc::clone(admitted))),
             slot,
+            backend: Rc::clone(backend),
+            is_told: Cell::new(false),
         })
     }
 }
@@ -105,14 +134,17 @@ impl Drop for Admitted {
 pub(super) struct NoEndpoint {
     shard: Shard,
     labels: LabelSet,
+    /// As what the control plane is told of them.
+    key: Key,
     metrics: OnceCell<HttpMetrics>,
 }
 
 impl NoEndpoint {
-    pub(super) fn new(shard: &Shard, labels: LabelSet) -> Self {
+    pub(super) fn new(shard: &Shard, labels: LabelSet, key: Key) -> Self {
         Self {
             shard: shard.clone(),
             labels,
+            key,
             metrics: OnceCell::new(),
         }
     }
@@ -121,7 +153,9 @@ impl NoEndpoint {
 impl Sink for NoEndpoint {
     fn end(&self, outcome: &Outcome) {
         count_error(&self.shard, outcome);
-        let metrics = self.metrics.get_or_init(|| HttpMetrics::new(&self.shard, &self.labels));
+        let metrics = self
+            .metrics
+            .get_or_init(|| HttpMetrics::new(&self.shard, &self.labels).told_as(self.key.clone()));
         metrics.request();
         if let Some(response) = ResponseOutcome::of(outcome) {
             metrics.response(&response);
@@ -139,12 +173,27 @@ pub(super) struct AtEndpoint {
     admitted: RefCell<Option<Rc<Admitted>>>,
     /// The stream is open until the request is over.
     slot: Option<StreamSlot>,
+    backend: Rc<BackendPlan>,
+    /// It is known how the attempt went.
+    is_told: Cell<bool>,
 }
 
 impl AtEndpoint {
     /// The endpoint did not serve the request, which goes elsewhere or is answered by the proxy.
     pub(super) fn lost(&self, error: &ProxyError) {
+        self.attempt(false);
         self.finish(judge_error(error.verdict()), None);
+    }
+
+    /// Counts the attempt, once.
+    fn attempt(&self, success: bool) {
+        if self.is_told.replace(true) {
+            return;
+        }
+        if let Some(series) = self.node.value.metrics.series() {
+            series.attempt(success);
+        }
+        self.backend.attempt(success);
     }
 
     fn finish(&self, outcome: balance::Outcome, hint: Option<Duration>) {
@@ -168,14 +217,18 @@ impl Sink for AtEndpoint {
     }
 
     fn passed_over(&self, outcome: &Outcome) {
+        let status = outcome.status.map_or(0, |status| status.as_u16());
+        self.attempt(ResponseOutcome::is_success(status, outcome.grpc_status));
         let judged = fault(outcome).map_or(balance::Outcome::Success, balance::Outcome::Failure);
         self.finish(judged, outcome.retry_after);
     }
 
     fn end(&self, outcome: &Outcome) {
         self.finish(judge(outcome), outcome.retry_after);
+        self.shard.stalls(Direction::Outbound, outcome.stalls);
         count_error(&self.shard, outcome);
         if let Some(response) = ResponseOutcome::of(outcome) {
+            self.attempt(response.success);
             self.node.value.metrics.response(&response);
         }
     }
@@ -183,6 +236,15 @@ impl Sink for AtEndpoint {
 
 /// What an answer says against its endpoint, if anything.
 fn fault(outcome: &Outcome) -> Option<Fault> {
+    match outcome.is_failure_by_class() {
+        Some(true) => return Some(by_answer(outcome).unwrap_or(Fault::Failed)),
+        Some(false) => return None,
+        None => {}
+    }
+    by_answer(outcome)
+}
+
+fn by_answer(outcome: &Outcome) -> Option<Fault> {
     match (outcome.grpc_status, outcome.status) {
         (Some(14), _) => Some(Fault::Unavailable),
         (Some(2 | 4 | 13 | 15), _) => Some(Fault::Failed),

@@ -3,17 +3,17 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use sheer_policy::outbound::{BackendTarget, Refusal, StreamRule};
+use sheer_policy::outbound::{Backend, BackendTarget, Refusal, StreamRule};
 
-use super::{Outbound, resolution::Resolution, targets::Target};
+use super::{Outbound, affinity, resolution::Resolution, targets::Target};
 use crate::{
     balance,
-    connect::{Opened, Speak},
+    connect::{Connected, Speak},
     detect::Rewind,
     error::ProxyError,
     io::{self, Io},
     metrics::{Family, LabelSet, Shard, TcpOpen, family},
-    pool::{self, Carrier, Service, TcpLease},
+    pool::{self, Carrier, Pick, Service, TcpLease},
     record::{About, LegId, Speaks},
     tap::{LegFacts, Stream},
     tcp::{self, Meters, Tapes},
@@ -51,11 +51,18 @@ impl Kind {
 pub(super) async fn connect(target: &Rc<Target>, kind: &Kind) -> Result<Server, ProxyError> {
     let resolution = target.resolution();
     let route = Route::of(&resolution, kind)?;
-    let service = route.choose(&resolution)?;
-    let TcpLease { opened, request } = service.connect(Speak::Opaque).await?;
-    let Opened { stream, took } = opened;
+    let (service, backend) = route.choose(&resolution)?;
+    let pick = Pick {
+        key: affinity::of_connection(backend, resolution.context.client),
+        avoid: None,
+    };
+    let TcpLease { connected, request } = service.connect(pick, Speak::Opaque).await?;
+    let Connected { stream, link } = connected;
     let endpoint = Arc::clone(&request.node().endpoint);
     let addr = endpoint.addr;
+    if let (Kind::Tls(server_name), true) = (kind, resolution.is_outside()) {
+        request.node().value.name_host(server_name.as_deref());
+    }
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
     let stream_tls = stream.tls_facts();
@@ -67,7 +74,7 @@ pub(super) async fn connect(target: &Rc<Target>, kind: &Kind) -> Result<Server, 
         metrics,
         about: About {
             tls: stream_tls,
-            took,
+            took: link.took(),
             ..pool::about(&endpoint, kind.speaks())
         },
     })
@@ -93,7 +100,7 @@ impl<'a> Route<'a> {
         Ok(Self { rule, service })
     }
 
-    fn choose(&self, resolution: &Resolution) -> Result<Rc<Service>, ProxyError> {
+    fn choose(&self, resolution: &Resolution) -> Result<(Rc<Service>, &'a Backend), ProxyError> {
         match &self.rule.refuses {
             None => {}
             Some(Refusal::Forbidden) => {
@@ -112,7 +119,8 @@ impl<'a> Route<'a> {
         match &chosen.backend.target {
             BackendTarget::Invalid { why } => Err(self.invalid(why)),
             BackendTarget::Forward(_) | BackendTarget::Balance { .. } => {
-                resolution.services.find(&chosen.backend, Carrier::Connections)
+                let service = resolution.services.find(&chosen.backend, Carrier::Connections)?;
+                Ok((service, &*chosen.backend))
             }
         }
     }

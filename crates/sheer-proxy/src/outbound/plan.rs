@@ -11,15 +11,19 @@ use sheer_policy::{
 use super::{mirror::MirrorPlan, resolution::Resolution, services::labelled};
 use crate::{
     error::ProxyError,
-    exchange::Origin,
-    metrics::{LabelSet, RouteBackendMetrics, RouteMetrics, RouteStatus, Shard},
+    exchange::{Origin, Outcome},
+    filters,
+    metrics::{LabelSet, ResponseOutcome, RouteBackendMetrics, RouteMetrics, RouteStatus, Shard},
     pool::{Carrier, Service},
+    telemetry::{Count, Series},
 };
 
 /// What is prepared for the requests of one rule.
 pub(super) struct RulePlan {
     pub(super) rule: Arc<Rule<HttpRule>>,
-    pub(super) metrics: RouteMetrics,
+    pub(super) metrics: Rc<RouteMetrics>,
+    /// As what requests that go to no backend are told to the control plane.
+    series: Option<Series>,
     /// At the places that the rule has them.
     pub(super) backends: Vec<Rc<BackendPlan>>,
     pub(super) retry: Option<Rc<Retry>>,
@@ -30,6 +34,10 @@ pub(super) struct RulePlan {
 pub(super) struct BackendPlan {
     pub(super) backend: Arc<Backend>,
     pub(super) metrics: RouteBackendMetrics,
+    /// Of the rule; none for copies.
+    route: Option<Rc<RouteMetrics>>,
+    /// As what its requests are told to the control plane; none for copies.
+    pub(super) series: Option<Series>,
     /// What is done to a request that goes here, after the rule's own filters.
     pub(super) filters: Vec<Filter>,
     /// What is done to the heads of its responses.
@@ -51,29 +59,29 @@ impl RulePlan {
             .object("parent_", resolution.target.parent())
             .object("route_", &rule.route)
             .label("route_rule", &rule.index.to_string());
+        let metrics = Rc::new(RouteMetrics::new(shard, &labels.clone().build(), rule.is_grpc));
         let backends = rule.action.backends.all().map(|route| {
             let mut labels = labels.clone();
             if let Some(object) = labelled(&route.backend) {
                 labels = labels.object("backend_", object);
             }
-            let filters = rule.action.filters.iter().chain(&route.filters);
-            let response = filters.filter_map(|filter| match filter {
-                Filter::ResponseHeaders(modifier) => Some(modifier.clone()),
-                _ => None,
-            });
+            let every = rule.action.filters.iter().chain(&route.filters);
             Rc::new(BackendPlan {
                 backend: Arc::clone(&route.backend),
                 metrics: RouteBackendMetrics::new(shard, &labels.build(), rule.is_grpc),
+                route: Some(Rc::clone(&metrics)),
+                series: resolution.routed(&rule.route, rule.index, labelled(&route.backend)),
                 filters: route.filters.clone(),
-                response: response.collect(),
+                response: filters::of_responses(every),
                 streams: OnceCell::new(),
                 http1: OnceCell::new(),
             })
         });
         let mirrors = rule.action.mirrors.iter();
         Self {
-            metrics: RouteMetrics::new(shard, &labels.clone().build(), rule.is_grpc),
             backends: backends.collect(),
+            metrics,
+            series: resolution.routed(&rule.route, rule.index, None),
             retry: rule.action.retry.clone().map(Rc::new),
             mirrors: mirrors.map(|mirror| MirrorPlan::new(mirror, resolution)).collect(),
             rule: Arc::clone(rule),
@@ -81,10 +89,18 @@ impl RulePlan {
     }
 
     /// Counts the end of a request.
-    pub(super) fn ended(&self, backend: Option<&BackendPlan>, status: RouteStatus) {
-        self.metrics.ended(status);
+    pub(super) fn ended(&self, backend: Option<&BackendPlan>, status: RouteStatus, outcome: &Outcome) {
+        let took = outcome.started.elapsed();
+        self.metrics.ended(status, took);
         if let Some(backend) = backend {
-            backend.metrics.ended(status);
+            backend.metrics.ended(status, took);
+        }
+        let Some(response) = ResponseOutcome::of(outcome) else {
+            return;
+        };
+        self.metrics.seen(&response);
+        if let Some(series) = backend.map_or(&self.series, |backend| &backend.series) {
+            series.ended(&response);
         }
     }
 }
@@ -95,10 +111,29 @@ impl BackendPlan {
         Self {
             backend,
             metrics: RouteBackendMetrics::new(shard, labels, false),
+            route: None,
+            series: None,
             filters: Vec::new(),
             response: Vec::new(),
             streams: OnceCell::new(),
             http1: OnceCell::new(),
+        }
+    }
+
+    /// Counts an attempt at an endpoint.
+    pub(super) fn attempt(&self, success: bool) {
+        if let Some(route) = &self.route {
+            route.attempt(success);
+        }
+        if let Some(series) = &self.series {
+            series.attempt(success);
+        }
+    }
+
+    /// Tells the control plane of something that happened to a request.
+    pub(super) fn tell(&self, count: Count) {
+        if let Some(series) = &self.series {
+            series.add(count, 1);
         }
     }
 

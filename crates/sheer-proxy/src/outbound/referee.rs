@@ -16,7 +16,8 @@ use super::plan::{BackendPlan, RulePlan};
 use crate::{
     error::{ProxyError, TimeLimit},
     exchange::{Hint, Judgement, Referee},
-    filters,
+    filters::{self, KEPT_ANYWAY},
+    telemetry::Count,
 };
 
 /// gRPC CANCELLED and UNAVAILABLE: what a reset, and the end of a connection, are to a gRPC client.
@@ -118,6 +119,8 @@ impl Attempts {
         let metrics = &self.plan.metrics;
         if self.made.get() >= retry.limit {
             metrics.retries().limit_exceeded.inc();
+            metrics.skipped("limit");
+            self.backend.tell(Count::RetriesLimited);
             return false;
         }
         let wait = wait(retry, self.made.get(), hint, rand::random());
@@ -127,11 +130,14 @@ impl Attempts {
         }
         if !self.budget.borrow_mut().again(Instant::now().into_std()) {
             metrics.retries().overflow.inc();
+            metrics.skipped("no_budget");
+            self.backend.tell(Count::RetriesOverBudget);
             return false;
         }
         self.made.set(self.made.get() + 1);
         self.wait.set(wait);
         metrics.retries().requests.inc();
+        self.backend.tell(Count::Retries);
         metrics.tried_again(reason);
         true
     }
@@ -191,9 +197,6 @@ impl Referee for Attempts {
         self.lost.set(true);
     }
 }
-
-/// Kept of every body, in case that an endpoint does not serve the request at all, where no rule says how much.
-const KEPT_ANYWAY: usize = 64 * 1024;
 
 fn again(is_so: bool) -> Judgement {
     if is_so { Judgement::SendAgain } else { Judgement::Pass }

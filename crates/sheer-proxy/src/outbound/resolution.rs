@@ -24,8 +24,10 @@ use super::{
 use crate::{
     addr::OrigDst,
     discovery::{Endpoint, Hint, Labels, Lookup, ObjectRef, OutboundTarget, ProtocolPlan},
-    exchange::{Origin, Sink},
+    error::Direction,
+    exchange::{Head, Origin, Sink},
     metrics::target_labels,
+    telemetry::{Key, PathNote, PathPeer, Scope, Series},
 };
 
 /// What is known of a destination now.
@@ -38,7 +40,11 @@ pub(super) struct Resolution {
     /// What may be sent more than once.
     pub(super) budget: Rc<RefCell<Budget>>,
     pub(super) context: Rc<Context>,
+    /// What the decision came from.
+    parent: Arc<ObjectRef>,
     no_endpoint: Rc<NoEndpoint>,
+    /// Requests that no route takes.
+    unrouted: OnceCell<Option<Series>>,
     /// By the address of the rule, which lives as long as `target`.
     plans: RefCell<AHashMap<*const Rule<HttpRule>, Rc<RulePlan>>>,
     /// The only rule, where there is one: most destinations have no more, and need no look-up.
@@ -48,12 +54,16 @@ pub(super) struct Resolution {
 impl Resolution {
     pub(super) fn new(lookup: &Lookup<OutboundTarget>, dst: OrigDst, context: &Rc<Context>) -> Self {
         let (target, known) = match lookup {
-            Lookup::Known(target) => (OutboundTarget::clone(target), true),
+            Lookup::Known(target) => (OutboundTarget::clone(target), target.is_of_mesh()),
             Lookup::Pending | Lookup::Unknown => (as_it_is(dst, context.settings.detect_timeout), false),
         };
         let labels = target_labels(&target, only_backend(&target.policy), dst.0);
+        let parent = Arc::new(target.parent().clone());
+        let nobody = Key::to_nobody(&parent, &target.name);
         Self {
-            no_endpoint: Rc::new(NoEndpoint::new(&context.shard, labels)),
+            no_endpoint: Rc::new(NoEndpoint::new(&context.shard, labels, nobody)),
+            parent,
+            unrouted: OnceCell::new(),
             services: Services::new(context, &target, known),
             budget: Rc::new(RefCell::new(Budget::new(
                 target.policy.budget,
@@ -78,6 +88,43 @@ impl Resolution {
     /// Who is told of a request that has no endpoint yet.
     pub(super) fn no_endpoint(&self) -> Rc<dyn Sink> {
         Rc::clone(&self.no_endpoint) as _
+    }
+
+    /// Whether the destination lies outside of the mesh: what it is called is known from those who talk to it alone.
+    pub(super) fn is_outside(&self) -> bool {
+        !self.known || self.parent.kind == "EgressNetwork"
+    }
+
+    /// As what requests by a rule are told to the control plane.
+    pub(super) fn routed(&self, route: &ObjectRef, rule: usize, backend: Option<&ObjectRef>) -> Option<Series> {
+        let scope = Scope::Route {
+            route: Arc::new(route.clone()),
+            rule,
+            backend: backend.map(|backend| Arc::new(backend.clone())),
+        };
+        self.series(scope)
+    }
+
+    /// As what requests that no route takes are told to the control plane.
+    pub(super) fn unrouted(&self) -> Option<&Series> {
+        self.unrouted.get_or_init(|| self.series(Scope::Unrouted)).as_ref()
+    }
+
+    /// Notes the path of a request, while somebody looks at paths.
+    pub(super) fn path(&self, head: &Head) -> Option<Box<PathNote>> {
+        let about = || PathPeer {
+            direction: Direction::Outbound,
+            client: None,
+            target: Arc::clone(&self.parent),
+            authority: Arc::clone(&self.target.name),
+        };
+        let recorder = self.context.shard.recorder()?;
+        recorder.path(about, head.method.as_str(), head.uri.path())
+    }
+
+    fn series(&self, scope: Scope) -> Option<Series> {
+        let recorder = self.context.shard.recorder()?;
+        Some(recorder.series(Key::to_nobody(&self.parent, &self.target.name).routed(scope)))
     }
 
     /// The rules for requests of a protocol.

@@ -4,8 +4,8 @@ use std::{rc::Rc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 use sheer_policy::{
-    outbound::{Abort, AbortAnswer, Backend, BackendTarget, Backends, Filter, Retry, Timeouts},
-    routes::{PathMatch, RequestView},
+    outbound::{Backend, BackendTarget, Backends, Filter, Retry, Timeouts},
+    routes::RequestView,
 };
 use tokio::time::Instant;
 
@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    error::{GrpcCode, Injected, ProxyError},
+    error::ProxyError,
     exchange::Head,
-    filters,
+    filters::{self, Answered, TakenBy},
 };
 
 /// What is to be done with a request.
@@ -69,23 +69,23 @@ pub(super) fn decide(resolution: &Resolution, head: &mut Head, arrived: Instant)
         return decision;
     };
     let plan = resolution.plan(found.rule);
-    let matched = plan
-        .rule
-        .matches
-        .get(found.matched)
-        .and_then(|found| found.path.as_ref());
+    let matched = plan.rule.matches.get(found.matched);
+    let by = TakenBy {
+        route: &plan.rule.route,
+        path: matched.and_then(|found| found.path.as_ref()),
+    };
     let rule = &plan.rule.action;
     decision.timeouts = rule.timeouts;
     let mut retry = plan.retry.clone();
     if rule.allow_request_headers {
         asked::apply(head, &mut decision.timeouts, &mut retry);
     }
-    let applied = apply(&rule.filters, head, matched, &plan, &mut decision.delay);
+    let applied = apply(&rule.filters, head, by, &mut decision.delay);
     decision.action = match applied {
         Some(action) => action,
         None => match choose(resolution, head, &plan) {
             Ok(backend) => {
-                let applied = apply(&backend.filters, head, matched, &plan, &mut decision.delay);
+                let applied = apply(&backend.filters, head, by, &mut decision.delay);
                 applied.unwrap_or(Action::Send { backend, retry })
             }
             Err(error) => Action::Fail(error),
@@ -95,53 +95,12 @@ pub(super) fn decide(resolution: &Resolution, head: &mut Head, arrived: Instant)
     decision
 }
 
-/// Applies filters in order. Some action where one of them answers.
-fn apply(
-    filters: &[Filter],
-    head: &mut Head,
-    matched: Option<&PathMatch>,
-    plan: &RulePlan,
-    delay: &mut Option<Duration>,
-) -> Option<Action> {
-    for filter in filters {
-        match filter {
-            Filter::RequestHeaders(modifier) => filters::modify(&mut head.headers, modifier),
-            // Of the response: see `BackendPlan::response`.
-            Filter::ResponseHeaders(_) => {}
-            Filter::Rewrite(rewrite) => filters::rewrite(head, rewrite, matched),
-            Filter::Redirect(redirect) => {
-                return Some(match filters::location(head, redirect, matched) {
-                    Some(location) => Action::Redirect {
-                        status: redirect.status,
-                        location,
-                    },
-                    None => Action::Fail(ProxyError::BadRequest {
-                        why: "the route redirects, and the request has no host".to_owned(),
-                        status: StatusCode::BAD_REQUEST,
-                    }),
-                });
-            }
-            Filter::Abort(abort) if abort.share.takes(rand::random()) => {
-                return Some(Action::Fail(injected(abort, plan)));
-            }
-            Filter::Delay(injected) if injected.share.takes(rand::random()) => {
-                *delay = Some(delay.unwrap_or_default().saturating_add(injected.delay));
-            }
-            Filter::Abort(_) | Filter::Delay(_) => {}
-        }
-    }
-    None
-}
-
-fn injected(abort: &Abort, plan: &RulePlan) -> ProxyError {
-    ProxyError::Injected {
-        route: plan.rule.route.to_string(),
-        message: abort.message.clone(),
-        answer: match abort.answer {
-            AbortAnswer::Http(status) => Injected::Http(status),
-            AbortAnswer::Grpc(code) => Injected::Grpc(GrpcCode::of(code)),
-        },
-    }
+/// Applies filters. Some action where one of them answers.
+fn apply(filters: &[Filter], head: &mut Head, by: TakenBy<'_>, delay: &mut Option<Duration>) -> Option<Action> {
+    filters::apply(filters, head, by, delay).map(|answered| match answered {
+        Answered::Redirect { status, location } => Action::Redirect { status, location },
+        Answered::Fail(error) => Action::Fail(error),
+    })
 }
 
 /// The backend of a rule that takes a request.

@@ -8,10 +8,11 @@ use sheer_policy::outbound::{Backend, BackendTarget, FailureAccrual, LoadEstimat
 
 use super::targets::Context;
 use crate::{
-    discovery::{Endpoint, ObjectRef, OutboundTarget},
+    discovery::{ObjectRef, OutboundTarget},
     error::ProxyError,
     metrics::{BalancerMetrics, LabelSet, Tls, outbound_labels},
-    pool::{Carrier, Queue, Service, ServiceOptions},
+    pool::{Carrier, EndpointSeries, Queue, Service, ServiceOptions},
+    telemetry::Key,
 };
 
 /// The services of one destination.
@@ -139,7 +140,7 @@ impl Services {
             accrual: self.accrual(carrier),
             queue: self.queue(backend, carrier),
             shard: shard.clone(),
-            labels: endpoint_labels(&self.target, backend),
+            series: endpoint_series(&self.target, backend),
             metrics: self.balancer_metrics(backend, carrier),
         };
         Ok(match &backend.target {
@@ -216,13 +217,15 @@ pub(super) fn labelled(backend: &Backend) -> Option<&ObjectRef> {
     (!backend.object.is_default()).then_some(&backend.object)
 }
 
-fn endpoint_labels(target: &OutboundTarget, backend: &Backend) -> Box<dyn Fn(&Endpoint) -> LabelSet> {
+fn endpoint_series(target: &OutboundTarget, backend: &Backend) -> EndpointSeries {
     let (target, backend) = (target.clone(), labelled(backend).cloned());
+    let parent = Arc::new(target.parent().clone());
     Box::new(move |endpoint| {
         let tls = match &endpoint.identity {
             Some(identity) => Tls::Mutual(Some(&identity.id)),
             None => Tls::NotProvided,
         };
-        outbound_labels(&target, backend.as_ref(), endpoint, tls)
+        let labels = outbound_labels(&target, backend.as_ref(), endpoint, tls);
+        (labels, Key::to_endpoint(&parent, &target.name, endpoint))
     })
 }

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 use ahash::AHashMap;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use super::{egress::Egress, resolution::Resolution};
+use super::{affinity, egress::Egress, resolution::Resolution};
 use crate::{
     addr::OrigDst,
     discovery::{Discovery, Lookup, OutboundTarget},
@@ -19,6 +20,7 @@ use crate::{
     metrics::{LabelSet, Peer, Shard, TcpMetrics, TcpOpen, Tls, labels_of},
     pool::Pool,
     settings::{self, Settings},
+    trace::{Passed, Sent, Tracer},
 };
 
 /// The destinations of one worker.
@@ -35,6 +37,8 @@ pub(super) struct Context {
     pub(super) settings: settings::Outbound,
     pub(super) header_limit: usize,
     pub(super) egress: Egress,
+    /// What makes this workload one client to those who keep clients together.
+    pub(super) client: u64,
 }
 
 /// One original destination.
@@ -46,11 +50,13 @@ pub(super) struct Target {
     last_used: Cell<Instant>,
     follow: OnceCell<AbortHandle>,
     accepted: OnceCell<TcpMetrics>,
+    passed: OnceCell<Rc<Passed>>,
 }
 
 impl Targets {
     pub(super) fn new(discovery: Arc<dyn Discovery>, pool: Rc<Pool>, shard: Shard, settings: &Settings) -> Rc<Self> {
         let header_limit = settings.http.header_list_limit;
+        let client = affinity::client(&settings.workload);
         let settings = &settings.outbound;
         let context = Rc::new(Context {
             discovery,
@@ -59,6 +65,7 @@ impl Targets {
             shard,
             settings: settings.clone(),
             header_limit,
+            client,
         });
         let targets = Rc::new(Self {
             context,
@@ -106,6 +113,7 @@ impl Target {
             last_used: Cell::new(Instant::now()),
             follow: OnceCell::new(),
             accepted: OnceCell::new(),
+            passed: OnceCell::new(),
         });
         let weak = Rc::downgrade(&target);
         let follow = tokio::task::spawn_local(async move {
@@ -161,6 +169,19 @@ impl Target {
         let old = self.resolution();
         new.take_over(&old);
         self.resolution.replace(Rc::new(new));
+    }
+}
+
+impl Sent for Target {
+    fn target(&self) -> (SocketAddr, OutboundTarget) {
+        (self.dst.0, self.resolution.borrow().target.clone())
+    }
+
+    fn passed(&self, tracer: &Tracer) -> Rc<Passed> {
+        let passed = self
+            .passed
+            .get_or_init(|| tracer.passed(&self.resolution.borrow().target.name));
+        Rc::clone(passed)
     }
 }
 

@@ -35,11 +35,12 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
+    connect::Link,
     discovery::Endpoint,
-    error::ProxyError,
+    error::{Direction, ProxyError},
     exchange::{Http1Connection, Http1Upstream, Upstream},
     http2,
-    metrics::TcpMetrics,
+    metrics::{Peer as Side, TcpMetrics},
     record::{Speaks, Tape},
 };
 
@@ -57,6 +58,8 @@ pub(super) struct H2Peer {
     endpoint: Arc<Endpoint>,
     shared: Rc<Shared>,
     metrics: TcpMetrics,
+    /// Counts the frames of its connections.
+    frames: Rc<http2::FrameMetrics>,
     /// Connections that take new streams; the first that has room is used.
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Why there is none; the last failure while a new attempt is under way.
@@ -80,6 +83,7 @@ struct Connection {
     /// Since spare connections were looked at.
     used: Cell<bool>,
     life: Rc<ConnectionLife>,
+    link: Arc<Link>,
 }
 
 /// How a connection does, for who has to decide when to open the next.
@@ -127,6 +131,11 @@ impl StreamSlot {
         &self.connection.tape
     }
 
+    /// The connection that carries the stream.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.connection.link
+    }
+
     /// The peer answered on this stream.
     pub fn answered(&self) {
         self.connection.life.answered.set(true);
@@ -150,6 +159,7 @@ impl H2Peer {
         let peer = Rc::new(Self {
             endpoint,
             shared,
+            frames: http2::FrameMetrics::new(metrics.shard(), Direction::Outbound, Side::Dst),
             metrics,
             connections: RefCell::default(),
             down: RefCell::default(),
@@ -199,8 +209,8 @@ impl H2Peer {
 
     /// A connection of HTTP/1 for one request that cannot be a stream, as one that leaves HTTP.
     pub(super) async fn http1(&self) -> Result<Upstream, ProxyError> {
-        let (io, _) = self.shared.open(&self.endpoint, Speaks::Http1, &self.metrics).await?;
-        let connection = Http1Connection::new(io, self.shared.http.header_list_limit);
+        let (io, _, link) = self.shared.open(&self.endpoint, Speaks::Http1, &self.metrics).await?;
+        let connection = Http1Connection::new(io, self.shared.http.header_list_limit).over(link);
         Ok(Upstream::H1(Http1Upstream {
             connection,
             give_back: None,
@@ -253,17 +263,36 @@ impl H2Peer {
         });
     }
 
+    /// Opens a new connection in the place of those that are there, which end with their last stream; how many those are. New streams go to
+    /// them until the new one stands; where it cannot be had they stay.
+    pub(super) fn renew(self: &Rc<Self>) -> usize {
+        let old = self.connections.borrow().clone();
+        let count = old.len();
+        if count > 0 {
+            let peer = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                match peer.open().await {
+                    Ok(_) => old.iter().for_each(|connection| peer.take_out(connection, None)),
+                    Err(error) => {
+                        tracing::warn!(endpoint = %peer.endpoint.addr, %error, "connections stay: no new one can be had");
+                    }
+                }
+            });
+        }
+        count
+    }
+
     /// Opens a connection and has it driven.
     async fn open(self: &Rc<Self>) -> Result<Rc<ConnectionLife>, ProxyError> {
         let addr = self.endpoint.addr;
-        let (io, tape) = self.shared.open(&self.endpoint, Speaks::Http2, &self.metrics).await?;
+        let (io, tape, link) = self.shared.open(&self.endpoint, Speaks::Http2, &self.metrics).await?;
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
         let lost = |why: String| ProxyError::UpstreamClosed {
             addr,
             why,
             unprocessed: true,
         };
-        let (send, drive) = http2::connect(io, config)
+        let (send, drive) = http2::connect(io, config, Some(Rc::clone(&self.frames)))
             .await
             .map_err(|error| lost(error.to_string()))?;
         let life = Rc::new(ConnectionLife {
@@ -277,6 +306,7 @@ impl H2Peer {
             limit: Cell::new(0),
             used: Cell::new(true),
             life: Rc::clone(&life),
+            link,
         });
         let (settled, settings) = oneshot::channel();
         let running = run(Rc::downgrade(self), Rc::downgrade(&connection), settled, drive);

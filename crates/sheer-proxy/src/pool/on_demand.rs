@@ -18,7 +18,7 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
-    connect::{Opened, Speak},
+    connect::{Connected, Speak},
     discovery::Endpoint,
     error::ProxyError,
     exchange::{GiveBack, Http1Connection, Http1Upstream, Upstream},
@@ -113,13 +113,11 @@ impl OnDemand {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect(&self, speak: Speak) -> Result<Opened, ProxyError> {
-        let opened = self.shared.connector.connect(&self.endpoint, speak).await;
-        let Opened { stream, took } = self.judge(opened)?;
-        Ok(Opened {
-            stream: stream.metered(self.metrics.open()),
-            took,
-        })
+    pub(super) async fn connect(&self, speak: Speak) -> Result<Connected, ProxyError> {
+        let connected = self.shared.connector.connect(&self.endpoint, speak).await;
+        let Connected { stream, link } = self.judge(connected)?;
+        let stream = stream.metered(self.metrics.open());
+        Ok(Connected { stream, link })
     }
 
     /// Whether a connection could be opened says how the endpoint does.
@@ -137,8 +135,8 @@ impl OnDemand {
             Some(connection) => connection,
             None => {
                 let opened = self.shared.open(&self.endpoint, Speaks::Http1, &self.metrics).await;
-                let (io, _) = self.judge(opened)?;
-                Http1Connection::new(io, self.shared.http.header_list_limit)
+                let (io, _, link) = self.judge(opened)?;
+                Http1Connection::new(io, self.shared.http.header_list_limit).over(link)
             }
         };
         Ok(Upstream::H1(Http1Upstream {

@@ -31,11 +31,12 @@ use super::{Pool, StreamSlot};
 pub use crate::balance::Pick;
 use crate::{
     balance::{Balancer, InFlight, Node, Rules, Watch},
-    connect::{Opened, Speak},
+    connect::{Connected, Link, Speak},
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
     exchange::Upstream,
-    metrics::{BalancerMetrics, LabelSet, Shard},
+    metrics::{BalancerMetrics, LabelSet, QueueMetrics, Shard},
+    telemetry::Key,
 };
 
 /// Endpoints whose trouble is told in a fail-fast answer.
@@ -55,6 +56,9 @@ pub struct Queue {
     pub at_once: bool,
 }
 
+/// What an endpoint is called where it is counted.
+pub type EndpointSeries = Box<dyn Fn(&Endpoint) -> (LabelSet, Key)>;
+
 /// How a service is set up.
 pub struct ServiceOptions {
     /// The service, for messages.
@@ -71,8 +75,8 @@ pub struct ServiceOptions {
     pub queue: Queue,
     /// Where series are made.
     pub shard: Shard,
-    /// Labels of what goes to an endpoint.
-    pub labels: Box<dyn Fn(&Endpoint) -> LabelSet>,
+    /// Labels of what goes to an endpoint, and as what the control plane is told of it.
+    pub series: EndpointSeries,
     /// Counts endpoints by state.
     pub metrics: BalancerMetrics,
 }
@@ -120,11 +124,22 @@ pub struct Lease {
     pub request: InFlight<Member>,
 }
 
+impl Lease {
+    /// The connection that carries it, and how it came to be.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        match (&self.slot, &self.upstream) {
+            (Some(slot), _) => Some(slot.link()),
+            (None, Upstream::H1(http1)) => http1.connection.link(),
+            (None, Upstream::H2 { .. }) => None,
+        }
+    }
+}
+
 /// A connection of the caller's own.
 #[derive(Debug)]
 pub struct TcpLease {
     /// The connection.
-    pub opened: Opened,
+    pub connected: Connected,
     /// Tells the balancer how it went.
     pub request: InFlight<Member>,
 }
@@ -204,12 +219,12 @@ impl Service {
     }
 
     /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
-    pub async fn connect(&self, speak: Speak) -> Result<TcpLease, ProxyError> {
+    pub async fn connect(&self, pick: Pick, speak: Speak) -> Result<TcpLease, ProxyError> {
         self.inner
-            .acquire(Pick::default(), async |node| {
+            .acquire(pick, async |node| {
                 let request = node.begin(now());
-                let opened = node.value.connect(speak).await?;
-                Ok(opened.map(|opened| TcpLease { opened, request }))
+                let connected = node.value.connect(speak).await?;
+                Ok(connected.map(|connected| TcpLease { connected, request }))
             })
             .await
     }
@@ -316,9 +331,11 @@ impl Inner {
                 options.carrier,
                 &self.pool,
                 &options.shard,
-                &(options.labels)(endpoint),
+                (options.series)(endpoint),
             )
         });
+        options.metrics.added.add(change.added.len() as u64);
+        options.metrics.removed.add(change.removed.len() as u64);
         if !change.added.is_empty() && self.unready_since.get().is_some() {
             // New ones need time to connect before anybody is told that none is ready.
             self.unready_since.set(Some(Instant::now()));
@@ -340,8 +357,13 @@ impl Inner {
         let shown = (ready as i64, balancer.nodes().len() as i64 - ready as i64);
         drop(balancer);
         let before = self.shown.replace(shown);
-        self.options.metrics.ready.add(shown.0 - before.0);
-        self.options.metrics.pending.add(shown.1 - before.1);
+        let metrics = &self.options.metrics;
+        metrics.changed(shown.0 - before.0, shown.1 - before.1);
+        match (before.0 > 0, ready > 0) {
+            (false, true) => metrics.queue.open.inc(),
+            (true, false) => metrics.queue.shut.inc(),
+            (true, true) | (false, false) => {}
+        }
         let since = self.unready_since.get();
         self.unready_since.set(if ready > 0 {
             None
@@ -397,7 +419,14 @@ impl Inner {
             });
         }
         self.waiting.set(waiting + 1);
-        Ok(Turn(&self.waiting))
+        let queue = &self.options.metrics.queue;
+        queue.requests.inc();
+        queue.length.inc();
+        Ok(Turn {
+            waiting: &self.waiting,
+            queue,
+            began: Instant::now(),
+        })
     }
 
     /// Waits for a change, until the fail-fast time is over: counted from when no endpoint was ready, or from `began` where
@@ -471,17 +500,22 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let (ready, pending) = self.shown.get();
-        self.options.metrics.ready.add(-ready);
-        self.options.metrics.pending.add(-pending);
+        self.options.metrics.changed(-ready, -pending);
     }
 }
 
 /// A place in the queue.
-struct Turn<'a>(&'a Cell<usize>);
+struct Turn<'a> {
+    waiting: &'a Cell<usize>,
+    queue: &'a QueueMetrics,
+    began: Instant,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.waiting.set(self.waiting.get() - 1);
+        self.queue.length.dec();
+        self.queue.latency.record(self.began.elapsed());
     }
 }
 

@@ -14,7 +14,7 @@ impl Clock {
         clippy::disallowed_methods,
         reason = "what is shown says when, read once; what lies between is monotonic"
     )]
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             began: Instant::now(),

@@ -17,8 +17,6 @@ const LONGEST: u64 = 60 * 60 * 1_000_000;
 pub(crate) enum Form {
     /// A frame of HTTP/2. Its payload is kept, but not that of DATA.
     Frame,
-    /// The client's connection preface.
-    Preface,
     /// The head of a request of HTTP/1, as it was on the wire.
     RequestHead,
     /// The head of a response of HTTP/1.

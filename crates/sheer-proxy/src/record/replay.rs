@@ -288,10 +288,4 @@ impl Shown {
             reserved: false,
         })
     }
-
-    /// Whether nothing follows it on its direction of the stream.
-    pub(crate) fn ends_stream(&self) -> bool {
-        let is = |kind| self.record.kind == kind;
-        self.record.form == Form::Frame && (is(0x0) || is(0x1)) && self.record.flags & flags::END_STREAM != 0
-    }
 }

@@ -48,7 +48,7 @@ struct Relay {
 impl http2::Service for Relay {
     async fn call(self: Rc<Self>, request: exchange::Request, responder: Responder) {
         let observation = Observation::start(Rc::new(Nobody));
-        observation.record(&self.recorder, responder.leg());
+        observation.recorded(&self.recorder, responder.leg());
         let cx = Context {
             direction: Direction::Inbound,
             addr: ([127, 0, 0, 1], 80).into(),
@@ -56,6 +56,7 @@ impl http2::Service for Relay {
             limits: Limits::default(),
             referee: None,
             replay: false,
+            attempt: 0,
         };
         let Ok(send) = self.send.clone().ready().await else {
             let error = ProxyError::ShuttingDown;
@@ -151,7 +152,7 @@ async fn proxy_for(recorder: &Recorder, lies: Lies, from_client: TcpStream) -> (
     let (to_server, server) = sockets().await;
     let about = |accepted| About::new(if accepted { Peer::Mesh } else { Peer::App }, accepted, Speaks::Http2);
     let (io, tape) = recorder.http(about(false), Stream::Tcp(to_server).io());
-    let (send, drive) = http2::connect(io, http2::Config::default())
+    let (send, drive) = http2::connect(io, http2::Config::default(), None)
         .await
         .expect("a connection");
     tokio::task::spawn_local(drive);

@@ -11,7 +11,9 @@ use std::{
 use ipnet::IpNet;
 use rustls_pki_types::ServerName;
 
-use super::{Host, LogFormat};
+use sheer_policy::log_filter::LogFilter;
+
+use super::{AccessLogFormat, ExportProtocol, Host, LogFormat};
 
 /// A way to write values of one type.
 #[derive(Debug)]
@@ -52,6 +54,9 @@ formats! {
     PATH: PathBuf = path, "a path";
     ANCHORS: String = anchors, "PEM with at least one certificate";
     LOG_FORMAT: LogFormat = log_format, "plain or json";
+    ACCESS_LOG: Option<AccessLogFormat> = access_log, "off, apache or json";
+    ACCESS_LOG_FILTER: LogFilter = access_log_filter, "comparisons, as in docs/tracing.md";
+    EXPORT_PROTOCOL: ExportProtocol = export_protocol, "grpc or http/protobuf";
     LOG_FILTER: String = log_filter, "directives with commas between, as warn,sheer_proxy=debug";
     DEFAULT_POLICY: String = default_policy,
         "deny, audit, all-authenticated, all-unauthenticated, cluster-authenticated or cluster-unauthenticated";
@@ -304,6 +309,28 @@ fn log_format(value: &str) -> Result<LogFormat, String> {
     match value.trim().to_ascii_lowercase().as_str() {
         "plain" => Ok(LogFormat::Plain),
         "json" => Ok(LogFormat::Json),
+        _ => Err("is neither".into()),
+    }
+}
+
+fn access_log(value: &str) -> Result<Option<AccessLogFormat>, String> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "" | "off" => Ok(None),
+        "apache" => Ok(Some(AccessLogFormat::Apache)),
+        "json" => Ok(Some(AccessLogFormat::Json)),
+        _ => Err("is none of them".into()),
+    }
+}
+
+fn access_log_filter(value: &str) -> Result<LogFilter, String> {
+    LogFilter::parse(value).map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// Linkerd's injector writes `opentelemetry`, which is gRPC.
+fn export_protocol(value: &str) -> Result<ExportProtocol, String> {
+    match value.trim() {
+        "grpc" | "opentelemetry" => Ok(ExportProtocol::Grpc),
+        "http/protobuf" | "http" => Ok(ExportProtocol::Http),
         _ => Err("is neither".into()),
     }
 }

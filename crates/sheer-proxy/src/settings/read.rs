@@ -9,6 +9,7 @@ use super::{
     Outbound, Recorder, Settings, Sight, TcpOptions,
     source::{OWN, Source},
     table::{self as t, Variable},
+    trace,
 };
 
 /// `None` where a required setting is missing or wrong; `source.mistakes` says which, and may also hold others.
@@ -39,10 +40,12 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         filter: source.value(&t::LOG),
         format: source.value(&t::LOG_FORMAT),
     };
+    let (trace, access_log) = (trace::trace(source), trace::access_log(source));
     let workers = source.optional(&t::WORKERS).unwrap_or(cores);
     let mark = source.optional(&t::MARK);
     let shutdown_grace = source.value(&t::SHUTDOWN_GRACE_PERIOD);
     let metrics_retain_idle = source.value(&t::METRICS_RETAIN_IDLE);
+    let telemetry = source.value(&t::TELEMETRY_ENABLED);
     let destination_context = source.value(&t::DESTINATION_CONTEXT);
     Some(Settings {
         inbound,
@@ -52,6 +55,8 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         sight,
         recorder,
         logs,
+        trace,
+        access_log,
         identity: identity?,
         destination: destination?,
         policy: policy?,
@@ -62,6 +67,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         mark,
         shutdown_grace,
         metrics_retain_idle,
+        telemetry,
     })
 }
 

@@ -12,6 +12,9 @@ pub(super) const OWN: &str = "SHEER_PROXY_";
 /// Linkerd's prefix.
 pub(super) const LINKERD: &str = "LINKERD2_PROXY_";
 
+/// What is read without a prefix.
+const PLAIN: [&str; 2] = ["OTEL_RESOURCE_ATTRIBUTES", "HOSTNAME"];
+
 /// One wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -51,6 +54,8 @@ pub struct Note {
 /// The environment while it is read.
 pub(super) struct Source {
     variables: BTreeMap<String, String>,
+    /// What others than proxies read too, under names without a prefix.
+    plain: BTreeMap<String, String>,
     pub(super) mistakes: Vec<Mistake>,
     pub(super) notes: Vec<Note>,
 }
@@ -59,14 +64,22 @@ impl Source {
     /// Keeps what is ours of an environment, and judges names.
     pub(super) fn new(environment: impl IntoIterator<Item = (String, String)>) -> Self {
         let ours = |name: &str| name.starts_with(OWN) || name.starts_with(LINKERD);
-        let variables = environment.into_iter().filter(|(name, _)| ours(name)).collect();
+        let (variables, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            environment.into_iter().partition(|(name, _)| ours(name));
+        let plain = others.into_iter().filter(|(name, _)| PLAIN.contains(&name.as_str()));
         let mut source = Self {
             variables,
+            plain: plain.collect(),
             mistakes: Vec::new(),
             notes: Vec::new(),
         };
         source.judge_names();
         source
+    }
+
+    /// A variable without a prefix: one of [`PLAIN`].
+    pub(super) fn plain(&self, name: &str) -> Option<String> {
+        self.plain.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
     /// The value, or its default. `None` where there is neither, or the value is wrong.

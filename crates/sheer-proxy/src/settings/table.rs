@@ -10,8 +10,10 @@ use std::{
 use ipnet::IpNet;
 use rustls_pki_types::ServerName;
 
+use sheer_policy::log_filter::LogFilter;
+
 use super::{
-    Host, LogFormat,
+    AccessLogFormat, ExportProtocol, Host, LogFormat,
     format::{self, Format},
 };
 
@@ -154,6 +156,26 @@ table! {
         HTTP2_INITIAL_STREAM_WINDOW_SIZE: u32, WINDOW, Value("65535"), "Window of a stream.";
         HTTP2_INITIAL_CONNECTION_WINDOW_SIZE: u32, WINDOW, Value("1048576"), "Window of a connection.";
     }
+    "Traces" {
+        TRACE_SAMPLE_RATE: f64, RATIO, Value("1"),
+            "Share of the traces that begin at this proxy (requests without a trace context) which is recorded. Requests with a context go by that. Sheer's own.";
+        TRACE_SAMPLE_LIMIT: usize, COUNT, Value("10"), "How many traces this proxy begins, a second at the most. Sheer's own.";
+        TRACE_SLOW: Duration, DURATION, Value("1s"), "A request that takes this long is kept although it was not drawn; 0: none is. Sheer's own.";
+        TRACE_KEEP_LIMIT: usize, COUNT, Value("20"), "How many failed and slow requests that were not drawn are kept, a second at the most. Sheer's own.";
+        TRACE_CONTROL_PLANE: bool, BOOL, Value("true"), "Whether the control plane gets spans, where it takes any (`sheer trace`). Sheer's own.";
+        TRACE_COLLECTOR_SVC_ADDR: (Host, u16), CONTROL, Absent("no collector"), "A collector of OpenTelemetry.";
+        TRACE_COLLECTOR_SVC_NAME: ServerName<'static>, TLS_NAME, Absent("plaintext"), "Whom to expect there, in mutual TLS with this proxy's identity.";
+        TRACE_PROTOCOL: ExportProtocol, EXPORT_PROTOCOL, Value("grpc"), "How it is spoken to. Linkerd's `opentelemetry` is gRPC.";
+        TRACE_SERVICE_NAME: String, TEXT, Absent("`service.name` of OTEL_RESOURCE_ATTRIBUTES, or the first label of the identity"), "`service.name` of the spans.";
+        TRACE_ATTRIBUTES_PATH: PathBuf, PATH, Absent("none"), "File with more attributes of the workload, one `key=\"value\"` a line.";
+        TRACE_EXTRA_ATTRIBUTES: String, TEXT, Value(""),
+            "More attributes of the workload: `key=value`, one a line or with commas between. OTEL_RESOURCE_ATTRIBUTES (without a prefix) and HOSTNAME are read too.";
+    }
+    "Access log" {
+        ACCESS_LOG: Option<AccessLogFormat>, ACCESS_LOG, Value("off"), "A line for each request, both ways, to standard error.";
+        ACCESS_LOG_FILTER: LogFilter, ACCESS_LOG_FILTER, Absent("every request"), "Which requests, as `duration > 200ms`. Sheer's own.";
+        ACCESS_LOG_OTLP: bool, BOOL, Value("false"), "Whether the collector gets the log too, as OTLP logs. Sheer's own.";
+    }
     "Process" {
         ADMIN_LISTEN_ADDR: SocketAddr, ADDRESS, Value("127.0.0.1:4191"), "Where the admin server listens.";
         CONTROL_LISTEN_ADDR: SocketAddr, ADDRESS, Value("0.0.0.0:4190"),
@@ -167,6 +189,8 @@ table! {
         SHUTDOWN_ENDPOINT_ENABLED: bool, BOOL, Value("false"), "Whether `POST /shutdown` ends the proxy.";
         SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut. Connections on which nobody has spoken, and opaque ones on which no byte moves, end after 3 s of it.";
         METRICS_RETAIN_IDLE: Duration, DURATION, Value("10m"), "How long a metric series that nobody uses is kept.";
+        TELEMETRY_ENABLED: bool, BOOL, Value("true"),
+            "Whether the control plane is told every second what passed (`sheer stat`, `edges`, `top`). The metrics page is there either way. Sheer's own.";
         LOG: String, LOG_FILTER, Value("warn,sheer_proxy=info"), "What is logged. Linkerd's own targets (`linkerd`) are taken for Sheer's.";
         LOG_FORMAT: LogFormat, LOG_FORMAT, Value("plain"), "Shape of a log line.";
         WORKERS: usize, WORKERS, Absent("CORES"), "Threads of the data path. Sheer's own.";
@@ -177,7 +201,6 @@ table! {
 
 /// What a linkerd2-proxy also knows and Sheer does not act on. Accepted, so that a manifest moves over as it is.
 pub(super) static NOT_HONOURED: &[(&str, &str)] = &[
-    ("ACCESS_LOG", "no access log yet"),
     ("TAP_SVC_NAME", "sight has its own authorization"),
     ("CORES_MIN", "WORKERS is exact"),
     ("CORES_MAX", "WORKERS is exact"),
@@ -218,11 +241,8 @@ pub(super) static NOT_HONOURED: &[(&str, &str)] = &[
         "HEADER_LIST_LIMIT holds on every leg",
     ),
     ("OUTBOUND_TCP_LISTEN_BACKLOG", "the system's is used"),
-    ("TRACE_ANNOTATIONS_PATH", "no tracing yet"),
-    ("TRACE_ATTRIBUTES_PATH", "no tracing yet"),
-    ("TRACE_COLLECTOR_SVC_ADDR", "no tracing yet"),
-    ("TRACE_COLLECTOR_SVC_NAME", "no tracing yet"),
-    ("TRACE_EXTRA_ATTRIBUTES", "no tracing yet"),
-    ("TRACE_PROTOCOL", "no tracing yet"),
-    ("TRACE_SERVICE_NAME", "no tracing yet"),
+    (
+        "TRACE_ANNOTATIONS_PATH",
+        "linkerd2-proxy does not read it either: TRACE_ATTRIBUTES_PATH",
+    ),
 ];

@@ -39,6 +39,7 @@ pub(super) async fn outbound(sight: &Sight, asked: v1::ExplainOutboundRequest) -
     let traffic = match (&parsed, asked.server_name.as_str()) {
         (Some(request), _) if asked.protocol == "http/1" => policy_outbound::Traffic::Http1(request.view()),
         (Some(request), _) if asked.protocol != "opaque" => policy_outbound::Traffic::Http2(request.view()),
+        (_, "") if asked.protocol == "tls" => policy_outbound::Traffic::Tls(None),
         (_, "") => policy_outbound::Traffic::Opaque,
         (_, name) => policy_outbound::Traffic::Tls(Some(name)),
     };
@@ -46,6 +47,7 @@ pub(super) async fn outbound(sight: &Sight, asked: v1::ExplainOutboundRequest) -
     let mut said = wire::explanation(&explained.explanation);
     said.decisions.insert(0, wire::decision(&service(dst, &target)));
     said.state_age_ms = state::millis(age);
+    said.request = parsed.as_ref().and_then(|request| request.changed(&explained.changes));
     at_endpoints(sight, &explained.backends, &mut said).await;
     Ok(said)
 }

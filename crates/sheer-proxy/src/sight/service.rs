@@ -8,18 +8,36 @@ use std::{
 
 use futures::stream::BoxStream;
 use sheer_api::v1;
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use super::{Workers, explain, state, watch};
-use crate::{discovery::Client, identity::Identity, settings::Settings};
+use crate::{
+    discovery::Client,
+    identity::{Identity, Secret},
+    logs::LogLevel,
+    metrics::Registry,
+    settings::Settings,
+};
+
+/// Secrets that wait for the connection to the control plane; what comes beyond waits in the tap, which is bounded too.
+const SECRETS_WAITING: usize = 64;
+
+/// The parts of the process that questions are about.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) identity: Identity,
+    pub(crate) client: Arc<Client>,
+    pub(crate) workers: Workers,
+    pub(crate) log_level: Option<LogLevel>,
+    pub(crate) registry: Registry,
+}
 
 /// What questions are answered from.
 #[derive(Debug)]
 pub(crate) struct Sight {
-    settings: Arc<Settings>,
-    identity: Identity,
-    client: Arc<Client>,
-    workers: Workers,
+    sources: Sources,
     /// Where the sight and admin ports really are.
     bound: [(&'static str, SocketAddr); 2],
     started: Instant,
@@ -28,20 +46,11 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
-    /// `bound`: the addresses of the sight and the admin port.
-    pub(crate) fn new(
-        settings: Arc<Settings>,
-        identity: Identity,
-        client: Arc<Client>,
-        workers: Workers,
-        [sight, admin]: [SocketAddr; 2],
-    ) -> Arc<Self> {
+    /// `sight`, `admin`: the addresses of these ports.
+    pub(crate) fn new(sources: Sources, sight: SocketAddr, admin: SocketAddr) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
-            settings,
-            identity,
-            client,
-            workers,
+            sources,
             bound: [("sight", sight), ("admin", admin)],
             started: Instant::now(),
         })
@@ -54,19 +63,23 @@ impl Sight {
     }
 
     pub(super) fn settings(&self) -> &Settings {
-        &self.settings
+        &self.sources.settings
     }
 
     pub(super) fn identity(&self) -> &Identity {
-        &self.identity
+        &self.sources.identity
     }
 
     pub(super) fn client(&self) -> &Client {
-        &self.client
+        &self.sources.client
     }
 
     pub(super) fn workers(&self) -> &Workers {
-        &self.workers
+        &self.sources.workers
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.sources.registry
     }
 
     pub(super) fn uptime(&self) -> Duration {
@@ -74,8 +87,14 @@ impl Sight {
     }
 
     pub(super) fn listeners(&self) -> Vec<v1::Listener> {
-        let outbound = self.settings.outbound.listen.iter().map(|addr| ("outbound", *addr));
-        let inbound = ("inbound", self.settings.inbound.listen);
+        let outbound = self
+            .sources
+            .settings
+            .outbound
+            .listen
+            .iter()
+            .map(|addr| ("outbound", *addr));
+        let inbound = ("inbound", self.sources.settings.inbound.listen);
         let all = outbound.chain([inbound]).chain(self.bound);
         all.map(|(name, address)| v1::Listener {
             name: name.to_owned(),
@@ -87,6 +106,68 @@ impl Sight {
 
 #[tonic::async_trait]
 impl v1::sight_server::Sight for Sight {
+    type SecretsStream = BoxStream<'static, Result<v1::TlsSecret, Status>>;
+
+    async fn secrets(&self, _: Request<v1::SecretsRequest>) -> Result<Response<Self::SecretsStream>, Status> {
+        tracing::warn!("the control plane captures: secrets of TLS sessions that begin now leave this proxy");
+        let mut watch = self.sources.identity.keys().watch();
+        let (sender, receiver) = mpsc::channel(SECRETS_WAITING);
+        tokio::spawn(async move {
+            let mut next = Some(v1::TlsSecret::default()); // nothing is missed from here on
+            while let Some(secret) = next {
+                if sender.send(Ok(secret)).await.is_err() {
+                    break;
+                }
+                next = tokio::select! {
+                    biased; // who has left gets nothing more
+                    () = sender.closed() => None,
+                    secret = watch.next() => secret.map(message),
+                };
+            }
+            tracing::warn!("the capture has ended: no secrets leave this proxy any more");
+        });
+        let stream = futures::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn log_level(&self, request: Request<v1::LogLevelRequest>) -> Result<Response<v1::LogLevelResponse>, Status> {
+        let level = self
+            .sources
+            .log_level
+            .as_ref()
+            .ok_or_else(|| Status::unimplemented("this proxy's logs are not set up"))?;
+        let v1::LogLevelRequest { filter, for_ms } = request.into_inner();
+        let before = level.filter();
+        if !filter.is_empty() {
+            let changed = match for_ms {
+                0 => level.set(&filter),
+                ms => level.lend(&filter, Duration::from_millis(ms)),
+            };
+            changed.map_err(|problem| Status::invalid_argument(format!("{filter:?} {problem}")))?;
+            tracing::info!(filter, for_ms, "log filter changed");
+        }
+        Ok(Response::new(v1::LogLevelResponse {
+            before,
+            now: level.filter(),
+        }))
+    }
+
+    async fn renew_connections(
+        &self,
+        _: Request<v1::RenewConnectionsRequest>,
+    ) -> Result<Response<v1::RenewConnectionsResponse>, Status> {
+        let renewed = self.sources.workers.renew().await;
+        tracing::info!(
+            ?renewed,
+            "connections to peers of the mesh are replaced, as the control plane asked"
+        );
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::RenewConnectionsResponse {
+            opened: count(renewed.opened),
+            accepted: count(renewed.accepted),
+        }))
+    }
+
     async fn state(&self, _: Request<v1::StateRequest>) -> Result<Response<v1::ProxyState>, Status> {
         Ok(Response::new(state::state(self).await))
     }
@@ -108,7 +189,7 @@ impl v1::sight_server::Sight for Sight {
     async fn traffic(&self, request: Request<v1::TrafficRequest>) -> Result<Response<v1::TrafficResponse>, Status> {
         let within = request.into_inner().within_ms;
         let within = (within > 0).then(|| Duration::from_millis(within));
-        let traffic = self.workers.traffic(within).await;
+        let traffic = self.sources.workers.traffic(within).await;
         Ok(Response::new(v1::TrafficResponse {
             samples: traffic.samples,
             seen: traffic.seen,
@@ -141,5 +222,14 @@ impl v1::sight_server::Sight for Sight {
         request: Request<v1::ExchangesRequest>,
     ) -> Result<Response<v1::ExchangesResponse>, Status> {
         watch::exchanges(self, request.into_inner()).await.map(Response::new)
+    }
+}
+
+fn message((secret, lost): (Secret, u64)) -> v1::TlsSecret {
+    v1::TlsSecret {
+        label: secret.label.to_string(),
+        client_random: secret.client_random.to_vec(),
+        secret: secret.secret,
+        lost,
     }
 }

@@ -13,7 +13,7 @@ use sheer_policy::{
     wire::explain as wire,
 };
 
-use super::service::Sight;
+use super::{counts::Counts, service::Sight};
 use crate::{
     control::Record,
     discovery::{Endpoint, EndpointSet, InboundPolicy, Lookup, OutboundTarget},
@@ -25,18 +25,19 @@ pub(super) async fn state(sight: &Sight) -> v1::ProxyState {
     let views = sight.workers().services().await;
     let records = sight.client().streams();
     let credentials = sight.identity().current();
+    let counts = Counts::read(sight.registry());
     let mut outbound: Vec<_> = sight
         .client()
         .destinations()
         .into_iter()
-        .filter_map(|(dst, known)| destination(sight, &dst.to_string(), &known, (&records, &views)))
+        .filter_map(|(dst, known)| destination(sight, &dst.to_string(), &known, (&records, &views, &counts)))
         .collect();
     outbound.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
     let mut inbound: Vec<_> = sight
         .client()
         .ports()
         .into_iter()
-        .filter_map(|(port, known)| own_port(port, &known, &records))
+        .filter_map(|(port, known)| own_port(port, &known, &records, &counts))
         .collect();
     inbound.sort_by_key(|port| port.port);
     let mut control_streams: Vec<_> = records.iter().map(stream).collect();
@@ -61,7 +62,7 @@ fn destination(
     sight: &Sight,
     address: &str,
     known: &Lookup<OutboundTarget>,
-    (records, views): (&[Record], &[ServiceView]),
+    (records, views, counts): (&[Record], &[ServiceView], &Counts),
 ) -> Option<v1::OutboundState> {
     let age_ms = millis(age(records, "OutboundPolicies.Watch", address));
     let target = match known {
@@ -92,22 +93,29 @@ fn destination(
         parent: Some(wire::object(&policy.parent)),
         protocol: words::protocol(policy.protocol).to_owned(),
         age_ms,
-        routes: routes_of(policy),
+        routes: routes_of(policy, counts),
         backends: backends.iter().map(state).collect(),
     })
 }
 
 /// Every rule once: those of both versions of HTTP are mostly the same.
-fn routes_of(policy: &OutboundPolicy) -> Vec<v1::RouteState> {
+fn routes_of(policy: &OutboundPolicy, counts: &Counts) -> Vec<v1::RouteState> {
     let mut routes: Vec<v1::RouteState> = Vec::new();
     for rule in policy.http2.routes.rules().iter().chain(policy.http1.routes.rules()) {
-        let state = wire::outbound_rule(rule);
+        let state = v1::RouteState {
+            requests: counts.of_rule(&policy.parent, &rule.route, Some(rule.index)),
+            ..wire::outbound_rule(rule)
+        };
         if !routes.contains(&state) {
             routes.push(state);
         }
     }
-    routes.extend(policy.opaque.iter().map(|rule| stream_rule(rule, "connections")));
-    routes.extend(policy.tls.iter().map(|rule| stream_rule(rule, "TLS")));
+    let stream = |rule: &StreamRule, what| v1::RouteState {
+        requests: counts.of_rule(&policy.parent, &rule.route, None),
+        ..stream_rule(rule, what)
+    };
+    routes.extend(policy.opaque.iter().map(|rule| stream(rule, "connections")));
+    routes.extend(policy.tls.iter().map(|rule| stream(rule, "TLS")));
     routes
 }
 
@@ -241,7 +249,7 @@ fn endpoint_state(endpoint: &Endpoint, path: &str, views: &[ServiceView]) -> v1:
 /// Why an endpoint is not ready that no request ever needed.
 pub(super) const NEVER_USED: &str = "not connected yet: no request needed it";
 
-fn own_port(port: u16, known: &Lookup<InboundPolicy>, records: &[Record]) -> Option<v1::InboundState> {
+fn own_port(port: u16, known: &Lookup<InboundPolicy>, records: &[Record], counts: &Counts) -> Option<v1::InboundState> {
     let Lookup::Known(policy) = known else { return None };
     let rule = |rule: &Arc<Rule<sheer_policy::inbound::InboundRule>>| {
         let filters = rule.action.filters.iter().map(words::filter);
@@ -253,7 +261,7 @@ fn own_port(port: u16, known: &Lookup<InboundPolicy>, records: &[Record]) -> Opt
             matches: words::conditions(&rule.hosts, &rule.matches),
             actions: filters.chain(lets_in).collect::<Vec<_>>().join("; "),
             backends: Vec::new(),
-            requests: 0,
+            requests: counts.of_inbound(port, &rule.route),
         }
     };
     Some(v1::InboundState {

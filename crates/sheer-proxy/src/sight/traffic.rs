@@ -16,7 +16,11 @@ use http::{HeaderMap, StatusCode};
 use sheer_api::v1;
 
 use super::workers::Traffic;
-use crate::{addr::OrigDst, exchange::Head, redact::Redactor};
+use crate::{
+    addr::OrigDst,
+    exchange::{Head, Origin},
+    redact::Redactor,
+};
 
 /// Samples that are kept, the latest.
 const KEPT: usize = 2_048;
@@ -162,6 +166,11 @@ impl Ticket {
             at_ms: now_ms(),
             request: Some(request),
             weight: self.weight,
+            protocol: match head.origin {
+                Origin::Http1 { .. } => "http/1",
+                Origin::Http2 => "http/2",
+            }
+            .to_owned(),
             ..sample
         };
         Box::new(Sample {
@@ -244,7 +253,10 @@ mod tests {
             let weights: Vec<_> = traffic.samples.iter().map(|sample| sample.weight).collect();
             assert_eq!(weights.last(), Some(&991));
             assert_eq!((weights.iter().sum::<u64>(), traffic.seen), (1_001, 1_001));
-            assert_eq!(traffic.samples[0].status, 200);
+            assert_eq!(
+                (traffic.samples[0].status, traffic.samples[0].protocol.as_str()),
+                (200, "http/2")
+            );
             // A quiet proxy has no timer, and takes samples again.
             tokio::time::sleep(INTERVAL * 3).await;
             assert!(!sampler.refilling.get());

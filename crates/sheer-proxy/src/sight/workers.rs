@@ -42,6 +42,17 @@ enum Question {
     Tap(Watcher, oneshot::Sender<()>),
     /// Requests that passed.
     Exchanges(Wanted, oneshot::Sender<Vec<RecorderCopy>>),
+    /// Replace the connections with peers of the mesh.
+    Renew(oneshot::Sender<Renewed>),
+}
+
+/// Connections that are being replaced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Renewed {
+    /// By this proxy.
+    pub(super) opened: usize,
+    /// By its peers.
+    pub(super) accepted: usize,
 }
 
 /// What a worker saw.
@@ -93,6 +104,16 @@ impl Workers {
         self.ask(question).await.into_iter().flatten().collect()
     }
 
+    /// Has every worker that answers in time replace its connections with peers of the mesh.
+    pub(super) async fn renew(&self) -> Renewed {
+        let mut all = Renewed::default();
+        for one in self.ask(Question::Renew).await {
+            all.opened += one.opened;
+            all.accepted += one.accepted;
+        }
+        all
+    }
+
     /// All are asked before the first is waited for.
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Question) -> Vec<T> {
         let senders = self.0.lock().clone();
@@ -127,13 +148,18 @@ pub(crate) async fn answer(mut worker: Worker, outbound: Rc<Outbound>, inbound: 
             Question::Tap(watcher, answer) => {
                 outbound.taps().watch(watcher.clone());
                 inbound.taps().watch(watcher);
-                drop(answer.send(()));
+                // Whoever asked may have left.
+                let _ = answer.send(());
             }
             Question::Exchanges(wanted, answer) => {
                 let both = [outbound.recorder(), inbound.recorder()];
                 let copies = both.into_iter().filter_map(|recorder| recorder.exchanges(&wanted));
                 drop(answer.send(copies.collect()));
             }
+            Question::Renew(answer) => drop(answer.send(Renewed {
+                opened: outbound.renew_connections(),
+                accepted: inbound.renew_connections(),
+            })),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use sheer_policy::outbound::{
-    Affinity, BackendTarget, Backends, Backoff, Balancing, FailureAccrual, HttpRule, OutboundPolicy, Penalty, Retry,
-    SuccessRate,
+    Affinity, BackendTarget, Backends, Backoff, Balancing, FailureAccrual, HttpRule, OutboundPolicy, Penalty,
+    ResponseClasses, Retry, SuccessRate,
 };
 
 use crate::{
@@ -117,6 +117,37 @@ fn a_breaker_opens_probes_and_closes() {
             assert_eq!(two.burst().await, [200; 10]);
         }
         assert!(two.other.calls() > calls, "it takes requests again");
+    });
+}
+
+/// A profile may call a 404 a failure and a 503 none: breakers and the success rate of metrics go by that.
+#[test]
+fn classes_of_a_route_say_what_opens_a_breaker() {
+    run(async {
+        let classified = |failures, successes| HttpRule {
+            classes: Some(Arc::new(ResponseClasses { failures, successes })),
+            ..to_service()
+        };
+        let not_found = classified(vec![(404, 404)], vec![]);
+        let two = Two::start(with_accrual(ACCRUAL, not_found), |_| Say::status(404)).await;
+        two.until("sheer_breaker_trips_total", 1).await;
+        two.other_is_left_alone().await;
+        assert!(
+            metric(
+                &two.proxy,
+                "response_total",
+                &["classification=\"failure\"", "status_code=\"404\""]
+            ) >= 3
+        );
+
+        let unavailable = classified(vec![], vec![(503, 503)]);
+        let two = Two::start(with_accrual(ACCRUAL, unavailable), |_| Say::status(503)).await;
+        for _ in 0..10 {
+            two.burst().await;
+        }
+        assert!(two.other.calls() > 10);
+        assert_eq!(two.count("sheer_breaker_trips_total"), 0);
+        assert_eq!(metric(&two.proxy, "response_total", &["classification=\"failure\""]), 0);
     });
 }
 

@@ -20,4 +20,5 @@ mod routing;
 mod streams;
 mod support;
 mod timing;
+mod tracing;
 mod unknown;

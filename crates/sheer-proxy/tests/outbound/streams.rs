@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use sheer_policy::{
-    outbound::{Backend, Backends, OutboundPolicy, Refusal, StreamRule},
+    outbound::{Affinity, Backend, BackendTarget, Backends, Balancing, OutboundPolicy, Refusal, StreamRule},
     routes::HostMatch,
 };
-use sheer_proxy::discovery::ProtocolPlan;
+use sheer_proxy::discovery::{Endpoint, ProtocolPlan};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     app::{apply, metric, weighted},
-    support::{DETECT, Proxy, SERVICE, endpoint, object, run, script},
+    support::{DETECT, PATH, Proxy, SERVICE, balanced, endpoint, object, run, script},
 };
 
 /// Says its name, and closes.
@@ -174,5 +174,46 @@ fn connections_have_weights_too() {
         }
         // 50 expected.
         assert!((22..=80).contains(&ones), "{ones}");
+    });
+}
+
+/// `sessionAffinity: ClientIP` for bytes: whatever a workload opens goes to one endpoint, until that is gone.
+#[test]
+fn connections_of_a_workload_belong_together_where_the_service_asks_for_it() {
+    run(async {
+        let proxy = Proxy::start();
+        let mut names = Vec::new();
+        for name in ["a", "b", "c", "d", "e"] {
+            let Backend { target, .. } = named(name).await;
+            let BackendTarget::Forward(to) = target else { panic!() };
+            names.push((name.to_owned(), (*to).clone()));
+        }
+        let endpoints = |names: &[(String, Endpoint)]| names.iter().map(|(_, to)| to.clone()).collect::<Vec<_>>();
+        proxy.discovery.endpoints(endpoints(&names));
+        let backend = |affinity| Backend {
+            balancing: Balancing {
+                affinity,
+                ..Balancing::default()
+            },
+            ..balanced("web", PATH)
+        };
+        let spread =
+            |affinity| OutboundPolicy::plain(object("Service", "web"), ProtocolPlan::Opaque, backend(affinity));
+        let met = async |proxy: &Proxy| {
+            let mut met = std::collections::BTreeSet::new();
+            for _ in 0..24 {
+                met.insert(heard(proxy, b"hello").await.unwrap());
+            }
+            met
+        };
+        apply(&proxy, spread(None));
+        assert!(met(&proxy).await.len() > 1, "without affinity they are spread");
+        apply(&proxy, spread(Some(Affinity::ClientIp)));
+        let first = met(&proxy).await;
+        assert_eq!(first.len(), 1);
+        names.retain(|(name, _)| !first.contains(name));
+        proxy.discovery.endpoints(endpoints(&names));
+        let second = met(&proxy).await;
+        assert!(second.len() == 1 && second != first, "{first:?} {second:?}");
     });
 }

@@ -25,6 +25,7 @@ use sheer_proxy::{
     metrics::Registry,
     outbound::Outbound,
     settings::{self, Settings},
+    trace::{Collecting, Spans, Tracer},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
@@ -211,6 +212,18 @@ impl Proxy {
         }
     }
 
+    /// Has requests recorded, and gives what is.
+    pub(crate) fn traced(&self) -> Spans {
+        self.traced_with(&settings())
+    }
+
+    /// The same, as settings have it.
+    pub(crate) fn traced_with(&self, settings: &Settings) -> Spans {
+        let (collecting, spans) = Collecting::recorded(settings);
+        self.outbound.trace(&Tracer::start(&collecting, &self.registry.shard()));
+        spans
+    }
+
     /// The sum of all series of a family whose labels contain `labels`.
     pub(crate) fn counted(&self, family: &str, labels: &str) -> u64 {
         crate::inbound::counted(&self.registry, family, labels)
@@ -258,7 +271,13 @@ impl Proxy {
 }
 
 pub(crate) fn settings() -> Settings {
+    settings_with(&[])
+}
+
+/// The same, with some changed.
+pub(crate) fn settings_with(changes: &[(&str, &str)]) -> Settings {
     let anchors = rcgen::generate_simple_self_signed(["anchor".to_owned()]).unwrap();
+    let anchors = anchors.cert.pem();
     let environment = [
         ("SHEER_PROXY_DESTINATION_SVC_ADDR", "localhost:8086"),
         ("SHEER_PROXY_POLICY_SVC_ADDR", "localhost:8090"),
@@ -270,10 +289,12 @@ pub(crate) fn settings() -> Settings {
         ),
         ("SHEER_PROXY_IDENTITY_DIR", "/nowhere"),
         ("SHEER_PROXY_IDENTITY_TOKEN_FILE", "/nowhere"),
-        ("SHEER_PROXY_IDENTITY_TRUST_ANCHORS", &anchors.cert.pem()),
+        ("SHEER_PROXY_IDENTITY_TRUST_ANCHORS", anchors.as_str()),
         ("SHEER_PROXY_OUTBOUND_HTTP_FAILFAST_TIMEOUT", "300ms"),
         ("SHEER_PROXY_OUTBOUND_TCP_FAILFAST_TIMEOUT", "300ms"),
-    ];
+    ]
+    .into_iter()
+    .chain(changes.iter().copied());
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
     settings::read(environment)
         .map_err(|mistakes| format!("{mistakes:?}"))

@@ -7,6 +7,7 @@ use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
     app::{App, Say, apply, ask, get, grpc, policy, proxy_for, rule, to_service, with},
+    inbound,
     support::{Proxy, endpoint, run},
 };
 
@@ -180,22 +181,26 @@ fn a_deadline_ends_a_request_that_is_under_way() {
     });
 }
 
-/// Five proxies, one behind the other: each takes its time, and the last sees what remains.
+/// Five pairs of sidecars, one behind the other: each takes its time, and the last application sees what remains.
 #[test]
 fn a_deadline_shrinks_over_five_hops() {
     run(async {
         const HOP: Duration = Duration::from_millis(40);
         let app = App::start(|_| Say::grpc(0)).await;
-        let mut next = app.endpoint.clone();
+        let mut behind = app.endpoint.addr;
         let mut proxies = Vec::new();
         for _ in 0..5 {
-            let proxy = Rc::new(Proxy::start());
-            apply(&proxy, policy(vec![rule(delayed(HOP))]));
-            proxy.discovery.endpoints([next]);
-            next = endpoint(proxy.listen().await);
-            proxies.push(proxy);
+            let inbound = inbound::Proxy::start().await;
+            let outbound = Rc::new(Proxy::start());
+            apply(&outbound, policy(vec![rule(delayed(HOP))]));
+            outbound
+                .discovery
+                .endpoints([endpoint(inbound.in_front_of(behind).await)]);
+            behind = outbound.listen().await;
+            proxies.push((inbound, outbound));
         }
-        let client = proxies.last().expect("five").h2().await;
+        let (_, first) = proxies.last().expect("five");
+        let client = first.h2().await;
         let answer = ask(&client, with(grpc(), "grpc-timeout", "5S"), b"")
             .await
             .expect("answered");
@@ -212,6 +217,11 @@ fn a_deadline_shrinks_over_five_hops() {
             .await
             .expect("answered");
         assert_eq!((answer.grpc_status(), app.calls()), ("4", 1));
+        let passed = |(inbound, _): &(inbound::Proxy, Rc<Proxy>)| {
+            inbound::counted(&inbound.registry, "request_total", "direction=\"inbound\"")
+        };
+        let seen: Vec<_> = proxies.iter().rev().map(passed).collect();
+        assert!(seen[0] == 2 && seen[4] == 1, "{seen:?}: what is spent goes no further");
     });
 }
 

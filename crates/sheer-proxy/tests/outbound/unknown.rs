@@ -1,8 +1,14 @@
 //! Destinations that the mesh does not know: forwarded as they are.
 
+use std::sync::Arc;
+
+use sheer_policy::outbound::{Backend, OutboundPolicy};
+use sheer_proxy::discovery::{Lookup, ObjectRef};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Proxy, Server, ask, eventually, http1_echo, read_head, run, script};
+use crate::support::{
+    Client, DETECT, Proxy, Server, ask, endpoint, eventually, http1_echo, read_head, run, script, with_policy,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
 
@@ -38,6 +44,42 @@ fn a_client_connection_of_http1_has_a_server_connection_of_its_own() {
         let mut second = proxy.connect_to(addr).await;
         ask(&mut second, GET).await;
         assert_eq!(connections.get(), 2);
+    });
+}
+
+/// A control plane says of every address that nobody writes about that it is forwarded as it is: that changes nothing.
+#[test]
+fn told_to_forward_as_it_is_a_client_connection_keeps_its_own_too() {
+    run(async {
+        let proxy = Proxy::start();
+        let fallback = |addr| {
+            let object = ObjectRef::default_of("egress-fallback");
+            let backend = Backend {
+                object: object.clone(),
+                ..Backend::forward(endpoint(addr))
+            };
+            Lookup::Known(Arc::new(with_policy(OutboundPolicy::plain(object, DETECT, backend))))
+        };
+        let (addr, connections) = script(|tcp| http1_echo(tcp, "a")).await;
+        proxy.discovery.target(addr, fallback(addr));
+        let (mut first, mut second) = (proxy.connect_to(addr).await, proxy.connect_to(addr).await);
+        for _ in 0..3 {
+            assert_eq!(ask(&mut first, GET).await.1, GET);
+            assert_eq!(ask(&mut second, GET).await.1, GET);
+        }
+        assert_eq!(connections.get(), 2);
+
+        let server = Server::start("a").await;
+        proxy.discovery.target(server.addr, fallback(server.addr));
+        let clients = [proxy.h2_to(server.addr).await, proxy.h2_to(server.addr).await];
+        for client in &clients {
+            for _ in 0..3 {
+                assert_eq!(client.call().await.expect("answered").server(), "a");
+            }
+        }
+        assert_eq!(server.switches.connections.get(), 2);
+        server.kill();
+        eventually("the clients' connections end", || clients.iter().all(Client::ended)).await;
     });
 }
 

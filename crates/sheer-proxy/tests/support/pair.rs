@@ -18,6 +18,7 @@ use sheer_proxy::{
     metrics::{Format, Registry},
     outbound::Outbound,
     settings::{self, Settings},
+    trace::{Collecting, Spans, Tracer},
 };
 use sheer_testkit::control::Pki;
 use tokio::{
@@ -38,6 +39,8 @@ const DETECT: ProtocolPlan = ProtocolPlan::Detect {
 /// Client's sidecar, server's sidecar, and the application's listener.
 pub(crate) struct Pair {
     outbound: Rc<Outbound>,
+    inbound: Option<Rc<Inbound>>,
+    anchors: String,
     app: TcpListener,
     registry: Registry,
     pub(crate) life: LifeControl,
@@ -107,6 +110,7 @@ impl Pair {
             authority_override: None,
             labels: Arc::default(),
         };
+        let mut callee = None;
         if meshed {
             let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
             endpoint.addr = front.local_addr().unwrap();
@@ -119,16 +123,29 @@ impl Pair {
             let discovery = Arc::new(OneEndpoint(endpoint.clone()));
             let shard = registry.shard();
             let inbound = Inbound::new(Arc::clone(&settings), discovery, own(&pki, SERVER), life.life(), shard);
+            callee = Some(Rc::clone(&inbound));
             spawn_local(redirect(front, inbound, application));
         }
         let discovery = Arc::new(OneEndpoint(endpoint));
         let outbound = Outbound::new(settings, discovery, own(&pki, CLIENT), life.life(), registry.shard());
         Self {
             outbound,
+            inbound: callee,
+            anchors: pki.anchors_pem().to_owned(),
             app,
             registry,
             life,
         }
+    }
+
+    /// Has both record requests, each as a process of its own would, into one place.
+    pub(crate) fn traced(&self, changes: &[(&str, &str)]) -> Spans {
+        let (collecting, spans) = Collecting::recorded(&settings(&self.anchors, changes));
+        self.outbound.trace(&Tracer::start(&collecting, &self.registry.shard()));
+        if let Some(inbound) = &self.inbound {
+            inbound.trace(&Tracer::start(&collecting, &self.registry.shard()));
+        }
+        spans
     }
 
     /// Requests and connections that either proxy ended for this reason.

@@ -92,6 +92,7 @@ impl http2::Service for Outbound {
             limits: exchange::Limits::default(),
             referee: None,
             replay: true,
+            attempt: 0,
         };
         let send = self.send.clone().ready().await.unwrap();
         let observation = Observation::start(Rc::new(Untold));
@@ -122,7 +123,7 @@ async fn connect(proxy: &Proxy, way: Way, app: SocketAddr, h1: bool) -> TcpStrea
         protocol: Some(SessionProtocol::Http2),
     };
     io.write_all(&header.encode()).await.unwrap();
-    let (send, drive) = http2::connect(io, http2::Config::default()).await.unwrap();
+    let (send, drive) = http2::connect(io, http2::Config::default(), None).await.unwrap();
     tokio::task::spawn_local(drive);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -47,6 +47,7 @@ impl http2::Service for Proxy {
             limits: exchange::Limits::default(),
             referee: None,
             replay: true,
+            attempt: 0,
         };
         if let Err(error) = headers::check_limit(&request.head, &cx) {
             return responder.fail(&error, &observation).await;
@@ -101,7 +102,7 @@ impl Wire {
     pub(crate) async fn start(knobs: Knobs, outcomes: mpsc::UnboundedSender<Outcome>) -> Self {
         let (client, from_client) = tokio::io::duplex(64 * 1024);
         let (to_server, server) = tokio::io::duplex(64 * 1024);
-        let (upstream, drive) = http2::connect(to_server, http2::Config::default()).await.unwrap();
+        let (upstream, drive) = http2::connect(to_server, http2::Config::default(), None).await.unwrap();
         tokio::task::spawn_local(drive);
         let life = LifeControl::default();
         let proxy = Rc::new(Proxy {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, pin::Pin};
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use sheer_api::{
     linkerd::{
         destination::{
@@ -13,10 +13,13 @@ use sheer_api::{
         inbound::{PortSpec, Server, inbound_server_policies_server::InboundServerPolicies},
         outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
     },
-    v1::{ExtrasRequest, OutboundExtras, extras_server::Extras},
+    v1::{
+        ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras, TelemetryAnswer, TelemetryPush,
+        extras_server::Extras, telemetry_server::Telemetry,
+    },
 };
 use tokio_stream::wrappers::WatchStream;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{Answer, Issue, Script};
 
@@ -133,6 +136,47 @@ impl Extras for Script {
     ) -> Result<Response<Self::WatchOutboundStream>, Status> {
         let answer = self.extras.of(&request.into_inner().address);
         self.follow("WatchOutbound", answer).await
+    }
+
+    type WatchInboundStream = Answers<InboundExtras>;
+
+    async fn watch_inbound(
+        &self,
+        request: Request<InboundExtrasRequest>,
+    ) -> Result<Response<Self::WatchInboundStream>, Status> {
+        let answer = self.port_extras.of(&request.into_inner().port.to_string());
+        self.follow("WatchInbound", answer).await
+    }
+}
+
+#[async_trait]
+impl Telemetry for Script {
+    type PushStream = Answers<TelemetryAnswer>;
+
+    async fn push(&self, request: Request<Streaming<TelemetryPush>>) -> Result<Response<Self::PushStream>, Status> {
+        self.opened("Push").await;
+        let messages = request.into_inner();
+        let (reports, acknowledges) = (self.reports.clone(), self.acknowledges.subscribe());
+        let wants_paths = self.wants_paths.subscribe();
+        let answers = stream::unfold(messages, move |mut messages| {
+            let (reports, mut acknowledges, mut wants_paths) =
+                (reports.clone(), acknowledges.clone(), wants_paths.clone());
+            async move {
+                let acknowledged = tokio::select! {
+                    Ok(()) = wants_paths.changed() => 0,
+                    message = messages.message() => {
+                        let message = message.ok().flatten()?;
+                        let acknowledged = message.sequence;
+                        reports.send_modify(|reports| reports.push(message));
+                        acknowledges.wait_for(|acknowledges| *acknowledges).await.ok()?;
+                        acknowledged
+                    }
+                };
+                let paths = *wants_paths.borrow();
+                Some((Ok(TelemetryAnswer { acknowledged, paths }), messages))
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 

@@ -93,36 +93,42 @@ fn rows(proxies: &[ProxyDump], scrapes: &Scrapes) -> Vec<Row> {
 
 fn of_port(port: &InboundState, scrapes: &Scrapes) -> Vec<Row> {
     let server = words::object(port.server.as_ref());
-    let of_routes = port.routes.iter().flat_map(|route| {
-        let lets_in = route.actions.split("; ").filter_map(|one| one.strip_prefix("lets in "));
-        lets_in.map(move |who| {
-            (
-                super::config::route_name(route),
-                format!("{who}, for {}", route.matches),
-            )
-        })
-    });
-    let own = port.authorizations.iter().map(|text| {
-        let (name, who) = text.split_once(": ").unwrap_or((text, ""));
-        (name.to_owned(), who.to_owned())
-    });
-    let of_rule = |(name, lets_in): (String, String)| {
-        let counted = name.rsplit(['/', ' ']).next().unwrap_or_default().to_owned();
-        let allowed = move |sample: &Sample<'_>| {
-            is_of_port(sample, port.port)
-                && sample.name.ends_with("authz_allow_total")
-                && sample.label("authz_name") == counted
-        };
-        Row {
-            port: port.port,
-            server: server.clone(),
-            authorization: Some(name),
-            lets_in,
-            allowed_per_second: per_second(scrapes, allowed),
-            denied_per_second: 0.0,
-        }
+    let names: Vec<&str> = port.authorizations.iter().map(|text| name_of(text)).collect();
+    let row = |name: String, lets_in: String, allowed_per_second| Row {
+        port: port.port,
+        server: server.clone(),
+        authorization: Some(name),
+        lets_in,
+        allowed_per_second,
+        denied_per_second: 0.0,
     };
-    let mut rows: Vec<Row> = own.chain(of_routes).map(of_rule).collect();
+    let is_allowed = |sample: &Sample<'_>| is_of_port(sample, port.port) && sample.name.ends_with("authz_allow_total");
+    let mut rows = Vec::new();
+    for text in &port.authorizations {
+        let (name, who) = text.split_once(": ").unwrap_or((text, ""));
+        let rate = per_second(scrapes, |sample| {
+            is_allowed(sample) && sample.label("authz_name") == name_of(text)
+        });
+        rows.push(row(name.to_owned(), who.to_owned(), rate));
+    }
+    for route in &port.routes {
+        let lets_in = route.actions.split("; ").filter_map(|one| one.strip_prefix("lets in "));
+        let lets_in: Vec<_> = lets_in.collect();
+        if lets_in.is_empty() {
+            continue;
+        }
+        // Whom the Server lets in anyhow is counted there.
+        let object = route.route.clone().unwrap_or_default();
+        let rate = per_second(scrapes, |sample| {
+            is_allowed(sample)
+                && sample.label("route_kind") == object.kind
+                && sample.label("route_namespace") == object.namespace
+                && sample.label("route_name") == object.name
+                && !names.contains(&sample.label("authz_name"))
+        });
+        let who = format!("{}, for {}", lets_in.join(" or "), route.matches);
+        rows.push(row(super::config::route_name(route), who, rate));
+    }
     let denied = |sample: &Sample<'_>| is_of_port(sample, port.port) && sample.name.ends_with("authz_deny_total");
     rows.push(Row {
         port: port.port,
@@ -133,6 +139,14 @@ fn of_port(port: &InboundState, scrapes: &Scrapes) -> Vec<Row> {
         denied_per_second: per_second(scrapes, denied),
     });
     rows
+}
+
+/// The name of an authorization in words: `AuthorizationPolicy bank/callers: …`.
+fn name_of(authorization: &str) -> &str {
+    let object = authorization
+        .split_once(": ")
+        .map_or(authorization, |(object, _)| object);
+    object.rsplit(['/', ' ']).next().unwrap_or_default()
 }
 
 fn is_of_port(sample: &Sample<'_>, port: u32) -> bool {
@@ -196,10 +210,13 @@ mod tests {
             ..ProxyDump::default()
         };
         let before = "inbound_http_authz_allow_total{target_port=\"9000\",authz_name=\"callers\"} 10\n\
+            inbound_http_authz_allow_total{target_port=\"9000\",route_kind=\"default\",route_name=\"probe\",authz_name=\"probe\"} 20\n\
+            inbound_http_authz_allow_total{target_port=\"9000\",route_kind=\"default\",route_name=\"probe\",authz_name=\"callers\"} 5\n\
             inbound_http_authz_deny_total{target_port=\"9000\",srv_name=\"ledger\"} 4\n\
             inbound_http_authz_deny_total{target_port=\"80\",srv_name=\"other\"} 0\n";
         let after = before
             .replace(" 10\n", " 30\n")
+            .replace(" 20\n", " 26\n")
             .replace(" 4\n", " 5\n")
             .replace(" 0\n", " 9\n");
         let scrapes = Scrapes::of(&[(before, &after)], Duration::from_secs(2));

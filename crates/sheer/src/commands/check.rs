@@ -11,6 +11,7 @@ use std::io::{IsTerminal as _, Write as _};
 use crate::cli::Global;
 use crate::outcome::Outcome;
 use crate::output::print_json;
+use crate::progress::Progress;
 use report::Mark;
 
 /// Flags of `sheer check`.
@@ -41,7 +42,7 @@ enum Form {
 
 /// Looks, judges, prints.
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
-    let evidence = crate::running::block_on(async { Ok(gather::gather(global).await) })?;
+    let evidence = crate::running::block_on(async { Ok(gather::gather(global, &mut Progress::new()).await) })?;
     let report = points::judge(&evidence);
     match args.output {
         Form::Json => print_json(&report.json())?,
@@ -56,6 +57,11 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Healthy
     })
+}
+
+/// The same for the dashboard: looks and judges.
+pub(crate) async fn look(global: &Global) -> sheer_dashboard::checks::Checked {
+    points::judge(&gather::gather(global, &mut Progress::silent()).await).checked()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::cli::Global;
 use crate::outcome::Outcome;
 use crate::output::{Format, print_json};
+use crate::page;
 use crate::progress::Progress;
 use crate::running::Mesh;
 use rows::{Final, Snapshot, Tally};
@@ -45,25 +46,14 @@ While it runs, in another terminal:
   sheer exec -n bank deploy/ledger -- bank fault local --latency 100ms")]
 pub(crate) struct Args {
     /// End this long after everything was ready, as 30s or 5m [default: at Ctrl-C]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::words::duration)]
     lasting: Option<Duration>,
+    /// Port of the dashboard on loopback; 0 for any that is free [default: 8084, or any where that is in use]
+    #[arg(long)]
+    port: Option<u16>,
     /// How the table is printed; `json` prints only the final one
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-}
-
-/// Reads `500ms`, `30s`, `5m` or `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    match &text[digits..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        _ => Err(wrong()),
-    }
 }
 
 /// Starts the bank, shows it, and ends it.
@@ -77,7 +67,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let launch = crate::mesh::prepare(&state, std::slice::from_ref(&folder))?;
     crate::running::block_on(async {
         let mut mesh = launch::start(&launch, &state).await?;
-        let outcome = Demo::new(Mesh::of(state.clone()), args, folder).run(&mut mesh).await;
+        let outcome = Demo::new(Mesh::of(state.clone()), args, folder)
+            .run(&mut mesh, global)
+            .await;
         mesh.shut_down().await;
         while mesh.next_event().await.is_some() {}
         let code = mesh.finish().await?;
@@ -129,7 +121,7 @@ impl<'a> Demo<'a> {
         }
     }
 
-    async fn run(&mut self, mesh: &mut launch::Mesh) -> anyhow::Result<Outcome> {
+    async fn run(&mut self, mesh: &mut launch::Mesh, global: &Global) -> anyhow::Result<Outcome> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let limit = Instant::now() + START_LIMIT;
@@ -145,7 +137,11 @@ impl<'a> Demo<'a> {
             }
         }
         drop(progress);
-        self.screen.header(&self.folder);
+        let page = page::bind(self.args.port).await?;
+        self.screen.header(&self.folder, &page.url()?);
+        let (own, global) = (self.mesh.clone(), global.clone());
+        // Ends with the runtime.
+        tokio::spawn(async move { page.serve(&own, &global).await });
         let mut ticks = interval(SCRAPE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -273,18 +269,4 @@ fn starting(event: Option<Event>, progress: &mut Progress) -> anyhow::Result<boo
         Event::Publish { .. } => {}
     }
     Ok(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for wrong in ["30", "s", "-1s", "1 s", "30sec", ""] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -15,10 +15,12 @@ use sheer_control::manifests::{self, Manifest};
 use sheer_control::objects::Object;
 use tokio::time::timeout;
 
+use super::rates::{Scrapes, per_second};
 use crate::cli::Global;
 use crate::outcome::{Misuse, Outcome};
 use crate::output::{Format, Table, Tone, print_json};
 use crate::running::{Mesh, Pod};
+use crate::scrape::Sample;
 
 /// The control plane answers at once and then streams changes: what has not come by then is a change.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -29,6 +31,7 @@ const SETTLED: Duration = Duration::from_millis(200);
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 CALLERS says for how many of the proxies that know an endpoint it is ready, EWMA the slowest response time that one of them estimates.
+REQUESTS is what all of them send there (connections where they are not looked into), measured while the command runs.
 
 Examples:
   sheer endpoints -n bank ledger:9000
@@ -41,6 +44,9 @@ pub(crate) struct Args {
     /// Namespace of services that do not name one; any where absent
     #[arg(short, long)]
     namespace: Option<String>,
+    /// How many seconds rates are measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    window: u64,
     /// How it is printed
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -76,6 +82,10 @@ struct Callers {
     ewma_ms: f64,
     /// Requests under way, of all.
     pending: u32,
+    /// Requests a second, of all; connections where they are not looked into.
+    requests_per_second: f64,
+    /// The share of requests that went well, of those that were answered while the command ran; none where none was.
+    success_rate: Option<f64>,
 }
 
 /// Prints the endpoints of each service. A service without any is a finding.
@@ -106,8 +116,15 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         // Endpoints are shown also where no proxy can say how it fares.
         let everyone = ConfigDumpRequest::default();
         let proxies = mesh.config_dump(everyone).await.unwrap_or_default();
+        let callers = proxies.iter().filter(|proxy| sends_to(proxy, &endpoints)).cloned();
+        let callers: Vec<_> = callers.collect();
+        let scrapes = if callers.is_empty() {
+            Scrapes::default()
+        } else {
+            Scrapes::take(&mesh, &callers, Duration::from_secs(args.window)).await?
+        };
         for endpoint in &mut endpoints {
-            endpoint.callers = Callers::of(endpoint, &proxies);
+            endpoint.callers = Callers::of(endpoint, &proxies, &scrapes);
         }
         match args.output {
             Format::Json => print_json(&endpoints)?,
@@ -126,8 +143,14 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
 }
 
 impl Callers {
-    fn of(endpoint: &Endpoint, proxies: &[ProxyDump]) -> Self {
-        let mut callers = Self::default();
+    fn of(endpoint: &Endpoint, proxies: &[ProxyDump], scrapes: &Scrapes) -> Self {
+        let mut callers = Self {
+            requests_per_second: per_second(scrapes, |sample| {
+                endpoint.counts(sample, &["request_total", "tcp_open_total"])
+            }),
+            success_rate: endpoint.success_rate(scrapes),
+            ..Self::default()
+        };
         for proxy in proxies {
             let backends = proxy
                 .state
@@ -148,6 +171,23 @@ impl Callers {
             callers.pending += state.pending;
         }
         callers
+    }
+
+    fn rate(&self) -> (String, Tone) {
+        match self.proxies {
+            0 => ("-".to_owned(), Tone::Dim),
+            _ => (format!("{:.1}/s", self.requests_per_second), Tone::Plain),
+        }
+    }
+
+    fn success(&self) -> (String, Tone) {
+        match self.success_rate {
+            None => ("-".to_owned(), Tone::Dim),
+            Some(rate) => {
+                let tone = if rate < 1.0 { Tone::Warn } else { Tone::Good };
+                (format!("{:.1}%", rate * 100.0), tone)
+            }
+        }
     }
 
     /// As `2/3`: ready for so many of the proxies that know it.
@@ -176,6 +216,41 @@ impl Callers {
             ("-".to_owned(), Tone::Dim)
         }
     }
+}
+
+impl Endpoint {
+    /// Whether a counter is of what proxies send here for this service.
+    fn counts(&self, sample: &Sample<'_>, names: &[&str]) -> bool {
+        names.contains(&sample.name)
+            && sample.label("direction") == "outbound"
+            && sample.label("peer") == "dst"
+            && sample.label("target_addr") == self.address.to_string()
+            // A connection that carries requests is counted by these.
+            && (sample.name != "tcp_open_total" || self.protocol == "opaque")
+    }
+
+    fn success_rate(&self, scrapes: &Scrapes) -> Option<f64> {
+        let answered = |classification: &str| {
+            per_second(scrapes, |sample| {
+                self.counts(sample, &["response_total"]) && sample.label("classification") == classification
+            })
+        };
+        let (well, badly) = (answered("success"), answered("failure"));
+        (well + badly > 0.0).then(|| well / (well + badly))
+    }
+}
+
+/// Whether a proxy knows one of these endpoints.
+fn sends_to(proxy: &ProxyDump, endpoints: &[Endpoint]) -> bool {
+    let destinations = proxy.state.iter().flat_map(|state| &state.outbound);
+    let mut known = destinations
+        .flat_map(|destination| &destination.backends)
+        .flat_map(|backend| &backend.endpoints);
+    known.any(|state| {
+        endpoints
+            .iter()
+            .any(|endpoint| endpoint.address.to_string() == state.address)
+    })
 }
 
 /// `NAME.NAMESPACE.svc.cluster.local:PORT`. A namespace that nobody names is that of the only service of the name.
@@ -346,7 +421,9 @@ fn describe(service: &str, weighted: &WeightedAddr, pods: &[Pod]) -> Endpoint {
 }
 
 fn table(endpoints: &[Endpoint]) -> Table {
-    let mut table = Table::new(["SERVICE", "ADDRESS", "POD", "READY", "MTLS", "CALLERS", "EWMA"]);
+    let mut table = Table::new([
+        "SERVICE", "ADDRESS", "POD", "READY", "MTLS", "CALLERS", "REQUESTS", "SUCCESS", "EWMA",
+    ]);
     for endpoint in endpoints {
         table.toned(cells(endpoint));
     }
@@ -361,6 +438,8 @@ fn wide(endpoints: &[Endpoint]) -> Table {
         "READY",
         "MTLS",
         "CALLERS",
+        "REQUESTS",
+        "SUCCESS",
         "EWMA",
         "BREAKING",
         "UNDER WAY",
@@ -389,7 +468,7 @@ fn wide(endpoints: &[Endpoint]) -> Table {
     table
 }
 
-fn cells(endpoint: &Endpoint) -> [(String, Tone); 7] {
+fn cells(endpoint: &Endpoint) -> [(String, Tone); 9] {
     let (ready, tone) = match endpoint.ready {
         Some(true) => ("yes", Tone::Good),
         Some(false) => ("no", Tone::Bad),
@@ -407,6 +486,8 @@ fn cells(endpoint: &Endpoint) -> [(String, Tone); 7] {
         (ready.to_owned(), tone),
         (mtls.to_owned(), mtls_tone),
         endpoint.callers.ready(),
+        endpoint.callers.rate(),
+        endpoint.callers.success(),
         endpoint.callers.ewma(),
     ]
 }
@@ -483,8 +564,43 @@ mod tests {
             breaking: 1,
             ewma_ms: 2.25,
             pending: 4,
+            requests_per_second: 12.5,
+            success_rate: Some(0.75),
         };
         insta::assert_snapshot!(table(&endpoints).render(false) + "\n" + &wide(&endpoints).render(false));
+    }
+
+    #[test]
+    fn rates_are_of_this_endpoint() {
+        let endpoint = describe("ledger.bank.svc.cluster.local:9000", &weighted(2), &[]);
+        let series = |name: &str, addr: &str, more: &str, value: u32| {
+            format!("{name}{{direction=\"outbound\",peer=\"dst\",target_addr=\"{addr}\"{more}}} {value}\n")
+        };
+        let page = |times: u32| {
+            [
+                series("request_total", "10.77.0.2:9000", "", 10 * times),
+                series("request_total", "10.77.0.3:9000", "", 90 * times),
+                series("tcp_open_total", "10.77.0.2:9000", "", 70 * times),
+                series(
+                    "response_total",
+                    "10.77.0.2:9000",
+                    ",classification=\"success\"",
+                    6 * times,
+                ),
+                series(
+                    "response_total",
+                    "10.77.0.2:9000",
+                    ",classification=\"failure\"",
+                    2 * times,
+                ),
+            ]
+            .concat()
+        };
+        let (before, after) = (page(1), page(3));
+        let scrapes = Scrapes::of(&[(&before, &after)], Duration::from_secs(4));
+        let callers = Callers::of(&endpoint, &[], &scrapes);
+        assert_eq!(callers.requests_per_second, 5.0);
+        assert_eq!(callers.success_rate, Some(0.75));
     }
 
     #[test]

@@ -27,7 +27,8 @@ Logs stay readable after `sheer down`, until the next `sheer up`. The control pl
 Examples:
   sheer logs deploy/web
   sheer logs -f --tail 20 deploy/ledger      all replicas, as they print
-  sheer logs deploy/ledger -c sheer-proxy    the sidecars
+  sheer logs deploy/ledger --proxy           the sidecars
+  sheer logs deploy/ledger --app             all but the sidecars
   sheer logs control")]
 pub(crate) struct Args {
     /// Workload or pod, as deploy/web; `control` is the control plane
@@ -41,6 +42,12 @@ pub(crate) struct Args {
     /// Container; `sheer-proxy` is the sidecar; all containers where absent
     #[arg(short, long)]
     container: Option<String>,
+    /// Only what sidecars wrote
+    #[arg(long, conflicts_with_all = ["container", "app"])]
+    proxy: bool,
+    /// Only what applications wrote
+    #[arg(long, conflicts_with = "container")]
+    app: bool,
     /// Only the last lines of each log
     #[arg(long, value_name = "LINES")]
     tail: Option<usize>,
@@ -102,9 +109,14 @@ fn find(args: &Args, state: &State) -> Vec<LogFile> {
     let selection = Selection {
         namespace: args.namespace.clone(),
         reference: args.workload.clone(),
-        container: args.container.clone(),
+        container: args
+            .proxy
+            .then(|| SIDECAR.to_owned())
+            .or_else(|| args.container.clone()),
     };
-    logs::list(&state.logs(), &selection, SIDECAR)
+    let mut files = logs::list(&state.logs(), &selection, SIDECAR);
+    files.retain(|file| !(args.app && file.program == SIDECAR));
+    files
 }
 
 fn follow(

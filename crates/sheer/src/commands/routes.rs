@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sheer_api::v1::{ConfigDumpRequest, ObjectRef, OutboundState, ProxyDump, RouteStatus};
+use sheer_api::v1::{ConfigDumpRequest, ObjectRef, OutboundState, ProxyDump, RouteState, RouteStatus};
 
 use super::config::{route_name, told};
 use super::rates::{Scrapes, per_second};
@@ -18,7 +18,7 @@ use crate::words;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Of a service, the routes that the proxies of its callers follow; of a workload, those that its own proxies follow. Rates are of each
-route, over the proxies that are looked at, measured while the command runs.
+rule, over the proxies that are looked at, measured while the command runs: requests, or connections where they are not looked into.
 
 Examples:
   sheer routes -n bank svc/ledger
@@ -49,8 +49,10 @@ struct Row {
     sends_to: Vec<String>,
     /// Proxies that follow it.
     proxies: usize,
-    /// Of the whole route.
+    /// Of this rule; connections of one that looks at no requests.
     requests_per_second: f64,
+    /// Since the proxies counted first.
+    requests: u64,
 }
 
 /// What the control plane says of one route at one parent (`status.parents` of Gateway API).
@@ -150,7 +152,7 @@ fn rows(proxies: &[ProxyDump], scrapes: &Scrapes, is_meant: impl Fn(Option<&Obje
         let states = proxy.state.iter().flat_map(|state| &state.outbound);
         // Each proxy counts once for a rule, however many addresses lead to it.
         let mut counted: Vec<usize> = Vec::new();
-        for row in states
+        for (row, requests) in states
             .filter(|state| is_meant(state.parent.as_ref()))
             .flat_map(|state| of_destination(state, scrapes))
         {
@@ -166,6 +168,7 @@ fn rows(proxies: &[ProxyDump], scrapes: &Scrapes, is_meant: impl Fn(Option<&Obje
             if !counted.contains(&at) {
                 counted.push(at);
                 rows[at].proxies += 1;
+                rows[at].requests += requests;
             }
         }
     }
@@ -173,27 +176,46 @@ fn rows(proxies: &[ProxyDump], scrapes: &Scrapes, is_meant: impl Fn(Option<&Obje
     rows
 }
 
-fn of_destination<'a>(state: &'a OutboundState, scrapes: &'a Scrapes) -> impl Iterator<Item = Row> + use<'a> {
+/// The rules of a destination, each with the requests that one proxy has counted for it.
+fn of_destination<'a>(state: &'a OutboundState, scrapes: &'a Scrapes) -> impl Iterator<Item = (Row, u64)> + use<'a> {
     let parent = state.parent.clone().unwrap_or_default();
     state.routes.iter().map(move |route| {
-        let object = route.route.clone().unwrap_or_default();
-        let of_route = |sample: &Sample<'_>| {
-            sample.name.ends_with("_route_request_statuses_total")
-                && sample.label("parent_name") == parent.name
-                && sample.label("parent_namespace") == parent.namespace
-                && sample.label("route_name") == object.name
-                && sample.label("route_namespace") == object.namespace
-        };
-        Row {
+        let row = Row {
             parent: words::object(Some(&parent)),
             route: route_name(route),
             takes: route.matches.clone(),
             does: route.actions.clone(),
             sends_to: route.backends.clone(),
             proxies: 0,
-            requests_per_second: per_second(scrapes, of_route),
-        }
+            requests_per_second: per_second(scrapes, |sample| counts(sample, &parent, route)),
+            requests: 0,
+        };
+        (row, route.requests)
     })
+}
+
+/// Whether a counter is of this rule. Those of connections know only the route.
+fn counts(sample: &Sample<'_>, parent: &ObjectRef, route: &RouteState) -> bool {
+    let object = route.route.clone().unwrap_or_default();
+    let of_rule =
+        sample.name.ends_with("_route_request_statuses_total") && sample.label("route_rule") == route.rule.to_string();
+    let is_stream = matches!(
+        sample.name,
+        "outbound_tcp_route_open_total" | "outbound_tls_route_open_total"
+    );
+    let is = |prefix: &str, object: &ObjectRef| {
+        [
+            ("kind", &object.kind),
+            ("group", &object.group),
+            ("namespace", &object.namespace),
+            ("name", &object.name),
+            ("section_name", &object.section),
+        ]
+        .iter()
+        .all(|(label, value)| sample.label(&format!("{prefix}_{label}")) == **value)
+    };
+    let is_port = parent.port == 0 || sample.label("parent_port") == parent.port.to_string();
+    (of_rule || is_stream) && is_port && is("parent", parent) && is("route", &object)
 }
 
 fn status(routes: &[RouteStatus], is_meant: impl Fn(&str, Option<&ObjectRef>) -> bool) -> Vec<Status> {
@@ -291,10 +313,16 @@ mod tests {
             backends: vec!["Service bank/ledger:80 90".to_owned()],
             ..RouteState::default()
         };
+        let bytes = RouteState {
+            route: object("TCPRoute", "bytes"),
+            matches: "connections".to_owned(),
+            requests: 12,
+            ..RouteState::default()
+        };
         let state = |address: &str| OutboundState {
             address: address.to_owned(),
             parent: object("Service", "ledger"),
-            routes: vec![rule(0, "GET /api/*"), rule(1, "every request")],
+            routes: vec![rule(0, "GET /api/*"), rule(1, "every request"), bytes.clone()],
             ..OutboundState::default()
         };
         let proxy = ProxyDump {
@@ -306,8 +334,10 @@ mod tests {
         };
         let page = |count: u32| {
             format!(
-                "outbound_http_route_request_statuses_total{{parent_name=\"ledger\",parent_namespace=\"bank\",\
-                route_name=\"canary\",route_namespace=\"bank\",http_status=\"200\"}} {count}\n"
+                "outbound_http_route_request_statuses_total{{parent_kind=\"Service\",parent_name=\"ledger\",parent_namespace=\"bank\",\
+                route_kind=\"HTTPRoute\",route_name=\"canary\",route_namespace=\"bank\",route_rule=\"1\",http_status=\"200\"}} {count}\n\
+                outbound_tcp_route_open_total{{parent_kind=\"Service\",parent_name=\"ledger\",parent_namespace=\"bank\",\
+                route_kind=\"TCPRoute\",route_name=\"bytes\",route_namespace=\"bank\"}} {count}\n"
             )
         };
         let (before, after) = (page(0), page(8));
@@ -339,7 +369,8 @@ mod tests {
             route == "HTTPRoute bank/canary" && is_named(parent, "ledger", None)
         });
         insta::assert_snapshot!(status_table(&status).render(false));
-        assert_eq!(of("ledger.bank").len(), 2);
+        assert_eq!(of("ledger.bank").len(), 3);
+        assert_eq!(of("ledger")[2].requests, 24, "of two proxies, each once");
         assert!(of("ledger.shop").is_empty() && of("fx").is_empty());
     }
 }

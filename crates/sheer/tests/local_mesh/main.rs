@@ -4,16 +4,22 @@
 //! is missing they fail and say what. As root they also run as an ordinary user.
 
 mod access;
+mod dashboard;
 mod demo;
 mod edits;
 mod exec;
 mod failures;
+mod grpc_routes;
 mod harness;
 mod lifecycle;
+mod looking;
 mod network;
 mod policy;
 mod rollout;
 mod rootless;
+mod routes;
 mod sidecars;
 mod skipping;
+mod telemetry;
+mod traces;
 mod wire;

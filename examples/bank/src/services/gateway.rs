@@ -208,7 +208,8 @@ impl Gateway {
         let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         let tenant = header("x-tenant").unwrap_or("retail");
         let random = format!("{:032x}", rand::random::<u128>());
-        Call::mint(tenant, header("idempotency-key").unwrap_or(&random))
+        let call = Call::mint(tenant, header("idempotency-key").unwrap_or(&random))?;
+        Ok(call.traced_as(request.headers()))
     }
 }
 

@@ -1,21 +1,24 @@
 //! The routes of a port: those that users attached to its Server, or else one that takes everything; and the paths of probes, which nobody has
 //! to be authorised for.
 //!
-//! Linkerd's API has two forms of routes. A gRPC port gets the form of gRPC where that can say all; else, as with a rate limit, which it does
+//! Linkerd's API has two forms of routes, and words for few filters: the others are told in extras. A gRPC port gets the form of gRPC where that can say all; else, as with a rate limit, which it does
 //! not know, HTTP/2 with the same rules in the form of HTTP.
 
-use sheer_api::linkerd::{
-    grpc_route::{GrpcFailureInjector, GrpcRouteMatch, GrpcRpcMatch},
-    http_route::{HttpFailureInjector, HttpRouteMatch, PathMatch, RequestHeaderModifier, RequestRedirect, path_match},
-    inbound::{Authz, GrpcRoute, HttpRoute, grpc_route, http_route},
+use sheer_api::{
+    linkerd::{
+        grpc_route::{GrpcFailureInjector, GrpcRouteMatch, GrpcRpcMatch},
+        http_route::{HttpFailureInjector, HttpRouteMatch, PathMatch, path_match},
+        inbound::{Authz, GrpcRoute, HttpRoute, grpc_route, http_route},
+    },
+    v1,
 };
 
 use super::clients::{self, default};
 use crate::{
     config::MeshConfig,
-    objects::{self, FaultAbort, FilterType, MatchType, RouteFilter, Server},
-    policy::outbound,
-    routes::{ParentKey, ParentKind, Route, RouteIndex, fault_of, unsupported},
+    objects::{self, FilterType, MatchType, RouteFilter, Server},
+    policy::outbound::{self, Actions, PolicyFilter, grpc_injector, http_injector},
+    routes::{ParentKey, ParentKind, Route, RouteIndex, unsupported},
     store::Snapshot,
 };
 
@@ -30,6 +33,12 @@ pub(super) struct Routes<'a> {
     /// Those that users attached, in their order of precedence, with those that they let in.
     own: Vec<(&'a Route, Vec<Authz>)>,
     probes: Vec<String>,
+}
+
+/// Routes in one form, and what that cannot say of their rules.
+pub(super) struct Told<R> {
+    pub(super) routes: Vec<R>,
+    pub(super) extras: Vec<v1::InboundRuleExtras>,
 }
 
 impl<'a> Routes<'a> {
@@ -61,39 +70,43 @@ impl<'a> Routes<'a> {
     }
 
     /// In the form of gRPC; `None` where that cannot say it.
-    pub(super) fn grpc(&self) -> Option<Vec<GrpcRoute>> {
+    pub(super) fn grpc(&self) -> Option<Told<GrpcRoute>> {
+        let mut extras = Vec::new();
         let own = self.own.iter().map(|(route, authorizations)| match route {
             Route::Grpc(object) if object.spec.rules.iter().all(has_names_only) => {
-                Some(self.grpc_route(route, object, authorizations))
+                Some(self.grpc_route(route, object, authorizations, &mut extras))
             }
             _ => None,
         });
-        let own = own.collect::<Option<Vec<_>>>()?;
-        Some(if own.is_empty() { vec![everything_grpc()] } else { own })
+        let mut routes = own.collect::<Option<Vec<_>>>()?;
+        if routes.is_empty() {
+            routes.push(everything_grpc());
+        }
+        Some(Told { routes, extras })
     }
 
     /// In the form of HTTP.
-    pub(super) fn http(&self) -> Vec<HttpRoute> {
+    pub(super) fn http(&self) -> Told<HttpRoute> {
+        let mut extras = Vec::new();
         let own = self.own.iter().map(|(route, authorizations)| {
+            let route: &Route = route;
             let (hosts, rules) = match route {
-                Route::Http(_, object) => (
-                    &object.spec.hostnames,
-                    object
-                        .spec
-                        .rules
-                        .iter()
-                        .map(|rule| self.http_rule(route, rule))
-                        .collect(),
-                ),
-                Route::Grpc(object) => (
-                    &object.spec.hostnames,
-                    object
-                        .spec
-                        .rules
-                        .iter()
-                        .map(|rule| self.grpc_as_http(route, rule))
-                        .collect(),
-                ),
+                Route::Http(_, object) => {
+                    let rules = object.spec.rules.iter().enumerate();
+                    let rules = rules.map(|(index, rule)| http_route::Rule {
+                        matches: rule.matches.iter().map(outbound::http_match).collect(),
+                        filters: self.http_filters((route, index), &rule.filters, &mut extras),
+                    });
+                    (&object.spec.hostnames, rules.collect())
+                }
+                Route::Grpc(object) => {
+                    let rules = object.spec.rules.iter().enumerate();
+                    let rules = rules.map(|(index, rule)| http_route::Rule {
+                        matches: rule.matches.iter().map(grpc_as_http).collect(),
+                        filters: self.http_filters((route, index), &rule.filters, &mut extras),
+                    });
+                    (&object.spec.hostnames, rules.collect())
+                }
                 Route::Tls(_) | Route::Tcp(_) => unreachable!("left out when the routes were collected"),
             };
             HttpRoute {
@@ -108,7 +121,7 @@ impl<'a> Routes<'a> {
             routes.push(everything_http());
         }
         routes.extend(self.of_probes());
-        routes
+        Told { routes, extras }
     }
 
     fn of_probes(&self) -> Option<HttpRoute> {
@@ -128,29 +141,13 @@ impl<'a> Routes<'a> {
         })
     }
 
-    fn http_rule(&self, route: &Route, rule: &objects::HttpRouteRule) -> http_route::Rule {
-        http_route::Rule {
-            matches: rule.matches.iter().map(outbound::http_match).collect(),
-            filters: self.http_filters(route, &rule.filters),
-        }
-    }
-
-    fn grpc_as_http(&self, route: &Route, rule: &objects::GrpcRouteRule) -> http_route::Rule {
-        let found = |said: &objects::GrpcRouteMatch| HttpRouteMatch {
-            path: at(match &said.method {
-                Some(method) => path_match::Kind::Regex(path_regex(method)),
-                None => path_match::Kind::Prefix("/".to_owned()),
-            }),
-            headers: outbound::headers(&said.headers),
-            ..HttpRouteMatch::default()
-        };
-        http_route::Rule {
-            matches: rule.matches.iter().map(exact_where_it_can(found)).collect(),
-            filters: self.http_filters(route, &rule.filters),
-        }
-    }
-
-    fn grpc_route(&self, route: &Route, object: &objects::GrpcRoute, authorizations: &[Authz]) -> GrpcRoute {
+    fn grpc_route(
+        &self,
+        route: &Route,
+        object: &objects::GrpcRoute,
+        authorizations: &[Authz],
+        extras: &mut Vec<v1::InboundRuleExtras>,
+    ) -> GrpcRoute {
         let found = |said: &objects::GrpcRouteMatch| {
             let method = said.method.clone().unwrap_or_default();
             GrpcRouteMatch {
@@ -161,109 +158,101 @@ impl<'a> Routes<'a> {
                 headers: outbound::headers(&said.headers),
             }
         };
-        let rule = |rule: &objects::GrpcRouteRule| grpc_route::Rule {
+        let rules = object.spec.rules.iter().enumerate();
+        let rules = rules.map(|(index, rule)| grpc_route::Rule {
             matches: rule.matches.iter().map(found).collect(),
-            filters: self.grpc_filters(route, &rule.filters),
-        };
+            filters: self.grpc_filters((route, index), &rule.filters, extras),
+        });
         GrpcRoute {
             metadata: Some(outbound::route_reference(route)),
-            hosts: object.spec.hostnames.iter().map(|host| outbound::host(host)).collect(),
             authorizations: authorizations.to_vec(),
-            rules: object.spec.rules.iter().map(rule).collect(),
+            rules: rules.collect(),
+            hosts: object.spec.hostnames.iter().map(|host| outbound::host(host)).collect(),
         }
     }
 
-    fn http_filters(&self, route: &Route, filters: &[RouteFilter]) -> Vec<http_route::Filter> {
+    fn http_filters(
+        &self,
+        (route, index): (&Route, usize),
+        filters: &[RouteFilter],
+        extras: &mut Vec<v1::InboundRuleExtras>,
+    ) -> Vec<http_route::Filter> {
         use http_route::filter::Kind;
         let filter = |kind| http_route::Filter { kind: Some(kind) };
-        let failure =
-            |status, message, ratio| filter(Kind::FailureInjector(HttpFailureInjector { status, message, ratio }));
         let actions = match self.actions(route, filters) {
             Ok(actions) => actions,
-            Err(why) => return vec![failure(CANNOT, why, None)],
+            Err(message) => {
+                return vec![filter(Kind::FailureInjector(HttpFailureInjector {
+                    status: CANNOT,
+                    message,
+                    ratio: None,
+                }))];
+            }
         };
-        let kind = |action| match action {
-            Action::Headers(said) => filter(Kind::RequestHeaderModifier(said)),
-            Action::Redirect(said) => filter(Kind::Redirect(said)),
-            Action::Abort(abort) => failure(
-                abort.http_status.map_or(CANNOT, u32::from),
-                outbound::message(&abort),
-                outbound::ratio(abort.percent),
-            ),
-        };
-        actions.into_iter().map(kind).collect()
+        let (filters, more) = actions.split(|said| match said {
+            PolicyFilter::RequestHeaders(said) => Some(filter(Kind::RequestHeaderModifier(said.clone()))),
+            PolicyFilter::Redirect(said) => Some(filter(Kind::Redirect(said.clone()))),
+            PolicyFilter::Abort(abort) => Some(filter(Kind::FailureInjector(http_injector(abort)?))),
+            PolicyFilter::ResponseHeaders(_) => None,
+        });
+        note(extras, (route, index), more);
+        filters
     }
 
-    fn grpc_filters(&self, route: &Route, filters: &[RouteFilter]) -> Vec<grpc_route::Filter> {
+    fn grpc_filters(
+        &self,
+        (route, index): (&Route, usize),
+        filters: &[RouteFilter],
+        extras: &mut Vec<v1::InboundRuleExtras>,
+    ) -> Vec<grpc_route::Filter> {
         use grpc_route::filter::Kind;
         let filter = |kind| grpc_route::Filter { kind: Some(kind) };
-        let failure =
-            |code, message, ratio| filter(Kind::FailureInjector(GrpcFailureInjector { code, message, ratio }));
         let actions = match self.actions(route, filters) {
             Ok(actions) => actions,
-            Err(why) => return vec![failure(GRPC_CANNOT, why, None)],
+            Err(message) => {
+                return vec![filter(Kind::FailureInjector(GrpcFailureInjector {
+                    code: GRPC_CANNOT,
+                    message,
+                    ratio: None,
+                }))];
+            }
         };
-        let kind = |action| match action {
-            Action::Headers(said) => filter(Kind::RequestHeaderModifier(said)),
-            // Manifests with it are refused: gRPC has no redirects.
-            Action::Redirect(_) => failure(GRPC_CANNOT, "gRPC has no redirects".to_owned(), None),
-            Action::Abort(abort) => failure(
-                abort.grpc_code.map_or(GRPC_CANNOT, u32::from),
-                outbound::message(&abort),
-                outbound::ratio(abort.percent),
-            ),
-        };
-        actions.into_iter().map(kind).collect()
+        let (filters, more) = actions.split(|said| match said {
+            PolicyFilter::RequestHeaders(said) => Some(filter(Kind::RequestHeaderModifier(said.clone()))),
+            PolicyFilter::Abort(abort) => Some(filter(Kind::FailureInjector(grpc_injector(abort)?))),
+            // Manifests with a redirect are refused: gRPC has none.
+            PolicyFilter::ResponseHeaders(_) | PolicyFilter::Redirect(_) => None,
+        });
+        note(extras, (route, index), more);
+        filters
     }
 
     /// What filters do to what comes in; why they cannot be applied.
-    fn actions(&self, route: &Route, filters: &[RouteFilter]) -> Result<Vec<Action>, String> {
+    fn actions(&self, route: &Route, filters: &[RouteFilter]) -> Result<Actions, String> {
         if let Some(why) = cannot_be_applied(filters) {
             return Err(why);
         }
-        let mut actions = Vec::new();
-        for filter in filters {
-            if let Some(said) = &filter.request_header_modifier {
-                actions.push(Action::Headers(outbound::request_headers(said)));
-            }
-            if let Some(said) = &filter.request_redirect {
-                actions.push(Action::Redirect(outbound::redirect(said)));
-            }
-            if let Some(reference) = &filter.extension_ref {
-                let fault = fault_of(self.index, &route.metadata().namespace, reference).map_err(|bad| bad.message)?;
-                if fault.delay.is_some() {
-                    return Err(
-                        "a delay is not supported on what comes in; write it on a route of the Service".to_owned(),
-                    );
-                }
-                actions.extend(fault.abort.map(Action::Abort));
-            }
-        }
-        Ok(actions)
+        let mut actions = Actions::read(self.index, route, filters, false);
+        actions.dead.take().map_or(Ok(actions), Err)
     }
 }
 
-/// What a filter does.
-enum Action {
-    Headers(RequestHeaderModifier),
-    Redirect(RequestRedirect),
-    Abort(FaultAbort),
+/// Notes what the policy cannot say of a rule, where there is any.
+fn note(extras: &mut Vec<v1::InboundRuleExtras>, (route, index): (&Route, usize), filters: Vec<v1::FilterExtra>) {
+    if !filters.is_empty() {
+        extras.push(v1::InboundRuleExtras {
+            route: Some(outbound::object(&outbound::route_reference(route))),
+            rule: u32::try_from(index).unwrap_or(u32::MAX),
+            filters,
+        });
+    }
 }
 
-/// Why filters cannot be applied to what comes in: Linkerd's API knows three.
+/// Why filters cannot be applied to what comes in: copies are made where a request is sent.
 pub(crate) fn cannot_be_applied(filters: &[RouteFilter]) -> Option<String> {
-    let of_outbound = |filter: &RouteFilter| {
-        let name = match filter.kind {
-            FilterType::ResponseHeaderModifier => "ResponseHeaderModifier",
-            FilterType::UrlRewrite => "URLRewrite",
-            FilterType::RequestMirror => "RequestMirror",
-            _ => return None,
-        };
-        Some(format!(
-            "the filter {name} is not supported on a route of a Server; write it on a route of the Service"
-        ))
-    };
-    unsupported(filters, false).or_else(|| filters.iter().find_map(of_outbound))
+    let mirrors = filters.iter().any(|filter| filter.kind == FilterType::RequestMirror);
+    let why = "the filter RequestMirror is not supported on a route of a Server; write it on a route of the Service";
+    unsupported(filters, false).or_else(|| mirrors.then(|| why.to_owned()))
 }
 
 fn everything_http() -> HttpRoute {
@@ -307,21 +296,21 @@ fn has_names_only(rule: &objects::GrpcRouteRule) -> bool {
 }
 
 /// A match of gRPC in the form of HTTP: a whole path, a service's prefix, or what a regular expression says.
-fn exact_where_it_can(
-    otherwise: impl Fn(&objects::GrpcRouteMatch) -> HttpRouteMatch,
-) -> impl Fn(&objects::GrpcRouteMatch) -> HttpRouteMatch {
-    move |said| {
-        let mut found = otherwise(said);
-        if let Some(method) = said.method.as_ref().filter(|method| method.kind == MatchType::Exact) {
-            match (&method.service, &method.method) {
-                (Some(service), Some(method)) => {
-                    found.path = at(path_match::Kind::Exact(format!("/{service}/{method}")));
-                }
-                (Some(service), None) => found.path = at(path_match::Kind::Prefix(format!("/{service}"))),
-                (None, _) => {}
+fn grpc_as_http(said: &objects::GrpcRouteMatch) -> HttpRouteMatch {
+    let kind = match &said.method {
+        None => path_match::Kind::Prefix("/".to_owned()),
+        Some(method) => match (&method.service, &method.method) {
+            (Some(service), Some(name)) if method.kind == MatchType::Exact => {
+                path_match::Kind::Exact(format!("/{service}/{name}"))
             }
-        }
-        found
+            (Some(service), None) if method.kind == MatchType::Exact => path_match::Kind::Prefix(format!("/{service}")),
+            _ => path_match::Kind::Regex(path_regex(method)),
+        },
+    };
+    HttpRouteMatch {
+        path: at(kind),
+        headers: outbound::headers(&said.headers),
+        ..HttpRouteMatch::default()
     }
 }
 

@@ -75,14 +75,19 @@ spec:
   requiredAuthenticationRefs: [{kind: ServiceAccount, name: payments}]
 ";
 
-fn sent(written: &str, port: u16) -> api::Server {
+fn compiled(written: &str, port: u16) -> Compiled {
     let snapshot = Snapshot::of(written, POD);
     let pod = snapshot.find_pod("bank", "ledger-0").unwrap();
     of_port(&snapshot, &MeshConfig::for_tests(), pod, port)
 }
 
+fn sent(written: &str, port: u16) -> api::Server {
+    compiled(written, port).server
+}
+
 fn policy(written: &str, port: u16) -> InboundPolicy {
-    wire::inbound::policy(sent(written, port), Duration::from_secs(10))
+    let Compiled { server, extras } = compiled(written, port);
+    wire::inbound::policy(server, Some(&extras), Duration::from_secs(10))
 }
 
 /// A line each: whom, by which rule.
@@ -220,7 +225,7 @@ fn grpc_routes_mean_the_same_in_either_form() {
         let sent = sent(&format!("{GRPC}{objects}"), 50051);
         let kind = sent.protocol.clone().unwrap().kind.unwrap();
         assert_eq!(matches!(kind, Kind::Grpc(_)), is_grpc, "{kind:?}");
-        let policy = wire::inbound::policy(sent, Duration::from_secs(10));
+        let policy = wire::inbound::policy(sent, None, Duration::from_secs(10));
         assert_eq!(policy.protocol, ProtocolPlan::Http2);
         assert_eq!(policy.rate_limit.is_some(), objects.contains("slow"));
         for (path, expected) in [
@@ -266,6 +271,51 @@ fn filters_that_cannot_be_applied_are_not_skipped() {
     };
     assert!(matches!(abort.answer, AbortAnswer::Http(status) if status == 500));
     assert!(abort.message.contains("RequestMirror"), "{}", abort.message);
+}
+
+/// What Linkerd's API has no words for goes beside it: a linkerd2-proxy does less, never something else.
+#[test]
+fn filters_without_words_are_told_in_extras() {
+    let fault = "---
+apiVersion: policy.sheer.dev/v1alpha1
+kind: HTTPFault
+metadata: {name: slow, namespace: bank}
+spec: {delay: {duration: 20ms}, abort: {httpStatus: 503, percent: 50}}
+";
+    let filters = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-team, value: books}]}}
+    - {type: ResponseHeaderModifier, responseHeaderModifier: {remove: [server]}}
+    - {type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /api}}}
+    - {type: ExtensionRef, extensionRef: {group: policy.sheer.dev, kind: HTTPFault, name: slow}}";
+    let one = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-team, value: books}]}}";
+    let written = format!("{WEB}{}{fault}", ROUTES.replace(one, filters));
+    let kinds = |policy: &InboundPolicy| {
+        let filters = policy.routes.rules()[0].action.filters.iter();
+        let kinds = filters.map(|filter| match filter {
+            Filter::RequestHeaders(_) => "request",
+            Filter::ResponseHeaders(_) => "response",
+            Filter::Rewrite(_) => "rewrite",
+            Filter::Delay(_) => "delay",
+            Filter::Abort(_) => "abort",
+            Filter::Redirect(_) => "redirect",
+        });
+        kinds.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        kinds(&policy(&written, 8080)),
+        ["request", "response", "rewrite", "delay", "abort"]
+    );
+    let alone = wire::inbound::policy(sent(&written, 8080), None, Duration::from_secs(10));
+    assert_eq!(kinds(&alone), ["request"]);
+
+    let grpc = GRPC_ROUTE.replace(
+        "{method: {method: Ping}}]}]",
+        "{method: {method: Ping}}], filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [server]}}]}]",
+    );
+    assert_ne!(grpc, GRPC_ROUTE);
+    for limit in ["", LIMIT] {
+        let policy = policy(&format!("{GRPC}{grpc}{limit}"), 50051);
+        assert_eq!(kinds(&policy), ["response"], "in either form");
+    }
 }
 
 #[test]

@@ -13,9 +13,9 @@ use sheer_api::{
     v1,
 };
 
-use super::{Compiler, Parent, default, egress, reference, settings};
+use super::{Actions, Compiler, Parent, default, egress, reference, settings};
 use crate::{
-    objects::{AppProtocol, BackendRef, Service},
+    objects::{AppProtocol, BackendRef, HttpBackendRef, Service},
     routes::{BadRef, Route, Target},
 };
 
@@ -34,7 +34,43 @@ pub(super) struct Share {
     pub(super) invalid: Option<String>,
 }
 
+/// How one kind of route says filters and backends.
+pub(super) struct Words<F, W> {
+    /// Filters that the policy can say, and the others.
+    pub(super) split: fn(Actions) -> (Vec<F>, Vec<v1::FilterExtra>),
+    /// Answers everything with an error.
+    pub(super) failure: fn(String) -> F,
+    /// A backend with its share.
+    pub(super) weighted: fn(u32, Backend, Vec<F>) -> W,
+}
+
 impl Compiler<'_> {
+    /// The backends of a rule with their filters; the text is why nothing may pass. What the policy cannot say goes into `extra`.
+    pub(super) fn weighted<F, W>(
+        &mut self,
+        (route, references): (&Route, &[HttpBackendRef]),
+        shares: Vec<Share>,
+        extra: &mut v1::RuleExtras,
+        words: &Words<F, W>,
+    ) -> (Vec<W>, Option<String>) {
+        let (mut weighted, mut dead) = (Vec::new(), None);
+        for (index, (share, reference)) in shares.into_iter().zip(references).enumerate() {
+            let mut actions = self.actions(route, &reference.filters, true);
+            dead = dead.or(actions.dead.take());
+            let (mut filters, more) = (words.split)(actions);
+            if let Some(why) = share.invalid {
+                filters = vec![(words.failure)(why)];
+            } else if !more.is_empty() {
+                extra.backends.push(v1::RouteBackendExtras {
+                    backend: u32::try_from(index).unwrap_or(u32::MAX),
+                    filters: more,
+                });
+            }
+            weighted.push((words.weighted)(share.weight, share.backend, filters));
+        }
+        (weighted, dead)
+    }
+
     /// The parent itself: where traffic goes that no route sends elsewhere.
     pub(super) fn own_backend(&mut self) -> Backend {
         match self.parent {

@@ -21,7 +21,7 @@ pub(super) fn service(service: &Service, port: u16) -> v1::ObjectRef {
 }
 
 /// A reference of the policy, as the extras have it.
-pub(super) fn object(metadata: &Metadata) -> v1::ObjectRef {
+pub(in crate::policy) fn object(metadata: &Metadata) -> v1::ObjectRef {
     match &metadata.kind {
         Some(metadata::Kind::Resource(resource)) => v1::ObjectRef {
             group: resource.group.clone(),

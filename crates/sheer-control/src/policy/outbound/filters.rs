@@ -16,7 +16,7 @@ use sheer_api::{
 use super::{Compiler, settings};
 use crate::{
     objects::{self, FaultAbort, FilterType, Header, HeaderModifier, PathModifierType, RouteFilter},
-    routes::{Fault, Route, fault_of, unsupported},
+    routes::{Fault, Route, RouteIndex, fault_of, unsupported},
 };
 
 /// Of a fault's share, a million is the whole.
@@ -24,17 +24,17 @@ const WHOLE: u32 = 1_000_000;
 
 /// What the filters of a rule, or of a backend, do.
 #[derive(Default)]
-pub(super) struct Actions {
+pub(in crate::policy) struct Actions {
     policy: Vec<PolicyFilter>,
     extras: Vec<v1::FilterExtra>,
     /// Who gets copies.
     pub(super) mirrors: Vec<v1::Mirror>,
     /// Why nothing may pass.
-    pub(super) dead: Option<String>,
+    pub(in crate::policy) dead: Option<String>,
 }
 
-/// What Linkerd's policy can say in at least one kind of route.
-enum PolicyFilter {
+/// What Linkerd's policies can say in at least one kind of route.
+pub(in crate::policy) enum PolicyFilter {
     RequestHeaders(RequestHeaderModifier),
     ResponseHeaders(ResponseHeaderModifier),
     Redirect(RequestRedirect),
@@ -44,67 +44,75 @@ enum PolicyFilter {
 impl Compiler<'_> {
     /// What some filters of a route do.
     pub(super) fn actions(&mut self, route: &Route, filters: &[RouteFilter], of_backend: bool) -> Actions {
-        let mut actions = Actions {
+        let routes = self.routes();
+        let mut actions = Actions::read(routes, route, filters, of_backend);
+        let mirrors = filters.iter().filter(|filter| filter.kind == FilterType::RequestMirror);
+        for mirror in mirrors.filter_map(|filter| filter.request_mirror.as_ref()) {
+            if let Some((backend, path)) = self.mirror_target(route, &mirror.backend_ref) {
+                actions.mirrors.push(v1::Mirror {
+                    backend: Some(backend),
+                    path,
+                    share: mirror_share(mirror),
+                });
+            }
+        }
+        actions
+    }
+}
+
+impl Actions {
+    /// What filters do, but for mirrors.
+    pub(in crate::policy) fn read(
+        routes: &RouteIndex,
+        route: &Route,
+        filters: &[RouteFilter],
+        of_backend: bool,
+    ) -> Self {
+        let mut actions = Self {
             dead: unsupported(filters, of_backend),
-            ..Actions::default()
+            ..Self::default()
         };
         for filter in filters {
-            self.action(route, filter, &mut actions);
+            actions.add(routes, route, filter);
         }
         actions
     }
 
-    fn action(&mut self, route: &Route, filter: &RouteFilter, actions: &mut Actions) {
+    fn add(&mut self, routes: &RouteIndex, route: &Route, filter: &RouteFilter) {
         match filter.kind {
             FilterType::RequestHeaderModifier => {
                 let said = filter.request_header_modifier.iter();
-                actions
-                    .policy
+                self.policy
                     .extend(said.map(|said| PolicyFilter::RequestHeaders(request_headers(said))));
             }
             FilterType::ResponseHeaderModifier => {
                 let said = filter.response_header_modifier.iter();
-                actions
-                    .policy
+                self.policy
                     .extend(said.map(|said| PolicyFilter::ResponseHeaders(response_headers(said))));
             }
             FilterType::RequestRedirect => {
                 let said = filter.request_redirect.iter();
-                actions
-                    .policy
+                self.policy
                     .extend(said.map(|said| PolicyFilter::Redirect(redirect(said))));
             }
             FilterType::UrlRewrite => {
                 let said = filter.url_rewrite.iter();
                 let extra = said.map(|said| v1::filter_extra::Kind::Rewrite(rewrite(said)));
-                actions.extras.extend(extra.map(extra_filter));
-            }
-            FilterType::RequestMirror => {
-                if let Some(mirror) = &filter.request_mirror
-                    && let Some((backend, path)) = self.mirror_target(route, &mirror.backend_ref)
-                {
-                    actions.mirrors.push(v1::Mirror {
-                        backend: Some(backend),
-                        path,
-                        share: mirror_share(mirror),
-                    });
-                }
+                self.extras.extend(extra.map(extra_filter));
             }
             FilterType::ExtensionRef => {
                 let Some(reference) = &filter.extension_ref else { return };
-                match fault_of(self.routes(), &route.metadata().namespace, reference) {
-                    Ok(fault) => actions.fault(fault),
+                match fault_of(routes, &route.metadata().namespace, reference) {
+                    Ok(fault) => self.fault(fault),
                     Err(bad) => {
-                        actions.dead.get_or_insert(bad.message);
+                        self.dead.get_or_insert(bad.message);
                     }
                 }
             }
-            FilterType::Cors | FilterType::ExternalAuth => {}
+            FilterType::RequestMirror | FilterType::Cors | FilterType::ExternalAuth => {}
         }
     }
-}
 
-impl Actions {
     /// An abort alone can stand in the policy. After a delay it cannot: the policy's filters come first.
     fn fault(&mut self, fault: Fault) {
         let delayed = fault.delay.is_some();
@@ -121,78 +129,91 @@ impl Actions {
         }
     }
 
-    /// Filters of an HTTPRoute.
-    pub(super) fn http(self) -> (Vec<http_route::Filter>, Vec<v1::FilterExtra>) {
-        use http_route::filter::Kind;
-        let mut extras = Vec::new();
-        let mut filters = Vec::new();
+    /// What the policy says of it, in the words of one kind of route, and the extras: what `say` has no words for, and the rest.
+    pub(in crate::policy) fn split<F>(
+        self,
+        say: impl Fn(&PolicyFilter) -> Option<F>,
+    ) -> (Vec<F>, Vec<v1::FilterExtra>) {
+        let (mut filters, mut extras) = (Vec::new(), Vec::new());
         for filter in self.policy {
-            let kind = match filter {
-                PolicyFilter::RequestHeaders(said) => Kind::RequestHeaderModifier(said),
-                PolicyFilter::ResponseHeaders(said) => Kind::ResponseHeaderModifier(said),
-                PolicyFilter::Redirect(said) => Kind::Redirect(said),
-                PolicyFilter::Abort(abort) => match abort.http_status {
-                    Some(status) => Kind::FailureInjector(HttpFailureInjector {
-                        status: status.into(),
-                        message: message(&abort),
-                        ratio: ratio(abort.percent),
-                    }),
-                    None => {
-                        extras.push(abort_extra(&abort));
-                        continue;
-                    }
-                },
-            };
-            filters.push(http_route::Filter { kind: Some(kind) });
+            match say(&filter) {
+                Some(said) => filters.push(said),
+                None => extras.extend(filter.extra()),
+            }
         }
         extras.extend(self.extras);
         (filters, extras)
     }
 
+    /// Filters of an HTTPRoute.
+    pub(super) fn http(self) -> (Vec<http_route::Filter>, Vec<v1::FilterExtra>) {
+        use http_route::filter::Kind;
+        self.split(|filter| {
+            let kind = match filter {
+                PolicyFilter::RequestHeaders(said) => Kind::RequestHeaderModifier(said.clone()),
+                PolicyFilter::ResponseHeaders(said) => Kind::ResponseHeaderModifier(said.clone()),
+                PolicyFilter::Redirect(said) => Kind::Redirect(said.clone()),
+                PolicyFilter::Abort(abort) => Kind::FailureInjector(http_injector(abort)?),
+            };
+            Some(http_route::Filter { kind: Some(kind) })
+        })
+    }
+
     /// Filters of a GRPCRoute.
     pub(super) fn grpc(self) -> (Vec<grpc_route::Filter>, Vec<v1::FilterExtra>) {
         use grpc_route::filter::Kind;
-        let mut extras = Vec::new();
-        let mut filters = Vec::new();
-        for filter in self.policy {
+        self.split(|filter| {
             let kind = match filter {
-                PolicyFilter::RequestHeaders(said) => Kind::RequestHeaderModifier(said),
-                PolicyFilter::ResponseHeaders(said) => {
-                    let fields = |fields: Option<Headers>| {
-                        let fields = fields.unwrap_or_default().headers.into_iter();
-                        fields.map(|field| v1::HeaderField {
-                            name: field.name,
-                            value: field.value,
-                        })
-                    };
-                    extras.push(extra_filter(v1::filter_extra::Kind::ResponseHeaders(
-                        v1::HeaderModifier {
-                            add: fields(said.add).collect(),
-                            set: fields(said.set).collect(),
-                            remove: said.remove,
-                        },
-                    )));
-                    continue;
-                }
-                // Manifests with it are refused.
-                PolicyFilter::Redirect(_) => continue,
-                PolicyFilter::Abort(abort) => match abort.grpc_code {
-                    Some(code) => Kind::FailureInjector(GrpcFailureInjector {
-                        code: code.into(),
-                        message: message(&abort),
-                        ratio: ratio(abort.percent),
-                    }),
-                    None => {
-                        extras.push(abort_extra(&abort));
-                        continue;
-                    }
-                },
+                PolicyFilter::RequestHeaders(said) => Kind::RequestHeaderModifier(said.clone()),
+                PolicyFilter::ResponseHeaders(_) | PolicyFilter::Redirect(_) => return None,
+                PolicyFilter::Abort(abort) => Kind::FailureInjector(grpc_injector(abort)?),
             };
-            filters.push(grpc_route::Filter { kind: Some(kind) });
-        }
-        extras.extend(self.extras);
-        (filters, extras)
+            Some(grpc_route::Filter { kind: Some(kind) })
+        })
     }
+}
+
+impl PolicyFilter {
+    /// The same in the words of the extras. Request headers can be said everywhere, and manifests with a redirect of gRPC are refused.
+    fn extra(self) -> Option<v1::FilterExtra> {
+        match self {
+            Self::ResponseHeaders(said) => {
+                let fields = |fields: Option<Headers>| {
+                    let fields = fields.unwrap_or_default().headers.into_iter();
+                    fields.map(|field| v1::HeaderField {
+                        name: field.name,
+                        value: field.value,
+                    })
+                };
+                let modifier = v1::HeaderModifier {
+                    add: fields(said.add).collect(),
+                    set: fields(said.set).collect(),
+                    remove: said.remove,
+                };
+                Some(extra_filter(v1::filter_extra::Kind::ResponseHeaders(modifier)))
+            }
+            Self::Abort(abort) => Some(abort_extra(&abort)),
+            Self::RequestHeaders(_) | Self::Redirect(_) => None,
+        }
+    }
+}
+
+/// An abort in the words of HTTP, where it says a status.
+pub(in crate::policy) fn http_injector(abort: &FaultAbort) -> Option<HttpFailureInjector> {
+    Some(HttpFailureInjector {
+        status: abort.http_status?.into(),
+        message: message(abort),
+        ratio: ratio(abort.percent),
+    })
+}
+
+/// An abort in the words of gRPC, where it says a code.
+pub(in crate::policy) fn grpc_injector(abort: &FaultAbort) -> Option<GrpcFailureInjector> {
+    Some(GrpcFailureInjector {
+        code: abort.grpc_code?.into(),
+        message: message(abort),
+        ratio: ratio(abort.percent),
+    })
 }
 
 /// Answers everything with 500.
@@ -231,7 +252,7 @@ fn fields(fields: &[Header]) -> Option<Headers> {
     })
 }
 
-pub(in crate::policy) fn request_headers(said: &HeaderModifier) -> RequestHeaderModifier {
+fn request_headers(said: &HeaderModifier) -> RequestHeaderModifier {
     RequestHeaderModifier {
         add: fields(&said.add),
         set: fields(&said.set),
@@ -260,7 +281,7 @@ fn new_path(path: &objects::PathModifier) -> Option<NewPath> {
     }
 }
 
-pub(in crate::policy) fn redirect(said: &objects::RequestRedirect) -> RequestRedirect {
+fn redirect(said: &objects::RequestRedirect) -> RequestRedirect {
     let scheme = said.scheme.as_deref().map(|name| match name {
         "https" => scheme::Registered::Https,
         _ => scheme::Registered::Http,
@@ -320,14 +341,14 @@ fn share(percent: Option<f64>) -> Option<v1::Share> {
     })
 }
 
-pub(in crate::policy) fn ratio(percent: Option<f64>) -> Option<Ratio> {
+fn ratio(percent: Option<f64>) -> Option<Ratio> {
     percent.map(|percent| Ratio {
         numerator: parts(percent),
         denominator: WHOLE,
     })
 }
 
-pub(in crate::policy) fn message(abort: &FaultAbort) -> String {
+fn message(abort: &FaultAbort) -> String {
     abort
         .message
         .clone()

@@ -9,7 +9,9 @@ use sheer_api::{
 };
 
 use super::{
-    Compiler, Parent, Place, backends::Share, default, egress, extras, filters, http, route_reference, settings,
+    Actions, Compiler, Parent, Place,
+    backends::{Share, Words},
+    default, egress, extras, filters, http, route_reference, settings,
 };
 use crate::{
     objects::{self, BackendRef, GrpcMethodMatch, GrpcRouteRule, HttpBackendRef, MatchType, Traffic},
@@ -110,28 +112,19 @@ impl Compiler<'_> {
             let own = self.own_backend();
             return (first(own), None);
         }
-        let (mut weighted, mut dead) = (Vec::new(), None);
-        for (index, (share, reference)) in shares.into_iter().zip(references).enumerate() {
-            let mut actions = self.actions(route, &reference.filters, true);
-            dead = dead.or(actions.dead.take());
-            let (mut filters, more) = actions.grpc();
-            if let Some(why) = share.invalid {
-                filters = vec![filters::grpc_failure(UNAVAILABLE, why)];
-            } else if !more.is_empty() {
-                extra.backends.push(v1::RouteBackendExtras {
-                    backend: u32::try_from(index).unwrap_or(u32::MAX),
-                    filters: more,
-                });
-            }
-            weighted.push(WeightedRouteBackend {
-                weight: share.weight,
+        let words = Words {
+            split: Actions::grpc,
+            failure: |why| filters::grpc_failure(UNAVAILABLE, why),
+            weighted: |weight, backend, filters| WeightedRouteBackend {
+                weight,
                 backend: Some(RouteBackend {
-                    backend: Some(share.backend),
+                    backend: Some(backend),
                     filters,
                     ..RouteBackend::default()
                 }),
-            });
-        }
+            },
+        };
+        let (weighted, dead) = self.weighted((route, references), shares, extra, &words);
         let kind = distribution::Kind::RandomAvailable(distribution::RandomAvailable { backends: weighted });
         (Distribution { kind: Some(kind) }, dead)
     }

@@ -12,7 +12,11 @@ use sheer_api::{
     v1,
 };
 
-use super::{Compiler, Parent, Place, backends::Share, default, egress, extras, filters, route_reference, settings};
+use super::{
+    Actions, Compiler, Parent, Place,
+    backends::{Share, Words},
+    default, egress, extras, filters, route_reference, settings,
+};
 use crate::{
     objects::{self, BackendRef, HttpBackendRef, HttpRouteRule, MatchType, PathMatchType, Traffic, ValueMatch},
     routes::Route,
@@ -101,28 +105,19 @@ impl Compiler<'_> {
             let own = self.own_backend();
             return (first(own), None);
         }
-        let (mut weighted, mut dead) = (Vec::new(), None);
-        for (index, (share, reference)) in shares.into_iter().zip(references).enumerate() {
-            let mut actions = self.actions(route, &reference.filters, true);
-            dead = dead.or(actions.dead.take());
-            let (mut filters, more) = actions.http();
-            if let Some(why) = share.invalid {
-                filters = vec![filters::http_failure(500, why)];
-            } else if !more.is_empty() {
-                extra.backends.push(v1::RouteBackendExtras {
-                    backend: u32::try_from(index).unwrap_or(u32::MAX),
-                    filters: more,
-                });
-            }
-            weighted.push(WeightedRouteBackend {
-                weight: share.weight,
+        let words = Words {
+            split: Actions::http,
+            failure: |why| filters::http_failure(500, why),
+            weighted: |weight, backend, filters| WeightedRouteBackend {
+                weight,
                 backend: Some(RouteBackend {
-                    backend: Some(share.backend),
+                    backend: Some(backend),
                     filters,
                     ..RouteBackend::default()
                 }),
-            });
-        }
+            },
+        };
+        let (weighted, dead) = self.weighted((route, references), shares, extra, &words);
         (random(weighted), dead)
     }
 

@@ -13,20 +13,18 @@ use sheer_api::{
     },
     v1,
 };
+use sheer_policy::{outbound::ResponseClasses, wire::profile as wire};
 
 use super::{Compiler, backends, default, detect, filters, http, settings};
 use crate::{
+    destination::profile_route,
     objects::{
-        AppProtocol, Interval, ProfileBudget, ProfileRoute, RequestCondition, ResponseCondition, ServiceProfile,
+        AppProtocol, Interval, ProfileBudget, RequestCondition, ServiceProfile,
         traffic::{BudgetSettings, RetrySettings},
     },
     target::Target,
 };
 
-/// Attempts beyond the first: a profile has no number of its own, the budget is what bounds them.
-const ATTEMPTS: u32 = 10;
-/// What is a failure where no class says so.
-const FAILURES: (u16, u16) = (500, 599);
 /// No path: it does not begin with a slash.
 const NOTHING: &str = "ServiceProfile";
 
@@ -64,10 +62,13 @@ impl Compiler<'_> {
         let mut routes = Vec::new();
         for route in &profile.spec.routes {
             let metadata = reference(profile, &route.name);
-            let retry = route.is_retryable.then(|| retry(route));
+            let said = profile_route(route);
+            let classes = wire::classes(&said.response_classes);
+            let retry = route.is_retryable.then(|| retry(&classes.clone().unwrap_or_default()));
             let extra = v1::RuleExtras {
                 retry: retry.as_ref().map(|retry| retry.extras(false)),
-                condition: Some(condition(&route.condition)),
+                condition: said.condition.as_ref().map(wire::condition),
+                classes: classes.as_ref().map(to_message),
                 ..v1::RuleExtras::default()
             };
             self.note_rule(&metadata, 0, extra);
@@ -159,72 +160,26 @@ fn budget(said: &ProfileBudget) -> BudgetSettings {
     }
 }
 
-fn retry(route: &ProfileRoute) -> settings::Retry {
+fn retry(classes: &ResponseClasses) -> settings::Retry {
     settings::Retry::of_profile(RetrySettings {
-        statuses: failures(route),
-        limit: ATTEMPTS,
+        statuses: wire::failed_statuses(classes),
+        grpc_codes: wire::failed_codes(classes),
+        limit: wire::ATTEMPTS,
         ..RetrySettings::default()
     })
 }
 
-/// Statuses that are failures: of several classes the first that has a status counts, what is in none is none.
-fn failures(route: &ProfileRoute) -> Vec<(u16, u16)> {
-    if route.response_classes.is_empty() {
-        return vec![FAILURES];
-    }
-    let fails = |status: u16| {
-        let mut classes = route.response_classes.iter();
-        classes
-            .find(|class| holds(&class.condition, status))
-            .is_some_and(|class| class.is_failure)
+fn to_message(classes: &ResponseClasses) -> v1::ResponseClasses {
+    let ranges = |ranges: &[(u16, u16)]| {
+        let ranges = ranges.iter().map(|(first, last)| v1::StatusRange {
+            first: (*first).into(),
+            last: (*last).into(),
+        });
+        ranges.collect()
     };
-    let mut ranges: Vec<(u16, u16)> = Vec::new();
-    for status in (100..=599).filter(|status| fails(*status)) {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == status => *last = status,
-            _ => ranges.push((status, status)),
-        }
-    }
-    ranges
-}
-
-/// Whether a status fulfils a condition.
-fn holds(condition: &ResponseCondition, status: u16) -> bool {
-    let in_range = condition.status.is_none_or(|range| {
-        let status = u32::from(status);
-        // One bound alone is that status.
-        let (min, max) = (range.min.or(range.max), range.max.or(range.min));
-        min.is_none_or(|min| status >= min) && max.is_none_or(|max| status <= max)
-    });
-    in_range
-        && condition.all.iter().flatten().all(|condition| holds(condition, status))
-        && condition
-            .any
-            .as_ref()
-            .is_none_or(|any| any.iter().any(|condition| holds(condition, status)))
-        && condition.not.as_ref().is_none_or(|not| !holds(not, status))
-}
-
-/// The whole condition.
-fn condition(said: &RequestCondition) -> v1::Condition {
-    use v1::condition::Kind;
-    let several = |conditions: &[RequestCondition]| v1::Conditions {
-        conditions: conditions.iter().map(condition).collect(),
-    };
-    let all = said.all.iter().map(|all| Kind::All(several(all)));
-    let any = said.any.iter().map(|any| Kind::Any(several(any)));
-    let not = said.not.iter().map(|not| Kind::Not(Box::new(condition(not))));
-    let path = said.path_regex.iter().map(|regex| Kind::PathRegex(regex.clone()));
-    let method = said.method.iter().map(|method| Kind::Method(method.clone()));
-    let mut parts: Vec<Kind> = all.chain(any).chain(not).chain(path).chain(method).collect();
-    if parts.len() == 1 {
-        return v1::Condition { kind: parts.pop() };
-    }
-    let conditions = parts.into_iter().map(|kind| v1::Condition { kind: Some(kind) });
-    v1::Condition {
-        kind: Some(Kind::All(v1::Conditions {
-            conditions: conditions.collect(),
-        })),
+    v1::ResponseClasses {
+        failures: ranges(&classes.failures),
+        successes: ranges(&classes.successes),
     }
 }
 

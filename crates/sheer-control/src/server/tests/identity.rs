@@ -16,11 +16,11 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use super::*;
 use crate::identity::token::Workload;
 
-const LEDGER: &str = "ledger.bank.serviceaccount.identity.sheer.cluster.local";
+pub(super) const LEDGER: &str = "ledger.bank.serviceaccount.identity.sheer.cluster.local";
 const SPIFFE: &str = "spiffe://cluster.local/ns/bank/sa/ledger";
 const CONTROL: &str = "sheer-control.sheer.serviceaccount.identity.sheer.cluster.local";
 
-fn token(mesh: &Mesh, service_account: &str, lifetime: Duration) -> Vec<u8> {
+pub(super) fn token(mesh: &Mesh, service_account: &str, lifetime: Duration) -> Vec<u8> {
     let signer = Signer::load_or_create(&mesh.folder.path().join("identity")).unwrap();
     let workload = Workload {
         namespace: "bank".to_owned(),
@@ -31,7 +31,7 @@ fn token(mesh: &Mesh, service_account: &str, lifetime: Duration) -> Vec<u8> {
 }
 
 /// A request as proxies make it, then changed.
-fn csr(key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+pub(super) fn csr(key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::new(vec![LEDGER.to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, LEDGER);
     change(&mut params);
@@ -50,7 +50,7 @@ async fn certify(mesh: &Mesh, token: Vec<u8>, identity: &str, csr: Vec<u8>) -> R
         .map(tonic::Response::into_inner)
 }
 
-fn roots(mesh: &Mesh) -> RootCertStore {
+pub(super) fn roots(mesh: &Mesh) -> RootCertStore {
     let pem = std::fs::read(mesh.folder.path().join("identity/anchors.pem")).unwrap();
     let mut roots = RootCertStore::empty();
     for anchor in CertificateDer::pem_slice_iter(&pem) {
@@ -245,7 +245,11 @@ impl Service<Uri> for Connector {
     }
 }
 
-fn secure(roots: RootCertStore, address: SocketAddr, client: Option<(&CertifyResponse, &KeyPair)>) -> Channel {
+pub(super) fn secure(
+    roots: RootCertStore,
+    address: SocketAddr,
+    client: Option<(&CertifyResponse, &KeyPair)>,
+) -> Channel {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

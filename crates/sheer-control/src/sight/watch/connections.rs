@@ -3,7 +3,7 @@
 use sheer_api::v1;
 use tonic::Status;
 
-use super::{caller, Asked, name, names, rights, select};
+use super::{Asked, caller, name, names, rights, select};
 use crate::{
     sight::{Sight, dump},
     store::Snapshot,
@@ -15,7 +15,12 @@ pub(in crate::sight) async fn connections(
 ) -> Result<v1::WatchConnectionsResponse, Status> {
     let snapshot = sight.snapshot();
     let question = asked.asked.unwrap_or_default();
-    let pods = select(sight, &snapshot, asked.of, ("connections", caller(question.rights.as_ref())))?;
+    let pods = select(
+        sight,
+        &snapshot,
+        asked.of,
+        ("connections", caller(question.rights.as_ref())),
+    )?;
     let proxies = pods.iter().map(|pod| one(sight, &snapshot, pod, &question));
     Ok(v1::WatchConnectionsResponse {
         proxies: futures::future::join_all(proxies).await,

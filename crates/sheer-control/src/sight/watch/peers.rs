@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_millis(40);
 pub(super) struct Peers {
     store: Store,
     config: Arc<MeshConfig>,
-    proxies: Proxies,
+    proxies: Arc<Proxies>,
     redaction: super::RedactionKey,
     open: Mutex<HashMap<String, Proxy>>,
 }
@@ -30,7 +30,7 @@ impl Peers {
         Arc::new(Self {
             store: sight.store.clone(),
             config: Arc::clone(&sight.config),
-            proxies: sight.proxies.clone(),
+            proxies: Arc::clone(&sight.proxies),
             redaction: sight.redaction.clone(),
             open: Mutex::default(),
         })

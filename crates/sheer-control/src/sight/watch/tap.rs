@@ -13,7 +13,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use sheer_api::v1::{self, tap_event::Event, tap_line::Line};
 use tonic::Status;
 
-use super::{caller, Sight, is_hidden, name, names, peers::Peers, rights, select};
+use super::{Sight, caller, is_hidden, name, names, peers::Peers, rights, select};
 use crate::{
     objects::Pod,
     sight::{dump, resolve},

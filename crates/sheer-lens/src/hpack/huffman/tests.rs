@@ -20,7 +20,7 @@ fn encode(text: &[u8]) -> Vec<u8> {
         let (code, length) = code(usize::from(*byte));
         bits.extend((0..length).rev().map(|i| code >> i & 1 == 1));
     }
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push(true);
     }
     bits.chunks(8)

@@ -3,12 +3,13 @@
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use crate::{
-    connect::{Opened, Speak},
+    connect::{Connected, Speak},
     discovery::{Endpoint, Hint},
     error::ProxyError,
     exchange::Upstream,
     metrics::{HttpMetrics, LabelSet, Shard, TcpMetrics},
     pool::{H2Peer, Keep, OnDemand, Pool, StreamSlot, watch::Watcher},
+    telemetry::Key,
 };
 
 /// What carries the requests of a service.
@@ -56,9 +57,9 @@ impl Member {
         carrier: Carrier,
         pool: &Pool,
         shard: &Shard,
-        labels: &LabelSet,
+        (labels, key): (LabelSet, Key),
     ) -> Self {
-        let tcp = TcpMetrics::new(shard, labels);
+        let tcp = TcpMetrics::new(shard, &labels).told_as(key.clone());
         let link = match carrier {
             Carrier::Streams => Link::Streams(pool.h2_peer(endpoint, tcp)),
             Carrier::OwnStreams => Link::Streams(pool.private_h2_peer(endpoint, tcp)),
@@ -68,8 +69,15 @@ impl Member {
         };
         Self {
             link,
-            metrics: HttpMetrics::new(shard, labels),
+            metrics: HttpMetrics::new(shard, &labels).told_as(key),
             watcher: OnceCell::new(),
+        }
+    }
+
+    /// Notes what the endpoint is called by those who talk to it, for one that the mesh does not know.
+    pub(crate) fn name_host(&self, host: Option<&str>) {
+        if let (Some(series), Some(host)) = (self.metrics.series(), host) {
+            series.cells().name_host(host);
         }
     }
 
@@ -143,7 +151,7 @@ impl Member {
     }
 
     /// A connection of the caller's own; none where the endpoint does not take one, which it knows from now on.
-    pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Opened>, ProxyError> {
+    pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Connected>, ProxyError> {
         match &self.link {
             Link::Streams(_) => Err(ProxyError::Internal {
                 what: "streams were asked for a connection",

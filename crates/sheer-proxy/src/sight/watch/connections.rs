@@ -115,8 +115,8 @@ pub(super) fn speaks(speaks: Speaks) -> &'static str {
     }
 }
 
-fn tls(facts: &TlsFacts, took: Duration) -> v1::Tls {
-    v1::Tls {
+fn tls(facts: &TlsFacts, took: Duration) -> v1::TlsSession {
+    v1::TlsSession {
         version: facts.version.clone(),
         cipher: facts.cipher.clone(),
         group: facts.group.clone(),

@@ -205,7 +205,7 @@ fn http1(point: &mut v1::PointView, shown: &Shown, redactor: &Redactor) {
                 point.response = [pseudo(":status", status)].into_iter().chain(head.fields).collect();
             }
         }
-        Form::Frame | Form::Preface => {}
+        Form::Frame => {}
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn frame(connection: u64, shown: &Shown, clock: Clock, redactor: &Red
             Form::RequestHead | Form::ResponseHead => {
                 frame.http1 = Some(http1(bytes, shown.record.length, redactor));
             }
-            Form::Frame | Form::Preface => frame.payload = bytes.clone(),
+            Form::Frame => frame.payload = bytes.clone(),
         },
     }
     frame
@@ -68,7 +68,6 @@ pub(super) fn frame(connection: u64, shown: &Shown, clock: Clock, redactor: &Red
 fn type_name(shown: &Shown, header: Option<FrameHeader>) -> String {
     match shown.record.form {
         Form::Frame => header.map_or_else(String::new, |header| header.kind.to_string()),
-        Form::Preface => "PREFACE".to_owned(),
         Form::RequestHead => "REQUEST".to_owned(),
         Form::ResponseHead => "RESPONSE".to_owned(),
     }

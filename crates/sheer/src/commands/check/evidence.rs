@@ -28,6 +28,8 @@ pub(super) struct Mesh {
     pub(super) dns: Result<(), String>,
     /// What runs.
     pub(super) pods: Vec<Pod>,
+    /// Applications that break traces, in words.
+    pub(super) propagation: Result<Vec<String>, String>,
 }
 
 /// One replica of a workload.

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use rustls_pki_types::CertificateDer;
 use sheer_api::names::INBOUND_PORT;
+use sheer_api::v1::WorkloadPropagation;
 use sheer_local::{addresses, tools};
 use tokio::time::timeout;
 
@@ -25,10 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const AT_A_TIME: usize = 8;
 
 /// Everything that a check looks at.
-pub(super) async fn gather(global: &Global) -> Evidence {
+pub(super) async fn gather(global: &Global, progress: &mut Progress) -> Evidence {
     let missing = tools::check().err().unwrap_or_default();
     let mesh = match Mesh::find(global).await {
-        Ok(mesh) => look(&mesh).await.map_err(words),
+        Ok(mesh) => look(&mesh, progress).await.map_err(words),
         Err(error) => Err(words(error)),
     };
     Evidence {
@@ -60,8 +61,7 @@ fn namespaces() -> Result<(), String> {
     }
 }
 
-async fn look(mesh: &Mesh) -> anyhow::Result<evidence::Mesh> {
-    let mut progress = Progress::new();
+async fn look(mesh: &Mesh, progress: &mut Progress) -> anyhow::Result<evidence::Mesh> {
     progress.step("asking the control plane");
     let control = mesh.report().await.map_err(words);
     let anchors = trust_anchors(mesh);
@@ -70,7 +70,7 @@ async fn look(mesh: &Mesh) -> anyhow::Result<evidence::Mesh> {
         anchors: anchors.as_deref().unwrap_or_default(),
         trust_domain: mesh.trust_domain().map_err(words),
     };
-    let pods = proxies.look_at_all(&mesh.pods().await?, &mut progress).await;
+    let pods = proxies.look_at_all(&mesh.pods().await?, progress).await;
     progress.step("asking the DNS server");
     Ok(evidence::Mesh {
         dns: resolve_all(mesh).await.map_err(words),
@@ -79,7 +79,13 @@ async fn look(mesh: &Mesh) -> anyhow::Result<evidence::Mesh> {
             .map_err(words),
         control,
         pods,
+        propagation: mesh.propagation().await.map(breaking).map_err(words),
     })
+}
+
+fn breaking(workloads: Vec<WorkloadPropagation>) -> Vec<String> {
+    let breaking = workloads.into_iter().filter(|workload| workload.breaks);
+    breaking.map(|workload| workload.finding).collect()
 }
 
 /// Asks the mesh's DNS for every service.
@@ -106,9 +112,9 @@ struct Proxies<'a> {
 impl Proxies<'_> {
     /// Some at a time: those that do not answer take all of the patience.
     async fn look_at_all(&self, pods: &[Pod], progress: &mut Progress) -> Vec<evidence::Pod> {
-        let mut looks = futures::stream::iter(pods)
-            .map(|pod| self.look_at(pod))
-            .buffered(AT_A_TIME);
+        // Boxed where they are made: a closure over pods of any lifetime is no closure that another thread may be given.
+        let looks: Vec<BoxFuture<'_, evidence::Pod>> = pods.iter().map(|pod| self.look_at(pod).boxed()).collect();
+        let mut looks = futures::stream::iter(looks).buffered(AT_A_TIME);
         let mut seen = Vec::new();
         loop {
             progress.step(&format!("asking proxies: {} of {} pods", seen.len(), pods.len()));

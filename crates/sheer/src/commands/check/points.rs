@@ -27,6 +27,7 @@ pub(super) fn judge(evidence: &Evidence) -> Report {
             categories.push(dns(mesh));
             categories.push(workloads(mesh));
             categories.push(data_plane(mesh));
+            categories.push(traces(mesh));
         }
     }
     Report(categories)
@@ -306,6 +307,29 @@ fn data_plane(mesh: &Mesh) -> Category {
         name: "data-plane",
         points,
     }
+}
+
+/// Traces break where an application does not pass on what it is given: nothing is wrong with its traffic.
+fn traces(mesh: &Mesh) -> Category {
+    let (findings, why_not) = match &mesh.propagation {
+        Ok(findings) => (findings.clone(), Vec::new()),
+        Err(why) => (Vec::new(), vec![why.clone()]),
+    };
+    let mut points = vec![Point::new(
+        "applications pass on the trace contexts that they are given",
+        Mark::Warn,
+        findings,
+        "`sheer trace list` shows what there is; docs/tracing.md says how an application passes a context on",
+    )];
+    if !why_not.is_empty() {
+        points.push(Point::new(
+            "the control plane says how traces do",
+            Mark::Warn,
+            why_not,
+            "see `sheer logs control`",
+        ));
+    }
+    Category { name: "traces", points }
 }
 
 fn lost(proxy: &Proxy) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use sheer_dashboard::checks;
 
 use crate::output::{Tone, paint};
 
@@ -116,6 +117,32 @@ impl Report {
             paint(mark.sign(), mark.tone(), colour)
         );
         text
+    }
+
+    /// For the dashboard.
+    pub(super) fn checked(&self) -> checks::Checked {
+        let point = |point: &Point| checks::Point {
+            description: point.description.clone(),
+            result: match point.mark {
+                Mark::Pass => checks::Mark::Success,
+                Mark::Warn => checks::Mark::Warning,
+                Mark::Fail => checks::Mark::Error,
+            },
+            details: point.details.clone(),
+            hint: if point.mark == Mark::Pass {
+                String::new()
+            } else {
+                point.hint.to_owned()
+            },
+        };
+        let category = |category: &Category| checks::Category {
+            name: category.name.to_owned(),
+            points: category.points.iter().map(point).collect(),
+        };
+        checks::Checked {
+            success: self.mark() != Mark::Fail,
+            categories: self.0.iter().map(category).collect(),
+        }
     }
 
     /// For programs, in the shape of `linkerd check -o json`.

@@ -62,6 +62,7 @@ fn healthy() -> Mesh {
                 ..pod("plain-0")
             },
         ],
+        propagation: Ok(Vec::new()),
     }
 }
 
@@ -110,6 +111,9 @@ fn sick() -> Mesh {
         },
     ];
     mesh.anchors.as_mut().unwrap()[0].not_after = NOW - 1;
+    mesh.propagation = Ok(vec![
+        "traces break in bank/deploy/ledger: 30 of its 35 requests".to_owned(),
+    ]);
     mesh.dns = Err("ledger.bank.svc.cluster.local: there is no such name".to_owned());
     let sick = &mut mesh.pods[0];
     (sick.ready, sick.state, sick.restarts) = (false, "CrashLoopBackOff".to_owned(), 3);

@@ -61,9 +61,9 @@ impl Screen {
     }
 
     /// Says what there is to look at. On stderr: stdout is for tables.
-    pub(super) fn header(&self, folder: &Path) {
+    pub(super) fn header(&self, folder: &Path, dashboard: &str) {
         if !self.quiet {
-            eprintln!("{}", header(&program(), folder, io::stderr().is_terminal()));
+            eprintln!("{}", header(&program(), folder, dashboard, io::stderr().is_terminal()));
         }
     }
 
@@ -121,8 +121,10 @@ fn program() -> String {
     }
 }
 
-fn header(program: &str, folder: &Path, colour: bool) -> String {
-    let mut text = format!("The bank runs: eight services and their load, a sidecar beside each.\n\n  pay:  {PAY}\n\n");
+fn header(program: &str, folder: &Path, dashboard: &str, colour: bool) -> String {
+    let mut text = format!(
+        "The bank runs: eight services and their load, a sidecar beside each.\n\n  look: {dashboard}\n  pay:  {PAY}\n\n"
+    );
     let width = TRY.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     text.push_str("Try in another terminal:\n");
     if program != "sheer" {
@@ -150,6 +152,7 @@ mod tests {
         insta::assert_snapshot!(header(
             "/opt/sheer",
             Path::new("/home/ada/.local/state/sheer/demo"),
+            "http://127.0.0.1:8084/",
             false
         ));
     }

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use sheer_api::v1::{Finding, ManifestText, PolicyChange, PolicyDiffRequest, PolicyDiffResponse, finding::Severity};
+use sheer_api::v1::{
+    Finding, ManifestText, ObjectRef, PolicyChange, PolicyDiffRequest, PolicyDiffResponse, finding::Severity,
+};
 
 use crate::cli::Global;
-use crate::outcome::Outcome;
+use crate::outcome::{Misuse, Outcome};
 use crate::output::{Format, Table, Tone, print_json};
 use crate::running::Mesh;
 use crate::words;
@@ -24,12 +26,25 @@ Exit code 1 if something would be treated otherwise.
 
 Examples:
   sheer policy diff -f new.yaml
+  sheer policy diff --delete authorizationpolicy/callers.bank
   sheer policy diff -f policies/ --within 60
   sheer policy diff -f new.yaml -o json")]
 pub(crate) struct Args {
     /// Manifests: files, or folders with everything below them
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    #[arg(
+        short = 'f',
+        long = "filename",
+        value_name = "PATH",
+        required_unless_present = "delete"
+    )]
     paths: Vec<PathBuf>,
+    /// An object that is thought away, as httproute/canary.bank; can be repeated. The group where several have the kind:
+    /// httproute.policy.sheer.dev/canary.bank
+    #[arg(long, value_name = "KIND/NAME")]
+    delete: Vec<String>,
+    /// Namespace of deleted objects that name none; any where absent
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// How many seconds back traffic is looked at
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     within: u64,
@@ -50,9 +65,10 @@ struct Shown<'a> {
 
 /// Compares. Requests that would be treated otherwise are a finding.
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
-    let manifests = read(&args.paths)?;
+    let deleted = args.delete.iter().map(|text| object(text, args.namespace.as_deref()));
     let request = PolicyDiffRequest {
-        manifests,
+        deleted: deleted.collect::<Result<_, _>>()?,
+        manifests: read(&args.paths)?,
         within_ms: args.within.saturating_mul(1_000),
     };
     let answer = crate::running::block_on(async {
@@ -85,12 +101,41 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     })
 }
 
+/// `KIND[.GROUP]/NAME[.NAMESPACE]`.
+fn object(text: &str, namespace: Option<&str>) -> Result<ObjectRef, Misuse> {
+    let wrong = || {
+        Misuse(format!(
+            "`{text}` is no object: write it as httproute/canary or httproute/canary.bank"
+        ))
+    };
+    let (kind, name) = text.split_once('/').ok_or_else(wrong)?;
+    let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+    // The names of ServiceProfiles have dots of their own, and are of their Service's namespace or the client's.
+    let (name, own) = match name.split_once('.') {
+        Some((name, own)) if !kind.eq_ignore_ascii_case("serviceprofile") => (name, Some(own)),
+        _ => (name, None),
+    };
+    if kind.is_empty() || name.is_empty() {
+        return Err(wrong());
+    }
+    Ok(ObjectRef {
+        group: group.to_owned(),
+        kind: kind.to_owned(),
+        namespace: own.or(namespace).unwrap_or_default().to_owned(),
+        name: name.to_owned(),
+        ..ObjectRef::default()
+    })
+}
+
 fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<ManifestText>> {
     let mut files = Vec::new();
     for path in paths {
         collect(path, &mut files)?;
     }
-    anyhow::ensure!(!files.is_empty(), "there is no manifest in these paths");
+    anyhow::ensure!(
+        !files.is_empty() || paths.is_empty(),
+        "there is no manifest in these paths"
+    );
     let read = |file: &PathBuf| {
         let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
         Ok(ManifestText {
@@ -250,6 +295,26 @@ mod tests {
         };
         let quiet = PolicyDiffResponse::default();
         insta::assert_snapshot!(page(&nothing, 300, false, false) + &page(&quiet, 300, false, false));
+    }
+
+    #[test]
+    fn deleted_objects_are_named_as_kubectl_does() {
+        let read = |text: &str| {
+            let object = object(text, Some("shop")).unwrap();
+            [object.group, object.kind, object.namespace, object.name].join(" ")
+        };
+        assert_eq!(read("httproute/canary"), " httproute shop canary");
+        assert_eq!(
+            read("HTTPRoute.policy.sheer.dev/canary.bank"),
+            "policy.sheer.dev HTTPRoute bank canary"
+        );
+        assert_eq!(
+            read("serviceprofile/a.bank.svc.cluster.local"),
+            " serviceprofile shop a.bank.svc.cluster.local"
+        );
+        for wrong in ["canary", "/canary", "httproute/"] {
+            assert!(object(wrong, None).is_err(), "{wrong}");
+        }
     }
 
     #[test]

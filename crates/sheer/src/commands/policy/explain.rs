@@ -26,7 +26,8 @@ Exit code 1 if the request would not arrive, or if a proxy differs from the cont
 Examples:
   sheer policy explain -n bank --from deploy/web --to svc/ledger:8080
   sheer policy explain -n bank --from deploy/web --to svc/ledger:8080 --method POST --path /bank.Ledger/Post
-  sheer policy explain --from pod/web-0 --to ledger.bank:8080 --path /api -H 'x-tenant: acme' -o json")]
+  sheer policy explain --from pod/web-0 --to ledger.bank:8080 --path /api -H 'x-tenant: acme' -o json
+  sheer policy explain --from deploy/web --to 93.184.215.14:443 --sni www.example.com")]
 pub(crate) struct Args {
     /// Who sends it, as deploy/web, sts/db or pod/web-0
     #[arg(long, value_name = "WORKLOAD")]
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// What is spoken
     #[arg(long, value_enum, default_value_t)]
     protocol: Protocol,
+    /// Server name of TLS that is the application's own; implies --protocol tls
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["method", "path", "headers"])]
+    sni: Option<String>,
     /// How it is printed; `wide` names every loser
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -61,8 +65,25 @@ enum Protocol {
     Http2,
     /// HTTP/1
     Http1,
+    /// TLS of the application: a connection, see --sni
+    Tls,
     /// Bytes: a connection, not a request
     Opaque,
+}
+
+impl Args {
+    fn protocol(&self) -> Protocol {
+        if self.sni.is_some() {
+            Protocol::Tls
+        } else {
+            self.protocol
+        }
+    }
+
+    /// Whether it is about a request, and not about a connection.
+    fn is_request(&self) -> bool {
+        matches!(self.protocol(), Protocol::Http1 | Protocol::Http2)
+    }
 }
 
 /// What programs read.
@@ -155,10 +176,12 @@ fn request(args: &Args) -> Result<ExplainRequest, Misuse> {
         from: args.from.clone(),
         to: args.to.clone(),
         namespace: args.namespace.clone().unwrap_or_default(),
-        request: (args.protocol != Protocol::Opaque).then_some(request),
-        protocol: match args.protocol {
+        request: args.is_request().then_some(request),
+        server_name: args.sni.clone().unwrap_or_default(),
+        protocol: match args.protocol() {
             Protocol::Http1 => "http/1",
             Protocol::Http2 => "http/2",
+            Protocol::Tls => "tls",
             Protocol::Opaque => "opaque",
         }
         .to_owned(),
@@ -207,8 +230,12 @@ fn page(args: &Args, answer: &ExplainResponse, wide: bool, colour: bool) -> Stri
     if !answer.destination.is_empty() {
         let _ = write!(text, " → {}", answer.destination);
     }
-    if args.protocol != Protocol::Opaque {
-        let _ = write!(text, ": {} {}", args.method.to_ascii_uppercase(), args.path);
+    match &args.sni {
+        Some(name) => text.push_str(&format!(": TLS for {name}")),
+        None if args.is_request() => {
+            let _ = write!(text, ": {} {}", args.method.to_ascii_uppercase(), args.path);
+        }
+        None => {}
     }
     text += "\n\n";
     text += &table(answer, wide).render(colour);
@@ -391,11 +418,14 @@ mod tests {
         for wrong in [["-H", "nothing"], ["--path", "api"]] {
             assert!(super::request(&self::args(&wrong)).is_err(), "{wrong:?}");
         }
-        assert!(
-            super::request(&self::args(&["--protocol", "opaque"]))
-                .unwrap()
-                .request
-                .is_none()
-        );
+        for (flags, protocol, name) in [
+            (&["--protocol", "opaque"][..], "opaque", ""),
+            (&["--sni", "a.example"], "tls", "a.example"),
+            (&["--protocol", "tls"], "tls", ""),
+        ] {
+            let asked = super::request(&self::args(flags)).unwrap();
+            assert_eq!((asked.protocol.as_str(), asked.server_name.as_str()), (protocol, name));
+            assert!(asked.request.is_none());
+        }
     }
 }

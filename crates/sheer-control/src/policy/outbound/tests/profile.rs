@@ -40,8 +40,12 @@ fn routes_are_tried_in_order_with_the_whole_condition() {
     let second = &rule_for(&policy, "GET /a").unwrap().action;
     assert_eq!(
         second.retry.as_ref().unwrap().statuses,
-        [(429, 429), (500, 502), (504, 504)]
+        [(429, 429), (500, 502), (504, 599)]
     );
+    let classes = second.classes.as_ref().unwrap();
+    let said = [503, 500, 429, 505].map(|status| classes.is_failure(status));
+    assert_eq!(said, [Some(false), Some(true), Some(true), None]);
+    assert_eq!(books.classes, None, "what is a failure anyhow");
     assert_eq!(rule_for(&policy, "POST /books/1").unwrap().action.retry, None);
     assert_eq!(
         (policy.budget.ratio, policy.budget.min_per_second, policy.budget.ttl),

@@ -1,0 +1,167 @@
+//! `Stats.Top`: rates by path, while somebody looks.
+
+use std::collections::BTreeMap;
+
+use sheer_api::v1::{self, series_key::Direction};
+use tonic::Status;
+
+use super::{
+    Windows, resolve,
+    row::Party,
+    select::{Selector, named},
+    time::now_ms,
+    totals::Totals,
+};
+use crate::store::Snapshot;
+
+const DEFAULT_WINDOW_MS: u64 = 10_000;
+const LONGEST_WINDOW_MS: u64 = 60_000;
+/// Paths of an answer: the busiest.
+const MOST_PATHS: usize = 2_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PathKey {
+    source: Party,
+    destination: Party,
+    service: Option<(Party, u16)>,
+    method: String,
+    path: String,
+    outbound: bool,
+}
+
+#[derive(Debug)]
+struct Found {
+    totals: Totals,
+    requests: Vec<u64>,
+    failures: Vec<u64>,
+}
+
+/// What to look at.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    what: Option<Selector>,
+    to: Option<Selector>,
+    window_ms: u64,
+}
+
+impl Look {
+    pub(super) fn new(request: &v1::TopRequest) -> Result<Self, Status> {
+        let window_ms = if request.window_ms == 0 {
+            DEFAULT_WINDOW_MS
+        } else {
+            request.window_ms
+        };
+        Ok(Self {
+            what: request.what.as_ref().map(Selector::of).transpose()?,
+            to: request.to.as_ref().map(Selector::of).transpose()?,
+            window_ms: window_ms.clamp(1_000, LONGEST_WINDOW_MS),
+        })
+    }
+}
+
+/// What went through in the last window.
+pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::TopResponse {
+    let to_ms = now_ms() / 1_000 * 1_000 - 1_000;
+    let from_ms = to_ms - look.window_ms.cast_signed();
+    let seconds = (look.window_ms / 1_000) as usize;
+    let mut found: BTreeMap<PathKey, Found> = BTreeMap::new();
+    let mut proxies = 0;
+    for source in windows.sources() {
+        let source = source.lock();
+        proxies += u32::from(source.streams > 0);
+        for report in source
+            .paths
+            .iter()
+            .filter(|report| (from_ms..to_ms).contains(&report.at_ms))
+        {
+            let second = ((report.at_ms - from_ms) / 1_000) as usize;
+            for path in &report.paths {
+                let Some(key) = key(snapshot, look, &source.place, path) else {
+                    continue;
+                };
+                let found = found.entry(key).or_insert_with(|| Found {
+                    totals: Totals::default(),
+                    requests: vec![0; seconds],
+                    failures: vec![0; seconds],
+                });
+                found.totals.add_path(path);
+                for status in &path.statuses {
+                    found.requests[second.min(seconds - 1)] += status.count;
+                    found.failures[second.min(seconds - 1)] += if status.success { 0 } else { status.count };
+                }
+            }
+        }
+    }
+    let mut paths: Vec<_> = found
+        .into_iter()
+        .map(|(key, found)| message(key, found, look.window_ms))
+        .collect();
+    let requests = |path: &v1::PathStat| path.traffic.as_ref().map_or(0, |traffic| traffic.requests);
+    paths.sort_by_key(|path| std::cmp::Reverse(requests(path)));
+    paths.truncate(MOST_PATHS);
+    v1::TopResponse {
+        paths,
+        window: Some(v1::Window {
+            from_ms,
+            to_ms,
+            step_ms: 1_000,
+            known_from_ms: 0,
+        }),
+        proxies,
+    }
+}
+
+/// Each request once: by its client's proxy, or by its server's where that is what is looked at, or the only one.
+fn key(snapshot: &Snapshot, look: &Look, place: &resolve::Place, path: &v1::PathDelta) -> Option<PathKey> {
+    let outbound = path.direction() == Direction::Outbound;
+    let own = place.party();
+    let service = path.target.as_ref().and_then(resolve::service).filter(|_| outbound);
+    let other = match (&path.peer, &service) {
+        (Some(peer), _) => resolve::party(snapshot, peer),
+        (None, Some((service, _))) => service.clone(),
+        (None, None) => Party::new("host", "", &path.authority),
+    };
+    let is_mutual = path.peer.as_ref().is_some_and(|peer| peer.tls() == v1::Tls::Mutual);
+    match &look.what {
+        Some(what) if !what.means_place(place) => {
+            // Of a client that is looked at, whose server tells: only where the client itself does not.
+            if outbound || is_mutual || !what.means(&other) {
+                return None;
+            }
+        }
+        None if !outbound && is_mutual => return None,
+        Some(_) | None => {}
+    }
+    let (source, destination) = if outbound { (own, other) } else { (other, own) };
+    let goes_there = |to: &Selector| to.means(&destination) || !outbound && to.means_place(place);
+    if !look.to.as_ref().is_none_or(goes_there) {
+        return None;
+    }
+    Some(PathKey {
+        source,
+        destination,
+        service,
+        method: path.method.clone(),
+        path: path.path.clone(),
+        outbound,
+    })
+}
+
+fn message(key: PathKey, found: Found, span_ms: u64) -> v1::PathStat {
+    let seen_by = if key.outbound {
+        Direction::Outbound
+    } else {
+        Direction::Inbound
+    };
+    v1::PathStat {
+        source: Some(key.source.message()),
+        destination: Some(key.destination.message()),
+        service: key.service.map(|(service, port)| named(&service, &port.to_string())),
+        method: key.method,
+        path: key.path,
+        traffic: Some(found.totals.message(span_ms)),
+        seen_by: seen_by.into(),
+        requests_by_second: found.requests,
+        failures_by_second: found.failures,
+    }
+}

@@ -1,0 +1,72 @@
+// Every page in both themes and widths: it shows what it must, its console is silent, axe finds nothing serious, and a screenshot is kept.
+// Usage: node pages.mjs URL FOLDER WORKLOAD (as bank/deploy/ledger).
+import { mkdirSync } from 'node:fs';
+import { check, inaccessible, NARROW, start, tab, text, WIDE } from './browser.mjs';
+
+const [url, folder, workload] = process.argv.slice(2);
+const at = (path) => new URL(path, url).href;
+mkdirSync(folder, { recursive: true });
+
+const PAGES = [
+  { name: 'map', path: '/map', ready: '.map .node', shows: '.map', words: ['ledger', 'payments', '/s'] },
+  { name: 'map-chosen', path: `/map?sel=${encodeURIComponent(workload)}`, ready: '.panel', shows: '.panel', words: ['ledger', 'Success', 'Called by', 'payments', 'mTLS'] },
+  { name: 'map-table', path: '/map?view=table', ready: 'table tbody tr', shows: 'table', words: ['payments', 'ledger', 'mTLS', 'grpc'] },
+  { name: 'workloads', path: '/workloads', ready: 'table tbody tr', shows: 'main', words: ['ledger', 'payments', 'Req/s', '%'] },
+  { name: 'workload', path: `/workloads/${workload}`, ready: '.chart canvas', shows: 'main', words: ['ledger', 'Success', 'Requests', 'Latency', 'Called by', 'Pods', 'Certificate ends in'] },
+  { name: 'routes', path: '/routes', ready: 'main h1', shows: 'main', words: ['Routes'] },
+  { name: 'live', path: '/live', ready: 'table tbody tr', shows: 'main', words: ['/bank.v1', 'payments', 'told by'] },
+  { name: 'traces', path: '/traces', ready: 'table tbody tr', shows: 'main', words: ['/v1/payments', 'kept'] },
+  { name: 'policy', path: '/policy', ready: 'main h1', shows: 'main', words: ['What it denied', 'What applies', 'ledger'] },
+  { name: 'explain', path: '/policy?ns=bank&from=deploy/payments&to=svc/ledger:9000&method=POST&path=/bank.v1.Ledger/Post', ready: '.steps li', shows: '.ask', words: ['forwarded', 'service'] },
+  { name: 'health', path: '/health', ready: '.point', shows: 'main', words: ['control-plane', 'Control plane', 'Proxies that report'] },
+];
+
+async function visit(browser, { name, path, ready, shows, words }, theme, viewport) {
+  const { page, wrong, close } = await tab(browser, { viewport, theme });
+  const what = `${name} (${theme}, ${viewport.width})`;
+  await page.goto(at(path));
+  await page.locator(ready).first().waitFor();
+  await page.locator('.below .right').filter({ hasText: 'updated' }).waitFor();
+  await page.waitForTimeout(250); // charts are drawn in the next frame
+  const shown = await text(page, shows);
+  for (const word of words) check(shown.includes(word), `${what} does not say "${word}": ${shown.slice(0, 600)}`);
+  const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  check(beyond <= 0, `${what} is ${beyond} px wider than the screen`);
+  const found = await inaccessible(page);
+  check(found.length === 0, `${what}: axe finds\n  ${found.join('\n  ')}`);
+  await page.screenshot({ path: `${folder}/${name}-${theme}-${viewport.width}.png` });
+  check(wrong.length === 0, `${what}:\n  ${wrong.join('\n  ')}`);
+  await close();
+}
+
+/** The first failed request of the list leads to its waterfall. */
+async function waterfall(browser, theme, viewport) {
+  const { page, wrong, close } = await tab(browser, { viewport, theme });
+  await page.goto(at('/traces'));
+  await page.locator('td a.main').first().click();
+  await page.locator('.waterfall .track').first().waitFor();
+  check(new URL(page.url()).pathname.startsWith('/traces/'), page.url());
+  await page.locator('.waterfall td.who button').first().click();
+  await page.locator('.details').waitFor();
+  const shown = await text(page, '.waterfall');
+  for (const word of ['network', 'application', 'gateway', 'Recorded by']) check(shown.includes(word), `the waterfall does not say "${word}": ${shown.slice(0, 600)}`);
+  const found = await inaccessible(page);
+  check(found.length === 0, `trace (${theme}): axe finds\n  ${found.join('\n  ')}`);
+  await page.screenshot({ path: `${folder}/trace-${theme}-${viewport.width}.png` });
+  check(wrong.length === 0, wrong.join('\n'));
+  await close();
+}
+
+const browser = await start();
+try {
+  const only = process.env.SHEER_PAGES?.split(',');
+  for (const theme of ['light', 'dark']) {
+    for (const viewport of [WIDE, NARROW]) {
+      for (const page of PAGES) if (!only || only.includes(page.name)) await visit(browser, page, theme, viewport);
+      if (!only || only.includes('trace')) await waterfall(browser, theme, viewport);
+    }
+  }
+} finally {
+  await browser.close();
+}
+console.log('pages: well');

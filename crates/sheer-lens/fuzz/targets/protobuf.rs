@@ -1,0 +1,4 @@
+//! `cargo +nightly fuzz run protobuf`, in this folder's parent.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::protobuf(bytes));

@@ -1,0 +1,144 @@
+//! The secrets of TLS sessions, for who captures packets and has the right to read them.
+//!
+//! Nothing is kept: a session that begins while nobody watches costs one relaxed load and leaves no trace. A watcher that is too slow loses
+//! secrets and is told how many; no handshake waits for it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::broadcast;
+
+/// Secrets that wait for the slowest watcher: those of some 800 handshakes, at five each.
+const WAITING: usize = 4096;
+
+/// One line of a key log (SSLKEYLOGFILE, draft-ietf-tls-keylogfile).
+#[derive(Clone)]
+pub(crate) struct Secret {
+    pub(crate) label: Arc<str>,
+    pub(crate) client_random: [u8; 32],
+    pub(crate) secret: Vec<u8>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the secret itself: this is what logs print.
+        f.debug_struct("Secret")
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the TLS library leaves secrets, and where watchers take them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct KeyTap {
+    watchers: Arc<AtomicUsize>,
+    secrets: broadcast::Sender<Secret>,
+}
+
+/// Secrets of the sessions that began since.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    watchers: Arc<AtomicUsize>,
+    secrets: broadcast::Receiver<Secret>,
+}
+
+impl Default for KeyTap {
+    fn default() -> Self {
+        Self {
+            watchers: Arc::default(),
+            secrets: broadcast::Sender::new(WAITING),
+        }
+    }
+}
+
+impl fmt::Debug for KeyTap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyTap")
+            .field("watchers", &self.watchers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyTap {
+    /// Begins to watch: misses nothing of a session that begins from now on.
+    pub(crate) fn watch(&self) -> Watch {
+        let secrets = self.secrets.subscribe();
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        Watch {
+            watchers: Arc::clone(&self.watchers),
+            secrets,
+        }
+    }
+}
+
+impl Watch {
+    /// The next secret, and how many were lost before it.
+    pub(crate) async fn next(&mut self) -> Option<(Secret, u64)> {
+        let mut lost = 0;
+        loop {
+            match self.secrets.recv().await {
+                Ok(secret) => return Some((secret, lost)),
+                Err(broadcast::error::RecvError::Lagged(missed)) => lost += missed,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl rustls::KeyLog for KeyTap {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let Ok(client_random) = client_random.try_into() else {
+            return; // RFC 8446 4.1.2: always 32 bytes
+        };
+        // An error means that the last watcher has just left.
+        drop(self.secrets.send(Secret {
+            label: label.into(),
+            client_random,
+            secret: secret.to_vec(),
+        }));
+    }
+
+    fn will_log(&self, _label: &str) -> bool {
+        self.watchers.load(Ordering::Relaxed) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::KeyLog as _;
+
+    use super::*;
+
+    #[test]
+    fn nobody_watches_nothing_is_logged() {
+        let tap = KeyTap::default();
+        assert!(!tap.will_log("CLIENT_TRAFFIC_SECRET_0"));
+        let watch = tap.watch();
+        assert!(tap.will_log("CLIENT_TRAFFIC_SECRET_0"));
+        drop(watch);
+        assert!(!tap.will_log("CLIENT_TRAFFIC_SECRET_0"));
+    }
+
+    #[tokio::test]
+    async fn a_slow_watcher_loses_the_oldest_and_knows() {
+        let tap = KeyTap::default();
+        let mut watch = tap.watch();
+        for n in 0..=WAITING {
+            tap.log(&n.to_string(), &[7; 32], b"secret");
+        }
+        let (first, lost) = watch.next().await.expect("one");
+        assert_eq!((&*first.label, lost), ("1", 1));
+        assert!(!format!("{first:?}").contains("secret\""));
+    }
+}

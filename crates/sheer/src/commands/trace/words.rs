@@ -1,0 +1,88 @@
+//! Words and numbers of traces, as people read them.
+
+use std::time::Duration;
+
+use sheer_api::v1::SpanKept;
+
+/// Names of gRPC's codes, by code.
+const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// gRPC's code where there is one, else the HTTP status; empty where there was no answer.
+pub(super) fn status(http: u32, grpc: i32) -> String {
+    let code = usize::try_from(grpc).ok().and_then(|code| GRPC_CODES.get(code));
+    match (code, grpc, http) {
+        (Some(code), ..) => (*code).to_owned(),
+        (None, 0.., _) => format!("gRPC {grpc}"),
+        (None, _, 0) => String::new(),
+        (None, _, status) => status.to_string(),
+    }
+}
+
+/// `850µs`, `12.3ms`, `1.25s`.
+pub(super) fn micros(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros}µs"),
+        1_000..100_000 => format!("{:.1}ms", micros as f64 / 1e3),
+        100_000..1_000_000 => format!("{:.0}ms", micros as f64 / 1e3),
+        _ => format!("{:.2}s", micros as f64 / 1e6),
+    }
+}
+
+/// `14:31:07.123`, UTC.
+pub(super) fn clock(unix_ns: u64) -> String {
+    let (seconds, millis) = (unix_ns / 1_000_000_000, unix_ns / 1_000_000 % 1_000);
+    let (hours, minutes) = (seconds / 3_600 % 24, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
+}
+
+/// Why it was recorded.
+pub(super) fn kept(kept: SpanKept) -> &'static str {
+    match kept {
+        SpanKept::Unspecified => "",
+        SpanKept::Parent => "context",
+        SpanKept::Sampled => "sampled",
+        SpanKept::Failed => "failed",
+        SpanKept::Slow => "slow",
+    }
+}
+
+/// `200ms`, `1.5s`, `10m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let wrong = || "is no time: write 200ms, 1.5s, 10m or 1h".to_owned();
+    let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match &text[digits..] {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
+}
+
+/// `ledger` of `deploy/ledger`.
+pub(super) fn short(workload: &str) -> &str {
+    workload.rsplit('/').next().unwrap_or(workload)
+}

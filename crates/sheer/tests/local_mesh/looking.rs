@@ -1,0 +1,245 @@
+//! Looking into a mesh that runs: packets with what decrypts them, tools in a pod's network, what sidecars log.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+    time::Instant,
+};
+
+use crate::harness::{Mesh, User, meshed_client, meshed_web, pause};
+
+const GET: &str = "curl -sS --fail --max-time 10 -H 'x-planted: s3cret-of-the-client' http://web/captured";
+
+fn mesh(user: User, annotations: &str) -> Mesh {
+    let mesh = Mesh::new(user);
+    let web = meshed_web(1).replace("annotations: {  }", &format!("annotations: {{ {annotations} }}"));
+    assert!(web.contains(annotations));
+    mesh.write("web.yaml", &web).write("client.yaml", &meshed_client()).up();
+    assert!(mesh.shell("client", GET).contains("web-"));
+    mesh
+}
+
+/// What tshark makes of a file, told to find TLS on any port as `sheer capture` says.
+fn tshark(file: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("tshark")
+        .args(["-o", "tcp.try_heuristic_first:TRUE"])
+        .arg("-r")
+        .arg(file)
+        .args(arguments)
+        .env("HOME", file.parent().expect("a folder"))
+        .output()
+        .expect("tshark runs: `make test` installs it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Captures while requests are made.
+fn capture(mesh: &Mesh, arguments: &[&str]) -> Output {
+    let mut all = vec!["capture", "-n", "shop", "--for", "3s"];
+    all.extend(arguments);
+    let capturing = mesh
+        .command(&all)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("sheer runs");
+    let end = Instant::now() + std::time::Duration::from_secs(4);
+    while Instant::now() < end {
+        mesh.shell("client", GET);
+        pause();
+    }
+    capturing.wait_with_output().expect("it ends")
+}
+
+fn opens_decrypted(user: User) {
+    let mesh = mesh(user, "");
+    let file = mesh.folder().join("web.pcapng");
+    let output = capture(&mesh, &["deploy/web", "--fresh", "-o", &file.display().to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("can be decrypted: "), "{said}");
+    assert!(!said.contains("stay encrypted"), "all were replaced: {said}");
+
+    // Between the sidecars: only TLS without the file's secrets, and HTTP/2 with them.
+    let mesh_leg = tshark(
+        &file,
+        &[
+            "-Y",
+            "!(ip.addr == 127.0.0.0/8) && http2.headers.path",
+            "-T",
+            "fields",
+            "-e",
+            "http2.headers.path",
+        ],
+    );
+    assert!(
+        mesh_leg.lines().any(|line| line.contains("/captured")),
+        "{mesh_leg}{said}"
+    );
+    let field = tshark(
+        &file,
+        &[
+            "-Y",
+            "!(ip.addr == 127.0.0.0/8) && http2.header.name == \"x-planted\"",
+            "-T",
+            "fields",
+            "-e",
+            "http2.header.value",
+        ],
+    );
+    assert!(field.contains("s3cret-of-the-client"), "{field}");
+    // Names and comments.
+    let names = tshark(&file, &["-q", "-z", "hosts"]);
+    assert!(names.contains("web-") && names.contains(".shop"), "{names}");
+    let comments = tshark(&file, &["-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"]);
+    assert!(comments.contains("(2)(3) from sidecar to sidecar"), "{comments}");
+    assert!(comments.contains("(4) within web-"), "{comments}");
+    // Only its owner reads what opens connections.
+    let mode = std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+
+    let bare = mesh.folder().join("bare.pcapng");
+    capture(
+        &mesh,
+        &[
+            "deploy/web",
+            "--no-secrets",
+            "--filter",
+            "port 8080 and not host 127.0.0.1",
+            "-o",
+            &bare.display().to_string(),
+        ],
+    );
+    assert_eq!(tshark(&bare, &["-Y", "http2"]), "");
+    assert_eq!(tshark(&bare, &["-Y", "tcp.port != 8080"]), "");
+    assert!(tshark(&bare, &["-Y", "tls"]).lines().count() > 2);
+    let contains = |file: &Path, text: &[u8]| {
+        std::fs::read(file)
+            .expect("the file")
+            .windows(text.len())
+            .any(|bytes| bytes == text)
+    };
+    assert!(contains(&file, b"CLIENT_TRAFFIC_SECRET_0 ") && !contains(&bare, b"CLIENT_TRAFFIC_SECRET_0 "));
+}
+
+#[test]
+fn a_capture_opens_decrypted() {
+    opens_decrypted(User::Current);
+}
+
+#[test]
+fn a_capture_opens_decrypted_for_an_ordinary_user() {
+    opens_decrypted(User::Ordinary);
+}
+
+#[test]
+fn fresh_connections_lose_no_request() {
+    let mesh = mesh(User::Current, "");
+    let load = "for i in $(seq 300); do curl -sS --max-time 10 -o /dev/null -w '%{http_code}\\n' http://web/x; done";
+    let load = mesh
+        .command(&["exec", "-n", "shop", "pod/client", "--", "sh", "-c", load])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("sheer runs");
+    for n in 0..3 {
+        let file = mesh.folder().join(format!("{n}.pcapng"));
+        let output = mesh.run(&[
+            "capture",
+            "-n",
+            "shop",
+            "deploy/web",
+            "--fresh",
+            "--for",
+            "500ms",
+            "-o",
+            &file.display().to_string(),
+        ]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let codes = String::from_utf8(load.wait_with_output().expect("it ends").stdout).expect("text");
+    assert_eq!(
+        (
+            codes.lines().count(),
+            codes.lines().filter(|code| *code != "200").count()
+        ),
+        (300, 0)
+    );
+}
+
+#[test]
+fn nobody_looks_where_sight_is_disabled_and_mistakes_cost_nothing() {
+    let mesh = mesh(User::Current, "sheer.dev/sight: disabled");
+    let file = mesh.folder().join("web.pcapng");
+    let path = file.display().to_string();
+    let refused = mesh.run(&["capture", "-n", "shop", "deploy/web", "--for", "1s", "-o", &path]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("sheer.dev/sight: disabled"),
+        "{said}"
+    );
+    assert!(!file.exists());
+
+    let misuse = mesh.run(&[
+        "capture",
+        "-n",
+        "shop",
+        "pod/client",
+        "--filter",
+        "port http",
+        "-o",
+        &path,
+    ]);
+    assert_eq!(misuse.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&misuse.stderr);
+    assert!(said.contains("expected a port"), "{said}");
+    let nobody = mesh.run(&["capture", "-n", "shop", "deploy/nobody", "-o", &path]);
+    assert_eq!(nobody.status.code(), Some(2));
+    let nowhere = mesh.run(&["capture", "-n", "shop", "pod/client", "-o", "/nowhere/x.pcapng"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+}
+
+#[test]
+fn the_hosts_tools_see_the_pods_network() {
+    let mesh = mesh(User::Ordinary, "");
+    let debugged = |command: &[&str]| {
+        let mut all = vec!["debug", "-n", "shop", "deploy/web", "--"];
+        all.extend(command);
+        mesh.sheer(&all)
+    };
+    assert_ne!(
+        debugged(&["readlink", "/proc/self/ns/net"]),
+        crate::harness::host_network()
+    );
+    let listening = debugged(&["ss", "-Htln"]);
+    assert!(listening.contains(":4143"), "{listening}");
+    assert!(debugged(&["nft", "list", "ruleset"]).contains("redirect"));
+    // The host's files, not the pod's.
+    assert_eq!(
+        debugged(&["cat", "/etc/resolv.conf"]),
+        std::fs::read_to_string("/etc/resolv.conf").expect("a file")
+    );
+    let failed = mesh.run(&["debug", "-n", "shop", "deploy/web", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(failed.status.code(), Some(7));
+}
+
+#[test]
+fn a_log_level_comes_back_by_itself() {
+    let mesh = mesh(User::Current, "");
+    let filter = |arguments: &[&str]| {
+        let mut all = vec!["log-level", "-n", "shop", "deploy/web", "-o", "json"];
+        all.extend(arguments);
+        let json: serde_json::Value = serde_json::from_str(&mesh.sheer(&all)).expect("JSON");
+        json[0]["filter"].as_str().expect("a filter").to_owned()
+    };
+    let before = filter(&[]);
+    assert_eq!(filter(&["debug", "--for", "2s"]), "debug");
+    mesh.shell("client", GET);
+    mesh.wait("the filter that held before", || (filter(&[]) == before).then_some(()));
+    let logs = mesh.sheer(&["logs", "-n", "shop", "deploy/web", "--proxy"]);
+    assert!(logs.contains("DEBUG"), "{logs}");
+    let app = mesh.sheer(&["logs", "-n", "shop", "deploy/web", "--app"]);
+    assert!(!app.contains("DEBUG"), "{app}");
+    let wrong = mesh.run(&["log-level", "-n", "shop", "deploy/web", "sheer_proxy=loud"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stdout).contains("is not a filter"));
+}
