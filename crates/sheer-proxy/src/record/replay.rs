@@ -3,7 +3,7 @@
 use sheer_lens::{
     h2::{
         Block, BlockKind, Connection, Events, Frame, FrameHeader, HEADER_LENGTH, Kind, Payload, Priority, Room, Sender,
-        Setting, Violation, fields, flags,
+        Setting, Violation, fields,
     },
     hpack::{self, Digester, Field, Indexing, ListKind, NameSource, Representation, TableState},
 };

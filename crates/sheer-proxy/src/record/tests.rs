@@ -180,7 +180,7 @@ fn run(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .expect("a runtime");
-    let patient = tokio::time::timeout(Duration::from_secs(600), test);
+    let patient = async { tokio::time::timeout(Duration::from_secs(600), test).await };
     LocalSet::new().block_on(&runtime, async { patient.await.expect("in time") });
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::*;
 
-/// What the recorder costs: `RECORDER=off` or `on`, under `perf stat -e instructions:u` or callgrind, with and without; docs/decisions/0018 has the figures.
+/// What the recorder costs: `RECORDER=off` or `on`, under `perf stat -e instructions:u` or callgrind, with and without; docs/debugging.md has the figures.
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_request() {
