@@ -27,6 +27,7 @@ use crate::{
     metrics::{self, LabelSet, Reading, Registry, family},
     settings::{ControlAddr, Settings},
     sight::{self, Sight, Sources, Workers},
+    sys,
     telemetry::{Flush, Pusher, PusherOptions, Table},
     trace::{self, Collecting, Collector},
 };
@@ -205,6 +206,9 @@ impl Control {
             admin = %self.admin,
             "ready"
         );
+        if let Err(error) = sys::text::let_go() {
+            tracing::debug!("the code of the start stays mapped: {error}");
+        }
     }
 
     /// Ends everything, in-flight requests last.

@@ -6,6 +6,8 @@
     reason = "splice, pipe sizes and TCP_INFO have no safe wrapper among the crates we use"
 )]
 
+pub mod text;
+
 use std::{
     io::{self, PipeReader, PipeWriter},
     net::{IpAddr, SocketAddr},

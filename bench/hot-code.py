@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Finds the code of sheer-proxy that runs while traffic passes, and writes it down for the linker.
+
+A page of code counts as memory as soon as one function on it ran. Spread over the whole binary, the functions of the data path map nearly all of
+it; side by side they map a third. Valgrind's callgrind says which functions ran in a proxy that is ready and carries HTTP/1, HTTP/2 and opaque
+TCP; crates/sheer-proxy/hot-code.ld names them, and crates/sheer-proxy/build.rs gives it to the linker. A name that no longer exists does no harm,
+a new function that is missing costs a page: run this again when the mark for memory in `make bench` comes near.
+
+usage: make hot-code         (as root; installs valgrind, builds a release, takes two minutes beside the build)
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HOST = pathlib.Path(__file__).resolve().parent
+MESH = HOST / "mesh.yaml"
+OUT = HOST.parent / "crates" / "sheer-proxy" / "hot-code.ld"
+# What legacy mangling puts behind a function's path: a hash that changes with the compiler.
+HASH = re.compile(r"17h[0-9a-f]{16}E(?:\.llvm\.\d+)?$")
+NAME = re.compile(r"^c?fn=\(\d+\) (\S+)")
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--bin", type=pathlib.Path, required=True, help="folder of sheer, sheer-proxy and sheer-bench")
+    bin_ = args.parse_args().bin.resolve()
+    with tempfile.TemporaryDirectory(prefix="sheer-hot-") as work:
+        names = record(bin_, pathlib.Path(work))
+    patterns = patterns_of(names, sections(bin_ / "sheer-proxy"))
+    if len(patterns) < 500:
+        sys.exit(f"only {len(patterns)} functions ran: traffic did not pass; nothing was written")
+    lines = "\n".join(f"    *(.text.{name} .text.unlikely.{name})" for name in patterns)
+    OUT.write_text(f"/* Functions that run while traffic passes; written by bench/hot-code.py. */\nSECTIONS {{\n  .text.hot : {{\n{lines}\n  }}\n}} INSERT BEFORE .text;\n")
+    print(f"{len(patterns)} functions: {OUT}")
+
+
+def record(bin_: pathlib.Path, work: pathlib.Path) -> set[str]:
+    """Runs a mesh whose proxies run in valgrind, sends traffic, and gives the mangled names of what ran."""
+    work.chmod(0o755)
+    (work / "www").mkdir()
+    (work / "www" / "128").write_text("x" * 128)
+    out = work / "out"
+    out.mkdir()
+    out.chmod(0o777)  # sidecars have a user of their own
+    proxy = work / "sheer-proxy"
+    proxy.write_bytes((bin_ / "sheer-proxy").read_bytes())
+    proxy.chmod(0o755)
+    wrapper = work / "in-valgrind"
+    wrapper.write_text(
+        f"#!/bin/sh\ncd {out}\nexec valgrind --tool=callgrind --demangle=no --instr-atstart=no --vgdb-prefix={out}/vgdb"
+        f' --callgrind-out-file={out}/run.%p {proxy} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    mesh = MESH.read_text().replace("@SELF@", str(bin_ / "sheer-bench")).replace("@WORK@", str(work))
+    annotation = f"config.sheer.dev/proxy-binary: {wrapper}"
+    mesh = re.sub(r"labels: \{ app: (load|web) \} \}", rf"labels: {{ app: \1 }}, annotations: {{ {annotation} }} }}", mesh)
+    mesh = mesh.replace('annotations: { config.sheer.dev/opaque-ports: "9100" }\n    spec', f'annotations: {{ config.sheer.dev/opaque-ports: "9100", {annotation} }}\n    spec')
+    (work / "mesh.yaml").write_text(mesh)
+    state = work / "state"
+    state.mkdir()
+    env = dict(os.environ, XDG_STATE_HOME=str(state))
+    sheer = str(bin_ / "sheer")
+    up = subprocess.Popen([sheer, "up", "-f", str(work / "mesh.yaml")], env=env)
+    try:
+        wait_ready(sheer, env)
+        proxies = running(proxy)
+        for pid in proxies:
+            vgdb(pid, out, "instrumentation", "on")
+        inside = [sheer, "exec", "deploy/load", "--"]
+        run(env, *inside, "h2load", "-n", "3000", "-c", "4", "-m", "25", "http://web.bench:9000/128")
+        run(env, *inside, "h2load", "-n", "500", "-c", "16", "-m", "1", "http://web.bench:9000/128")
+        run(env, *inside, "h2load", "--h1", "-n", "200", "-c", "2", "http://web.bench:9000/128")
+        address = subprocess.run([*inside, "getent", "ahostsv4", "tcp.bench"], env=env, check=True, capture_output=True, text=True).stdout.split()[0]
+        run(env, *inside, str(bin_ / "sheer-bench"), "tcp-connect", "--addr", f"{address}:9100", "--seconds", "2", "--concurrency", "2")
+        time.sleep(3)  # what comes by the second: numbers to the control plane
+        for pid in proxies:
+            vgdb(pid, out, "dump")
+        return {name.split("'")[0] for path in out.glob("run.*") for line in path.read_text().splitlines() for name in NAME.findall(line)}
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(60)
+
+
+def run(env: dict[str, str], *command: str) -> None:
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+def wait_ready(sheer: str, env: dict[str, str]) -> None:
+    for _ in range(120):
+        time.sleep(1)
+        told = subprocess.run([sheer, "ps"], env=env, capture_output=True, text=True).stdout
+        if told.count(" 2/2 ") == 3:
+            return
+    sys.exit(f"the mesh is not ready after two minutes:\n{told}")
+
+
+def running(program: pathlib.Path) -> list[int]:
+    """The processes in valgrind that run this program."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(program) in (line := (entry / "cmdline").read_text()) and "callgrind" in line:
+                found.append(int(entry.name))
+        except OSError:
+            continue  # gone meanwhile
+    return found
+
+
+def vgdb(pid: int, out: pathlib.Path, *command: str) -> None:
+    """Tells one valgrind something, from within its namespaces and as its user, without which it does not listen."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    inner = re.search(r"^NSpid:.*\s(\d+)$", status, re.M)[1]
+    user = re.search(r"^Uid:\s+(\d+)", status, re.M)[1]
+    host = subprocess.run(["nsenter", "-t", str(pid), "-u", "hostname"], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run(
+        ["nsenter", "-t", str(pid), "-p", "-n", "-u", "setpriv", "--reuid", user, "--clear-groups", "env", "-u", "USER", "-u", "LOGNAME", f"HOST={host}"]
+        + ["vgdb", f"--vgdb-prefix={out}/vgdb", f"--pid={inner}", *command],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def sections(program: pathlib.Path) -> set[str]:
+    """Names of the program's functions: what callgrind names besides is of other libraries."""
+    told = subprocess.run(["nm", program], check=True, capture_output=True, text=True).stdout
+    return {line.split(" ", 2)[2] for line in told.splitlines() if line[17:18] in "tTwW"}
+
+
+def patterns_of(ran: set[str], exist: set[str]) -> list[str]:
+    """One pattern a path that holds for every compiler; of a generic function of which only some instances ran, those by their whole names."""
+    instances: dict[str, set[str]] = {}
+    for name in exist:
+        instances.setdefault(HASH.sub("17h*", name), set()).add(name)
+    found: set[str] = set()
+    for path, names in instances.items():
+        if names <= ran:
+            found.add(path)
+        else:
+            found |= names & ran
+    return sorted(found)
+
+
+if __name__ == "__main__":
+    main()
