@@ -3,7 +3,7 @@
 //! * It writes the further values of a name with the HPACK index that the name had before the first entered the table, also where that evicted it.
 //! * Where a header block is continued in a CONTINUATION frame in the middle of such values, it panics.
 //!
-//! `story client ADDRESS evicted|continued|plain` sends one request; `story hop LISTEN UPSTREAM` passes requests on, as a proxy on this library would. Sockets
+//! `story client ADDRESS evicted|renamed|continued|plain` sends one request; `story hop LISTEN UPSTREAM` passes requests on, as a proxy on this library would. Sockets
 //! are polled in turn, without a runtime: this library's time was before today's.
 
 use std::{
@@ -102,9 +102,21 @@ fn requests(what: &str) -> Vec<HeaderMap> {
     };
     let id = |nth: u32| ("x-request-id", format!("payment-{}", nth));
     match what {
-        // The new first value of `x-baggage` enters the table of 4096 bytes with the name of the old one, and drives that out. The second value then has the
-        // index of an entry that is gone.
+        // The new first value of `x-baggage` enters the table of 4096 bytes with the name of the old one, and drives that out, and `x-session` with it. The
+        // second value then has the index of an entry that is gone.
         "evicted" => vec![
+            list(vec![
+                ("x-baggage", "a".repeat(1_500)),
+                ("x-session", "s".repeat(1_200)),
+            ]),
+            list(vec![
+                ("x-baggage", "b".repeat(2_900)),
+                ("x-baggage", "and another".to_owned()),
+                id(2),
+            ]),
+        ],
+        // The same, but a younger entry stays and moves to where the old one was: the second value arrives under its name. Nobody notices.
+        "renamed" => vec![
             list(vec![("x-baggage", "a".repeat(1_500)), id(1)]),
             list(vec![
                 ("x-baggage", "b".repeat(2_900)),
@@ -207,7 +219,7 @@ fn main() {
         ["client", address, what] => client(address, what),
         ["hop", listen, upstream] => hop(listen, upstream),
         _ => {
-            eprintln!("usage: story client ADDRESS evicted|continued|plain | story hop LISTEN UPSTREAM");
+            eprintln!("usage: story client ADDRESS evicted|renamed|continued|plain | story hop LISTEN UPSTREAM");
             exit(2);
         }
     };

@@ -301,6 +301,13 @@ impl Inner {
         !short()
     }
 
+    /// Recordings have grown: where that is too much together, others are forgotten.
+    pub(super) fn keep_within(&self) {
+        if self.used.get() + self.failures.borrow().bytes() > self.limit {
+            self.make_room();
+        }
+    }
+
     pub(super) fn account(&self, before: usize, now: usize) {
         self.used.set(self.used.get() + now - before);
     }

@@ -234,14 +234,16 @@ impl Recording {
             if compared > 0 {
                 self.recorder.compared(compared);
             }
-            if flow.roll(now, || self.recorder.room()) {
+            let has_grown = flow.roll(now, || self.recorder.room());
+            if has_grown {
                 self.account(flow.memory());
             }
-            if flow.found.is_empty() {
+            if flow.found.is_empty() && !has_grown {
                 return;
             }
             std::mem::take(&mut flow.found)
         };
+        self.recorder.keep_within();
         for found in found {
             self.recorder.disagreed(self, found);
         }

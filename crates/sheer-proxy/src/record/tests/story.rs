@@ -54,7 +54,7 @@ async fn tell(what: &str) -> (Recorder, String, Vec<FailureCopy>) {
     let failures = loop {
         match dead() {
             Some(failures) => break failures,
-            None if what == "plain" => break Vec::new(),
+            None if matches!(what, "plain" | "renamed") => break everything(&recorder).failures,
             None => tokio::task::yield_now().await,
         }
     };
@@ -118,6 +118,40 @@ fn the_index_of_an_evicted_entry_is_seen_on_the_wire() {
     });
 }
 
+/// The same fault where another entry has moved to that index: the value arrives under another name, and no library complains. The frames prove it.
+#[test]
+fn a_value_under_the_name_of_another_entry_is_seen_on_the_wire() {
+    run(async {
+        let (recorder, said, failures) = tell("renamed").await;
+        assert_eq!(said, "200\n200\n", "nobody notices");
+        assert!(
+            !failures
+                .iter()
+                .any(|failure| matches!(failure.facts.kind, FailureKind::Disagreement(_))),
+            "the healthy proxy's library reads what the bytes say"
+        );
+        let all = everything(&recorder);
+        let shown = all.recordings.iter().filter(|recording| recording.about.accepted);
+        let block = shown
+            .flat_map(|recording| recording.stream(3))
+            .find_map(|shown| shown.block.filter(|_| !shown.record.written))
+            .expect("the second request");
+        let at = |value: &[u8]| {
+            let found = block.fields.iter().position(|field| field.value == value);
+            found.unwrap_or_else(|| panic!("{:?}", block.fields))
+        };
+        let (renamed, first) = (&block.fields[at(b"and another")], &block.fields[at(&[b'b'; 2_900])]);
+        assert_eq!(
+            (&first.name[..], &renamed.name[..]),
+            (&b"x-baggage"[..], &b"x-request-id"[..])
+        );
+        // The proof: one index for two names, before and after an entry entered and others left.
+        assert_eq!((first.index, first.representation), (63, "literal, indexed"));
+        assert_eq!((renamed.index, renamed.representation), (63, "literal"));
+        assert!(first.evicted > 0);
+    });
+}
+
 /// Fault 1: a CONTINUATION that resumes in the middle of repeated names. The library panics, and what it had begun is never finished.
 #[test]
 fn a_header_block_that_is_never_finished_is_seen_on_the_wire() {
@@ -161,13 +195,14 @@ fn a_hop_on_that_library_is_seen_from_behind_it() {
             tokio::task::spawn_local(connection);
             let mut answers = Vec::new();
             for (length, more) in [(1_500, false), (2_900, true)] {
+                let session = if more { 8 } else { 1_200 };
                 let mut request = http::Request::post("http://ledger.bank/x").body(()).expect("a request");
                 let fields = request.headers_mut();
                 fields.append("x-baggage", "b".repeat(length).parse().expect("a value"));
                 if more {
                     fields.append("x-baggage", "and another".parse().expect("a value"));
                 }
-                fields.append("x-request-id", "payment".parse().expect("a value"));
+                fields.append("x-session", "s".repeat(session).parse().expect("a value"));
                 send = send.ready().await.expect("open");
                 let (response, _) = send.send_request(request, true).expect("sent");
                 answers.push(response.await.is_ok());
