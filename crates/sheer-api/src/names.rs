@@ -39,6 +39,8 @@ pub const PROXY_CONNECTION: &str = "l5d-proxy-connection";
 pub const VERDICT: &str = "sheer-verdict";
 /// Stable reason code of a response that a proxy made up, as `failfast`.
 pub const REASON: &str = "sheer-reason";
+/// Between two sidecars only: the response was made up, its reason is this, and no application has seen the request.
+pub const UNSERVED: &str = "sheer-unserved";
 
 /// Ports that are never inspected unless a Service or Server says otherwise: Linkerd's defaults (SMTP, MySQL, Galera, PostgreSQL,
 /// Redis, Elasticsearch and memcached: the server speaks first, or the protocol confuses detection).
