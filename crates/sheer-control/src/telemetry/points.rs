@@ -47,7 +47,7 @@ pub(super) fn series(
             log.each(&span.slots, &mut scratch, |slot, record| {
                 let step = (slot - span.slots.start) / windows_a_step;
                 let totals: &mut Totals = steps.entry(step).or_default();
-                totals.add_record(row, record, &span, counted.part);
+                totals.add_record(row, record, counted.part);
             });
         }
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::store::Snapshot;
 
 /// Bytes that all windows together may hold. Past it the oldest windows of 10 s go.
-pub(crate) const LIMIT: u64 = 384 * 1024 * 1024;
+pub(crate) const LIMIT: u64 = 432 * 1024 * 1024;
 /// How often old windows are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Windows of 10 s that go at once where memory does not suffice: ten minutes.

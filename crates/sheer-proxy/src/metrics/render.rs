@@ -9,7 +9,7 @@ use super::{
     family::{self, Bounds, Kind},
     labels::LabelSet,
     process,
-    registry::{Cell, Registry},
+    registry::{Cell, Registry, by_family},
 };
 
 /// Which text a scraper asked for.
@@ -58,6 +58,7 @@ impl Registry {
         for (key, cell) in self.collect() {
             add(families.entry(key.family.name).or_default(), key.labels, &cell);
         }
+        add_overflow(&mut families);
         for reading in self.readings() {
             let series = families.entry(reading.family.name).or_default();
             series.insert(reading.labels, Sum::Level(reading.value));
@@ -83,6 +84,16 @@ impl Registry {
             page.text.push_str("# EOF\n");
         }
         page.text
+    }
+}
+
+/// Every family that can overflow says how often it did from the start: a counter that begins above zero has no increase that an alert could see.
+fn add_overflow(families: &mut AHashMap<&str, BTreeMap<LabelSet, Sum>>) {
+    let overflow = family::SHEER_METRICS_OVERFLOW_TOTAL.name;
+    let named: Vec<&str> = families.keys().copied().filter(|name| *name != overflow).collect();
+    let series = families.entry(overflow).or_default();
+    for name in named {
+        series.entry(by_family(name)).or_insert(Sum::Count(0));
     }
 }
 
