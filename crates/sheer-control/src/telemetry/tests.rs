@@ -569,6 +569,19 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
         ]
     );
     assert_eq!(shown(Some(of(selector::Kind::Workload, "ledger"))).len(), 2);
+    // Somebody looks since three seconds ago: rates are of those, whatever the window.
+    let look = top::Look::new(&v1::TopRequest::default()).expect("a good question");
+    let span = || {
+        let answer = top::top(&mesh.windows, &mesh.snapshot, &look);
+        answer.paths[0].traffic.as_ref().map(|traffic| traffic.span_ms)
+    };
+    assert_eq!(span(), Some(10_000), "nobody looks since a long time ago");
+    let _watcher = mesh.windows.watch_paths();
+    assert!(
+        span().is_some_and(|span| (2_000..=4_000).contains(&span)),
+        "{:?}",
+        span()
+    );
     assert_eq!(
         shown(Some(of(selector::Kind::Workload, "web"))),
         ["web->ledger /ledger.Ledger/Post 5"]
