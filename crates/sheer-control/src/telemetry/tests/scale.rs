@@ -221,7 +221,7 @@ fn a_thousand_busy_workloads_for_six_hours_are_kept_and_answered() {
 fn where_memory_does_not_suffice_the_oldest_windows_go_and_answers_say_so() {
     let now = now_ms();
     let start = now - LONG.ms * i64::from(LONG.kept);
-    let limit = 100 * 1024;
+    let limit = 200 * 1024;
     let windows = Windows::new(limit, start);
     let snapshot = Snapshot::of("", "");
     let source = windows.source(&snapshot, "bank", "web-0");

@@ -83,7 +83,7 @@ fn buckets_of_both_kinds_hold_the_same() {
             .label("tls", "true")
             .build();
         let shard = registry.shard();
-        [3, 70].map(|ms| {
+        [3, 70].into_iter().for_each(|ms| {
             shard
                 .histogram(&RESPONSE_LATENCY_MS, &labels)
                 .record(Duration::from_millis(ms))
