@@ -90,7 +90,7 @@ pub fn grpc_code(name: &str) -> Option<u16> {
         let same = |(known, own): (u8, u8)| known == own.to_ascii_uppercase() || known == b'_' && own == b'-';
         known.len() == name.len() && known.bytes().zip(name.bytes()).all(same)
     };
-    let code = GRPC_CODES.iter().position(|known| is_called(&known));
+    let code = GRPC_CODES.iter().position(is_called);
     code.and_then(|code| u16::try_from(code).ok())
 }
 

@@ -569,6 +569,11 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
         ]
     );
     assert_eq!(shown(Some(of(selector::Kind::Workload, "ledger"))).len(), 2);
+    assert_eq!(
+        shown(Some(of(selector::Kind::Namespace, "bank"))).len(),
+        2,
+        "each request once, also where both its sides are looked at"
+    );
     // Somebody looks since three seconds ago: rates are of those, whatever the window.
     let look = top::Look::new(&v1::TopRequest::default()).expect("a good question");
     let span = || {

@@ -97,8 +97,9 @@ pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::To
     }
     // Proxies begin to look when somebody asks: a rate is of what was seen, not of the time before.
     let is_fresh = windows.watched_since_ms() + BEGINNING_MS > from_ms;
-    let seen_ms = if is_fresh { to_ms - first_ms } else { to_ms - from_ms };
-    let span_ms = seen_ms.max(1_000).unsigned_abs();
+    // A report is of the second before its time.
+    let seen_s = (to_ms - first_ms).unsigned_abs().div_ceil(1_000).max(1);
+    let span_ms = if is_fresh { seen_s * 1_000 } else { look.window_ms }.min(look.window_ms);
     let mut paths: Vec<_> = found
         .into_iter()
         .map(|(key, found)| message(key, found, span_ms))
@@ -136,6 +137,8 @@ fn key(snapshot: &Snapshot, look: &Look, place: &resolve::Place, path: &v1::Path
                 return None;
             }
         }
+        // Its client is looked at too, and tells.
+        Some(what) if !outbound && is_mutual && what.means(&other) => return None,
         None if !outbound && is_mutual => return None,
         Some(_) | None => {}
     }

@@ -199,25 +199,6 @@ fn windows_prometheus_and_the_load_generator_agree() {
         scheduled,
         1.0,
     );
-    let shown = ask(&page_url, "workload?of=bank/deploy/probe&window=36s");
-    let of_page = |key: &str| {
-        shown["numbers"][key]
-            .as_f64()
-            .unwrap_or_else(|| panic!("{key} in {shown:#}"))
-    };
-    assert_eq!(shown["direction"], "out", "{shown:#}");
-    close(
-        "requests by the dashboard and by the load generator",
-        of_page("requests"),
-        scheduled,
-        1.0,
-    );
-    close(
-        "rates by the dashboard and by the windows",
-        of_page("rps"),
-        told["rps"].as_f64().expect("a rate"),
-        1.0,
-    );
     let failures: f64 = own["failed"]
         .as_object()
         .expect("by reason")
@@ -230,12 +211,7 @@ fn windows_prometheus_and_the_load_generator_agree() {
         (scheduled - failures) / scheduled,
         1.0,
     );
-    close(
-        "successes by the dashboard and by the load generator",
-        of_page("success"),
-        (scheduled - failures) / scheduled,
-        1.0,
-    );
+    the_dashboard_shows_it(&page_url, told, scheduled, (scheduled - failures) / scheduled);
     close(
         "requests by Prometheus and by the load generator",
         prometheus(&mesh, &url, sent) - before,
@@ -255,6 +231,21 @@ fn windows_prometheus_and_the_load_generator_agree() {
     everybody_is_known(&mesh);
     paths_are_shown(&mesh);
     named_metrics_exist(&mesh, &url);
+}
+
+/// What the dashboard shows of the load: the windows' rate, the generator's count and share of successes.
+fn the_dashboard_shows_it(url: &str, told: &Value, scheduled: f64, success: f64) {
+    let shown = ask(url, "workload?of=bank/deploy/probe&window=36s");
+    let of_page = |key: &str| {
+        let number = shown["numbers"][key].as_f64();
+        number.unwrap_or_else(|| panic!("{key} in {shown:#}"))
+    };
+    assert_eq!(shown["direction"], "out", "{shown:#}");
+    let of_generator = "by the dashboard and by the load generator";
+    close(&format!("requests {of_generator}"), of_page("requests"), scheduled, 1.0);
+    close(&format!("successes {of_generator}"), of_page("success"), success, 1.0);
+    let rate = told["rps"].as_f64().expect("a rate");
+    close("rates by the dashboard and by the windows", of_page("rps"), rate, 1.0);
 }
 
 /// Who asks a Prometheus that is not there is told so, with what to do.
