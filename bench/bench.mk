@@ -14,3 +14,5 @@ bench: setup-bench release ## CPU, throughput, latency and memory beside Envoy, 
 hot-code: release ## finds which code runs while traffic passes, for the linker (root, valgrind)
 	cargo build --release --locked -p sheer-bench
 	bench/hot-code.py --bin $(CARGO_TARGET_DIR)/release
+
+	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry $(BENCH_CHECK)
