@@ -86,7 +86,8 @@ fn applications_of_http1_with_sidecars_cannot_set_them() {
         let head = until(&mut client, "\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.contains("\r\nx-lower: one\r\n"), "{head}");
-        for line in MARKS.lines() {
+        // A target has no meaning on the way back.
+        for line in MARKS.lines().filter(|line| !line.starts_with("sheer-h1-target")) {
             assert!(!head.contains(line), "{line}: {head}");
         }
     });
