@@ -1,7 +1,7 @@
 //! Compiles `proto/` with protox, so that no `protoc` has to be installed.
 
 /// What commands print as JSON, field by field as the protocol has it.
-const SHOWN: [&str; 15] = [
+const SHOWN: [&str; 25] = [
     ".sheer.v1.ObjectRef",
     ".sheer.v1.ProxyState",
     ".sheer.v1.Listener",
@@ -14,6 +14,16 @@ const SHOWN: [&str; 15] = [
     ".sheer.v1.ProxyDump",
     ".sheer.v1.PolicyChange",
     ".sheer.v1.ConfigDumpResponse",
+    ".sheer.v1.ProxyConnections",
+    ".sheer.v1.Connection",
+    ".sheer.v1.TlsSession",
+    ".sheer.v1.Http2State",
+    ".sheer.v1.Setting",
+    ".sheer.v1.TableState",
+    ".sheer.v1.GoAway",
+    ".sheer.v1.TcpState",
+    ".sheer.v1.Ending",
+    ".sheer.v1.RecorderState",
     ".sheer.v1.TraceStoreState",
     ".sheer.v1.TimeShares",
     ".sheer.v1.PropagationCount",
@@ -26,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "sheer/v1/control.proto",
             "sheer/v1/extras.proto",
             "sheer/v1/sight.proto",
+            "sheer/v1/watch.proto",
             "sheer/v1/trace.proto",
             "otlp/trace.proto",
             "otlp/logs.proto",

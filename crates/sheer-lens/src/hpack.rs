@@ -16,6 +16,7 @@
 //! # Ok::<(), sheer_lens::hpack::Error>(())
 //! ```
 
+mod digest;
 mod error;
 mod history;
 mod huffman;
@@ -25,6 +26,7 @@ mod table;
 
 use std::ops::Range;
 
+pub use digest::{Digest, Digester, FieldHash, ListKind};
 pub use error::{Error, ErrorKind, Violation};
 pub use history::{Entry as HistoryEntry, History};
 pub use static_table::{STATIC_ENTRIES, static_entry};
@@ -37,6 +39,10 @@ use table::{Span, Table};
 pub const MAX_TABLE_SIZE: u32 = 64 * 1024;
 /// Size updates that a block may begin with (RFC 7541, 4.2).
 const MAX_SIZE_UPDATES: u32 = 2;
+/// What a run over a block is for: the table alone, its fields, or their hashes.
+const ADVANCE: u8 = 0;
+const SHOW: u8 = 1;
+const DIGEST: u8 = 2;
 
 /// One field of a block, and how it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,10 +142,21 @@ pub struct Done {
 pub trait Visitor {
     /// A field.
     fn field(&mut self, field: &Field<'_>);
+    /// A field by its hash, instead of [`Visitor::field`]: from [`Decoder::digest`].
+    fn hashed(&mut self, _hash: FieldHash) {}
     /// A new size of the table.
     fn size_update(&mut self, _update: SizeUpdate) {}
     /// A broken rule that decoding survives.
     fn violation(&mut self, _violation: Violation) {}
+}
+
+impl Visitor for Digester {
+    fn field(&mut self, _field: &Field<'_>) {}
+
+    #[inline]
+    fn hashed(&mut self, hash: FieldHash) {
+        self.add(hash);
+    }
 }
 
 impl<F: FnMut(&Field<'_>)> Visitor for F {
@@ -257,7 +274,8 @@ impl Decoder {
         decoder.table.resize(snapshot.state.maximum);
         for (name, value) in snapshot.entries.iter().rev() {
             let (name, value) = (decoder.table.append(name), decoder.table.append(value));
-            decoder.table.insert(name, value);
+            let hash = FieldHash::of(decoder.table.text(name), decoder.table.text(value));
+            decoder.table.insert(name, value, hash);
         }
         decoder.table.set_inserted(snapshot.state.inserted);
         decoder.set_allowed(snapshot.allowed);
@@ -270,7 +288,7 @@ impl Decoder {
     /// # Errors
     /// The first thing that is wrong. The fields before it have been visited, and no later block can be decoded.
     pub fn decode(&mut self, block: &[u8], visitor: &mut impl Visitor) -> Result<Done, Error> {
-        self.run::<true>(block, visitor)
+        self.run::<SHOW>(block, visitor)
     }
 
     /// Follows what a block does to the table and nothing else. Strings that never reach the table are skipped unread, so a fault within them goes
@@ -279,10 +297,18 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::decode`].
     pub fn advance(&mut self, block: &[u8]) -> Result<Done, Error> {
-        self.run::<false>(block, &mut |_: &Field<'_>| {})
+        self.run::<ADVANCE>(block, &mut |_: &Field<'_>| {})
     }
 
-    fn run<const SHOW: bool>(&mut self, block: &[u8], visitor: &mut impl Visitor) -> Result<Done, Error> {
+    /// Decodes a block for what [`Digester`] makes of it. An entry's hash was computed when it entered the table.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`]. The digest is then of the fields before.
+    pub fn digest(&mut self, block: &[u8], digester: &mut Digester) -> Result<Done, Error> {
+        self.run::<DIGEST>(block, digester)
+    }
+
+    fn run<const MODE: u8>(&mut self, block: &[u8], visitor: &mut impl Visitor) -> Result<Done, Error> {
         self.blocks += 1;
         if self.failed {
             return Err(Error {
@@ -293,13 +319,13 @@ impl Decoder {
         let mut reader = Reader::new(block);
         let mut done = Done::default();
         let mut at = 0;
-        let outcome = self.block::<SHOW>(&mut reader, visitor, (&mut done, &mut at));
+        let outcome = self.block::<MODE>(&mut reader, visitor, (&mut done, &mut at));
         self.failed = outcome.is_err();
         done.table = self.state();
         outcome.map(|()| done).map_err(|kind| Error { at, kind })
     }
 
-    fn block<const SHOW: bool>(
+    fn block<const MODE: u8>(
         &mut self,
         reader: &mut Reader<'_>,
         visitor: &mut impl Visitor,
@@ -322,9 +348,9 @@ impl Decoder {
             }
             done.fields += 1;
             let size = match instruction {
-                Instruction::Indexed(index) => self.indexed::<SHOW>(index, *at..reader.position(), visitor)?,
+                Instruction::Indexed(index) => self.indexed::<MODE>(index, *at..reader.position(), visitor)?,
                 Instruction::Literal(indexing, index) => {
-                    self.literal::<SHOW>(reader, (indexing, index, *at), visitor)?
+                    self.literal::<MODE>(reader, (indexing, index, *at), visitor)?
                 }
                 Instruction::SizeUpdate(_) => 0,
             };
@@ -373,7 +399,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn indexed<const SHOW: bool>(
+    fn indexed<const MODE: u8>(
         &mut self,
         index: u32,
         wire: Range<usize>,
@@ -382,8 +408,12 @@ impl Decoder {
         if index == 0 {
             return Err(ErrorKind::IndexZero);
         }
+        if MODE == DIGEST {
+            visitor.hashed(self.table.hash(index as usize).ok_or_else(|| self.beyond(index))?);
+            return Ok(0);
+        }
         let (name, value) = self.table.entry(index as usize).ok_or_else(|| self.beyond(index))?;
-        if !SHOW {
+        if MODE == ADVANCE {
             return Ok(0);
         }
         let state = self.state();
@@ -400,7 +430,7 @@ impl Decoder {
     }
 
     /// `begin` is how the literal begins: what it does to the table, the index of its name or 0, and where it stands.
-    fn literal<const SHOW: bool>(
+    fn literal<const MODE: u8>(
         &mut self,
         reader: &mut Reader<'_>,
         begin: (Indexing, u32, usize),
@@ -410,7 +440,7 @@ impl Decoder {
         let spelled = if index == 0 { Some(reader.text()?) } else { None };
         let text = reader.text()?;
         let is_kept = indexing == Indexing::Incremental;
-        if !SHOW && !is_kept {
+        if MODE == ADVANCE && !is_kept {
             let is_known = index == 0 || self.table.entry(index as usize).is_some();
             return if is_known { Ok(0) } else { Err(self.beyond(index)) };
         }
@@ -423,14 +453,22 @@ impl Decoder {
             let name = self.append(name);
             let value = self.spelled(text)?;
             let value = self.append(value);
-            let evicted = self.table.insert(name, value);
+            let hash = self.hash(index, self.table.text(name), self.table.text(value));
+            if MODE == DIGEST {
+                visitor.hashed(hash);
+            }
+            let evicted = self.table.insert(name, value, hash);
             (Source::Table(name), Source::Table(value), evicted)
         } else {
-            (name, self.spelled(text)?, 0)
+            let value = self.spelled(text)?;
+            if MODE == DIGEST {
+                visitor.hashed(self.hash(index, self.resolve(name), self.resolve(value)));
+            }
+            (name, value, 0)
         };
         let (name, value) = (self.resolve(name), self.resolve(value));
         let size = list_size(name, value);
-        if SHOW {
+        if MODE == SHOW {
             let source = spelled.map_or(NameSource::Index(index), |name| NameSource::Literal {
                 huffman: name.huffman,
             });
@@ -497,6 +535,15 @@ impl Decoder {
         match text {
             Source::Bytes(bytes) => bytes,
             Source::Table(span) => self.table.text(span),
+        }
+    }
+
+    /// The hash of a field whose name is that of an entry, or spelled out (0).
+    #[inline]
+    fn hash(&self, index: u32, name: &[u8], value: &[u8]) -> FieldHash {
+        match self.table.hash(index as usize) {
+            Some(entry) => entry.same_name(name, value),
+            None => FieldHash::of(name, value),
         }
     }
 

@@ -125,6 +125,16 @@ pub struct Link {
     pub tls: Option<Instant>,
 }
 
+impl Link {
+    /// How long TCP took to connect, and TLS to agree.
+    pub(crate) fn took(&self) -> (Duration, Duration) {
+        let tls = self
+            .tls
+            .map_or(Duration::ZERO, |tls| tls.saturating_duration_since(self.tcp));
+        (self.tcp.saturating_duration_since(self.began), tls)
+    }
+}
+
 /// Opens connections for one worker.
 #[derive(Clone, Debug)]
 pub struct Connector {

@@ -55,6 +55,7 @@ use self::gone::Gone;
 use crate::{
     error::{Direction, Leg, ListSize, Part, ProxyError},
     http1::ParseError,
+    record::Tape,
 };
 
 /// Where a request goes: a stream that may be opened now.
@@ -66,6 +67,8 @@ pub enum Upstream {
         send: h2::client::SendRequest<Bytes>,
         /// `true` if the peer is a proxy of the mesh: HTTP/1 is then carried with `l5d-orig-proto`.
         mesh: bool,
+        /// What records the connection.
+        tape: Tape,
     },
     /// A connection of HTTP/1 that carries no request now.
     H1(Http1Upstream),

@@ -72,6 +72,7 @@ pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Li
         };
         if fate.abort.get() {
             let io = whole(reader, writer);
+            io.io().io().tape().reset();
             // Fails only for a socket that is gone.
             drop(sys::reset_on_close(io.io().io().tcp()));
             return Ok(());
@@ -84,6 +85,9 @@ pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Li
 }
 
 fn begin(head: RequestHead, reader: Loan<Reader>, writer: Loan<Writer>, fate: &Rc<Fate>) -> (Request, Responder) {
+    let tape = reader.io().tape();
+    tape.http1_request();
+    tape.http1_head(false, true, &head.raw);
     let http10 = head.version == Version::HTTP_10;
     let head = Box::new(Head::of_http1(head));
     let reply = Http1Reply {

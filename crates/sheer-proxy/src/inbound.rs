@@ -22,6 +22,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -44,10 +45,13 @@ use crate::{
     identity::{Identity, MeshAlpn},
     io::{Io, Stream},
     life::Life,
-    metrics::{DetectMetrics, HandshakeMetrics, Histogram, LabelSet, Peer, Shard, family, header_lists},
+    metrics::{DetectMetrics, HandshakeMetrics, Histogram, LabelSet, Peer as Side, Shard, family, header_lists},
+    record::{About, Peer, Recorder, Speaks, Tape},
     settings::Settings,
     sight::Sampler,
-    sys, tls,
+    sys,
+    tap::Taps,
+    tls,
     trace::Tracer,
     transport_header::{SessionProtocol, TransportHeader},
 };
@@ -68,6 +72,8 @@ pub struct Inbound {
     /// Requests that have no response yet.
     in_flight: std::cell::Cell<usize>,
     sampler: Rc<Sampler>,
+    recorder: Recorder,
+    taps: Rc<Taps>,
     /// Tells connections of the mesh to take no more requests, so that peers open new ones.
     renew: tokio::sync::Notify,
     /// Connections of the mesh that wait for that.
@@ -93,10 +99,11 @@ impl Inbound {
         shard: Shard,
     ) -> Rc<Self> {
         let detected = DetectMetrics::new(&shard, Direction::Inbound, &LabelSet::builder().build());
+        let recorder = Recorder::new(&settings, Direction::Inbound, &shard);
         Rc::new(Self {
             handshakes: HandshakeMetrics::new(&shard, Direction::Inbound),
             header_lists: header_lists(&shard, Direction::Inbound),
-            frames: [Peer::Src, Peer::Dst].map(|peer| http2::FrameMetrics::new(&shard, Direction::Inbound, peer)),
+            frames: [Side::Src, Side::Dst].map(|peer| http2::FrameMetrics::new(&shard, Direction::Inbound, peer)),
             settings,
             discovery,
             identity,
@@ -106,10 +113,22 @@ impl Inbound {
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
             sampler: Sampler::new(),
+            recorder,
+            taps: Taps::new(false),
             renew: tokio::sync::Notify::new(),
             renewable: std::cell::Cell::new(0),
             tracer: OnceCell::new(),
         })
+    }
+
+    /// Who watches.
+    pub(crate) fn taps(&self) -> &Rc<Taps> {
+        &self.taps
+    }
+
+    /// Records what passes.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// Has peers of the mesh replace their HTTP/2 connections to this proxy (GOAWAY); how many there are.
@@ -178,6 +197,7 @@ impl Inbound {
             buf: BytesMut::new(),
             client,
             app: None,
+            handshake: Duration::ZERO,
         };
 
         let first = self.unless_drained(self.first_bytes(&mut talk, redirected.as_ref()));
@@ -249,6 +269,7 @@ impl Inbound {
         let Stream::Tcp(tcp) = talk.stream else {
             return Err(ProxyError::Internal { what: "TLS within TLS" });
         };
+        let began = Instant::now();
         let accepted = tls::accept(Rewind::new(tcp, talk.buf), talk.client.addr, &credentials).await;
         self.handshakes.ended(accepted.as_ref().err());
         let accepted = accepted?;
@@ -258,10 +279,11 @@ impl Inbound {
         };
         Ok((
             Conversation {
-                stream: accepted.stream,
+                stream: Stream::TlsAccepted(accepted.stream),
                 buf: BytesMut::new(),
                 client,
                 app: talk.app,
+                handshake: began.elapsed(),
             },
             accepted.alpn,
         ))
@@ -323,7 +345,7 @@ impl Inbound {
             header_limit: self.settings.http.header_list_limit,
             terse: false,
         };
-        let (requests, io) = self.requests(talk, port);
+        let (requests, (io, _)) = self.requests(talk, port, Speaks::Http1);
         let cut_off = Rc::clone(&requests);
         let ended = tokio::select! {
             biased; // what is done counts as done
@@ -356,11 +378,11 @@ impl Inbound {
             await_settings: false,
             keep_alive,
         };
-        let (requests, io) = self.requests(talk, port);
+        let (requests, taped) = self.requests(talk, port, Speaks::Http2);
         let cut_off = Rc::clone(&requests);
         let ended = tokio::select! {
             biased; // what is done counts as done
-            ended = http2::serve(io, &config, requests, &self.life) => ended,
+            ended = http2::serve(taped, &config, requests, &self.life) => ended,
             () = cut_off.cut_off() => return Ok(()),
         };
         if let Err(error) = ended {
@@ -369,13 +391,28 @@ impl Inbound {
         Ok(())
     }
 
-    /// What serves the requests of a connection, and the connection with its bytes counted.
-    fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>) -> (Rc<Requests>, Io) {
+    /// What serves the requests of a connection, and the connection with its bytes counted and recorded.
+    fn requests(self: &Rc<Self>, talk: Conversation, port: Rc<Port>, speaks: Speaks) -> (Rc<Requests>, (Io, Tape)) {
+        let about = Self::about((&talk.stream, &talk.client, talk.handshake), &port, speaks);
         let metrics = port.observers(&talk.client).open(&talk.client);
         // What detection has read went past the counter.
         metrics.read(talk.buf.len() as u64);
         let io = Rewind::new(talk.stream.metered(metrics), talk.buf);
-        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), io)
+        let taped = self.recorder.http(about, io);
+        (Rc::new(Requests::new(Rc::clone(self), port, talk.client)), taped)
+    }
+
+    /// What the recorder is told of a client's connection.
+    fn about((stream, client, handshake): (&Stream, &Client, Duration), port: &Port, speaks: Speaks) -> About {
+        let peer = if client.is_meshed() { Peer::Mesh } else { Peer::Outside };
+        About {
+            original: Some(port.app.addr()),
+            identity: client.identity().cloned(),
+            tls: stream.tls_facts(),
+            took: (Duration::ZERO, handshake),
+            remote: Some(client.addr),
+            ..About::new(peer, true, speaks)
+        }
     }
 
     /// Whether a server name is this workload's own.

@@ -15,7 +15,12 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
-use crate::{detect::Rewind, metrics::TcpOpen, tcp::Duplex};
+use crate::{
+    detect::Rewind,
+    metrics::TcpOpen,
+    record::{Recorded, Tape, TlsFacts},
+    tcp::Duplex,
+};
 
 /// A connection with what was read of it already.
 pub type Io = Rewind<Stream>;
@@ -31,6 +36,8 @@ pub enum Stream {
     TlsOpened(Box<client::TlsStream<TcpStream>>),
     /// Any of these, its bytes counted.
     Metered(Box<Metered>),
+    /// Any of these, its bytes recorded.
+    Recorded(Box<Recorded>),
 }
 
 /// A connection whose bytes, and whose end, are counted.
@@ -67,8 +74,56 @@ impl Stream {
             Self::TlsAccepted(tls) => tls.get_ref().0.io(),
             Self::TlsOpened(tls) => tls.get_ref().0,
             Self::Metered(metered) => metered.stream.tcp(),
+            Self::Recorded(recorded) => recorded.stream().tcp(),
         }
     }
+
+    /// Its recording, where there is one.
+    pub(crate) fn tape(&self) -> Tape {
+        match self {
+            Self::Recorded(recorded) => recorded.tape().clone(),
+            Self::Tcp(_) | Self::TlsAccepted(_) | Self::TlsOpened(_) | Self::Metered(_) => Tape::default(),
+        }
+    }
+
+    /// What its TLS agreed on, where it has one.
+    pub(crate) fn tls_facts(&self) -> Option<Box<TlsFacts>> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::TlsAccepted(tls) => {
+                let session = tls.get_ref().1;
+                Some(facts(session, session.server_name().unwrap_or_default()))
+            }
+            Self::TlsOpened(tls) => Some(facts(tls.get_ref().1, "")),
+            Self::Metered(metered) => metered.stream.tls_facts(),
+            Self::Recorded(recorded) => recorded.stream().tls_facts(),
+        }
+    }
+}
+
+fn facts<D>(session: &rustls::ConnectionCommon<D>, server_name: &str) -> Box<TlsFacts> {
+    let version = session.protocol_version().map(|version| match version {
+        rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3".to_owned(),
+        rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2".to_owned(),
+        other => format!("{other:?}"),
+    });
+    let named = |name: Option<String>| name.unwrap_or_default();
+    Box::new(TlsFacts {
+        version: named(version),
+        cipher: named(
+            session
+                .negotiated_cipher_suite()
+                .map(|suite| format!("{:?}", suite.suite())),
+        ),
+        group: named(
+            session
+                .negotiated_key_exchange_group()
+                .map(|group| format!("{:?}", group.name())),
+        ),
+        alpn: String::from_utf8_lossy(session.alpn_protocol().unwrap_or_default()).into_owned(),
+        server_name: server_name.to_owned(),
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+    })
 }
 
 impl Metered {
@@ -102,6 +157,7 @@ impl AsyncRead for Stream {
                 metered.metrics.read((buf.filled().len() - before) as u64);
                 read
             }
+            Self::Recorded(recorded) => Pin::new(&mut **recorded).poll_read(cx, buf),
         }
     }
 }
@@ -116,6 +172,7 @@ impl AsyncWrite for Stream {
                 let wrote = Pin::new(&mut metered.stream).poll_write(cx, data);
                 metered.wrote(wrote)
             }
+            Self::Recorded(recorded) => Pin::new(&mut **recorded).poll_write(cx, data),
         }
     }
 
@@ -132,6 +189,7 @@ impl AsyncWrite for Stream {
                 let wrote = Pin::new(&mut metered.stream).poll_write_vectored(cx, data);
                 metered.wrote(wrote)
             }
+            Self::Recorded(recorded) => Pin::new(&mut **recorded).poll_write_vectored(cx, data),
         }
     }
 
@@ -141,6 +199,7 @@ impl AsyncWrite for Stream {
             Self::TlsAccepted(tls) => tls.is_write_vectored(),
             Self::TlsOpened(tls) => tls.is_write_vectored(),
             Self::Metered(metered) => metered.stream.is_write_vectored(),
+            Self::Recorded(recorded) => recorded.is_write_vectored(),
         }
     }
 
@@ -150,6 +209,7 @@ impl AsyncWrite for Stream {
             Self::TlsAccepted(tls) => Pin::new(&mut **tls).poll_flush(cx),
             Self::TlsOpened(tls) => Pin::new(&mut **tls).poll_flush(cx),
             Self::Metered(metered) => Pin::new(&mut metered.stream).poll_flush(cx),
+            Self::Recorded(recorded) => Pin::new(&mut **recorded).poll_flush(cx),
         }
     }
 
@@ -159,6 +219,7 @@ impl AsyncWrite for Stream {
             Self::TlsAccepted(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
             Self::TlsOpened(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
             Self::Metered(metered) => Pin::new(&mut metered.stream).poll_shutdown(cx),
+            Self::Recorded(recorded) => Pin::new(&mut **recorded).poll_shutdown(cx),
         }
     }
 }

@@ -49,11 +49,13 @@ use crate::{
     identity::Identity,
     io::Io,
     life::Life,
-    metrics::{HandshakeMetrics, Peer, Shard},
+    metrics::{HandshakeMetrics, Peer as Side, Shard},
     pool::{Pool, ServiceView},
+    record::{About, Peer, Recorder, Speaks},
     settings::Settings,
     sight::Sampler,
     sys,
+    tap::Taps,
     trace::Tracer,
 };
 
@@ -65,6 +67,8 @@ pub struct Outbound {
     targets: Rc<Targets>,
     pool: Rc<Pool>,
     sampler: Rc<Sampler>,
+    recorder: Recorder,
+    taps: Rc<Taps>,
     tracer: OnceCell<Rc<Tracer>>,
     http2: http2::Config,
     /// Counts the frames of the workload's connections.
@@ -87,9 +91,10 @@ impl Outbound {
             timeout: settings.outbound.connect_timeout,
             handshakes: HandshakeMetrics::new(&shard, Direction::Outbound),
         };
-        let pool = Pool::new(connector, &settings.outbound, settings.http);
+        let recorder = Recorder::new(&settings, Direction::Outbound, &shard);
+        let pool = Pool::new(connector, &settings.outbound, settings.http, recorder.clone());
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
-        let frames = http2::FrameMetrics::new(&shard, Direction::Outbound, Peer::Src);
+        let frames = http2::FrameMetrics::new(&shard, Direction::Outbound, Side::Src);
         let targets = Targets::new(discovery, Rc::clone(&pool), shard, &settings);
         let http2 = accepting(&settings);
         Rc::new(Self {
@@ -99,10 +104,31 @@ impl Outbound {
             targets,
             pool,
             sampler: Sampler::new(),
+            recorder,
+            taps: Taps::new(true),
             tracer: OnceCell::new(),
             http2,
             frames,
         })
+    }
+
+    /// Who watches.
+    pub(crate) fn taps(&self) -> &Rc<Taps> {
+        &self.taps
+    }
+
+    /// Records what passes.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// What the recorder is told of a connection of the application.
+    fn about(target: &Target, speaks: Speaks) -> About {
+        About {
+            original: Some(target.dst().0),
+            name: Some(Arc::clone(&target.resolution().target.name)),
+            ..About::new(Peer::App, true, speaks)
+        }
     }
 
     /// Services as they stand, for sight.
@@ -197,6 +223,7 @@ impl Outbound {
 
     async fn http2(self: Rc<Self>, client: Io, target: Rc<Target>) {
         let dst = target.dst();
+        let client = self.recorder.http(Self::about(&target, Speaks::Http2), client);
         let connection = HttpConnection::new(&self, target);
         if let Err(error) = http2::serve(client, &self.http2, connection, &self.life).await {
             tracing::debug!(%dst, %error, "HTTP/2 connection of the application ended");
@@ -205,6 +232,7 @@ impl Outbound {
 
     async fn http1(self: Rc<Self>, client: Io, target: Rc<Target>) {
         let dst = target.dst();
+        let (client, _) = self.recorder.http(Self::about(&target, Speaks::Http1), client);
         let connection = HttpConnection::new(&self, target);
         let config = http1_server::Config {
             direction: Direction::Outbound,

@@ -35,10 +35,13 @@ pub use self::{
     service::{Carrier, EndpointSeries, Lease, Member, Pick, Queue, Service, ServiceOptions, TcpLease},
 };
 use crate::{
-    connect::Connector,
+    connect::{Connected, Connector, Link, Speak},
     discovery::{Endpoint, Hint, PeerIdentity},
+    error::ProxyError,
     http2,
+    io::Io,
     metrics::TcpMetrics,
+    record::{About, Peer, Recorder, Speaks, Tape},
     settings::{Backoff, Http, Outbound},
 };
 
@@ -66,9 +69,31 @@ struct Shared {
     max_idle: usize,
     /// How long one is kept.
     http1_idle_timeout: Duration,
+    recorder: Recorder,
 }
 
 impl Shared {
+    /// Opens a connection that HTTP will be spoken on, counted and recorded.
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        speaks: Speaks,
+        metrics: &TcpMetrics,
+    ) -> Result<(Io, Tape, Arc<Link>), ProxyError> {
+        let speak = match speaks {
+            Speaks::Http2 => Speak::Http2,
+            Speaks::Http1 | Speaks::Tcp | Speaks::Tls => Speak::Http1,
+        };
+        let Connected { stream, link } = self.connector.connect(endpoint, speak).await?;
+        let about = About {
+            tls: stream.tls_facts(),
+            took: link.took(),
+            ..about(endpoint, speaks)
+        };
+        let (io, tape) = self.recorder.http(about, stream.metered(metrics.open()).io());
+        Ok((io, tape, link))
+    }
+
     fn http2_config(&self, meshed: bool) -> http2::Config {
         http2::Config {
             header_limit: self.http.header_list_limit,
@@ -78,6 +103,19 @@ impl Shared {
             keep_alive: meshed.then_some(KEEP_ALIVE),
             ..http2::Config::default()
         }
+    }
+}
+
+/// What the recorder is told of a connection to an endpoint.
+pub(crate) fn about(endpoint: &Endpoint, speaks: Speaks) -> About {
+    let peer = if endpoint.identity.is_some() {
+        Peer::Mesh
+    } else {
+        Peer::Outside
+    };
+    About {
+        identity: endpoint.identity.as_ref().map(|identity| Arc::clone(&identity.id)),
+        ..About::new(peer, false, speaks)
     }
 }
 
@@ -105,13 +143,14 @@ impl PeerKey {
 
 impl Pool {
     /// A pool without connections.
-    pub fn new(connector: Connector, settings: &Outbound, http: Http) -> Rc<Self> {
+    pub fn new(connector: Connector, settings: &Outbound, http: Http, recorder: Recorder) -> Rc<Self> {
         let shared = Rc::new(Shared {
             connector,
             backoff: settings.backoff,
             http,
             max_idle: settings.max_idle_connections,
             http1_idle_timeout: settings.http1_idle_timeout,
+            recorder,
         });
         Rc::new(Self {
             shared,

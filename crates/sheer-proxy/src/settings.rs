@@ -59,6 +59,8 @@ pub struct Settings {
     pub admin: Admin,
     /// What the proxy shows to the control plane.
     pub sight: Sight,
+    /// What is kept of what passed.
+    pub recorder: Recorder,
     /// Logs.
     pub logs: Logs,
     /// Traces.
@@ -231,6 +233,17 @@ pub struct Sight {
     pub listen: SocketAddr,
     /// Identities that may ask.
     pub clients: Vec<Arc<str>>,
+    /// Fields whose values are replaced by a keyed hash, beside those that always are: names, or endings as `*-key`.
+    pub redact: Vec<String>,
+}
+
+/// What is kept of what passed.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorder {
+    /// Bytes of memory, over all workers; 0: nothing is recorded.
+    pub memory: usize,
+    /// Whether an answer that says failure (5xx, a gRPC status) counts as one, so that its recording is kept.
+    pub keep_answers: bool,
 }
 
 /// Logs.

@@ -11,6 +11,7 @@
 //! * [`server`]: the port, and who may ask.
 //! * [`service`] serves `sheer.v1.Sight`.
 //! * [`state`]: everything that the proxy holds. [`explain`]: what it would do with a request.
+//! * [`watch`]: what passed and passes: connections, frames, requests.
 //! * [`traffic`]: heads of requests that went through, a sample.
 
 mod counts;
@@ -19,10 +20,11 @@ mod server;
 mod service;
 mod state;
 mod traffic;
+mod watch;
 mod workers;
 
 pub(crate) use server::serve;
 pub(crate) use service::{Sight, Sources};
-pub(crate) use traffic::{Sample, Sampler, path as path_without_secrets};
+pub(crate) use traffic::{Sample, Sampler};
 pub use workers::Workers;
 pub(crate) use workers::answer;

@@ -11,7 +11,7 @@ pub mod text;
 use std::{
     io::{self, PipeReader, PipeWriter},
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, RawFd},
     time::Duration,
 };
 
@@ -143,8 +143,14 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
 pub struct TcpInfo {
     /// Smoothed round-trip time.
     pub rtt: Duration,
+    /// How far round-trip times lie apart.
+    pub rtt_variation: Duration,
     /// Segments that were sent again, in all.
     pub retransmits: u32,
+    /// How often the oldest segment that nobody acknowledged was sent again.
+    pub in_recovery: u32,
+    /// The state of the connection.
+    pub state: TcpState,
     /// Segments sent and not acknowledged.
     pub unacked: u32,
     /// Congestion window, in segments.
@@ -153,18 +159,48 @@ pub struct TcpInfo {
     pub dead: bool,
 }
 
-/// State of a connection that is over (`include/net/tcp_states.h`).
-const TCP_CLOSE: u8 = 7;
+/// State of a connection, as the kernel numbers it (`include/net/tcp_states.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpState(pub u8);
+
+impl TcpState {
+    const CLOSE: Self = Self(7);
+
+    /// Its name, as `ss` and RFC 9293 have it.
+    pub fn as_str(self) -> &'static str {
+        const NAMES: [&str; 13] = [
+            "UNKNOWN",
+            "ESTABLISHED",
+            "SYN-SENT",
+            "SYN-RECEIVED",
+            "FIN-WAIT-1",
+            "FIN-WAIT-2",
+            "TIME-WAIT",
+            "CLOSED",
+            "CLOSE-WAIT",
+            "LAST-ACK",
+            "LISTEN",
+            "CLOSING",
+            "SYN-RECEIVED",
+        ];
+        NAMES.get(usize::from(self.0)).copied().unwrap_or("UNKNOWN")
+    }
+}
 
 /// Reads [`TcpInfo`].
 pub fn tcp_info(stream: &TcpStream) -> io::Result<TcpInfo> {
+    tcp_info_of(stream.as_raw_fd())
+}
+
+/// The same by descriptor, for who knows that it is still open. Of another socket it would tell that one's, of none it is an error.
+pub fn tcp_info_of(socket: RawFd) -> io::Result<TcpInfo> {
     // SAFETY: the struct is plain numbers, for which zeroes are valid.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the descriptor is open while `stream` is borrowed; the kernel writes at most `length` bytes, the size of `info`.
+    // SAFETY: the kernel checks the descriptor, and writes at most `length` bytes, the size of `info`.
     let result = unsafe {
         libc::getsockopt(
-            stream.as_raw_fd(),
+            socket,
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             (&raw mut info).cast(),
@@ -176,10 +212,13 @@ pub fn tcp_info(stream: &TcpStream) -> io::Result<TcpInfo> {
     }
     Ok(TcpInfo {
         rtt: Duration::from_micros(info.tcpi_rtt.into()),
+        rtt_variation: Duration::from_micros(info.tcpi_rttvar.into()),
+        in_recovery: info.tcpi_retransmits.into(),
+        state: TcpState(info.tcpi_state),
         retransmits: info.tcpi_total_retrans,
         unacked: info.tcpi_unacked,
         congestion_window: info.tcpi_snd_cwnd,
-        dead: info.tcpi_state == TCP_CLOSE,
+        dead: TcpState(info.tcpi_state) == TcpState::CLOSE,
     })
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::detect::Rewind;
 
-pub use counted::{Ended, Meters, relay_counted};
+pub use counted::{Ended, Meters, Tapes, relay_counted};
 pub use run::Relay;
 
 /// A connection that can be relayed.

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{ClientConnection, HandshakeKind};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 
 use crate::{
     detect::Rewind,
@@ -23,7 +23,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Accepted {
     /// The connection.
-    pub stream: Stream,
+    pub stream: Box<TlsStream<Rewind<TcpStream>>>,
     /// Who the peer is; none where it showed no certificate.
     pub peer: Option<PeerNames>,
     /// What it carries.
@@ -50,7 +50,7 @@ pub async fn accept(
     };
     let alpn = session.alpn_protocol().and_then(alpn_of);
     Ok(Accepted {
-        stream: Stream::TlsAccepted(Box::new(stream)),
+        stream: Box::new(stream),
         peer,
         alpn,
     })

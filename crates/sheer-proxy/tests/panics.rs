@@ -25,6 +25,7 @@ use sheer_proxy::{
     life::{Drained, Life, LifeControl},
     metrics::{Format, Registry},
     outbound::Outbound,
+    record::Tape,
     worker,
 };
 use tokio::{
@@ -115,7 +116,7 @@ async fn in_a_stream(registry: &Registry) {
     let serving = life.life();
     worker::spawn_connection(&life.life(), async move {
         let _ = http2::serve(
-            Stream::Tcp(server),
+            (Stream::Tcp(server), Tape::default()),
             &http2::Config::default(),
             Rc::new(Fragile),
             &serving,

@@ -96,6 +96,14 @@ pub(crate) enum Command {
     Top(commands::top::Args),
     /// Show what proxies hold.
     Config(commands::config::Args),
+    /// Show every connection of a workload's proxies.
+    Conns(commands::conns::Args),
+    /// Show requests as they pass, as both proxies see them.
+    Tap(commands::tap::Args),
+    /// Show a request at the four points, and where they differ.
+    Diff(commands::diff::Args),
+    /// Show what connections said, frame by frame, also before a failure.
+    Frames(commands::frames::Args),
     /// Run the control plane.
     Control(commands::control::Args),
     /// Print a script that completes commands in a shell.
@@ -162,6 +170,10 @@ impl Cli {
             Command::Edges(args) => commands::edges::run(&args, &global),
             Command::Top(args) => commands::top::run(&args, &global),
             Command::Config(args) => commands::config::run(&args, &global),
+            Command::Conns(args) => commands::conns::run(&args, &global),
+            Command::Tap(args) => commands::tap::run(&args, &global),
+            Command::Diff(args) => commands::diff::run(&args, &global),
+            Command::Frames(args) => commands::frames::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),
         }

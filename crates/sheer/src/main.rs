@@ -13,6 +13,7 @@ mod page;
 mod progress;
 mod running;
 mod scrape;
+mod watching;
 mod words;
 
 use std::process::ExitCode;

@@ -13,10 +13,11 @@ use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::stats_client::StatsClient;
 use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, ListTracesRequest, ListTracesResponse, PolicyDiffRequest,
-    PolicyDiffResponse, PropagationRequest, ProxyDump, ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest,
-    ReportResponse, RouteStatus, RoutesRequest, ShowTraceRequest, Trace, WatchSecretsRequest, WorkloadLogLevelRequest,
-    WorkloadPropagation, WorkloadSecret,
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, FrameEvent, ListTracesRequest, ListTracesResponse,
+    PolicyDiffRequest, PolicyDiffResponse, PropagationRequest, ProxyConnections, ProxyDump, ProxyLogLevel,
+    RenewRequest, RenewedProxy, ReportRequest, ReportResponse, RouteStatus, RoutesRequest, ShowTraceRequest, TapLine,
+    Trace, WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest,
+    WatchTapRequest, WorkloadLogLevelRequest, WorkloadPropagation, WorkloadSecret,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -321,6 +322,31 @@ impl Mesh {
         let client = ControlClient::new(self.control().await?);
         let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).config_dump(request)).await?;
         Ok(answer.proxies)
+    }
+
+    /// Connections of proxies.
+    pub(crate) async fn connections(&self, request: WatchConnectionsRequest) -> anyhow::Result<Vec<ProxyConnections>> {
+        let client = ControlClient::new(self.control().await?);
+        let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).connections(request)).await?;
+        Ok(answer.proxies)
+    }
+
+    /// Frames of proxies.
+    pub(crate) async fn frames(&self, request: WatchFramesRequest) -> anyhow::Result<tonic::Streaming<FrameEvent>> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).frames(request)).await
+    }
+
+    /// Requests as they pass.
+    pub(crate) async fn tap(&self, request: WatchTapRequest) -> anyhow::Result<tonic::Streaming<TapLine>> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).tap(request)).await
+    }
+
+    /// Requests at the four points.
+    pub(crate) async fn diff(&self, request: WatchDiffRequest) -> anyhow::Result<WatchDiffResponse> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).diff(request)).await
     }
 
     /// The secrets of TLS sessions that the proxies of a workload begin from now on.

@@ -139,6 +139,8 @@ fn interval(text: &str) -> Result<(), String> {
 /// `scope`, name and form of what is honoured, under `sheer.dev` and `linkerd.io` alike.
 const HONOURED: &[(&str, &str, Check)] = &[
     ("", "inject", inject),
+    ("", "sight", inject),
+    ("", "redact-headers", any),
     ("config", "opaque-ports", ports),
     ("config", "skip-inbound-ports", ports),
     ("config", "skip-outbound-ports", ports),

@@ -6,11 +6,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use futures::stream::BoxStream;
 use sheer_api::v1::{
-    ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef, PolicyDiffRequest,
-    PolicyDiffResponse, RenewRequest, RenewResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent,
-    RouteStatus, RoutesRequest, RoutesResponse, WatchSecretsRequest, WorkloadLogLevelRequest, WorkloadLogLevelResponse,
-    control_server::Control, finding,
+    self, ConfigDumpRequest, ConfigDumpResponse, ExplainRequest, ExplainResponse, Finding, ObjectRef,
+    PolicyDiffRequest, PolicyDiffResponse, RenewRequest, RenewResponse, ReportRequest, ReportResponse, RouteCondition,
+    RouteParent, RouteStatus, RoutesRequest, RoutesResponse, WatchSecretsRequest, WorkloadLogLevelRequest,
+    WorkloadLogLevelResponse, control_server::Control, finding,
 };
 use tonic::{Request, Response, Status};
 
@@ -109,6 +110,29 @@ impl Control for ReportService {
                 })
                 .collect(),
         }))
+    }
+
+    async fn connections(
+        &self,
+        request: Request<v1::WatchConnectionsRequest>,
+    ) -> Result<Response<v1::WatchConnectionsResponse>, Status> {
+        self.sight()?.connections(request.into_inner()).await.map(Response::new)
+    }
+
+    type FramesStream = BoxStream<'static, Result<v1::FrameEvent, Status>>;
+
+    async fn frames(&self, request: Request<v1::WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        self.sight()?.frames(request.into_inner()).await.map(Response::new)
+    }
+
+    type TapStream = BoxStream<'static, Result<v1::TapLine, Status>>;
+
+    async fn tap(&self, request: Request<v1::WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        self.sight()?.tap(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn diff(&self, request: Request<v1::WatchDiffRequest>) -> Result<Response<v1::WatchDiffResponse>, Status> {
+        self.sight()?.diff(request.into_inner()).await.map(Response::new)
     }
 }
 

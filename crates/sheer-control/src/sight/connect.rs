@@ -23,11 +23,13 @@ const ANSWER: Duration = Duration::from_secs(6);
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Asks proxies.
+#[derive(Clone)]
 pub(super) struct Proxies {
     tls: TlsConnector,
 }
 
 /// A proxy to ask.
+#[derive(Clone)]
 pub(super) struct Proxy(SightClient<Channel>);
 
 impl Proxies {
@@ -78,6 +80,27 @@ impl Proxy {
         asked: v1::ExplainInboundRequest,
     ) -> Result<v1::Explanation, String> {
         answer(self.0.explain_inbound(asked)).await
+    }
+
+    pub(super) async fn connections(
+        &mut self,
+        asked: v1::ConnectionsRequest,
+    ) -> Result<v1::ConnectionsResponse, String> {
+        answer(self.0.connections(asked)).await
+    }
+
+    /// Only the beginning of the answer is waited for.
+    pub(super) async fn frames(&mut self, asked: v1::FramesRequest) -> Result<Streaming<v1::FrameEvent>, String> {
+        answer(self.0.frames(asked)).await
+    }
+
+    /// Only the beginning of the answer is waited for.
+    pub(super) async fn tap(&mut self, asked: v1::TapRequest) -> Result<Streaming<v1::TapEvent>, String> {
+        answer(self.0.tap(asked)).await
+    }
+
+    pub(super) async fn exchanges(&mut self, asked: v1::ExchangesRequest) -> Result<v1::ExchangesResponse, String> {
+        answer(self.0.exchanges(asked)).await
     }
 
     /// Secrets of the TLS sessions that begin from now on. Ends with the stream.

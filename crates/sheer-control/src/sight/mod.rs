@@ -5,6 +5,8 @@
 //!                          └─► the same services that answer proxies, with the latest snapshot or a changed one ([`view`])
 //! ```
 //!
+//! [`watch`] shows what passed and passes on the wire.
+//!
 //! Only asks: nothing here changes what proxies are told. A proxy that does not answer is a note, never an error of the whole.
 
 mod connect;
@@ -16,9 +18,11 @@ mod places;
 mod resolve;
 mod secrets;
 mod view;
+mod watch;
 
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use sheer_api::v1;
 use tonic::Status;
 
@@ -31,6 +35,7 @@ use crate::{
 use connect::Proxies;
 pub(crate) use secrets::Secrets;
 use view::View;
+use watch::RedactionKey;
 
 /// Answers the questions of `sheer.v1.Control` that are about proxies.
 pub(crate) struct Sight {
@@ -38,6 +43,7 @@ pub(crate) struct Sight {
     config: Arc<MeshConfig>,
     streams: Streams,
     proxies: Arc<Proxies>,
+    redaction: RedactionKey,
 }
 
 impl Sight {
@@ -53,6 +59,7 @@ impl Sight {
             config,
             streams,
             proxies: Arc::new(Proxies::new(own.client_config()?)),
+            redaction: RedactionKey::new()?,
         })
     }
 
@@ -69,6 +76,35 @@ impl Sight {
     /// What changed manifests would do.
     pub(crate) async fn policy_diff(&self, request: v1::PolicyDiffRequest) -> Result<v1::PolicyDiffResponse, Status> {
         diff::diff(self, request).await
+    }
+
+    /// Connections of proxies.
+    pub(crate) async fn connections(
+        &self,
+        request: v1::WatchConnectionsRequest,
+    ) -> Result<v1::WatchConnectionsResponse, Status> {
+        watch::connections(self, request).await
+    }
+
+    /// Frames that proxies recorded, and those to come.
+    pub(crate) async fn frames(
+        &self,
+        request: v1::WatchFramesRequest,
+    ) -> Result<BoxStream<'static, Result<v1::FrameEvent, Status>>, Status> {
+        watch::frames(self, request).await
+    }
+
+    /// Requests as they pass.
+    pub(crate) async fn tap(
+        &self,
+        request: v1::WatchTapRequest,
+    ) -> Result<BoxStream<'static, Result<v1::TapLine, Status>>, Status> {
+        watch::tap(self, request).await
+    }
+
+    /// Requests at the four points.
+    pub(crate) async fn diff(&self, request: v1::WatchDiffRequest) -> Result<v1::WatchDiffResponse, Status> {
+        watch::diff(self, request).await
     }
 
     /// Secrets of TLS sessions, of all proxies of a workload.

@@ -100,7 +100,7 @@ pub(super) fn destination(
     };
     match kind {
         "svc" | "service" | "services" => {
-            let service = find_service(snapshot, config, name, namespace)?;
+            let service = service(snapshot, config, name, namespace)?;
             of_service(service, port, to)
         }
         "po" | "pod" | "pods" | "deploy" | "deployment" | "sts" | "statefulset" => {
@@ -123,7 +123,7 @@ pub(super) fn destination(
 }
 
 /// `ledger`, `ledger.bank` or the whole name.
-fn find_service<'a>(
+pub(super) fn service<'a>(
     snapshot: &'a Snapshot,
     config: &MeshConfig,
     name: &str,

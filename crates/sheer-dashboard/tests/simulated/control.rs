@@ -6,10 +6,11 @@ use sheer_api::v1::control_server::Control;
 use sheer_api::v1::finding::Severity;
 use sheer_api::v1::{
     BackendState, ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, ExplainRequest,
-    ExplainResponse, Finding, InboundState, Loser, ObjectRef, OutboundState, PolicyDiffRequest, PolicyDiffResponse,
-    ProxyDump, ProxyState, RenewRequest, RenewResponse, ReportRequest, ReportResponse, RouteCondition, RouteParent,
-    RouteState, RouteStatus, RoutesRequest, RoutesResponse, WatchSecretsRequest, WorkloadLogLevelRequest,
-    WorkloadLogLevelResponse, WorkloadSecret,
+    ExplainResponse, Finding, FrameEvent, InboundState, Loser, ObjectRef, OutboundState, PolicyDiffRequest,
+    PolicyDiffResponse, ProxyDump, ProxyState, RenewRequest, RenewResponse, ReportRequest, ReportResponse,
+    RouteCondition, RouteParent, RouteState, RouteStatus, RoutesRequest, RoutesResponse, TapLine,
+    WatchConnectionsRequest, WatchConnectionsResponse, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest,
+    WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest, WorkloadLogLevelResponse, WorkloadSecret,
 };
 use tonic::{Request, Response, Status};
 
@@ -289,6 +290,29 @@ impl Control for Simulated {
 
     async fn routes(&self, _: Request<RoutesRequest>) -> Result<Response<RoutesResponse>, Status> {
         Ok(Response::new(routes(&self.0)))
+    }
+
+    async fn connections(
+        &self,
+        _: Request<WatchConnectionsRequest>,
+    ) -> Result<Response<WatchConnectionsResponse>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    type FramesStream = tokio_stream::Empty<Result<FrameEvent, Status>>;
+
+    async fn frames(&self, _: Request<WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    type TapStream = tokio_stream::Empty<Result<TapLine, Status>>;
+
+    async fn tap(&self, _: Request<WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    async fn diff(&self, _: Request<WatchDiffRequest>) -> Result<Response<WatchDiffResponse>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
     }
 
     type SecretsStream = tokio_stream::Empty<Result<WorkloadSecret, Status>>;

@@ -169,6 +169,17 @@ impl Connection {
         }
     }
 
+    /// As it stands after the last whole frame of either direction: to go on from with whole frames, as from a recording. Streams that are open count
+    /// as not followed.
+    #[must_use]
+    pub fn between_frames(&self, streams: usize) -> Self {
+        Self {
+            frames: self.frames.each_ref().map(Decoder::between_frames),
+            sides: self.sides.clone(),
+            streams: self.streams.afresh(streams),
+        }
+    }
+
     /// After an upgrade from HTTP/1 (RFC 7540, 3.2): stream 1 is open already, and its request was sent before.
     pub fn upgraded() -> Self {
         let mut connection = Self::new();

@@ -151,6 +151,16 @@ impl Decoder {
         }
     }
 
+    /// As it stands between two frames: one that has begun is not part of it, nor a block that waits for its end.
+    pub(super) fn between_frames(&self) -> Self {
+        Self {
+            offset: self.offset,
+            began: self.offset,
+            frames: self.frames.max(1),
+            ..Self::after_preface(self.sender)
+        }
+    }
+
     /// Who writes this direction.
     pub fn sender(&self) -> Sender {
         self.sender
@@ -325,6 +335,7 @@ impl Decoder {
             header,
             offset: self.began,
             payload,
+            bytes: &[],
             padding,
             dropped: 0,
         });
@@ -397,6 +408,7 @@ impl Decoder {
             header: *header,
             offset: self.began,
             payload: read.payload,
+            bytes,
             padding: read.padding,
             dropped,
         };

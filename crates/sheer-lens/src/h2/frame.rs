@@ -150,6 +150,8 @@ pub struct Frame<'a> {
     pub offset: u64,
     /// Its payload, read.
     pub payload: Payload<'a>,
+    /// Its payload as it was sent, up to [`super::MAX_PAYLOAD`]; empty for DATA.
+    pub bytes: &'a [u8],
     /// Bytes of padding behind the payload, its own length not counted.
     pub padding: Option<u8>,
     /// Payload bytes past [`super::MAX_PAYLOAD`] that were dropped.

@@ -73,6 +73,14 @@ impl Streams {
         }
     }
 
+    /// Without the streams that are followed now.
+    pub(super) fn afresh(&self, limit: usize) -> Self {
+        Self {
+            last: self.last,
+            ..Self::new(limit)
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }

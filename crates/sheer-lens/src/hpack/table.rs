@@ -3,8 +3,9 @@
 //! Text of new entries is appended, evicted entries leave a gap at the front, and once the gap is larger than what lives the buffer moves down.
 //! The end of the buffer doubles as scratch for strings that are not kept.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, ops::Range, sync::LazyLock};
 
+use super::digest::FieldHash;
 use super::static_table::{STATIC_ENTRIES, static_entry};
 
 /// What an entry counts beyond its text (RFC 7541, 4.1).
@@ -28,7 +29,14 @@ struct Entry {
     start: u64,
     name: u32,
     value: u32,
+    hash: FieldHash,
 }
+
+/// Hashes of the static table, in its order.
+static STATIC_HASHES: LazyLock<Vec<FieldHash>> = LazyLock::new(|| {
+    let entries = (1..=STATIC_ENTRIES).filter_map(static_entry);
+    entries.map(|(name, value)| FieldHash::of(name, value)).collect()
+});
 
 impl Entry {
     #[inline]
@@ -135,6 +143,16 @@ impl Table {
         Some((self.text(name), self.text(value)))
     }
 
+    /// The hash of a static or dynamic entry.
+    #[inline]
+    pub(super) fn hash(&self, index: usize) -> Option<FieldHash> {
+        if index <= STATIC_ENTRIES {
+            return STATIC_HASHES.get(index.checked_sub(1)?).copied();
+        }
+        let nth = index - STATIC_ENTRIES - 1;
+        Some(self.entries.get(self.entries.len().checked_sub(nth + 1)?)?.hash)
+    }
+
     /// Appends text that is not an entry yet; [`Table::insert`] or [`Table::forget`] says what becomes of it.
     #[inline]
     pub(super) fn append(&mut self, text: &[u8]) -> Span {
@@ -201,7 +219,7 @@ impl Table {
     /// Makes an entry of name and value, which were appended last and in this order, and says how many entries went. One that is larger than the
     /// table empties it and is not kept (RFC 7541, 4.4), though its text stays readable until something else is appended.
     #[inline]
-    pub(super) fn insert(&mut self, name: Span, value: Span) -> u32 {
+    pub(super) fn insert(&mut self, name: Span, value: Span, hash: FieldHash) -> u32 {
         self.inserted += 1;
         let size = entry_size(name.length as usize, value.length as usize);
         let evicted = self.evict_to(self.maximum.saturating_sub(size));
@@ -210,6 +228,7 @@ impl Table {
                 start: name.start,
                 name: name.length,
                 value: value.length,
+                hash,
             });
             self.size += size;
         }

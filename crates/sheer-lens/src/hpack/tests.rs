@@ -447,3 +447,23 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// The digest of a block, from hashes that the table kept, is that of the list that it says.
+    #[test]
+    fn a_digest_is_that_of_the_list(blocks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 1..20)) {
+        let (mut shown, mut digested) = (Decoder::new(), Decoder::new());
+        for block in blocks {
+            let mut expected = Digester::new();
+            let of_list = shown.decode(&block, &mut |field: &Field<'_>| expected.field(field.name, field.value));
+            let mut digester = Digester::new();
+            let of_hashes = digested.digest(&block, &mut digester);
+            prop_assert_eq!(of_list.map(|done| done.table), of_hashes.map(|done| done.table));
+            prop_assert!(digester.digest().agrees(&expected.digest()));
+            prop_assert_eq!(digester.digest().fields(), expected.digest().fields());
+            if of_hashes.is_err() {
+                (shown, digested) = (Decoder::new(), Decoder::new());
+            }
+        }
+    }
+}

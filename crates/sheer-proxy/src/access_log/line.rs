@@ -10,8 +10,8 @@ use sheer_api::v1::{Attribute, attribute::Value};
 use super::{Line, facts};
 use crate::{
     exchange::Outcome,
+    redact::Redactor,
     settings::AccessLogFormat,
-    sight::path_without_secrets,
     trace::{Record, Whom, http_version},
 };
 
@@ -67,7 +67,7 @@ impl<'a> Parts<'a> {
             client_id: String::new(),
             server_addr: String::new(),
             server_id: String::new(),
-            uri: path_without_secrets(uri),
+            uri: Redactor::own().path(uri),
         };
         match &record.whom {
             Whom::Inbound(inbound) => {

@@ -16,7 +16,10 @@ use super::{
     loan::{Loan, Reader},
     referee::Referee,
 };
-use crate::http1::{self, HeaderCase};
+use crate::{
+    http1::{self, HeaderCase},
+    record::Tape,
+};
 
 /// Most of a body that is kept for sending it again: one stream window of HTTP/2's default. Most calls fit whole.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -26,8 +29,8 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 pub enum BodyIn {
     /// There is none: the head ended the stream.
     Empty,
-    /// A stream of HTTP/2.
-    H2(h2::RecvStream),
+    /// A stream of HTTP/2, and what records its connection.
+    H2(h2::RecvStream, Tape),
     /// A connection of HTTP/1.
     H1(Http1Body),
 }
@@ -49,11 +52,11 @@ pub(crate) enum Frame {
 
 impl BodyIn {
     /// A stream of HTTP/2, or nothing where its head ended it.
-    pub fn h2(stream: h2::RecvStream) -> Self {
+    pub fn h2(stream: h2::RecvStream, tape: &Tape) -> Self {
         if stream.is_end_stream() {
             Self::Empty
         } else {
-            Self::H2(stream)
+            Self::H2(stream, tape.clone())
         }
     }
 
@@ -66,7 +69,7 @@ impl BodyIn {
     pub(crate) fn is_done(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::H2(stream) => stream.is_end_stream(),
+            Self::H2(stream, _) => stream.is_end_stream(),
             Self::H1(Http1Body(reader)) => reader.is_body_done(),
         }
     }
@@ -75,14 +78,17 @@ impl BodyIn {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Gone>> {
         match self {
             Self::Empty => Poll::Ready(Ok(Frame::End)),
-            Self::H2(stream) => match ready!(stream.poll_data(cx)) {
+            Self::H2(stream, tape) => match ready!(stream.poll_data(cx)) {
                 Some(Ok(data)) => Poll::Ready(Ok(Frame::Data {
                     data,
                     last: stream.is_end_stream(),
                 })),
                 Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
                 None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
-                    Ok(Some(trailers)) => Ok(Frame::Trailers(trailers, None)),
+                    Ok(Some(trailers)) => {
+                        tape.reported_trailers(stream.stream_id().as_u32(), &trailers);
+                        Ok(Frame::Trailers(trailers, None))
+                    }
                     Ok(None) => Ok(Frame::End),
                     Err(error) => Err(Gone::of(error)),
                 }),
@@ -105,7 +111,7 @@ impl BodyIn {
             // HTTP/1 reads when it is asked to.
             Self::Empty | Self::H1(_) => {}
             // Fails only for a stream that is gone, and then its window does not matter.
-            Self::H2(stream) => drop(stream.flow_control().release_capacity(bytes)),
+            Self::H2(stream, _) => drop(stream.flow_control().release_capacity(bytes)),
         }
     }
 }
@@ -201,7 +207,7 @@ impl Body {
                     }
                 }
             },
-            BodyIn::Empty | BodyIn::H2(_) => std::future::pending().await,
+            BodyIn::Empty | BodyIn::H2(..) => std::future::pending().await,
         }
     }
 
@@ -281,7 +287,7 @@ impl Body {
     /// While the other side takes nothing: ready once the source has reset the stream, whatever it sent before that. Only HTTP/2 can
     /// tell, as its window bounds what is looked at; how a source ends otherwise is told behind what it sent.
     pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
-        if !matches!(self.source, BodyIn::H2(_)) {
+        if !matches!(self.source, BodyIn::H2(..)) {
             return Poll::Pending;
         }
         loop {

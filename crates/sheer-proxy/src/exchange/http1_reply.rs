@@ -44,11 +44,8 @@ impl Http1Reply {
         if self.http10 {
             return Ok(());
         }
-        let parts = Line::of(&reply);
-        Ok(self
-            .writer
-            .informational(parts.line, &reply.headers, parts.case)
-            .await?)
+        self.queue(&reply, BodyLength::None);
+        Ok(self.writer.flush().await?)
     }
 
     /// Queues the final head. `end` where the source has said that no body follows.
@@ -59,12 +56,21 @@ impl Http1Reply {
             strip_hop_by_hop(&mut reply.headers);
             self.connection(&mut reply, body);
         }
-        let parts = Line::of(&reply);
-        self.writer.response_head(parts.line, &reply.headers, parts.case, body);
+        self.queue(&reply, body);
         BodyOut::H1 {
             writer: self.writer,
             fate: Some(self.fate),
         }
+    }
+
+    fn queue(&mut self, reply: &Reply, body: BodyLength) {
+        let parts = Line::of(reply);
+        let held = self.writer.pending().len();
+        self.writer.response_head(parts.line, &reply.headers, parts.case, body);
+        self.writer
+            .io()
+            .tape()
+            .http1_head(true, false, &self.writer.pending()[held..]);
     }
 
     /// Says what becomes of the connection, where the client would not guess it.

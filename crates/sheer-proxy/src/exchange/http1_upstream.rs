@@ -116,7 +116,11 @@ pub(super) fn write_head(head: &mut Head, end: bool, writer: &mut Loan<Writer>) 
         target: &target,
         version: if http10 { Version::HTTP_10 } else { Version::HTTP_11 },
     };
-    Ok(writer.request_head(line, &head.headers, &head.case, body)?)
+    writer.request_head(line, &head.headers, &head.case, body)?;
+    let tape = writer.io().tape();
+    tape.http1_request();
+    tape.http1_head(true, true, writer.pending());
+    Ok(())
 }
 
 fn content_length(head: &Head) -> Option<u64> {

@@ -13,7 +13,13 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{detect::Rewind, http1, io::Io, sys};
+use crate::{
+    detect::Rewind,
+    http1,
+    io::Io,
+    record::{Leg, Tape},
+    sys,
+};
 
 /// How often a connection is asked whether it still lives, where reading cannot tell.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -28,6 +34,18 @@ pub(crate) type Writer = http1::Writer<Shared>;
 pub(crate) struct Shared(Rc<RefCell<Io>>);
 
 impl Shared {
+    /// What records the connection.
+    pub(crate) fn tape(&self) -> Tape {
+        self.0.borrow().io().tape()
+    }
+
+    /// The request that is under way on the connection, as the recorder counts it.
+    pub(crate) fn leg(&self) -> Leg {
+        let tape = self.tape();
+        let number = tape.requests();
+        tape.leg(number)
+    }
+
     /// Returns once the connection is dead. A socket whose peer has half-closed says that only to who asks the kernel: reading it gives
     /// the same end as before.
     pub(crate) async fn died(&self) {

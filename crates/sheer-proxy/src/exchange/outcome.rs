@@ -18,7 +18,9 @@ use super::{
 use crate::{
     error::{ProxyError, ResetCode},
     metrics::{ResponseOutcome, TraceId},
+    record::{Leg, Recorder},
     sight::Sample,
+    tap::Tapped,
     telemetry::PathNote,
     trace::{Attempt, Record, Trail},
 };
@@ -113,6 +115,11 @@ impl Outcome {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self::new()
+    }
+
     fn note_head(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -174,6 +181,17 @@ pub struct Observation {
     trail: RefCell<Option<Trail>>,
     /// Where it counts by its path, while somebody looks.
     path: RefCell<Option<Box<PathNote>>>,
+    /// For who watches, where somebody does.
+    tapped: RefCell<Option<Box<Tapped>>>,
+    legs: RefCell<Legs>,
+}
+
+/// Where the request came in and went out, for the recorder.
+#[derive(Default)]
+struct Legs {
+    recorder: Recorder,
+    client: Leg,
+    upstream: Leg,
 }
 
 impl std::fmt::Debug for Observation {
@@ -191,7 +209,35 @@ impl Observation {
             sample: RefCell::new(None),
             trail: RefCell::new(None),
             path: RefCell::new(None),
+            tapped: RefCell::new(None),
+            legs: RefCell::default(),
         }
+    }
+
+    /// The request came in on this stream, and is recorded by this recorder.
+    pub(crate) fn recorded(&self, recorder: &Recorder, client: Leg) {
+        let mut legs = self.legs.borrow_mut();
+        legs.recorder = recorder.clone();
+        legs.client = client;
+    }
+
+    /// Somebody watches the request.
+    pub(crate) fn tap(&self, tapped: Option<Box<Tapped>>) {
+        if tapped.is_some() {
+            self.tapped.replace(tapped);
+        }
+    }
+
+    fn tapped(&self, tell: impl FnOnce(&mut Tapped)) {
+        if let Some(tapped) = &mut *self.tapped.borrow_mut() {
+            tell(tapped);
+        }
+    }
+
+    /// The request went out on this stream.
+    pub(super) fn went_to(&self, upstream: Leg) {
+        self.tapped(|tapped| tapped.went_to(&upstream));
+        self.legs.borrow_mut().upstream = upstream;
     }
 
     /// When the request began.
@@ -266,6 +312,11 @@ impl Observation {
         self.outcome.borrow().clone()
     }
 
+    /// The server has said all, and got all.
+    pub(super) fn upstream_over(&self) {
+        self.legs.borrow_mut().upstream.over();
+    }
+
     /// Tells another sink instead, as when the request goes to another endpoint.
     pub fn redirect(&self, sink: Rc<dyn Sink>) {
         *self.sink.borrow_mut() = sink;
@@ -273,6 +324,7 @@ impl Observation {
 
     /// The proxy ends this itself.
     pub fn error(&self, error: &ProxyError) {
+        self.tapped(|tapped| tapped.error(error));
         self.record(|record| record.error = error.in_full());
         self.end(End::Proxy {
             verdict: error.verdict(),
@@ -285,6 +337,7 @@ impl Observation {
         outcome.note_head(status, headers);
         outcome.first_byte = Some(outcome.started.elapsed());
         self.sink.borrow().response(&outcome);
+        self.tapped(|tapped| tapped.response(status, headers));
     }
 
     /// An answer that the client does not see, as the request goes out again: by its head, and what says how it went (head or trailers).
@@ -292,6 +345,7 @@ impl Observation {
         self.attempt(attempt, |attempt| attempt.answered(status, headers));
         let mut outcome = self.outcome();
         outcome.note_head(status, headers);
+        self.tapped(|tapped| tapped.passed_over(&outcome));
         self.sink.borrow().passed_over(&outcome);
     }
 
@@ -300,7 +354,12 @@ impl Observation {
         self.outcome.borrow().first_byte.is_some()
     }
 
+    pub(super) fn request_trailers(&self, trailers: &HeaderMap) {
+        self.tapped(|tapped| tapped.request_trailers(trailers));
+    }
+
     pub(super) fn trailers(&self, trailers: &HeaderMap) {
+        self.tapped(|tapped| tapped.trailers(trailers));
         self.outcome.borrow_mut().note_grpc_status(trailers);
     }
 
@@ -354,12 +413,21 @@ impl Drop for Observation {
             let kept = trail.end(&self.outcome.borrow());
             self.outcome.borrow_mut().trace = kept;
         }
-        self.sink.borrow().end(&self.outcome.borrow());
+        let outcome = self.outcome.borrow();
+        self.sink.borrow().end(&outcome);
+        let legs = self.legs.borrow();
+        let tapped = self.tapped.take();
+        let id = tapped.as_ref().map(|tapped| tapped.id());
+        legs.recorder
+            .request_ended(id, (&legs.client, &legs.upstream), &outcome);
+        if let Some(tapped) = tapped {
+            tapped.end(&outcome);
+        }
         if let Some(sample) = self.sample.take() {
-            sample.keep(self.outcome.borrow().status);
+            sample.keep(outcome.status);
         }
         if let Some(note) = self.path.take()
-            && let Some(outcome) = ResponseOutcome::of(&self.outcome.borrow())
+            && let Some(outcome) = ResponseOutcome::of(&outcome)
         {
             note.ended(&outcome);
         }

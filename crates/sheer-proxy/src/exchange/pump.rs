@@ -66,8 +66,9 @@ pub(super) async fn pump(
                 if size > trailer_limit {
                     return Err(Stop::Trailers(size));
                 }
-                if way == Way::Response {
-                    observation.trailers(&trailers);
+                match way {
+                    Way::Response => observation.trailers(&trailers),
+                    Way::Request => observation.request_trailers(&trailers),
                 }
                 return out.trailers(trailers, case).await.map_err(Stop::Sink);
             }

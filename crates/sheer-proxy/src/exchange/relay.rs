@@ -70,6 +70,7 @@ async fn run(
     let ended = match opened {
         Ok(mut opened) => {
             (repeatable, sidecar) = (opened.repeatable, opened.to_sidecar());
+            observation.went_to(opened.out.leg());
             match carry(&mut exchange, &mut opened, cx, observation).await {
                 Ok(Carried {
                     switched: Some(server), ..
@@ -82,6 +83,7 @@ async fn run(
                     switched: None,
                     uploaded,
                 }) => {
+                    observation.upstream_over();
                     if uploaded {
                         opened.settle();
                     }

@@ -23,6 +23,7 @@ use crate::{
     error::{Injected, ProxyError, ResetCode},
     headers,
     http1::{HeaderCase, strip_hop_by_hop},
+    record::{Leg, Tape},
 };
 
 /// The way back to the client: used once.
@@ -39,6 +40,8 @@ enum Wire {
         send: h2::server::SendResponse<Bytes>,
         /// The request was HTTP/1, carried by another sidecar.
         mesh_http1: bool,
+        /// What records its connection.
+        tape: Tape,
     },
     /// HTTP/1, no final head yet.
     H1(Http1Reply),
@@ -88,12 +91,13 @@ impl Responder {
         }
     }
 
-    /// For a stream of HTTP/2.
-    pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool) -> Self {
+    /// For a stream of HTTP/2, of a connection that `tape` records.
+    pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool, tape: Tape) -> Self {
         Self {
             wire: Wire::H2 {
                 send,
                 mesh_http1: false,
+                tape,
             },
             style: Style {
                 grpc,
@@ -111,6 +115,11 @@ impl Responder {
                 ..Style::default()
             },
         }
+    }
+
+    /// The client's stream, as the recorder counts it.
+    pub(crate) fn leg(&self) -> Leg {
+        self.wire.leg()
     }
 
     /// The stream of HTTP/2 on which the request came; 0 for HTTP/1.
@@ -180,9 +189,13 @@ impl Responder {
     /// Sends an interim response (1xx).
     pub(super) async fn interim(&mut self, mut reply: Reply) -> Result<(), Gone> {
         match &mut self.wire {
-            Wire::H2 { send, mesh_http1 } => {
+            Wire::H2 { send, mesh_http1, tape } => {
                 prepare_h2(&mut reply, *mesh_http1);
-                send.send_informational(reply.into_h2()).map_err(Gone::of)
+                let interim = reply.into_h2();
+                let given = tape.give_response(&interim);
+                send.send_informational(interim).map_err(Gone::of)?;
+                tape.given(send.stream_id().as_u32(), given);
+                Ok(())
             }
             Wire::H1(http1) => http1.interim(reply).await,
             // Of several attempts none speaks before it has won.
@@ -199,12 +212,20 @@ impl Responder {
             self.wire = taken;
         }
         self.wire = Wire::Body(match std::mem::replace(&mut self.wire, Wire::Moving) {
-            Wire::H2 { mut send, mesh_http1 } => {
+            Wire::H2 {
+                mut send,
+                mesh_http1,
+                tape,
+            } => {
                 prepare_h2(&mut reply, mesh_http1);
-                let stream = send.send_response(reply.into_h2(), end).map_err(Gone::of)?;
+                let response = reply.into_h2();
+                let given = tape.give_response(&response);
+                let stream = send.send_response(response, end).map_err(Gone::of)?;
+                tape.given(stream.stream_id().as_u32(), given);
                 BodyOut::H2 {
                     stream,
                     mesh: mesh_http1,
+                    tape,
                 }
             }
             Wire::H1(http1) => http1.head(reply, end),
@@ -299,6 +320,16 @@ impl Responder {
 }
 
 impl Wire {
+    fn leg(&self) -> Leg {
+        match self {
+            Self::H2 { send, tape, .. } => tape.leg(send.stream_id().as_u32()),
+            Self::H1(reply) => reply.writer.io().leg(),
+            Self::Body(out) => out.leg(),
+            Self::Raced(way) => way.borrow().as_ref().map(Self::leg).unwrap_or_default(),
+            Self::Moving => Leg::default(),
+        }
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         match self {
             Self::H2 { send, .. } => send.poll_reset(cx).map(sink::gone),

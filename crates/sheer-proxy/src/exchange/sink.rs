@@ -13,7 +13,12 @@ use super::{
     http1_reply::Fate,
     loan::{Loan, Writer},
 };
-use crate::{error::ResetCode, headers, http1::HeaderCase};
+use crate::{
+    error::ResetCode,
+    headers,
+    http1::HeaderCase,
+    record::{Leg, Tape},
+};
 
 /// Where a body goes.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(crate) enum BodyOut {
         stream: h2::SendStream<Bytes>,
         /// Trailers of HTTP/1 keep the case of their names on the way to another sidecar.
         mesh: bool,
+        /// What records its connection.
+        tape: Tape,
     },
     /// A connection of HTTP/1.
     H1 {
@@ -33,6 +40,14 @@ pub(crate) enum BodyOut {
 }
 
 impl BodyOut {
+    /// The stream that it goes to, as the recorder counts it.
+    pub(crate) fn leg(&self) -> Leg {
+        match self {
+            Self::H2 { stream, tape, .. } => tape.leg(stream.stream_id().as_u32()),
+            Self::H1 { writer, .. } => writer.io().leg(),
+        }
+    }
+
     /// Ready once the peer reset the stream or its connection ended. HTTP/1 learns that by reading.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         match self {
@@ -63,11 +78,14 @@ impl BodyOut {
     /// Ends the body with trailers; `case` is known where HTTP/1 said them.
     pub(crate) async fn trailers(&mut self, mut trailers: HeaderMap, case: Option<HeaderCase>) -> Result<(), Gone> {
         match self {
-            Self::H2 { stream, mesh } => {
+            Self::H2 { stream, mesh, tape } => {
                 if *mesh {
                     headers::carry_case(&mut trailers, &case.unwrap_or_default());
                 }
-                stream.send_trailers(trailers).map_err(Gone::of)
+                let given = tape.give_trailers(&trailers);
+                stream.send_trailers(trailers).map_err(Gone::of)?;
+                tape.given(stream.stream_id().as_u32(), given);
+                Ok(())
             }
             Self::H1 { writer, .. } => {
                 // From HTTP/2 to HTTP/1 comes only what another sidecar carried.

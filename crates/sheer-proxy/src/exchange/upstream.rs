@@ -21,7 +21,7 @@ use super::{
     request::{Head, Origin},
     sink::BodyOut,
 };
-use crate::{connect::Link, error::ProxyError, headers};
+use crate::{connect::Link, error::ProxyError, headers, record::Tape};
 
 /// What comes of a response.
 pub(super) enum Event {
@@ -37,6 +37,8 @@ pub(super) enum ResponseIn {
         response: h2::client::ResponseFuture,
         /// The request was HTTP/1 that another sidecar carries, and so is its response.
         carried: bool,
+        /// What records its connection.
+        tape: Tape,
     },
     H1 {
         /// Until the final head.
@@ -69,7 +71,7 @@ impl Upstream {
     /// Sends the head. `end` if no body follows.
     pub(super) fn open(self, mut head: Head, end: bool, addr: SocketAddr) -> Result<Opened, ProxyError> {
         match self {
-            Self::H2 { mut send, mesh } => {
+            Self::H2 { mut send, mesh, tape } => {
                 let carried = mesh && head.origin != Origin::Http2;
                 if head.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
                     return Err(ProxyError::BadRequest {
@@ -80,12 +82,18 @@ impl Upstream {
                     });
                 }
                 let request = headers::h2_request(head, mesh)?;
+                let given = tape.give_request(&request);
                 let (response, stream) = send
                     .send_request(request, end)
                     .map_err(|error| Gone::of(error).server_error(addr).with_sidecar(mesh))?;
+                tape.given(stream.stream_id().as_u32(), given);
                 Ok(Opened {
-                    response: ResponseIn::H2 { response, carried },
-                    out: BodyOut::H2 { stream, mesh },
+                    response: ResponseIn::H2 {
+                        response,
+                        carried,
+                        tape: tape.clone(),
+                    },
+                    out: BodyOut::H2 { stream, mesh, tape },
                     repeatable: false,
                     lent: None,
                 })
@@ -162,7 +170,11 @@ impl ResponseIn {
     /// What comes next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Event, Gone> {
         match self {
-            Self::H2 { response, carried } => next_h2(response, *carried).await,
+            Self::H2 {
+                response,
+                carried,
+                tape,
+            } => next_h2(response, *carried, tape).await,
             Self::H1 {
                 reader: lent,
                 method,
@@ -177,6 +189,7 @@ impl ResponseIn {
                     .response_head(method)
                     .await
                     .map_err(|error| Gone::of_read(&error))?;
+                reader.io().tape().http1_head(false, false, &head.raw);
                 if head.is_interim() {
                     return Ok(Event::Interim(Reply::of_http1(head)));
                 }
@@ -188,8 +201,10 @@ impl ResponseIn {
     }
 }
 
-async fn next_h2(response: &mut h2::client::ResponseFuture, carried: bool) -> Result<Event, Gone> {
-    let reply = |head| {
+async fn next_h2(response: &mut h2::client::ResponseFuture, carried: bool, tape: &Tape) -> Result<Event, Gone> {
+    let stream = response.stream_id().as_u32();
+    let reply = |head: Response<()>| {
+        tape.reported_response(stream, head.status(), head.headers());
         let mut reply = Reply::of_h2(head);
         if carried {
             headers::restore_reply(&mut reply);
@@ -204,7 +219,10 @@ async fn next_h2(response: &mut h2::client::ResponseFuture, carried: bool) -> Re
         }
         Pin::new(&mut *response).poll(task).map(|result| {
             let (head, body) = result.map_err(Gone::of)?.into_parts();
-            Ok(Event::Final(reply(Response::from_parts(head, ())), BodyIn::h2(body)))
+            Ok(Event::Final(
+                reply(Response::from_parts(head, ())),
+                BodyIn::h2(body, tape),
+            ))
         })
     })
     .await

@@ -109,6 +109,8 @@ pub struct RequestHead {
     pub body: BodyLength,
     /// Whether the client will read another response on this connection.
     pub keep_alive: bool,
+    /// The head as it was sent, its empty line included.
+    pub raw: Bytes,
 }
 
 impl RequestHead {
@@ -162,4 +164,6 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// Whether the server will answer another request on this connection.
     pub keep_alive: bool,
+    /// The head as it was sent, its empty line included.
+    pub raw: Bytes,
 }

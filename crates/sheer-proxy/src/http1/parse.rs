@@ -62,6 +62,7 @@ pub(super) fn request(head: &Bytes, limits: &Limits) -> Result<RequestHead, Pars
         case,
         body,
         keep_alive,
+        raw: head.clone(),
     })
 }
 
@@ -96,6 +97,7 @@ pub(super) fn response(head: &Bytes, method: &Method, limits: &Limits) -> Result
         case,
         body,
         keep_alive,
+        raw: head.clone(),
     })
 }
 

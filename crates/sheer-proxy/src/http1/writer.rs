@@ -66,6 +66,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
+    /// What is held back.
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// Queues the head of a request.
     pub fn request_head(
         &mut self,

@@ -10,6 +10,7 @@ use crate::{
     error::ProxyError,
     exchange::{Body, BodyIn, Head, Observation, Request, Responder},
     life::Life,
+    record::Tape,
     worker,
 };
 
@@ -43,8 +44,8 @@ pub enum ServeError {
     PeerLost(std::time::Duration),
 }
 
-/// Serves a connection until it ends. In a drain it says GOAWAY, serves the streams that are open and ends.
-pub async fn serve<T, S>(io: T, config: &Config, service: Rc<S>, life: &Life) -> Result<(), ServeError>
+/// Serves a connection until it ends. In a drain it says GOAWAY, serves the streams that are open and ends. `tape` is what records it.
+pub async fn serve<T, S>((io, tape): (T, Tape), config: &Config, service: Rc<S>, life: &Life) -> Result<(), ServeError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service,
@@ -75,27 +76,28 @@ where
         };
         let Some(accepted) = accepted else { return Ok(()) };
         let (request, mut respond) = accepted?;
-        if is_without_path(&request) {
+        let request = request_of(request, &tape);
+        if is_without_path(&request.head) {
             tracing::debug!("a request without :path is malformed (RFC 9113 8.3.1): reset");
             respond.send_reset(h2::Reason::PROTOCOL_ERROR);
             continue;
         }
-        let request = request_of(request);
-        let responder = Responder::h2(respond, request.head.is_grpc());
+        let responder = Responder::h2(respond, request.head.is_grpc(), tape.clone());
         let service = Rc::clone(&service);
         worker::spawn_stream(move || service.call(request, responder));
     }
 }
 
 /// Malformed, and yet the codec passes it where there is no `:authority` either.
-fn is_without_path(request: &http::Request<h2::RecvStream>) -> bool {
-    request.method() != http::Method::CONNECT && request.uri().path().is_empty()
+fn is_without_path(head: &Head) -> bool {
+    head.method != http::Method::CONNECT && head.uri.path().is_empty()
 }
 
-fn request_of(request: http::Request<h2::RecvStream>) -> Request {
+fn request_of(request: http::Request<h2::RecvStream>, tape: &Tape) -> Request {
     let (parts, body) = request.into_parts();
+    tape.reported_request(body.stream_id().as_u32(), &parts);
     Request {
         head: Box::new(Head::of_h2(parts)),
-        body: Body::new(BodyIn::h2(body)),
+        body: Body::new(BodyIn::h2(body, tape)),
     }
 }

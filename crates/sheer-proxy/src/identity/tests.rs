@@ -214,10 +214,7 @@ async fn accepts(server: &Credentials, tcp: TcpStream) -> Said {
     let mut stream = accepted.map_err(|error| error.to_string())?.stream;
     stream.write_all(b"x").await.map_err(|error| error.to_string())?;
     stream.flush().await.map_err(|error| error.to_string())?;
-    let Stream::TlsAccepted(tls) = &stream else {
-        unreachable!("TLS was accepted")
-    };
-    Ok(tls.get_ref().1.handshake_kind())
+    Ok(stream.get_ref().1.handshake_kind())
 }
 
 /// Both ends of a connection.

@@ -21,7 +21,8 @@ use crate::{
     error::{ConnectCause, ProxyError},
     exchange::{GiveBack, Http1Connection, Http1Upstream},
     http2,
-    io::Stream,
+    io::{Io, Stream},
+    record::{About, Peer, Recorder, Speaks, Tape},
     settings::Settings,
     sys,
 };
@@ -34,6 +35,7 @@ pub(super) struct App {
     addr: SocketAddr,
     settings: Arc<Settings>,
     frames: Rc<http2::FrameMetrics>,
+    recorder: Recorder,
     h2: RefCell<Vec<H2>>,
     /// One attempt to connect at a time: whoever waits uses what it brings, be it the failure.
     connecting: tokio::sync::Mutex<()>,
@@ -50,19 +52,35 @@ struct H2 {
     send: SendRequest<Bytes>,
     /// Streams that are open or about to be.
     active: Rc<Cell<usize>>,
+    tape: Tape,
 }
 
 /// Counts a stream while it lives.
-pub(super) struct StreamSlot(Rc<Cell<usize>>);
+pub(super) struct StreamSlot {
+    active: Rc<Cell<usize>>,
+    tape: Tape,
+}
+
+impl StreamSlot {
+    /// What records the connection.
+    pub(super) fn tape(&self) -> &Tape {
+        &self.tape
+    }
+}
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.active.set(self.active.get() - 1);
     }
 }
 
 impl App {
-    pub(super) fn new(addr: SocketAddr, settings: Arc<Settings>, frames: Rc<http2::FrameMetrics>) -> Self {
+    pub(super) fn new(
+        addr: SocketAddr,
+        settings: Arc<Settings>,
+        frames: Rc<http2::FrameMetrics>,
+        recorder: Recorder,
+    ) -> Self {
         let http1 = Rc::new(Idle {
             connections: RefCell::default(),
             limit: settings.inbound.max_idle_connections,
@@ -74,6 +92,7 @@ impl App {
             addr,
             settings,
             frames,
+            recorder,
             h2: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
             attempts: Cell::new(0),
@@ -161,7 +180,7 @@ impl App {
 
     /// A new connection. Tells `settled`, where somebody waits for that, once the application has sent its SETTINGS.
     async fn open_h2(&self, settled: Option<oneshot::Sender<()>>) -> Result<H2, ProxyError> {
-        let io = Stream::Tcp(self.connect().await?);
+        let (io, tape) = self.open(Speaks::Http2).await?;
         let config = http2::Config {
             header_limit: self.settings.http.header_list_limit,
             stream_window: self.settings.http.stream_window,
@@ -187,7 +206,19 @@ impl App {
         Ok(H2 {
             send,
             active: Rc::default(),
+            tape,
         })
+    }
+
+    /// A new connection that HTTP will be spoken on, recorded.
+    async fn open(&self, speaks: Speaks) -> Result<(Io, Tape), ProxyError> {
+        let began = Instant::now();
+        let io = Stream::Tcp(self.connect().await?).io();
+        let about = About {
+            took: (began.elapsed(), Duration::ZERO),
+            ..About::new(Peer::App, false, speaks)
+        };
+        Ok(self.recorder.http(about, io))
     }
 
     /// A stream on a connection that is there. Connections that have ended, or said GOAWAY, are let go.
@@ -222,7 +253,7 @@ impl App {
         let connection = match self.http1.take() {
             Some(connection) => connection,
             None => {
-                let io = Stream::Tcp(self.connect().await?).io();
+                let (io, _) = self.open(Speaks::Http1).await?;
                 Http1Connection::new(io, self.settings.http.header_list_limit)
             }
         };
@@ -260,7 +291,10 @@ impl H2 {
 
     async fn reserve(&self) -> Result<(SendRequest<Bytes>, StreamSlot), h2::Error> {
         self.active.set(self.active.get() + 1);
-        let slot = StreamSlot(Rc::clone(&self.active));
+        let slot = StreamSlot {
+            active: Rc::clone(&self.active),
+            tape: self.tape.clone(),
+        };
         let mut send = self.send.clone();
         poll_fn(|cx| send.poll_ready(cx)).await?;
         Ok((send, slot))

@@ -26,6 +26,8 @@ use crate::{
     filters::Answered,
     headers, http2,
     metrics::{InboundRouteMetrics, RouteStatus},
+    record::Leg,
+    tap::{LegFacts, Subject},
     trace::{self, Whom},
 };
 
@@ -95,6 +97,17 @@ impl Requests {
         Rc::clone(&self.admission.borrow())
     }
 
+    /// What a watcher is told of the client.
+    fn subject(&self, client: &Leg) -> Subject {
+        Subject {
+            address: Some(self.cx.addr),
+            destination: self.cx.addr.to_string(),
+            identity: self.client.identity().cloned(),
+            mutual_tls: self.client.is_meshed(),
+            client: LegFacts::new(client.id(), client.tape()),
+        }
+    }
+
     /// The checks that come before anything is sent.
     fn admit(&self, request: &Request, admission: &Admission) -> Result<(Admitted, InFlight), ProxyError> {
         let size = headers::check_limit(&request.head, &self.cx)?;
@@ -156,7 +169,13 @@ impl Requests {
                     Some(_) => Box::pin(app.h2_connect()).await?,
                     None => app.h2().await?,
                 };
-                Ok((Upstream::H2 { send, mesh: false }, Some(slot)))
+                let tape = slot.tape().clone();
+                let upstream = Upstream::H2 {
+                    send,
+                    mesh: false,
+                    tape,
+                };
+                Ok((upstream, Some(slot)))
             }
             Origin::Http1 { .. } => Ok((Upstream::H1(self.port.app.http1().await?), None)),
         }
@@ -170,6 +189,7 @@ impl http2::Service for Requests {
         let admission = self.admission();
         admission.observers.http.request();
         let observation = Observation::start(Rc::clone(&admission.sink) as _);
+        let leg = responder.leg();
         let deadline = Deadline::of(&request.head, arrived);
         if self.client.is_meshed() {
             headers::restore_request(&mut request.head);
@@ -178,6 +198,8 @@ impl http2::Service for Requests {
                 responder.carry_http1();
             }
         }
+        observation.tap(self.inbound.taps().request(|| self.subject(&leg), &request.head));
+        observation.recorded(self.inbound.recorder(), leg);
         observation.speaks(Spoken::of(&request.head));
         if let Some(note) = admission.observers.path(&self.client, &request.head) {
             observation.note_path(note);

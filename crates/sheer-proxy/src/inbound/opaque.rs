@@ -1,20 +1,38 @@
 //! Connections that are not looked into: bytes to the application and back, for as long as policy lets them.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use super::{Inbound, policy, port::Port, speech::Conversation};
+use super::{
+    Inbound,
+    policy::{self, Client, ClientTls},
+    port::Port,
+    speech::Conversation,
+};
 use crate::{
     detect::Rewind,
     discovery::InboundPolicy,
     error::ProxyError,
+    record::{About, LegId, Peer, Speaks, Tape},
     sys,
-    tcp::{self, Meters},
+    tap::{LegFacts, Stream, TappedConnection},
+    tcp::{self, Meters, Tapes},
 };
 
 impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.
     pub(super) async fn opaque(&self, talk: Conversation, port: Rc<Port>) -> Result<(), ProxyError> {
         let observers = port.observers(&talk.client);
+        let speaks = match talk.client.tls {
+            ClientTls::Opaque => Speaks::Tls,
+            ClientTls::None | ClientTls::Mutual(_) => Speaks::Tcp,
+        };
+        let recorder = self.recorder();
+        let about = Self::about((&talk.stream, &talk.client, talk.handshake), &port, speaks);
+        let client_tape = recorder.relay(about, talk.stream.tcp());
+        let mut tapped = self.tapped(&talk.client, &port, &client_tape);
         let rule = policy::authorize(&observers.policy().authorizations, &talk.client);
         let authz = observers.tcp_authz(rule);
         if rule.is_none() {
@@ -22,13 +40,15 @@ impl Inbound {
             // A refusal that a client can tell from the end of a good connection.
             drop(sys::reset_on_close(talk.stream.tcp()));
             let port = port.app.addr().port();
-            return Err(policy::denied(observers.policy(), None, &talk.client, port));
+            let error = policy::denied(observers.policy(), None, &talk.client, port);
+            return Err(refused(error, client_tape, tapped));
         }
         authz.allow.inc();
         if rule.is_some_and(|rule| policy::is_audit(&rule.policy)) {
             observers.audited(&talk.client, None);
         }
         let client = observers.open(&talk.client);
+        let began = Instant::now();
         let (app, said) = match talk.app {
             Some(app) => app,
             None => match port.app.connect().await {
@@ -36,13 +56,23 @@ impl Inbound {
                 Err(error) => {
                     // The application refused: so does the proxy in its name.
                     drop(sys::reset_on_close(talk.stream.tcp()));
-                    return Err(error);
+                    return Err(refused(error, client_tape, tapped));
                 }
             },
         };
+        let about = About {
+            took: (began.elapsed(), Duration::ZERO),
+            ..About::new(Peer::App, false, speaks)
+        };
+        let tapes = Tapes::new(client_tape, recorder.relay(about, &app));
+        if let Some(tapped) = &mut tapped {
+            let (upstream, counters) = tapes.watched();
+            tapped.opened(upstream, counters);
+        }
         let meters = Meters {
             client,
             server: Some(observers.app().open()),
+            tapes,
         };
         let allowed = |policy: &InboundPolicy| policy::authorize(&policy.authorizations, &talk.client).is_some();
         let ended = tcp::relay_counted(
@@ -52,10 +82,38 @@ impl Inbound {
             port.revoked(true, allowed),
         )
         .await;
+        if let Some(tapped) = tapped {
+            tapped.ended(&ended);
+        }
         tracing::debug!(dst = %port.app.addr(), ?ended, "relay ended");
         if matches!(ended, tcp::Ended::Revoked) {
             observers.revoked(&talk.client);
         }
         Ok(())
     }
+
+    /// For who watches connections.
+    fn tapped(&self, client: &Client, port: &Port, tape: &Tape) -> Option<Box<TappedConnection>> {
+        let id = LegId {
+            connection: tape.id(),
+            stream: 0,
+        };
+        self.taps().connection(|| Stream {
+            is_tls: matches!(client.tls, ClientTls::Opaque),
+            server_name: String::new(),
+            destination: port.app.addr().to_string(),
+            address: Some(port.app.addr()),
+            identity: client.identity().cloned(),
+            client: LegFacts::new(id, tape),
+        })
+    }
+}
+
+/// Notes a connection that is not let through.
+fn refused(error: ProxyError, client: Tape, tapped: Option<Box<TappedConnection>>) -> ProxyError {
+    drop(client.refused());
+    if let Some(tapped) = tapped {
+        tapped.refused(&error);
+    }
+    error
 }

@@ -59,7 +59,12 @@ impl Inbound {
             Lookup::Pending | Lookup::Unknown => return Err(unknown()),
         };
         let port = Rc::new(Port {
-            app: App::new(addr, Arc::clone(&self.settings), Rc::clone(&self.frames[1])),
+            app: App::new(
+                addr,
+                Arc::clone(&self.settings),
+                Rc::clone(&self.frames[1]),
+                self.recorder.clone(),
+            ),
             policy,
             last: RefCell::new(Arc::clone(&first)),
             shard: self.shard.clone(),

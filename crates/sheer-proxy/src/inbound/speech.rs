@@ -30,6 +30,8 @@ pub(super) struct Conversation {
     pub(super) client: Client,
     /// The application's side, where it had to be opened to see who speaks first, and what it has said.
     pub(super) app: Option<(TcpStream, BytesMut)>,
+    /// How long its TLS took to agree.
+    pub(super) handshake: Duration,
 }
 
 /// What the first bytes are.

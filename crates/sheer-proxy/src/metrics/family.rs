@@ -239,6 +239,8 @@ families! {
         "Endpoints that sit out (state open) or are probed (state probation), each once for each worker.";
     SHEER_REQUEST_FURTHER_ATTEMPTS_TOTAL = "sheer_request_further_attempts_total", Kind::Counter,
         "Attempts at another endpoint after one that did not serve the request.";
+    SHEER_LIBRARY_DISAGREEMENTS_TOTAL = "sheer_library_disagreements_total", Kind::Counter,
+        "Header blocks in which the HTTP library and the bytes on the wire say different things, by side: `read`, `written`.";
     SHEER_TRACE_SPANS_TOTAL = "sheer_trace_spans_total", Kind::Counter, "Spans that were recorded, by why they were.";
     SHEER_TRACE_SPANS_DROPPED_TOTAL = "sheer_trace_spans_dropped_total", Kind::Counter,
         "Requests that were not recorded, and spans that reached nobody, by reason.";

@@ -23,6 +23,8 @@ use crate::{
     http2::{self, FrameMetrics},
     metrics::{ResponseOutcome, RouteStatus},
     pool::{Carrier, Service},
+    record::Leg,
+    tap::{LegFacts, Subject},
     trace::{Sent as _, Whom},
 };
 
@@ -147,6 +149,17 @@ impl HttpConnection {
         }
     }
 
+    /// What a watcher is told of the request besides its head.
+    fn subject(&self, client: &Leg) -> Subject {
+        Subject {
+            address: Some(self.target.dst().0),
+            destination: self.target.resolution().target.name.to_string(),
+            identity: None,
+            mutual_tls: false,
+            client: LegFacts::new(client.id(), client.tape()),
+        }
+    }
+
     fn context(&self) -> Context {
         Context {
             direction: Direction::Outbound,
@@ -249,6 +262,9 @@ impl http2::Service for HttpConnection {
         }
         let resolution = self.target.resolution();
         let observation = Observation::start(resolution.no_endpoint());
+        let leg = responder.leg();
+        observation.tap(self.outbound.taps().request(|| self.subject(&leg), &request.head));
+        observation.recorded(self.outbound.recorder(), leg);
         observation.speaks(Spoken::of(&request.head));
         if let Some(note) = resolution.path(&request.head) {
             observation.note_path(note);

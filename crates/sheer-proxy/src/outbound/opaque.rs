@@ -8,22 +8,25 @@ use sheer_policy::outbound::{Backend, BackendTarget, Refusal, StreamRule};
 use super::{Outbound, affinity, resolution::Resolution, targets::Target};
 use crate::{
     balance,
-    connect::Speak,
+    connect::{Connected, Speak},
     detect::Rewind,
     error::ProxyError,
-    io::{Io, Stream},
+    io::{self, Io},
     metrics::{Family, LabelSet, Shard, TcpOpen, family},
-    pool::{Carrier, Pick, Service, TcpLease},
-    tcp::{self, Meters},
+    pool::{self, Carrier, Pick, Service, TcpLease},
+    record::{About, LegId, Speaks},
+    tap::{LegFacts, Stream},
+    tcp::{self, Meters, Tapes},
 };
 
 /// The server side of a connection, opened.
 pub(super) struct Server {
     pub(super) addr: SocketAddr,
-    pub(super) stream: Stream,
+    pub(super) stream: io::Stream,
     /// What the server said already.
     pub(super) prefix: Bytes,
     metrics: Option<TcpOpen>,
+    about: About,
 }
 
 /// What is known of a connection besides its bytes.
@@ -35,6 +38,15 @@ pub(super) enum Kind {
     Tls(Option<String>),
 }
 
+impl Kind {
+    fn speaks(&self) -> Speaks {
+        match self {
+            Self::Bytes => Speaks::Tcp,
+            Self::Tls(_) => Speaks::Tls,
+        }
+    }
+}
+
 /// Opens the server side: where the first rule for bytes says, or the rule for the server name of TLS.
 pub(super) async fn connect(target: &Rc<Target>, kind: &Kind) -> Result<Server, ProxyError> {
     let resolution = target.resolution();
@@ -44,19 +56,27 @@ pub(super) async fn connect(target: &Rc<Target>, kind: &Kind) -> Result<Server, 
         key: affinity::of_connection(backend, resolution.context.client),
         avoid: None,
     };
-    let TcpLease { stream, request } = service.connect(pick, Speak::Opaque).await?;
-    let addr = request.node().endpoint.addr;
+    let TcpLease { connected, request } = service.connect(pick, Speak::Opaque).await?;
+    let Connected { stream, link } = connected;
+    let endpoint = Arc::clone(&request.node().endpoint);
+    let addr = endpoint.addr;
     if let (Kind::Tls(server_name), true) = (kind, resolution.is_outside()) {
         request.node().value.name_host(server_name.as_deref());
     }
     // For bytes the connection is the answer.
     request.finish(balance::Outcome::Success, std::time::Instant::now());
+    let stream_tls = stream.tls_facts();
     let (stream, metrics) = stream.unmetered();
     Ok(Server {
         addr,
         stream,
         prefix: Bytes::new(),
         metrics,
+        about: About {
+            tls: stream_tls,
+            took: link.took(),
+            ..pool::about(&endpoint, kind.speaks())
+        },
     })
 }
 
@@ -182,6 +202,20 @@ pub(super) async fn serve(
     };
     resolution.context.egress.connection(&resolution, server_name);
     let mut counts = Counts::new(&resolution, kind);
+    let recorder = outbound.recorder();
+    let client_tape = recorder.relay(Outbound::about(target, kind.speaks()), client.io().tcp());
+    let id = LegId {
+        connection: client_tape.id(),
+        stream: 0,
+    };
+    let mut tapped = outbound.taps().connection(|| Stream {
+        is_tls: matches!(kind, Kind::Tls(_)),
+        server_name: server_name.unwrap_or_default().to_owned(),
+        destination: resolution.target.name.to_string(),
+        address: Some(target.dst().0),
+        identity: None,
+        client: LegFacts::new(id, &client_tape),
+    });
     drop(resolution);
     let opened = match server {
         Some(server) => Ok(*server),
@@ -192,20 +226,34 @@ pub(super) async fn serve(
         stream,
         prefix,
         metrics,
+        about,
     } = match opened {
         Ok(server) => server,
         Err(error) => {
             if let Some(counts) = &mut counts {
                 counts.error = close_error(&error);
             }
+            if let Some(tapped) = tapped {
+                tapped.refused(&error);
+            }
+            drop(client_tape.refused());
             return outbound.refuse(client.io().tcp(), &error);
         }
     };
+    let tapes = Tapes::new(client_tape, recorder.relay(about, stream.tcp()));
+    if let Some(tapped) = &mut tapped {
+        let (upstream, counters) = tapes.watched();
+        tapped.opened(upstream, counters);
+    }
     let meters = Meters {
         client: accepted,
         server: metrics,
+        tapes,
     };
     let both = (client, Rewind::new(stream, prefix));
     let ended = tcp::relay_counted(both, meters, &outbound.life, std::future::pending()).await;
+    if let Some(tapped) = tapped {
+        tapped.ended(&ended);
+    }
     tracing::debug!(dst = %target.dst(), ?ended, "relay ended");
 }

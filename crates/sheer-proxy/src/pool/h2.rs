@@ -35,12 +35,13 @@ use super::{
     watch::{Watcher, Watchers},
 };
 use crate::{
-    connect::{Connected, Link, Speak},
+    connect::Link,
     discovery::Endpoint,
     error::{Direction, ProxyError},
     exchange::{Http1Connection, Http1Upstream, Upstream},
     http2,
     metrics::{Peer as Side, TcpMetrics},
+    record::{Speaks, Tape},
 };
 
 /// Most connections to one endpoint: enough for a peer that allows the customary 100 streams, and no flood for one that allows 1.
@@ -75,6 +76,7 @@ pub(super) struct H2Peer {
 #[derive(Debug)]
 struct Connection {
     send: RefCell<SendRequest<Bytes>>,
+    tape: Tape,
     streams: Cell<usize>,
     /// Streams that the peer takes, as it said last.
     limit: Cell<usize>,
@@ -124,6 +126,11 @@ pub struct StreamSlot {
 }
 
 impl StreamSlot {
+    /// What records the connection.
+    pub fn tape(&self) -> &Tape {
+        &self.connection.tape
+    }
+
     /// The connection that carries the stream.
     pub fn link(&self) -> &Arc<Link> {
         &self.connection.link
@@ -202,8 +209,7 @@ impl H2Peer {
 
     /// A connection of HTTP/1 for one request that cannot be a stream, as one that leaves HTTP.
     pub(super) async fn http1(&self) -> Result<Upstream, ProxyError> {
-        let Connected { stream, link } = self.shared.connector.connect(&self.endpoint, Speak::Http1).await?;
-        let io = stream.metered(self.metrics.open()).io();
+        let (io, _, link) = self.shared.open(&self.endpoint, Speaks::Http1, &self.metrics).await?;
         let connection = Http1Connection::new(io, self.shared.http.header_list_limit).over(link);
         Ok(Upstream::H1(Http1Upstream {
             connection,
@@ -279,9 +285,8 @@ impl H2Peer {
     /// Opens a connection and has it driven.
     async fn open(self: &Rc<Self>) -> Result<Rc<ConnectionLife>, ProxyError> {
         let addr = self.endpoint.addr;
-        let Connected { stream, link } = self.shared.connector.connect(&self.endpoint, Speak::Http2).await?;
+        let (io, tape, link) = self.shared.open(&self.endpoint, Speaks::Http2, &self.metrics).await?;
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
-        let io = stream.metered(self.metrics.open()).io();
         let lost = |why: String| ProxyError::UpstreamClosed {
             addr,
             sidecar: self.endpoint.identity.is_some(),
@@ -297,6 +302,7 @@ impl H2Peer {
         });
         let connection = Rc::new(Connection {
             send: RefCell::new(send),
+            tape,
             streams: Cell::new(0),
             limit: Cell::new(0),
             used: Cell::new(true),

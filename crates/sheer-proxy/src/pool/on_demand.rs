@@ -23,6 +23,7 @@ use crate::{
     error::ProxyError,
     exchange::{GiveBack, Http1Connection, Http1Upstream, Upstream},
     metrics::TcpMetrics,
+    record::Speaks,
 };
 
 /// How often idle connections are looked at. A server that closed one meanwhile is noticed before it is used, this only frees it.
@@ -113,17 +114,19 @@ impl OnDemand {
 
     /// Opens a connection.
     pub(super) async fn connect(&self, speak: Speak) -> Result<Connected, ProxyError> {
-        match self.shared.connector.connect(&self.endpoint, speak).await {
-            Ok(Connected { stream, link }) => {
-                self.failures.set(0);
-                let stream = stream.metered(self.metrics.open());
-                Ok(Connected { stream, link })
-            }
-            Err(error) => {
-                self.leave_alone(error.clone());
-                Err(error)
-            }
+        let connected = self.shared.connector.connect(&self.endpoint, speak).await;
+        let Connected { stream, link } = self.judge(connected)?;
+        let stream = stream.metered(self.metrics.open());
+        Ok(Connected { stream, link })
+    }
+
+    /// Whether a connection could be opened says how the endpoint does.
+    fn judge<T>(&self, opened: Result<T, ProxyError>) -> Result<T, ProxyError> {
+        match &opened {
+            Ok(_) => self.failures.set(0),
+            Err(error) => self.leave_alone(error.clone()),
         }
+        opened
     }
 
     /// A connection for one request of HTTP/1: the one that was used last, or a new one.
@@ -131,8 +134,9 @@ impl OnDemand {
         let connection = match self.idle_connection() {
             Some(connection) => connection,
             None => {
-                let Connected { stream, link } = self.connect(Speak::Http1).await?;
-                Http1Connection::new(stream.io(), self.shared.http.header_list_limit).over(link)
+                let opened = self.shared.open(&self.endpoint, Speaks::Http1, &self.metrics).await;
+                let (io, _, link) = self.judge(opened)?;
+                Http1Connection::new(io, self.shared.http.header_list_limit).over(link)
             }
         };
         Ok(Upstream::H1(Http1Upstream {

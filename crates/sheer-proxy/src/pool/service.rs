@@ -31,11 +31,10 @@ use super::{Pool, StreamSlot};
 pub use crate::balance::Pick;
 use crate::{
     balance::{Balancer, InFlight, Node, Rules, Watch},
-    connect::{Link, Speak},
+    connect::{Connected, Link, Speak},
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
     exchange::Upstream,
-    io::Stream,
     metrics::{BalancerMetrics, LabelSet, QueueMetrics, Shard},
     telemetry::Key,
 };
@@ -140,7 +139,7 @@ impl Lease {
 #[derive(Debug)]
 pub struct TcpLease {
     /// The connection.
-    pub stream: Stream,
+    pub connected: Connected,
     /// Tells the balancer how it went.
     pub request: InFlight<Member>,
 }
@@ -224,8 +223,8 @@ impl Service {
         self.inner
             .acquire(pick, async |node| {
                 let request = node.begin(now());
-                let stream = node.value.connect(speak).await?;
-                Ok(stream.map(|stream| TcpLease { stream, request }))
+                let connected = node.value.connect(speak).await?;
+                Ok(connected.map(|connected| TcpLease { connected, request }))
             })
             .await
     }

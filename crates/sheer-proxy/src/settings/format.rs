@@ -38,6 +38,8 @@ formats! {
     IDENTITY: String = identity, "a DNS name or a spiffe:// URI";
     DURATION: Duration = duration, "a whole number and ms, s, m, h or d, as 500ms";
     BOOL: bool = boolean, "true or false";
+    ON: bool = on, "on or off";
+    NAMES: Vec<String> = names, "names of fields with commas between, a * standing for their beginning, as x-account,*-key";
     PORTS: BTreeSet<u16> = ports, "ports and ranges, as 80,100-200";
     IPS: BTreeSet<IpAddr> = ips, "IP addresses with commas between";
     NETWORKS: Vec<IpNet> = networks, "networks with commas between, as 10.0.0.0/8,fd00::/8";
@@ -139,6 +141,30 @@ fn boolean(value: &str) -> Result<bool, String> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err("is neither".into()),
+    }
+}
+
+fn on(value: &str) -> Result<bool, String> {
+    match value.trim() {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("is neither".into()),
+    }
+}
+
+fn names(value: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = value
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect();
+    let is_name = |name: &String| {
+        let name = name.strip_prefix('*').unwrap_or(name);
+        http::HeaderName::from_bytes(name.as_bytes()).is_ok()
+    };
+    match names.iter().find(|name| !is_name(name)) {
+        Some(wrong) => Err(format!("has {wrong:?}, which is no name of a field")),
+        None => Ok(names),
     }
 }
 

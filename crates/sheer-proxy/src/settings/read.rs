@@ -6,7 +6,7 @@ use rustls_pki_types::ServerName;
 
 use super::{
     Admin, Backoff, ControlAddr, ControlStreams, DefaultPolicy, Host, Http, Http2Server, Identity, Inbound, Logs,
-    Outbound, Settings, Sight, TcpOptions,
+    Outbound, Recorder, Settings, Sight, TcpOptions,
     source::{OWN, Source},
     table::{self as t, Variable},
     trace,
@@ -28,6 +28,14 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         shutdown_endpoint: source.value(&t::SHUTDOWN_ENDPOINT_ENABLED),
     };
     let sight = sight(source);
+    let recorder = Recorder {
+        memory: if source.value(&t::RECORDER) {
+            source.value(&t::RECORDER_MEMORY)
+        } else {
+            0
+        },
+        keep_answers: source.value(&t::RECORDER_KEEP_ANSWERS),
+    };
     let logs = Logs {
         filter: source.value(&t::LOG),
         format: source.value(&t::LOG_FORMAT),
@@ -45,6 +53,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         http,
         admin,
         sight,
+        recorder,
         logs,
         trace,
         access_log,
@@ -75,6 +84,7 @@ fn sight(source: &mut Source) -> Sight {
     Sight {
         listen: source.value(&t::CONTROL_LISTEN_ADDR),
         clients,
+        redact: source.value(&t::SIGHT_REDACT),
     }
 }
 

@@ -180,6 +180,12 @@ table! {
         ADMIN_LISTEN_ADDR: SocketAddr, ADDRESS, Value("127.0.0.1:4191"), "Where the admin server listens.";
         CONTROL_LISTEN_ADDR: SocketAddr, ADDRESS, Value("0.0.0.0:4190"),
             "Where the control plane asks what the proxy holds (sight), over mutual TLS. Only the names of its services may: DESTINATION_SVC_NAME, POLICY_SVC_NAME, IDENTITY_SVC_NAME.";
+        SIGHT_REDACT: Vec<String>, NAMES, Value(""),
+            "Header fields whose values sight and logs show as a keyed hash, beside `authorization`, `proxy-authorization`, `cookie`, `set-cookie`, `*-token` and `*-secret`. Sheer's own.";
+        RECORDER: bool, ON, Value("on"), "Whether the last frames of every connection are kept in memory. Sheer's own.";
+        RECORDER_MEMORY: usize, COUNT, Value("4194304"), "Bytes that they may take, over all workers; 0: nothing is kept. Sheer's own.";
+        RECORDER_KEEP_ANSWERS: bool, BOOL, Value("true"),
+            "Whether an answer that says failure (5xx, a gRPC status other than 0) counts as one, so that its recording is kept. Sheer's own.";
         SHUTDOWN_ENDPOINT_ENABLED: bool, BOOL, Value("false"), "Whether `POST /shutdown` ends the proxy.";
         SHUTDOWN_GRACE_PERIOD: Duration, DURATION, Value("2m"), "Longest drain before everything is cut. Connections on which nobody has spoken, and opaque ones on which no byte moves, end after 3 s of it.";
         METRICS_RETAIN_IDLE: Duration, DURATION, Value("10m"), "How long a metric series that nobody uses is kept.";

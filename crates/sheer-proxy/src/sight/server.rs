@@ -13,6 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::server::TlsStream;
 
 use super::Sight;
 use crate::{
@@ -95,7 +96,7 @@ impl Door {
     }
 
     /// The connection of a client that proved to be the control plane.
-    async fn open(&self, tcp: TcpStream, client: SocketAddr) -> Option<crate::io::Stream> {
+    async fn open(&self, tcp: TcpStream, client: SocketAddr) -> Option<Box<TlsStream<Rewind<TcpStream>>>> {
         let Some(credentials) = self.identity.current() else {
             self.failed.inc();
             return None;

@@ -2,17 +2,16 @@
 
 use std::{
     net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use futures::Stream;
+use futures::stream::BoxStream;
 use sheer_api::v1;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
-use super::{Workers, explain, state};
+use super::{Workers, explain, state, watch};
 use crate::{
     discovery::Client,
     identity::{Identity, Secret},
@@ -42,16 +41,25 @@ pub(crate) struct Sight {
     /// Where the sight and admin ports really are.
     bound: [(&'static str, SocketAddr); 2],
     started: Instant,
+    /// Itself, for answers that go on.
+    this: Weak<Self>,
 }
 
 impl Sight {
     /// `sight`, `admin`: the addresses of these ports.
     pub(crate) fn new(sources: Sources, sight: SocketAddr, admin: SocketAddr) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             sources,
             bound: [("sight", sight), ("admin", admin)],
             started: Instant::now(),
         })
+    }
+
+    /// To be held by an answer that goes on.
+    fn shared(&self) -> Result<Arc<Self>, Status> {
+        let gone = || Status::unavailable("the proxy ends");
+        self.this.upgrade().ok_or_else(gone)
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -96,12 +104,9 @@ impl Sight {
     }
 }
 
-/// A stream of answers.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl v1::sight_server::Sight for Sight {
-    type SecretsStream = Answers<v1::TlsSecret>;
+    type SecretsStream = BoxStream<'static, Result<v1::TlsSecret, Status>>;
 
     async fn secrets(&self, _: Request<v1::SecretsRequest>) -> Result<Response<Self::SecretsStream>, Status> {
         tracing::warn!("the control plane captures: secrets of TLS sessions that begin now leave this proxy");
@@ -189,6 +194,34 @@ impl v1::sight_server::Sight for Sight {
             samples: traffic.samples,
             seen: traffic.seen,
         }))
+    }
+
+    async fn connections(
+        &self,
+        request: Request<v1::ConnectionsRequest>,
+    ) -> Result<Response<v1::ConnectionsResponse>, Status> {
+        watch::connections(self, request.into_inner()).await.map(Response::new)
+    }
+
+    type FramesStream = BoxStream<'static, Result<v1::FrameEvent, Status>>;
+
+    async fn frames(&self, request: Request<v1::FramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        watch::frames(self.shared()?, request.into_inner()).map(Response::new)
+    }
+
+    type TapStream = BoxStream<'static, Result<v1::TapEvent, Status>>;
+
+    async fn tap(&self, request: Request<v1::TapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        watch::tap(self.shared()?, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn exchanges(
+        &self,
+        request: Request<v1::ExchangesRequest>,
+    ) -> Result<Response<v1::ExchangesResponse>, Status> {
+        watch::exchanges(self, request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -6,20 +6,20 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    hash::{BuildHasher as _, RandomState},
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use sheer_api::v1;
 
 use super::workers::Traffic;
 use crate::{
     addr::OrigDst,
     exchange::{Head, Origin},
+    redact::Redactor,
 };
 
 /// Samples that are kept, the latest.
@@ -30,14 +30,6 @@ const BURST: u32 = 10;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Of larger header lists the rest is left out: samples are many, and routes look at small fields.
 const HEADER_BYTES: usize = 4_096;
-/// Fields whose values are nobody's business, beside those that end in `-token` or `-secret`.
-const SENSITIVE: [HeaderName; 4] = [
-    http::header::AUTHORIZATION,
-    http::header::COOKIE,
-    http::header::SET_COOKIE,
-    http::header::PROXY_AUTHORIZATION,
-];
-
 /// Takes samples on one worker.
 pub(crate) struct Sampler {
     tokens: Cell<u32>,
@@ -167,7 +159,7 @@ impl Ticket {
         let request = v1::RequestHead {
             method: head.method.to_string(),
             authority: head.authority().unwrap_or_default().to_owned(),
-            path: path(head.uri.path_and_query().map_or("", |path| path.as_str())),
+            path: Redactor::own().path(head.uri.path_and_query().map_or("", |path| path.as_str())),
             headers: fields(&head.headers),
         };
         let sample = v1::TrafficSample {
@@ -209,46 +201,14 @@ fn fields(headers: &HeaderMap) -> Vec<v1::HeaderField> {
             continue;
         }
         room -= size;
-        let value = if is_sensitive(name) {
-            hashed(value.as_bytes()).into_bytes()
-        } else {
-            value.as_bytes().to_vec()
-        };
+        let (value, _) = Redactor::own().value(name.as_str().as_bytes(), value.as_bytes());
+        let value = value.into_owned();
         fields.push(v1::HeaderField {
             name: name.to_string(),
             value,
         });
     }
     fields
-}
-
-fn is_sensitive(name: &HeaderName) -> bool {
-    SENSITIVE.contains(name) || ["-token", "-secret"].iter().any(|end| name.as_str().ends_with(end))
-}
-
-/// The path, with values of secret query parameters hashed.
-pub(crate) fn path(path: &str) -> String {
-    let Some((path, query)) = path.split_once('?') else {
-        return path.to_owned();
-    };
-    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, value)) if is_secret(name) => format!("{name}={}", hashed(value.as_bytes())),
-        _ => pair.to_owned(),
-    });
-    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
-}
-
-fn is_secret(parameter: &str) -> bool {
-    let name = parameter.to_ascii_lowercase();
-    ["token", "secret", "password", "signature"]
-        .iter()
-        .any(|end| name.ends_with(end))
-}
-
-/// The same for equal values within this process, and for nobody else.
-fn hashed(value: &[u8]) -> String {
-    static KEY: OnceLock<RandomState> = OnceLock::new();
-    format!("hash:{:016x}", KEY.get_or_init(RandomState::new).hash_one(value))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a sample says when, not how long")]
@@ -327,10 +287,5 @@ mod tests {
         assert_eq!(value("authorization"), value("x-api-token"));
         assert_ne!(value("authorization"), value("x-secret"));
         assert_eq!(value("x-tenant"), "acme");
-        let path = path("/x?page=2&access_token=abc");
-        assert!(
-            path.starts_with("/x?page=2&access_token=hash:") && !path.contains("abc"),
-            "{path}"
-        );
     }
 }

@@ -9,7 +9,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{inbound::Inbound, outbound::Outbound, pool::ServiceView};
+use crate::{
+    inbound::Inbound,
+    outbound::Outbound,
+    pool::ServiceView,
+    record::{Query, RecorderCopy, Wanted},
+    tap::Watcher,
+};
 
 /// Longest wait for a worker. One that is well answers in microseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -30,6 +36,12 @@ enum Question {
     Services(oneshot::Sender<Vec<ServiceView>>),
     /// Its samples, not older than this.
     Traffic(Option<Duration>, oneshot::Sender<Traffic>),
+    /// Connections as recorded, and failures where they are wanted.
+    Recorded(Query, bool, oneshot::Sender<Vec<RecorderCopy>>),
+    /// Somebody watches from now on.
+    Tap(Watcher, oneshot::Sender<()>),
+    /// Requests that passed.
+    Exchanges(Wanted, oneshot::Sender<Vec<RecorderCopy>>),
     /// Replace the connections with peers of the mesh.
     Renew(oneshot::Sender<Renewed>),
 }
@@ -75,6 +87,23 @@ impl Workers {
         all
     }
 
+    /// What is recorded, by half and worker. With `failures`, those too.
+    pub(super) async fn recorded(&self, query: &Query, failures: bool) -> Vec<RecorderCopy> {
+        let question = |answer| Question::Recorded(query.clone(), failures, answer);
+        self.ask(question).await.into_iter().flatten().collect()
+    }
+
+    /// Has somebody told what passes, by every worker that answers in time.
+    pub(super) async fn tap(&self, watcher: &Watcher) {
+        self.ask(|answer| Question::Tap(watcher.clone(), answer)).await;
+    }
+
+    /// Requests that passed, with the connections that they were on.
+    pub(super) async fn exchanges(&self, wanted: &Wanted) -> Vec<RecorderCopy> {
+        let question = |answer| Question::Exchanges(wanted.clone(), answer);
+        self.ask(question).await.into_iter().flatten().collect()
+    }
+
     /// Has every worker that answers in time replace its connections with peers of the mesh.
     pub(super) async fn renew(&self) -> Renewed {
         let mut all = Renewed::default();
@@ -110,6 +139,22 @@ pub(crate) async fn answer(mut worker: Worker, outbound: Rc<Outbound>, inbound: 
                 traffic.samples.extend(other.samples);
                 traffic.seen += other.seen;
                 drop(answer.send(traffic));
+            }
+            Question::Recorded(query, failures, answer) => {
+                let both = [outbound.recorder(), inbound.recorder()];
+                let copies = both.into_iter().filter_map(|recorder| recorder.copy(&query, failures));
+                drop(answer.send(copies.collect()));
+            }
+            Question::Tap(watcher, answer) => {
+                outbound.taps().watch(watcher.clone());
+                inbound.taps().watch(watcher);
+                // Whoever asked may have left.
+                let _ = answer.send(());
+            }
+            Question::Exchanges(wanted, answer) => {
+                let both = [outbound.recorder(), inbound.recorder()];
+                let copies = both.into_iter().filter_map(|recorder| recorder.exchanges(&wanted));
+                drop(answer.send(copies.collect()));
             }
             Question::Renew(answer) => drop(answer.send(Renewed {
                 opened: outbound.renew_connections(),

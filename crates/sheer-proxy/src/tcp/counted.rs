@@ -2,10 +2,14 @@
 //!
 //! The relay itself moves bytes past every other counter, in part within the kernel. Both paths count through this.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
-use super::{Counters, Direction, Duplex, End, Outcome, relay};
-use crate::{life::Life, metrics::TcpOpen};
+use super::{Counters, Direction, Duplex, End, Outcome, Relay, Side, relay};
+use crate::{
+    life::Life,
+    metrics::TcpOpen,
+    record::{How, RelayTape, Tape},
+};
 
 /// How often a relay that runs is counted.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -17,6 +21,67 @@ pub struct Meters {
     pub client: TcpOpen,
     /// Of the connection to the server, where somebody counts it.
     pub server: Option<TcpOpen>,
+    /// What records both connections.
+    pub tapes: Tapes,
+}
+
+/// What records both connections of a relay.
+#[derive(Debug)]
+pub struct Tapes {
+    counters: Rc<Counters>,
+    client: RelayTape,
+    server: RelayTape,
+    upstream: Tape,
+}
+
+impl Tapes {
+    /// Of the connection that the client opened, and of the one to the server.
+    pub(crate) fn new(client: Tape, server: Tape) -> Self {
+        let counters = Rc::default();
+        Self {
+            upstream: server.clone(),
+            client: client.relayed(&counters, false),
+            server: server.relayed(&counters, true),
+            counters,
+        }
+    }
+
+    /// What the relay counts with, and what records its server's side: for who watches.
+    pub(crate) fn watched(&self) -> (&Tape, &Rc<Counters>) {
+        (&self.upstream, &self.counters)
+    }
+
+    /// The relay ends, and its sockets are still open.
+    fn end<C: Duplex, S: Duplex>(&self, relay: &Relay<'_, C, S>, [client, server]: [How; 2]) {
+        let (client_socket, server_socket) = relay.sockets();
+        self.client.end(client, client_socket);
+        self.server.end(server, server_socket);
+    }
+}
+
+/// How each side ended: what it did, where it was first, and else what the proxy did to it.
+fn ends(outcome: &Outcome) -> [How; 2] {
+    let broke = |sends: &Direction, receives: &Direction| match (&sends.end, &receives.end) {
+        (End::SenderReset, _) | (_, End::ReceiverReset) => Some(How::PeerBroke(std::io::ErrorKind::ConnectionReset)),
+        (End::Failed(error), _) => Some(How::PeerBroke(error.kind())),
+        _ => None,
+    };
+    let Outcome {
+        to_server,
+        to_client,
+        first,
+    } = outcome;
+    let orderly = matches!((&to_server.end, &to_client.end), (End::Closed, End::Closed));
+    let how = |sends, receives, side| match broke(sends, receives) {
+        Some(how) => how,
+        None if *first == side => How::PeerClosed,
+        None if orderly => How::Closed,
+        None => How::Reset,
+    };
+    [
+        how(to_server, to_client, Side::Client),
+        how(to_client, to_server, Side::Server),
+    ]
 }
 
 /// How a counted relay ended.
@@ -37,7 +102,7 @@ pub async fn relay_counted<C: Duplex, S: Duplex>(
     life: &Life,
     revoked: impl Future<Output = ()>,
 ) -> Ended {
-    let counters = Counters::default();
+    let counters = Rc::clone(&meters.tapes.counters);
     let mut counted = Counted {
         counters: &counters,
         meters,
@@ -48,16 +113,19 @@ pub async fn relay_counted<C: Duplex, S: Duplex>(
         biased; // what is done counts as done, and the end is worth more than another count
         outcome = &mut relay => outcome,
         () = revoked => {
+            counted.meters.tapes.end(&relay, [How::Reset; 2]);
             relay.reset();
             counted.meters.client.failed("ECONNRESET");
             return Ended::Revoked;
         }
         never = counted.count_regularly() => match never {},
         () = life.quiet_in_drain(|| counters.moved()) => {
+            counted.meters.tapes.end(&relay, [How::Closed; 2]);
             relay.close().await;
             return Ended::Drained;
         }
     };
+    counted.meters.tapes.end(&relay, ends(&outcome));
     counted.finish(&outcome);
     Ended::Relayed(outcome)
 }

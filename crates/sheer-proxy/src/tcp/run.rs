@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{
     Counters, Direction, Duplex, End, Outcome, Side,
@@ -96,6 +96,11 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
         let end = end(result, Side::Server, Side::Client, &mut self.ends.first);
         self.to_server.cut_off = matches!(end, End::ReceiverReset);
         self.ends.to_client = Some(end);
+    }
+
+    /// The sockets of client and server.
+    pub(super) fn sockets(&self) -> (Option<&TcpStream>, Option<&TcpStream>) {
+        (self.client.socket(), self.server.socket())
     }
 
     /// Stops at once; both sides see a reset.

@@ -12,6 +12,7 @@ use sheer_proxy::{
     identity::MeshAlpn,
     io::Stream,
     life::LifeControl,
+    record::Tape,
     transport_header::{SessionProtocol, TransportHeader},
 };
 use tokio::{
@@ -95,7 +96,11 @@ impl http2::Service for Outbound {
         };
         let send = self.send.clone().ready().await.unwrap();
         let observation = Observation::start(Rc::new(Untold));
-        let upstream = Upstream::H2 { send, mesh: true };
+        let upstream = Upstream::H2 {
+            send,
+            mesh: true,
+            tape: Tape::default(),
+        };
         if let Err(failed) = exchange(request, upstream, responder, &cx, &observation).await {
             panic!("{failed:?}");
         }
@@ -134,7 +139,13 @@ async fn connect(proxy: &Proxy, way: Way, app: SocketAddr, h1: bool) -> TcpStrea
             };
             let _ = http1_server::serve(accepted.io(), config, outbound, &life.life()).await;
         } else {
-            let _ = http2::serve(accepted, &http2::Config::default(), outbound, &life.life()).await;
+            let _ = http2::serve(
+                (accepted, Tape::default()),
+                &http2::Config::default(),
+                outbound,
+                &life.life(),
+            )
+            .await;
         }
     });
     client

@@ -9,6 +9,7 @@ use sheer_proxy::{
     exchange::{self, Context, Observation, Outcome, Request, Responder, Sink, Upstream, exchange},
     headers, http2,
     life::LifeControl,
+    record::Tape,
 };
 use tokio::{io::DuplexStream, sync::mpsc};
 
@@ -58,7 +59,11 @@ impl http2::Service for Proxy {
             };
             let failed = match exchange(
                 request,
-                Upstream::H2 { send, mesh: false },
+                Upstream::H2 {
+                    send,
+                    mesh: false,
+                    tape: Tape::default(),
+                },
                 responder,
                 &cx,
                 &observation,
@@ -107,7 +112,13 @@ impl Wire {
         });
         let handle = life.life();
         tokio::task::spawn_local(async move {
-            let _ = http2::serve(from_client, &http2::Config::default(), proxy, &handle).await;
+            let _ = http2::serve(
+                (from_client, Tape::default()),
+                &http2::Config::default(),
+                proxy,
+                &handle,
+            )
+            .await;
         });
         Self { client, server, life }
     }

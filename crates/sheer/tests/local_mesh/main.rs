@@ -22,3 +22,4 @@ mod sidecars;
 mod skipping;
 mod telemetry;
 mod traces;
+mod wire;

@@ -3,11 +3,10 @@
 use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use crate::{
-    connect::Speak,
+    connect::{Connected, Speak},
     discovery::{Endpoint, Hint},
     error::ProxyError,
     exchange::Upstream,
-    io::Stream,
     metrics::{HttpMetrics, LabelSet, Shard, TcpMetrics},
     pool::{H2Peer, Keep, OnDemand, Pool, StreamSlot, watch::Watcher},
     telemetry::Key,
@@ -134,6 +133,7 @@ impl Member {
                 let upstream = Upstream::H2 {
                     send,
                     mesh: peer.is_meshed(),
+                    tape: slot.tape().clone(),
                 };
                 (upstream, Some(slot))
             }),
@@ -151,12 +151,12 @@ impl Member {
     }
 
     /// A connection of the caller's own; none where the endpoint does not take one, which it knows from now on.
-    pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Stream>, ProxyError> {
+    pub(super) async fn connect(&self, speak: Speak) -> Result<Option<Connected>, ProxyError> {
         match &self.link {
             Link::Streams(_) => Err(ProxyError::Internal {
                 what: "streams were asked for a connection",
             }),
-            Link::Connections(peer) => Ok(peer.connect(speak).await.ok().map(|connected| connected.stream)),
+            Link::Connections(peer) => Ok(peer.connect(speak).await.ok()),
         }
     }
 }

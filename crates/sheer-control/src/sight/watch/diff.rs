@@ -1,0 +1,128 @@
+//! A request at the four points, and where they differ.
+//!
+//! What Sheer says that it does (`docs/headers.md`) is told apart from what nobody can explain. A value that was replaced by a hash is compared by its hash:
+//! every proxy hashes with the same key.
+
+mod compare;
+
+use sheer_api::v1;
+use tonic::Status;
+
+use super::{Sight, name, names, peers::Peers, rights, select};
+use crate::store::Snapshot;
+
+/// The request that is meant, or the last ones.
+pub(in crate::sight) async fn diff(
+    sight: &Sight,
+    asked: v1::WatchDiffRequest,
+) -> Result<v1::WatchDiffResponse, Status> {
+    let snapshot = sight.snapshot();
+    let (of, id) = which(&asked)?;
+    let peers = Peers::new(sight);
+    let question = |rights| v1::ExchangesRequest {
+        rights: Some(rights),
+        id,
+        trace: asked.trace.clone(),
+        failed: asked.failed,
+        limit: 1,
+        ..v1::ExchangesRequest::default()
+    };
+    let mut answer = v1::WatchDiffResponse::default();
+    let mut found: Vec<(String, String, v1::ExchangeView)> = Vec::new();
+    for one in select(sight, &snapshot, Some(of), ("diff", &asked.caller))? {
+        let pod = one.pod;
+        let question = question(rights(&sight.redaction, &snapshot, &pod, None));
+        let views = match one.why_not {
+            Some(why) => Err(why),
+            None => match sight.proxies.connect(&sight.config, &pod).await {
+                Ok(mut proxy) => proxy.exchanges(question).await,
+                Err(why) => Err(why),
+            },
+        };
+        match views {
+            Ok(views) => found.extend(
+                views
+                    .exchanges
+                    .into_iter()
+                    .map(|view| (name(&pod), pod.metadata.name.clone(), view)),
+            ),
+            Err(why) => answer.notes.push(format!("{}: {why}", name(&pod))),
+        }
+    }
+    // The latest of all proxies.
+    let started = |view: &v1::ExchangeView| view.exchange.as_ref().map_or(0, |exchange| exchange.started_us);
+    found.sort_by_key(|(_, _, view)| std::cmp::Reverse(started(view)));
+    found.truncate(1);
+    for (own, pod, view) in found {
+        match whole(&peers, &snapshot, (own, &pod), view).await {
+            Some(diff) => answer.requests.push(diff),
+            None => answer
+                .notes
+                .push("sight is disabled for the workload at the other end".to_owned()),
+        }
+    }
+    if answer.requests.is_empty() && answer.notes.is_empty() {
+        answer.notes.push(
+            "no such request is recorded: proxies remember the last 512 of each half, and failures for longer"
+                .to_owned(),
+        );
+    }
+    Ok(answer)
+}
+
+/// An id as the tap prints it names the pod whose proxy counted the request.
+fn which(asked: &v1::WatchDiffRequest) -> Result<(v1::Selection, u64), Status> {
+    let of = asked.of.clone().unwrap_or_default();
+    if asked.request_id.is_empty() {
+        return Ok((of, 0));
+    }
+    let wrong = || {
+        Status::invalid_argument(format!(
+            "{:?} is no id of a request; `sheer tap` prints them, as web-0/41",
+            asked.request_id
+        ))
+    };
+    let (pod, id) = asked.request_id.rsplit_once('/').ok_or_else(wrong)?;
+    let id = id.parse().ok().filter(|id| *id > 0).ok_or_else(wrong)?;
+    let workload = format!("pod/{pod}");
+    Ok((v1::Selection { workload, ..of }, id))
+}
+
+/// Both halves of a request, compared. None where one of them nobody may see.
+async fn whole(
+    peers: &Peers,
+    snapshot: &Snapshot,
+    (own, pod): (String, &str),
+    view: v1::ExchangeView,
+) -> Option<v1::RequestDiff> {
+    let exchange = view.exchange.clone().unwrap_or_default();
+    let place = |address: &str| {
+        let (pod, _) = names::pod_at(snapshot, address);
+        if pod.is_empty() { address.to_owned() } else { pod }
+    };
+    let mut diff = v1::RequestDiff {
+        request_id: format!("{pod}/{}", exchange.id),
+        ..v1::RequestDiff::default()
+    };
+    if exchange.direction == "outbound" {
+        if let Some(upstream) = &exchange.upstream {
+            if names::is_hidden_at(snapshot, &upstream.remote) {
+                return None;
+            }
+            diff.destination = place(&upstream.remote);
+            diff.inbound = peers.inbound_of(upstream).await;
+        }
+        (diff.source, diff.outbound) = (own, Some(view));
+    } else {
+        if let Some(client) = &exchange.client {
+            if names::is_hidden_at(snapshot, &client.remote) {
+                return None;
+            }
+            diff.source = place(&client.remote);
+            diff.outbound = peers.outbound_of(client).await;
+        }
+        (diff.destination, diff.inbound) = (own, Some(view));
+    }
+    diff.differences = compare::differences(&diff);
+    Some(diff)
+}

@@ -1,0 +1,152 @@
+//! Copies of recordings, which may leave the worker: sight decodes and shows them.
+
+use super::{
+    clock::Clock,
+    exchange::{Exchange, LegId},
+    failure::Facts,
+    flow::Standing,
+    log::{Segment, Shared},
+    opinion::List,
+    recording::{About, Ending, Peer},
+    replay::{self, Shown},
+};
+use crate::sys::TcpInfo;
+
+/// Some records in a row, with the state of the lens before them.
+pub(crate) type SegmentCopy = Segment;
+
+/// What sight wants to see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query {
+    /// Of the other end; any where none.
+    pub(crate) peer: Option<Peer>,
+    /// One connection; all where 0.
+    pub(crate) connection: u64,
+    /// Also those that have ended.
+    pub(crate) ended: bool,
+    /// With records: of each connection those from this number on, of those that are not named all.
+    pub(crate) records: Option<Vec<(u64, u64)>>,
+}
+
+impl Query {
+    /// From which record on, if at all.
+    pub(super) fn after(&self, connection: u64) -> Option<u64> {
+        let named = self.records.as_ref()?.iter().find(|(id, _)| *id == connection);
+        Some(named.map_or(0, |(_, next)| *next))
+    }
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordingCopy {
+    pub(crate) id: u64,
+    pub(crate) about: About,
+    /// On the recorder's clock.
+    pub(crate) opened: u64,
+    pub(crate) active: u64,
+    /// Read and written.
+    pub(crate) bytes: [u64; 2],
+    pub(crate) frames: [u64; 2],
+    /// Number of the next record.
+    pub(crate) next: u64,
+    pub(crate) streams: u32,
+    pub(crate) streams_total: u64,
+    pub(crate) standing: Option<Box<Standing>>,
+    pub(crate) tcp: Option<TcpInfo>,
+    pub(crate) ending: Option<Ending>,
+    pub(crate) unrecorded: &'static str,
+    pub(crate) segments: Vec<SegmentCopy>,
+}
+
+/// A failure with what was recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct FailureCopy {
+    pub(crate) facts: Facts,
+    pub(crate) recordings: Vec<RecordingCopy>,
+}
+
+/// What one half of a worker has recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct RecorderCopy {
+    pub(crate) is_outbound: bool,
+    pub(crate) clock: Clock,
+    pub(crate) recordings: Vec<RecordingCopy>,
+    pub(crate) failures: Vec<FailureCopy>,
+    pub(crate) exchanges: Vec<Exchange>,
+    pub(crate) memory: usize,
+    pub(crate) limit: usize,
+    pub(crate) live: usize,
+    pub(crate) failures_total: u64,
+    pub(crate) failures_kept: usize,
+    pub(crate) compared: u64,
+    pub(crate) disagreements: u64,
+}
+
+impl RecorderCopy {
+    /// A connection by its number.
+    pub(crate) fn find(&self, connection: u64) -> Option<&RecordingCopy> {
+        self.recordings.iter().find(|recording| recording.id == connection)
+    }
+}
+
+impl RecordingCopy {
+    /// Everything that is kept, decoded.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        let accepted = self.about.accepted;
+        self.segments
+            .iter()
+            .flat_map(|segment| replay::segment(segment, accepted))
+            .collect()
+    }
+
+    /// Records that are forgotten.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.segments.first().map_or(self.next, |segment| segment.first)
+    }
+
+    /// What is kept of one stream, and of the connection as a whole.
+    pub(crate) fn stream(&self, stream: u32) -> Vec<Shown> {
+        self.shown()
+            .into_iter()
+            .filter(|shown| shown.record.stream == stream)
+            .collect()
+    }
+}
+
+impl LegId {
+    /// Whether there is such a leg.
+    pub(crate) fn is_known(self) -> bool {
+        self.connection != 0
+    }
+}
+
+/// Those that have a record with this number or a later one.
+pub(super) fn segments(all: &[Shared], after: u64) -> Vec<SegmentCopy> {
+    let segments = all.iter().map(|segment| segment.borrow());
+    let wanted = segments.filter(|segment| segment.first + segment.records.len() as u64 > after);
+    wanted
+        .filter(|segment| !segment.records.is_empty())
+        .map(|segment| segment.clone())
+        .collect()
+}
+
+/// The fields of the block whose last frame has this number.
+pub(super) fn list_of(all: &[Shared], accepted: bool, number: u64) -> Option<List> {
+    let holds = |segment: &SegmentCopy| (segment.first..segment.first + segment.records.len() as u64).contains(&number);
+    let segment = all
+        .iter()
+        .map(|segment| segment.borrow())
+        .find(|segment| holds(segment))?;
+    let mut shown = replay::segment(&segment, accepted).into_iter();
+    let block = shown.find(|shown| shown.number == number)?.block?;
+    if block.error.is_some() {
+        return None;
+    }
+    Some(
+        block
+            .fields
+            .into_iter()
+            .map(|field| (field.name, field.value))
+            .collect(),
+    )
+}

@@ -1,0 +1,280 @@
+//! The last frames of one connection, in two segments: one is written, and once it is full the older one is forgotten.
+//!
+//! A segment begins with the state of the lens at its first frame (HPACK tables, windows, settings), so that what it holds can be decoded on its own
+//! whenever somebody asks. A push is two appends; forgetting frees nothing a frame. Failures keep segments by holding on to them.
+
+use std::{cell::RefCell, rc::Rc};
+
+use sheer_lens::h2::{Connection, Frame, FrameHeader, Kind};
+
+/// Of payloads that nobody decodes later, this much is kept.
+const KEPT_OF_UNKNOWN: usize = 64;
+/// A segment covers at most this time, which its records can count (in microseconds).
+const LONGEST: u64 = 60 * 60 * 1_000_000;
+
+/// What a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A frame of HTTP/2. Its payload is kept, but not that of DATA.
+    Frame,
+    /// The head of a request of HTTP/1, as it was on the wire.
+    RequestHead,
+    /// The head of a response of HTTP/1.
+    ResponseHead,
+}
+
+/// One frame, or one head of HTTP/1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// Microseconds since the segment began.
+    pub(crate) at: u32,
+    /// Of the payload on the wire.
+    pub(crate) length: u32,
+    /// The stream; of HTTP/1, the how-manieth request.
+    pub(crate) stream: u32,
+    /// How much of the payload is kept, in the segment's bytes behind those of the records before.
+    pub(crate) kept: u32,
+    pub(crate) form: Form,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    /// This proxy wrote it.
+    pub(crate) written: bool,
+}
+
+/// Some records in a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Segment {
+    /// When it began, on the recorder's clock.
+    pub(crate) base: u64,
+    /// Number of its first record on the connection.
+    pub(crate) first: u64,
+    /// The lens before the first record; none for HTTP/1.
+    pub(crate) start: Option<Box<Connection>>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Segment {
+    pub(crate) fn memory(&self) -> usize {
+        let start = self
+            .start
+            .as_ref()
+            .map_or(0, |start| start.memory() + size_of::<Connection>());
+        self.records.capacity() * size_of::<Record>() + self.bytes.capacity() + start
+    }
+
+    fn filled(&self) -> usize {
+        self.records.len() * size_of::<Record>() + self.bytes.len()
+    }
+}
+
+/// A segment that others may hold on to.
+pub(super) type Shared = Rc<RefCell<Segment>>;
+
+/// The last records of a connection.
+#[derive(Debug)]
+pub(super) struct Log {
+    current: Shared,
+    previous: Option<Shared>,
+    /// Number of the next record.
+    next: u64,
+    /// How much a segment takes.
+    room: usize,
+    /// A record could not be kept in full, so that nothing behind it in its segment can be decoded.
+    is_torn: bool,
+}
+
+impl Log {
+    pub(super) fn new(base: u64, start: Option<Box<Connection>>, room: usize) -> Self {
+        let segment = Segment {
+            base,
+            start,
+            ..Segment::default()
+        };
+        Self {
+            current: Rc::new(RefCell::new(segment)),
+            previous: None,
+            next: 0,
+            room,
+            is_torn: false,
+        }
+    }
+
+    /// Records so far, forgotten ones included.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// What is kept, oldest first.
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Shared> {
+        self.previous.iter().chain([&self.current])
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.segments().map(|segment| segment.borrow().memory()).sum()
+    }
+
+    /// Keeps a frame.
+    #[inline]
+    pub(super) fn frame(&mut self, now: u64, written: bool, frame: &Frame<'_>) {
+        let FrameHeader {
+            length,
+            kind,
+            flags,
+            stream,
+            ..
+        } = frame.header;
+        let payload = match kind {
+            Kind::Unknown(_) | Kind::AltSvc | Kind::Origin => &frame.bytes[..frame.bytes.len().min(KEPT_OF_UNKNOWN)],
+            _ => frame.bytes,
+        };
+        let record = Record {
+            at: 0,
+            length,
+            stream,
+            kept: 0,
+            form: Form::Frame,
+            kind: code(kind),
+            flags,
+            written,
+        };
+        self.push(now, record, payload);
+    }
+
+    /// Keeps what is no frame.
+    pub(super) fn other(&mut self, now: u64, (written, form, stream): (bool, Form, u32), bytes: &[u8]) {
+        let record = Record {
+            at: 0,
+            length: bytes.len() as u32,
+            stream,
+            kept: 0,
+            form,
+            kind: 0,
+            flags: 0,
+            written,
+        };
+        self.push(now, record, bytes);
+    }
+
+    #[inline]
+    fn push(&mut self, now: u64, record: Record, payload: &[u8]) {
+        let mut segment = self.current.borrow_mut();
+        let kept = if payload.len() > self.room {
+            self.is_torn = true;
+            &payload[..KEPT_OF_UNKNOWN.min(payload.len())]
+        } else {
+            payload
+        };
+        let at = now.saturating_sub(segment.base) as u32;
+        segment.bytes.extend_from_slice(kept);
+        segment.records.push(Record {
+            at,
+            kept: kept.len() as u32,
+            ..record
+        });
+        self.next += 1;
+    }
+
+    /// Whether the current segment has enough.
+    #[inline]
+    pub(super) fn is_full(&self, now: u64) -> bool {
+        let segment = self.current.borrow();
+        self.is_torn || segment.filled() >= self.room || now.saturating_sub(segment.base) > LONGEST
+    }
+
+    /// Begins a new segment, of this size, and forgets the one before the last. Its memory is used again unless a failure keeps it.
+    pub(super) fn roll(&mut self, now: u64, start: Option<Box<Connection>>, room: usize) {
+        let mut fresh = self
+            .previous
+            .take()
+            .and_then(|old| Rc::try_unwrap(old).ok())
+            .map(RefCell::into_inner)
+            .filter(|old| old.bytes.capacity() <= room * 2)
+            .unwrap_or_default();
+        fresh.records.clear();
+        fresh.bytes.clear();
+        (fresh.base, fresh.first, fresh.start) = (now, self.next, start);
+        let fresh = Rc::new(RefCell::new(fresh));
+        self.previous = Some(std::mem::replace(&mut self.current, fresh));
+        (self.room, self.is_torn) = (room, false);
+    }
+
+    /// Forgets the older segment.
+    pub(super) fn shorten(&mut self) {
+        self.previous = None;
+    }
+}
+
+/// The number of a type.
+pub(crate) fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Data => 0x0,
+        Kind::Headers => 0x1,
+        Kind::Priority => 0x2,
+        Kind::RstStream => 0x3,
+        Kind::Settings => 0x4,
+        Kind::PushPromise => 0x5,
+        Kind::Ping => 0x6,
+        Kind::GoAway => 0x7,
+        Kind::WindowUpdate => 0x8,
+        Kind::Continuation => 0x9,
+        Kind::AltSvc => 0xa,
+        Kind::Origin => 0xc,
+        Kind::PriorityUpdate => 0x10,
+        Kind::Unknown(code) => code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(log: &Log) -> Vec<u64> {
+        let of = |segment: &Shared| {
+            let segment = segment.borrow();
+            segment.first..segment.first + segment.records.len() as u64
+        };
+        log.segments().flat_map(of).collect()
+    }
+
+    #[test]
+    fn between_one_and_two_segments_are_kept_and_memory_stays() {
+        let mut log = Log::new(0, None, 400);
+        let mut most = 0;
+        for number in 0..1_000 {
+            log.other(number, (false, Form::RequestHead, 1), b"GET / HTTP/1.1\r\n\r\n");
+            if log.is_full(number) {
+                log.roll(number, None, 400);
+            }
+            most = most.max(log.memory());
+        }
+        let kept = numbers(&log);
+        assert_eq!(log.next(), 1_000);
+        assert_eq!(kept.last(), Some(&999));
+        assert!((10..=22).contains(&kept.len()), "{}", kept.len());
+        assert!(most <= 4 * 400, "{most}");
+    }
+
+    #[test]
+    fn what_a_failure_holds_is_not_used_again() {
+        let mut log = Log::new(0, None, 100);
+        log.other(0, (false, Form::RequestHead, 7), b"GET /kept HTTP/1.1\r\n\r\n");
+        let held: Vec<Shared> = log.segments().cloned().collect();
+        for number in 1..50 {
+            log.other(number, (false, Form::RequestHead, 8), b"GET / HTTP/1.1\r\n\r\n");
+            log.roll(number, None, 100);
+        }
+        assert_eq!(held[0].borrow().records[0].stream, 7);
+        assert!(held[0].borrow().bytes.starts_with(b"GET /kept"));
+        assert!(!numbers(&log).contains(&0));
+    }
+
+    #[test]
+    fn what_is_too_large_is_cut_and_ends_its_segment() {
+        let mut log = Log::new(0, None, 256);
+        log.other(0, (true, Form::ResponseHead, 1), &[b'x'; 1_000]);
+        assert!(log.is_full(0));
+        let first = log.segments().next().expect("a segment").borrow().records[0];
+        assert_eq!((first.length, first.kept), (1_000, 64));
+    }
+}

@@ -1,0 +1,598 @@
+//! What one half of the proxy records on one worker: its connections, what failed, and how much memory that may take.
+
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fmt, io,
+    net::SocketAddr,
+    os::fd::AsRawFd as _,
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use sheer_api::Verdict;
+use sheer_lens::hpack::Digester;
+use tokio::net::TcpStream;
+
+use super::{
+    clock::Clock,
+    copy::{FailureCopy, Query, RecorderCopy},
+    exchange::{Exchange, Leg, LegId, Ring},
+    failure::{Difference, Facts, Failure, FailureKind, Failures},
+    flow::{Flow, Found},
+    opinion::List,
+    recording::{About, Ending, How, Recording, Speaks},
+    tape::Tape,
+    tee::Recorded,
+};
+use crate::{
+    detect::Rewind,
+    error::{Direction, ResetCode},
+    exchange::{End, Outcome},
+    io::{Io, Stream},
+    metrics::{Counter, LabelSet, Shard, family},
+    redact::Redactor,
+    settings,
+};
+
+/// Smallest and largest segment of a connection's log: some frames, and more than anybody reads.
+const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
+/// What a fresh connection takes until it is counted: small segments and the tables of both directions.
+const FRESH: usize = 8 * 1024;
+/// Ended connections that are remembered.
+const ENDED: usize = 32;
+/// Connections that are looked at for one to forget, where memory is short.
+const LOOKED_AT: usize = 16;
+/// Between two disagreements that are shown; all are counted.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
+/// Ids of requests that a recorder takes at once.
+const ID_BLOCK: u64 = 64;
+
+/// Records the connections of one half of one worker. Cheap to clone; the default records nothing.
+#[derive(Clone, Default)]
+pub struct Recorder(Option<Rc<Inner>>);
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Recorder" } else { "Recorder(off)" })
+    }
+}
+
+/// What is wanted of the requests that passed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) id: u64,
+    pub(crate) failed: bool,
+    /// Addresses of the client's connection as this proxy has them, and the stream.
+    pub(crate) client: Option<(SocketAddr, SocketAddr, u32)>,
+    /// The same of the connection that it went out on.
+    pub(crate) upstream: Option<(SocketAddr, SocketAddr, u32)>,
+    /// The latest, at most.
+    pub(crate) limit: usize,
+}
+
+pub(crate) struct Inner {
+    direction: Direction,
+    pub(super) clock: Clock,
+    pub(super) digester: RefCell<Digester>,
+    limit: usize,
+    keep_answers: bool,
+    used: Cell<usize>,
+    live: RefCell<Vec<Rc<Recording>>>,
+    ended: RefCell<VecDeque<Rc<Recording>>>,
+    /// Where the search for something to forget goes on.
+    hand: Cell<usize>,
+    failures: RefCell<Failures>,
+    exchanges: RefCell<Ring>,
+    /// Ids that are taken: the next, and the end.
+    ids: Cell<(u64, u64)>,
+    compared: Cell<u64>,
+    disagreements: [Counter; 2],
+    told: Cell<Option<Instant>>,
+}
+
+/// Connections of this process so far.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+/// Ids of requests that were taken by all recorders of this process.
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
+
+/// A number for a request that counts no recorder.
+pub(crate) fn next_request() -> u64 {
+    REQUESTS.fetch_add(1, Relaxed)
+}
+
+impl Recorder {
+    /// A recorder, as the settings want it: off where they say so.
+    pub(crate) fn new(settings: &settings::Settings, direction: Direction, shard: &Shard) -> Self {
+        // Two halves on each worker.
+        let limit = settings.recorder.memory / (2 * settings.workers.max(1));
+        if limit < FRESH {
+            return Self(None);
+        }
+        let keep_answers = settings.recorder.keep_answers;
+        Self(Some(Rc::new(Inner::new(direction, limit, keep_answers, shard))))
+    }
+
+    /// Records what passes on a connection that HTTP is spoken on. What was read of it already is in its prefix.
+    pub(crate) fn http(&self, about: About, io: Io) -> (Io, Tape) {
+        let Some(inner) = &self.0 else {
+            return (io, Tape::default());
+        };
+        let (stream, prefix) = io.into_parts();
+        let recording = inner.begin(about, stream.tcp());
+        let tape = Tape::new(Rc::clone(&recording));
+        if !prefix.is_empty() {
+            recording.read(&prefix);
+        }
+        let recorded = Stream::Recorded(Box::new(Recorded::new(stream, tape.clone())));
+        (Rewind::new(recorded, prefix), tape)
+    }
+
+    /// Records a connection that is relayed as bytes: how long it lived, how much it moved, how it ended.
+    pub(crate) fn relay(&self, about: About, tcp: &TcpStream) -> Tape {
+        match &self.0 {
+            Some(inner) => Tape::new(inner.begin(about, tcp)),
+            None => Tape::default(),
+        }
+    }
+
+    /// A request has ended. `id` where it has a number already.
+    pub(crate) fn request_ended(&self, id: Option<u64>, legs: (&Leg, &Leg), outcome: &Outcome) {
+        let Some(inner) = &self.0 else { return };
+        let ids = (legs.0.id(), legs.1.id());
+        let started = inner.clock.at(outcome.started);
+        let duration = inner.clock.now().saturating_sub(started);
+        let id = id.unwrap_or_else(|| inner.next_id());
+        let mut exchange = Exchange::new(id, started, duration, ids, outcome);
+        if let Some((verdict, reason)) = inner.failed(outcome) {
+            exchange.failed = true;
+            inner.request_failed(&exchange, (verdict, reason), [legs.0.tape(), legs.1.tape()]);
+        }
+        inner.exchanges.borrow_mut().push(exchange);
+    }
+
+    /// Copies what sight asks for: connections, and with `failures` those as well.
+    pub(crate) fn copy(&self, query: &Query, failures: bool) -> Option<RecorderCopy> {
+        let inner = self.0.as_ref()?;
+        let mut copy = inner.summary();
+        copy.recordings = inner.recordings(query);
+        if failures {
+            copy.failures = inner.failure_copies();
+        }
+        Some(copy)
+    }
+
+    /// Copies of requests, with the recordings of their connections.
+    pub(crate) fn exchanges(&self, wanted: &Wanted) -> Option<RecorderCopy> {
+        let inner = self.0.as_ref()?;
+        let mut copy = inner.summary();
+        copy.exchanges = inner.wanted(wanted);
+        let mut ids: Vec<u64> = copy
+            .exchanges
+            .iter()
+            .flat_map(|exchange| [exchange.client.connection, exchange.upstream.connection])
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let found = |id: &u64| inner.find(*id).map(|recording| recording.copy(Some(0)));
+        copy.recordings = ids.iter().filter_map(found).collect();
+        if wanted.failed || copy.exchanges.iter().any(|exchange| exchange.failed) {
+            copy.failures = inner.failure_copies();
+        }
+        Some(copy)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let shard = crate::metrics::Registry::new(Duration::from_secs(60)).shard();
+        Self(Some(Rc::new(Inner::new(Direction::Inbound, 1024 * 1024, true, &shard))))
+    }
+
+    #[cfg(test)]
+    pub(super) fn recording_for_tests(&self) -> Rc<Recording> {
+        let inner = self.0.as_ref().expect("on");
+        Recording::new(
+            inner,
+            1,
+            About::new(super::recording::Peer::App, true, Speaks::Http2),
+            None,
+        )
+    }
+
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Rc<Inner> {
+        self.0.as_ref().expect("on")
+    }
+}
+
+impl Inner {
+    fn new(direction: Direction, limit: usize, keep_answers: bool, shard: &Shard) -> Self {
+        let count = |side| {
+            let labels = LabelSet::builder()
+                .label("side", side)
+                .label("direction", direction.as_str())
+                .build();
+            shard.counter(&family::SHEER_LIBRARY_DISAGREEMENTS_TOTAL, &labels)
+        };
+        Self {
+            direction,
+            clock: Clock::new(),
+            digester: RefCell::default(),
+            limit,
+            keep_answers,
+            used: Cell::new(0),
+            live: RefCell::default(),
+            ended: RefCell::default(),
+            hand: Cell::new(0),
+            failures: RefCell::new(Failures::new(limit / 4)),
+            exchanges: RefCell::default(),
+            ids: Cell::new((0, 0)),
+            compared: Cell::new(0),
+            disagreements: [count("read"), count("written")],
+            told: Cell::new(None),
+        }
+    }
+
+    fn next_id(&self) -> u64 {
+        let (next, end) = self.ids.get();
+        let (next, end) = if next == end {
+            let first = REQUESTS.fetch_add(ID_BLOCK, Relaxed);
+            (first, first + ID_BLOCK)
+        } else {
+            (next, end)
+        };
+        self.ids.set((next + 1, end));
+        next
+    }
+
+    fn begin(self: &Rc<Self>, about: About, tcp: &TcpStream) -> Rc<Recording> {
+        let decoded = matches!(about.speaks, Speaks::Http1 | Speaks::Http2);
+        let has_room = decoded && self.make_room();
+        let (now, accepted, room) = (self.clock.now(), about.accepted, self.room());
+        let flow = match about.speaks {
+            Speaks::Http2 if has_room => Some(Flow::http2(now, accepted, room)),
+            Speaks::Http1 if has_room => Some(Flow::http1(now, accepted, room)),
+            _ => None,
+        };
+        let id = CONNECTIONS.fetch_add(1, Relaxed) + 1;
+        let about = About {
+            local: about.local.or_else(|| tcp.local_addr().ok().map(crate::sys::canonical)),
+            remote: about.remote.or_else(|| tcp.peer_addr().ok().map(crate::sys::canonical)),
+            ..about
+        };
+        let recording = Recording::new(self, id, about, flow);
+        if has_room {
+            recording.account(FRESH);
+        } else if decoded {
+            recording.forget("memory");
+        }
+        recording.socket(Some(tcp.as_raw_fd()));
+        self.live.borrow_mut().push(Rc::clone(&recording));
+        recording
+    }
+
+    /// What a segment may take, so that all connections fit into half of the memory: the rest is for tables, failures, and what has ended.
+    pub(super) fn room(&self) -> usize {
+        let live = self.live.borrow().len().max(1);
+        (self.limit / 2 / 2 / live).clamp(*SEGMENT.start(), *SEGMENT.end())
+    }
+
+    /// Makes sure that there is room for another connection: what ended long ago goes first, then what has been silent longest.
+    fn make_room(&self) -> bool {
+        let short = || self.used.get() + self.failures.borrow().bytes() + FRESH > self.limit;
+        while short() {
+            let Some(ended) = self.ended.borrow_mut().pop_front() else {
+                break;
+            };
+            ended.forget("memory");
+        }
+        if short() {
+            let live = self.live.borrow();
+            let from = self.hand.get();
+            let looked_at = (from..from + LOOKED_AT.min(live.len())).map(|at| &live[at % live.len()]);
+            let silent = looked_at.filter(|one| one.has_flow()).min_by_key(|one| one.active());
+            if let Some(silent) = silent {
+                silent.forget("memory");
+            }
+            self.hand.set(from.wrapping_add(LOOKED_AT) % live.len().max(1));
+        }
+        !short()
+    }
+
+    /// Recordings have grown: where that is too much together, others are forgotten.
+    pub(super) fn keep_within(&self) {
+        if self.used.get() + self.failures.borrow().bytes() > self.limit {
+            self.make_room();
+        }
+    }
+
+    pub(super) fn account(&self, before: usize, now: usize) {
+        self.used.set(self.used.get() + now - before);
+    }
+
+    pub(super) fn compared(&self, blocks: u64) {
+        self.compared.set(self.compared.get() + blocks);
+    }
+
+    /// A connection has ended.
+    pub(super) fn ended(&self, recording: &Rc<Recording>, ending: Ending) {
+        let mut live = self.live.borrow_mut();
+        if let Some(at) = live.iter().position(|other| Rc::ptr_eq(other, recording)) {
+            live.swap_remove(at);
+        }
+        drop(live);
+        if !ending.clean {
+            self.connection_failed(recording, ending);
+        }
+        let mut ended = self.ended.borrow_mut();
+        ended.push_back(Rc::clone(recording));
+        if ended.len() > ENDED {
+            ended.pop_front();
+        }
+        if self.used.get() > self.limit * 3 / 4 {
+            recording.shorten();
+        }
+    }
+
+    fn find(&self, id: u64) -> Option<Rc<Recording>> {
+        let is = |one: &&Rc<Recording>| one.id() == id;
+        let live = self.live.borrow().iter().find(is).cloned();
+        live.or_else(|| self.ended.borrow().iter().find(is).cloned())
+    }
+
+    /// Why a request failed; none where it did not.
+    fn failed(&self, outcome: &Outcome) -> Option<(Option<Verdict>, Cow<'static, str>)> {
+        let reset = |code: ResetCode| !matches!(code.0, h2::Reason::CANCEL | h2::Reason::NO_ERROR);
+        match outcome.end {
+            End::Proxy { verdict, reason } => Some((Some(verdict), reason.into())),
+            End::ServerReset(_) => Some((Some(Verdict::Application), "server-reset".into())),
+            End::ClientReset(code) if reset(code) => Some((Some(Verdict::Application), "client-reset".into())),
+            End::Dropped => Some((Some(Verdict::Proxy), "dropped".into())),
+            End::Complete if self.keep_answers && !outcome.is_success() => {
+                let reason = match (outcome.grpc_status, outcome.status) {
+                    (Some(code), _) if code != 0 => format!("grpc-{code}"),
+                    (_, Some(status)) => format!("status-{}", status.as_u16()),
+                    (_, None) => "no-status".to_owned(),
+                };
+                Some((Some(Verdict::Application), reason.into()))
+            }
+            End::ClientReset(_) | End::Complete => None,
+        }
+    }
+
+    fn request_failed(
+        &self,
+        exchange: &Exchange,
+        (verdict, reason): (Option<Verdict>, Cow<'static, str>),
+        tapes: [&Tape; 2],
+    ) {
+        let recordings = tapes.into_iter().filter_map(Tape::recording);
+        let held = recordings
+            .map(|recording| (Rc::clone(recording), recording.segments()))
+            .collect();
+        let place = if exchange.upstream.is_known() {
+            exchange.upstream
+        } else {
+            exchange.client
+        };
+        let facts = Facts {
+            kind: FailureKind::Request,
+            verdict,
+            reason,
+            exchange: Some(exchange.clone()),
+            ..self.facts(place)
+        };
+        self.keep(Failure { facts, held });
+    }
+
+    fn connection_failed(&self, recording: &Rc<Recording>, ending: Ending) {
+        let (verdict, reason) = match ending.how {
+            How::PeerBroke(
+                io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable,
+            ) => (Some(Verdict::Network), "connection-lost"),
+            How::PeerBroke(_) => (None, "connection-broken"),
+            How::Reset => (None, "connection-reset"),
+            How::PeerClosed => (None, "connection-closed-early"),
+            How::Closed => (None, "connection-ended"),
+        };
+        let place = LegId {
+            connection: recording.id(),
+            stream: 0,
+        };
+        let facts = Facts {
+            kind: FailureKind::Connection,
+            verdict,
+            reason: reason.into(),
+            ..self.facts(place)
+        };
+        let held = vec![(Rc::clone(recording), recording.segments())];
+        self.keep(Failure { facts, held });
+    }
+
+    /// Lens and library differ.
+    pub(super) fn disagreed(&self, recording: &Rc<Recording>, found: Found) {
+        self.disagreements[usize::from(found.written)].inc();
+        // A library that is wrong is so for every block, and showing one costs more than a request: some a second tell as much as all.
+        let now = Instant::now();
+        if self
+            .told
+            .get()
+            .is_some_and(|last| now.duration_since(last) < TELL_INTERVAL)
+        {
+            return;
+        }
+        self.told.set(Some(now));
+        let difference = Difference {
+            written: found.written,
+            kind: found.kind,
+            wire: recording.wire_list(found.number),
+            library: found.library,
+        };
+        tell(recording, found.stream, &difference);
+        let place = LegId {
+            connection: recording.id(),
+            stream: found.stream,
+        };
+        let message = if difference.written {
+            "the bytes that the HTTP library wrote say something else than it was given"
+        } else {
+            "the HTTP library reported something else than the bytes say"
+        };
+        let facts = Facts {
+            kind: FailureKind::Disagreement(Box::new(difference)),
+            verdict: Some(Verdict::ProxyLibrary),
+            reason: "library-disagreement".into(),
+            message: message.to_owned(),
+            ..self.facts(place)
+        };
+        let held = vec![(Rc::clone(recording), recording.segments())];
+        self.keep(Failure { facts, held });
+    }
+
+    fn facts(&self, place: LegId) -> Facts {
+        Facts {
+            number: self.failures.borrow().total + 1,
+            at: self.clock.now(),
+            kind: FailureKind::Connection,
+            verdict: None,
+            reason: Cow::Borrowed(""),
+            message: String::new(),
+            exchange: None,
+            place,
+        }
+    }
+
+    fn keep(&self, failure: Failure) {
+        let room = self.room();
+        self.failures.borrow_mut().push(failure, room);
+    }
+
+    fn summary(&self) -> RecorderCopy {
+        let failures = self.failures.borrow();
+        RecorderCopy {
+            is_outbound: self.direction == Direction::Outbound,
+            clock: self.clock,
+            recordings: Vec::new(),
+            failures: Vec::new(),
+            exchanges: Vec::new(),
+            memory: self.used.get() + failures.bytes() + self.exchanges.borrow().memory(),
+            limit: self.limit,
+            live: self.live.borrow().len(),
+            failures_total: failures.total,
+            failures_kept: failures.len(),
+            compared: self.compared.get(),
+            disagreements: self.disagreements.iter().map(Counter::value).sum(),
+        }
+    }
+
+    fn recordings(&self, query: &Query) -> Vec<super::RecordingCopy> {
+        let (live, ended) = (self.live.borrow(), self.ended.borrow());
+        let ended = ended.iter().filter(|_| query.ended);
+        let wanted = ended.chain(live.iter()).filter(|recording| {
+            (query.connection == 0 || recording.id() == query.connection)
+                && query.peer.is_none_or(|peer| peer == recording.about().peer)
+        });
+        let mut copies: Vec<_> = wanted
+            .map(|recording| recording.copy(query.after(recording.id())))
+            .collect();
+        copies.sort_by_key(|copy| copy.id);
+        copies
+    }
+
+    fn failure_copies(&self) -> Vec<FailureCopy> {
+        let copy = |failure: &Failure| FailureCopy {
+            facts: failure.facts.clone(),
+            recordings: failure
+                .held
+                .iter()
+                .map(|(recording, segments)| super::RecordingCopy {
+                    segments: super::copy::segments(segments, 0),
+                    ..recording.copy(None)
+                })
+                .collect(),
+        };
+        self.failures.borrow().all().map(copy).collect()
+    }
+
+    fn wanted(&self, wanted: &Wanted) -> Vec<Exchange> {
+        let exchanges = self.exchanges.borrow();
+        let is_wanted = |exchange: &&Exchange| {
+            (wanted.id == 0 || exchange.id == wanted.id)
+                && (!wanted.failed || exchange.failed)
+                && wanted.client.is_none_or(|client| self.is_on(exchange.client, client))
+                && wanted
+                    .upstream
+                    .is_none_or(|upstream| self.is_on(exchange.upstream, upstream))
+        };
+        let mut found: Vec<_> = exchanges
+            .latest()
+            .filter(is_wanted)
+            .take(wanted.limit.max(1))
+            .cloned()
+            .collect();
+        if found.is_empty() {
+            // Failures are remembered for longer.
+            let failures = self.failures.borrow();
+            let failed = failures.all().filter_map(|failure| failure.facts.exchange.as_ref());
+            let mut failed: Vec<_> = failed.filter(is_wanted).cloned().collect();
+            failed.reverse();
+            failed.truncate(wanted.limit.max(1));
+            found = failed;
+        }
+        found
+    }
+
+    /// Redirection hides where an accepted connection was going: the other end knows that address.
+    fn is_on(&self, leg: LegId, (local, remote, stream): (SocketAddr, SocketAddr, u32)) -> bool {
+        leg.stream == stream
+            && self.find(leg.connection).is_some_and(|recording| {
+                let about = recording.about();
+                about.remote == Some(remote) && [about.local, about.original].contains(&Some(local))
+            })
+    }
+
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used.get() + self.failures.borrow().bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn disagreements(&self) -> [u64; 2] {
+        self.disagreements.each_ref().map(Counter::value)
+    }
+}
+
+/// Both lists, for the log.
+fn tell(recording: &Recording, stream: u32, difference: &Difference) {
+    let Difference {
+        written,
+        kind,
+        wire,
+        library,
+    } = difference;
+    let about = recording.about();
+    tracing::error!(
+        verdict = %Verdict::ProxyLibrary,
+        connection = recording.id(),
+        remote = ?about.remote,
+        stream,
+        side = if *written { "written" } else { "read" },
+        block = ?kind,
+        wire = %words(wire.as_ref()),
+        library = %words(library.as_ref()),
+        "library-disagreement: the HTTP library and the bytes on the wire say different things; `sheer frames` shows the frames"
+    );
+}
+
+fn words(list: Option<&List>) -> String {
+    let Some(list) = list else {
+        return "(cannot be decoded, or is no longer kept)".to_owned();
+    };
+    let field = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        let (value, _) = Redactor::own().value(name, value);
+        format!("{}: {}", name.escape_ascii(), value.escape_ascii())
+    };
+    list.iter().map(field).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,240 @@
+//! What the data path holds of a connection's recording: tells it what the library reported and was given. Without a recorder it does nothing.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use h2::ext::Protocol;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use sheer_lens::hpack::{Digester, ListKind};
+use tokio::net::TcpStream;
+
+use super::{
+    exchange::Leg,
+    log::Form,
+    opinion::{Given, List},
+    recording::{How, Recording},
+};
+use crate::{sys, tcp::Counters};
+
+/// A handle to a connection's recording. Cheap to clone; the default records nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Tape(Option<Rc<Recording>>);
+
+/// Names and values, one call each.
+type See<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
+
+/// A head that the library was given, before its stream is known.
+#[derive(Debug)]
+pub(crate) struct HeadGiven(Option<Given>);
+
+impl Tape {
+    pub(super) fn new(recording: Rc<Recording>) -> Self {
+        Self(Some(recording))
+    }
+
+    pub(super) fn recording(&self) -> Option<&Rc<Recording>> {
+        self.0.as_ref()
+    }
+
+    /// Number of the connection; 0 where it is not recorded.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.as_ref().map_or(0, |recording| recording.id())
+    }
+
+    /// Addresses of this end and of the other, and where an accepted connection was going, as far as they are known.
+    pub(crate) fn places(&self) -> (Option<SocketAddr>, Option<SocketAddr>, Option<SocketAddr>) {
+        self.0.as_ref().map_or((None, None, None), |recording| {
+            let about = recording.about();
+            (about.local, about.remote, about.original)
+        })
+    }
+
+    /// A request's stream on this connection.
+    pub(crate) fn leg(&self, stream: u32) -> Leg {
+        Leg::new(self, stream)
+    }
+
+    /// The library reports a request.
+    pub(crate) fn reported_request(&self, stream: u32, parts: &http::request::Parts) {
+        let Some(recording) = &self.0 else { return };
+        let protocol = parts.extensions.get::<Protocol>();
+        let head = (&parts.method, &parts.uri, protocol);
+        let list = |see: &mut See<'_>| {
+            request(head, false, see);
+            fields(&parts.headers, see);
+        };
+        reported(recording, (stream, ListKind::Request), list);
+    }
+
+    /// The library reports a response.
+    pub(crate) fn reported_response(&self, stream: u32, status: StatusCode, headers: &HeaderMap) {
+        let Some(recording) = &self.0 else { return };
+        let kind = if status.is_informational() {
+            ListKind::Informational
+        } else {
+            ListKind::Response
+        };
+        let list = |see: &mut See<'_>| {
+            see(b":status", status.as_str().as_bytes());
+            fields(headers, see);
+        };
+        reported(recording, (stream, kind), list);
+    }
+
+    /// The library reports trailers.
+    pub(crate) fn reported_trailers(&self, stream: u32, trailers: &HeaderMap) {
+        let Some(recording) = &self.0 else { return };
+        reported(recording, (stream, ListKind::Trailers), |see: &mut See<'_>| {
+            fields(trailers, see)
+        });
+    }
+
+    /// The library is about to be given a request.
+    pub(crate) fn give_request(&self, head: &http::Request<()>) -> HeadGiven {
+        let Some(recording) = &self.0 else {
+            return HeadGiven(None);
+        };
+        let protocol = head.extensions().get::<Protocol>();
+        HeadGiven(recording.give(|see| {
+            request((head.method(), head.uri(), protocol), true, see);
+            fields(head.headers(), see);
+        }))
+    }
+
+    /// The library is about to be given a response.
+    pub(crate) fn give_response(&self, response: &Response<()>) -> HeadGiven {
+        let Some(recording) = &self.0 else {
+            return HeadGiven(None);
+        };
+        HeadGiven(recording.give(|see| {
+            see(b":status", response.status().as_str().as_bytes());
+            fields(response.headers(), see);
+        }))
+    }
+
+    /// The library is about to be given trailers.
+    pub(crate) fn give_trailers(&self, trailers: &HeaderMap) -> HeadGiven {
+        let Some(recording) = &self.0 else {
+            return HeadGiven(None);
+        };
+        HeadGiven(recording.give(|see| fields(trailers, see)))
+    }
+
+    /// It took what it was given, for this stream.
+    pub(crate) fn given(&self, stream: u32, given: HeadGiven) {
+        if let (Some(recording), HeadGiven(Some(given))) = (&self.0, given) {
+            recording.given(stream, given);
+        }
+    }
+
+    /// The codec of HTTP/1 begins a request on this connection: its number.
+    pub(crate) fn http1_request(&self) -> u32 {
+        self.0.as_ref().map_or(0, |recording| recording.next_request())
+    }
+
+    /// Requests of HTTP/1 that began on this connection so far.
+    pub(crate) fn requests(&self) -> u32 {
+        self.0.as_ref().map_or(0, |recording| recording.requests())
+    }
+
+    /// Bytes of a head of HTTP/1, read or written.
+    pub(crate) fn http1_head(&self, written: bool, is_request: bool, head: &[u8]) {
+        if let Some(recording) = &self.0 {
+            let form = if is_request {
+                Form::RequestHead
+            } else {
+                Form::ResponseHead
+            };
+            recording.head(written, form, head);
+        }
+    }
+
+    /// Its bytes are counted by a relay; `reversed` where it is the server's side.
+    pub(crate) fn relayed(self, counters: &Rc<Counters>, reversed: bool) -> RelayTape {
+        if let Some(recording) = &self.0 {
+            recording.count_with(counters, reversed);
+            recording.stream_began();
+        }
+        RelayTape { tape: self }
+    }
+
+    /// The proxy refuses the connection, with a reset.
+    pub(crate) fn refused(self) -> RelayTape {
+        self.reset();
+        RelayTape { tape: self }
+    }
+
+    /// This proxy is about to break the connection off.
+    pub(crate) fn reset(&self) {
+        if let Some(recording) = &self.0 {
+            recording.sign(How::Reset);
+        }
+    }
+}
+
+/// A relayed connection, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct RelayTape {
+    tape: Tape,
+}
+
+impl RelayTape {
+    /// How it ended, before its socket is closed.
+    pub(crate) fn end(&self, how: How, tcp: Option<&TcpStream>) {
+        if let Some(recording) = &self.tape.0 {
+            recording.sign(how);
+            recording.stream_ended();
+            recording.ended(tcp.and_then(|tcp| sys::tcp_info(tcp).ok()));
+        }
+    }
+}
+
+impl Drop for RelayTape {
+    fn drop(&mut self) {
+        if let Some(recording) = &self.tape.0 {
+            recording.ended(None);
+        }
+    }
+}
+
+fn reported(recording: &Rc<Recording>, which: (u32, ListKind), list: impl Fn(&mut See<'_>)) {
+    let digest = |digester: &mut Digester| {
+        digester.clear();
+        list(&mut |name, value| digester.field(name, value));
+        digester.digest()
+    };
+    let whole = || {
+        let mut whole = List::new();
+        list(&mut |name, value| whole.push((name.to_vec(), value.to_vec())));
+        whole
+    };
+    recording.reported(which, digest, whole);
+}
+
+fn fields(headers: &HeaderMap, see: &mut See<'_>) {
+    for (name, value) in headers {
+        see(name.as_str().as_bytes(), value.as_bytes());
+    }
+}
+
+/// The pseudo fields that a request stands for. A library that writes it fills in a path that is empty (RFC 9113, 8.3.1).
+fn request((method, uri, protocol): (&Method, &Uri, Option<&Protocol>), written: bool, see: &mut See<'_>) {
+    see(b":method", method.as_str().as_bytes());
+    let plain_connect = *method == Method::CONNECT && protocol.is_none();
+    if let Some(authority) = uri.authority() {
+        see(b":authority", authority.as_str().as_bytes());
+    }
+    if !plain_connect {
+        if let Some(scheme) = uri.scheme_str() {
+            see(b":scheme", scheme.as_bytes());
+        }
+        match uri.path_and_query().map_or("", |path| path.as_str()) {
+            "" if !written => {}
+            "" if *method == Method::OPTIONS => see(b":path", b"*"),
+            "" => see(b":path", b"/"),
+            path => see(b":path", path.as_bytes()),
+        }
+    }
+    if let Some(protocol) = protocol {
+        see(b":protocol", protocol.as_str().as_bytes());
+    }
+}

@@ -1,0 +1,142 @@
+//! What is kept, and how much of it.
+
+use h2::server;
+use http::{Request, Response};
+use sheer_testkit::h2peer::{Block, Peer as Script};
+
+use super::*;
+use crate::record::Wanted;
+
+#[test]
+fn what_is_left_of_a_long_connection_decodes_as_it_was() {
+    run(async {
+        let recorder = Recorder::for_tests();
+        let (client, server, _life) = proxy(&recorder, Lies::default()).await;
+        tokio::task::spawn_local(async move {
+            let mut connection = server::handshake(server).await.expect("a handshake");
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let mut response = Response::new(());
+                let nth = request.headers()["x-nth"].clone();
+                response.headers_mut().insert("x-echo", nth);
+                let _ = respond.send_response(response, true);
+            }
+        });
+        let (mut send, connection) = client::handshake(client).await.expect("a handshake");
+        tokio::task::spawn_local(connection);
+        for nth in 0..6_000 {
+            let mut request = Request::get("http://a.bank/").body(()).expect("a request");
+            request.headers_mut().insert("x-nth", nth.into());
+            send = send.ready().await.expect("open");
+            let (response, _) = send.send_request(request, true).expect("sent");
+            response.await.expect("a response");
+        }
+        let all = everything(&recorder);
+        for recording in &all.recordings {
+            let shown = recording.shown();
+            assert!(recording.forgotten() > 0, "all of it is kept: the test proves nothing");
+            let blocks: Vec<_> = shown
+                .iter()
+                .filter_map(|shown| Some((shown, shown.block.as_ref()?)))
+                .collect();
+            assert!(blocks.len() > 100, "{}", blocks.len());
+            for (shown, block) in blocks {
+                assert_eq!(block.error, None);
+                let nth = (shown.record.stream - 1) / 2;
+                let echo = block
+                    .fields
+                    .iter()
+                    .find(|field| field.name.starts_with(b"x-"))
+                    .expect("the field");
+                assert_eq!(echo.value, nth.to_string().into_bytes());
+            }
+            assert!(
+                shown.iter().all(|shown| shown.violations.is_empty()),
+                "{:?}",
+                shown.iter().find(|shown| !shown.violations.is_empty())
+            );
+        }
+    });
+}
+
+#[test]
+fn a_request_that_fails_keeps_what_came_before_on_both_legs() {
+    run(async {
+        let recorder = Recorder::for_tests();
+        let (client, server, _life) = proxy(&recorder, Lies::default()).await;
+        let (client, server) = tokio::join!(Script::client(client), Script::server(server));
+        let (mut client, mut server) = (client.expect("a client"), server.expect("a server"));
+        client
+            .headers_end(1, &Block::get("a.bank", "/well"))
+            .await
+            .expect("sent");
+        let (stream, _) = server.request().await.expect("a request");
+        server.headers_end(stream, &Block::status(200)).await.expect("sent");
+        client.response(1).await.expect("a response");
+        client
+            .headers_end(3, &Block::get("a.bank", "/ill"))
+            .await
+            .expect("sent");
+        let (stream, _) = server.request().await.expect("a request");
+        server
+            .headers_end(stream, &Block::status(503).literal("retry-after", "7"))
+            .await
+            .expect("sent");
+        client.response(3).await.expect("a response");
+        tokio::task::yield_now().await;
+        let all = everything(&recorder);
+        let [failure] = &all.failures[..] else {
+            panic!("{} failures", all.failures.len())
+        };
+        assert_eq!(&*failure.facts.reason, "status-503");
+        let exchange = failure.facts.exchange.as_ref().expect("a request");
+        assert_eq!(
+            (exchange.client.stream, exchange.upstream.stream, exchange.status),
+            (3, 3, 503)
+        );
+        assert_eq!(failure.recordings.len(), 2);
+        for recording in &failure.recordings {
+            let paths: Vec<_> = recording
+                .shown()
+                .iter()
+                .filter_map(|shown| shown.block.clone())
+                .flat_map(|block| block.fields)
+                .filter(|field| field.name == b":path")
+                .map(|field| String::from_utf8(field.value).expect("text"))
+                .collect();
+            assert_eq!(paths, ["/well", "/ill"]);
+        }
+        let exchanges = recorder
+            .exchanges(&Wanted {
+                limit: 9,
+                ..Wanted::default()
+            })
+            .expect("on");
+        assert_eq!(
+            exchanges.exchanges.iter().map(|one| one.status).collect::<Vec<_>>(),
+            [503, 200]
+        );
+    });
+}
+
+#[test]
+fn more_connections_than_memory_holds_forget_the_silent_ones() {
+    run(async {
+        let recorder = Recorder::for_tests();
+        let mut open = Vec::new();
+        for _ in 0..600 {
+            let (one, other) = sockets().await;
+            let about = About::new(Peer::App, true, Speaks::Http2);
+            open.push((recorder.http(about, Stream::Tcp(one).io()), other));
+            assert!(recorder.inner().used() <= 1024 * 1024, "{}", recorder.inner().used());
+        }
+        let all = everything(&recorder).recordings;
+        let recorded = all.iter().filter(|recording| recording.unrecorded.is_empty()).count();
+        assert!((20..600).contains(&recorded), "{recorded}");
+        assert!(
+            all.last().is_some_and(|newest| newest.unrecorded.is_empty()),
+            "the newest is recorded"
+        );
+        drop(open);
+        assert_eq!(everything(&recorder).live, 0);
+    });
+}

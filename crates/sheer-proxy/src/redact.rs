@@ -1,0 +1,156 @@
+//! Which values are nobody's business, and what is shown instead: a keyed hash, so that equal values are still seen to be equal, and nothing else can be
+//! learnt of them. Applied before anything leaves the proxy: to what sight shows, and to logs.
+
+use std::{borrow::Cow, sync::OnceLock};
+
+use aws_lc_rs::hmac;
+
+/// Fields whose values are always replaced, beside those that end in [`ENDINGS`].
+const FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+/// Endings of names of such fields.
+const ENDINGS: [&str; 2] = ["-token", "-secret"];
+/// Endings of names of query parameters whose values are replaced.
+const PARAMETERS: [&str; 4] = ["token", "secret", "password", "signature"];
+/// Shorter keys are not taken: they could be guessed.
+const SHORTEST_KEY: usize = 16;
+
+/// Replaces values. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Redactor {
+    key: std::sync::Arc<hmac::Key>,
+    /// Beside those that are built in: names, or endings as `*-key`, in lower case.
+    more: std::sync::Arc<[String]>,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redactor")
+            .field("more", &self.more)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Redactor {
+    /// With a key of the mesh, where there is one, and fields to replace beside those that are built in.
+    pub(crate) fn new<'a>(key: &[u8], more: impl IntoIterator<Item = &'a String>) -> Self {
+        let key = if key.len() < SHORTEST_KEY { own_key() } else { key };
+        let more = more.into_iter().map(|name| name.trim().to_ascii_lowercase());
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, key).into(),
+            more: more.filter(|name| !name.is_empty()).collect(),
+        }
+    }
+
+    /// With a key that nobody but this process has.
+    pub(crate) fn own() -> &'static Self {
+        static OWN: OnceLock<Redactor> = OnceLock::new();
+        OWN.get_or_init(|| Self::new(&[], []))
+    }
+
+    /// Whether a field's value is replaced.
+    pub(crate) fn is_sensitive(&self, name: &[u8]) -> bool {
+        let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
+        let ends = |ending: &str| {
+            let at = name.len().checked_sub(ending.len());
+            at.is_some_and(|at| name[at..].eq_ignore_ascii_case(ending.as_bytes()))
+        };
+        FIELDS.iter().any(|field| is(field))
+            || ENDINGS.iter().any(|ending| ends(ending))
+            || self.more.iter().any(|name| match name.strip_prefix('*') {
+                Some(ending) => ends(ending),
+                None => is(name),
+            })
+    }
+
+    /// The value to show; of a path, with the values of secret query parameters replaced.
+    pub(crate) fn value<'a>(&self, name: &[u8], value: &'a [u8]) -> (Cow<'a, [u8]>, bool) {
+        if self.is_sensitive(name) {
+            return (Cow::Owned(self.hashed(value).into_bytes()), true);
+        }
+        if matches!(name, b":path" | b"referer" | b"location") && value.contains(&b'?') {
+            let shown = self.path(&String::from_utf8_lossy(value)).into_bytes();
+            let replaced = shown != value;
+            return (Cow::Owned(shown), replaced);
+        }
+        (Cow::Borrowed(value), false)
+    }
+
+    /// A path, or a whole URI, with the values of secret query parameters replaced.
+    pub(crate) fn path(&self, path: &str) -> String {
+        let Some((path, query)) = path.split_once('?') else {
+            return path.to_owned();
+        };
+        let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, value)) if is_secret(name) => format!("{name}={}", self.hashed(value.as_bytes())),
+            _ => pair.to_owned(),
+        });
+        format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+    }
+
+    /// The same for equal values under one key, and for nobody else.
+    pub(crate) fn hashed(&self, value: &[u8]) -> String {
+        let tag = hmac::sign(&self.key, value);
+        let first = tag.as_ref().first_chunk().copied().map_or(0, u64::from_be_bytes);
+        format!("hash:{first:016x}")
+    }
+}
+
+fn is_secret(parameter: &str) -> bool {
+    let name = parameter.to_ascii_lowercase();
+    PARAMETERS.iter().any(|end| name.ends_with(end))
+}
+
+fn own_key() -> &'static [u8] {
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    KEY.get_or_init(rand::random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(redactor: &Redactor, name: &str, value: &str) -> String {
+        let (shown, replaced) = redactor.value(name.as_bytes(), value.as_bytes());
+        assert_eq!(replaced, shown != value.as_bytes());
+        String::from_utf8(shown.into_owned()).expect("text")
+    }
+
+    #[test]
+    fn secrets_become_hashes_and_equal_ones_stay_equal() {
+        let redactor = Redactor::new(&[7; 32], [&"X-Account".to_owned(), &"*-key".to_owned()]);
+        let bearer = shown(&redactor, "authorization", "Bearer x");
+        assert!(bearer.starts_with("hash:") && bearer.len() == 21, "{bearer}");
+        for name in [
+            "x-api-token",
+            "X-Account",
+            "api-KEY",
+            "Set-Cookie",
+            "cookie",
+            "x-secret",
+        ] {
+            assert_eq!(shown(&redactor, name, "Bearer x"), bearer, "{name}");
+        }
+        assert_ne!(shown(&redactor, "authorization", "Bearer y"), bearer);
+        assert_eq!(shown(&redactor, "x-tenant", "acme"), "acme");
+        assert_eq!(shown(&redactor, "tokens", "acme"), "acme");
+        // Another process of the mesh, with the same key.
+        assert_eq!(shown(&Redactor::new(&[7; 32], []), "cookie", "Bearer x"), bearer);
+        assert_ne!(shown(&Redactor::new(&[8; 32], []), "cookie", "Bearer x"), bearer);
+        // A key that could be guessed is no key.
+        assert_ne!(
+            shown(&Redactor::new(b"short", []), "cookie", "x"),
+            shown(&Redactor::new(&[0; 16], []), "cookie", "x")
+        );
+    }
+
+    #[test]
+    fn secrets_in_a_query_are_replaced_and_the_rest_stays() {
+        let path = shown(Redactor::own(), ":path", "/x?page=2&access_token=abc&Password=&z");
+        assert!(
+            path.starts_with("/x?page=2&access_token=hash:") && path.ends_with("&z"),
+            "{path}"
+        );
+        assert!(!path.contains("abc"), "{path}");
+        assert_eq!(shown(Redactor::own(), ":path", "/x?page=2"), "/x?page=2");
+    }
+}

@@ -1,0 +1,317 @@
+//! Frames that were recorded, and those to come. What follows is fetched from the recorder while somebody reads: a reader that is slow, or stuck, costs the
+//! data path nothing, and is told how much it missed.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::stream::{BoxStream, StreamExt as _, unfold};
+use sheer_api::v1::{self, frame_event::Event};
+use tonic::Status;
+
+use super::{
+    super::service::Sight,
+    Right, allowed,
+    connections::{connection, ending},
+    exchanges::{self, words},
+    peer, redactor, show,
+};
+use crate::{
+    record::{Exchange, FailureCopy, FailureKind, LegId, Query, RecorderCopy, RecordingCopy, Shown},
+    redact::Redactor,
+};
+
+/// How often somebody who follows is shown what is new.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Frames of a connection that died, where nobody says how many.
+const OF_DEAD: usize = 64;
+
+/// The recorded frames, and where it was asked for, what follows.
+pub(in crate::sight) fn frames(
+    sight: Arc<Sight>,
+    asked: v1::FramesRequest,
+) -> Result<BoxStream<'static, Result<v1::FrameEvent, Status>>, Status> {
+    let rights = allowed(asked.rights.clone(), Right::Frames)?;
+    let redactor = redactor(&sight, &rights);
+    let query = Query {
+        peer: peer(&asked.peer)?,
+        connection: asked.connection,
+        ended: true,
+        records: Some(Vec::new()),
+    };
+    let reading = Reading {
+        sight,
+        asked,
+        query,
+        redactor,
+        pending: VecDeque::new(),
+        next: HashMap::new(),
+        closed: HashSet::new(),
+        failures: 0,
+        rounds: 0,
+    };
+    Ok(unfold(reading, |mut reading| async move {
+        let event = reading.next().await?;
+        Some((Ok(event), reading))
+    })
+    .boxed())
+}
+
+struct Reading {
+    sight: Arc<Sight>,
+    asked: v1::FramesRequest,
+    query: Query,
+    redactor: Redactor,
+    pending: VecDeque<v1::FrameEvent>,
+    /// Of each connection, the record to show next.
+    next: HashMap<u64, u64>,
+    /// Connections whose end was shown.
+    closed: HashSet<u64>,
+    /// Failures that were shown, by the highest number of each half.
+    failures: u64,
+    rounds: u64,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<v1::FrameEvent> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            if self.rounds > 0 {
+                if !self.asked.follow {
+                    return None;
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+            self.round().await;
+            self.rounds += 1;
+        }
+    }
+
+    async fn round(&mut self) {
+        if let Some(records) = &mut self.query.records {
+            *records = self.next.iter().map(|(id, next)| (*id, *next)).collect();
+        }
+        let failures = self.asked.last_failures;
+        let query = if failures {
+            // Failures bring their recordings along.
+            Query {
+                connection: u64::MAX,
+                ..Query::default()
+            }
+        } else {
+            self.query.clone()
+        };
+        let halves = self.sight.workers().recorded(&query, failures).await;
+        if halves.is_empty() && self.rounds == 0 {
+            self.push(Event::Note(
+                "this proxy records nothing: SHEER_PROXY_RECORDER is off".to_owned(),
+            ));
+        }
+        if failures {
+            self.failures(&halves);
+            return;
+        }
+        for half in &halves {
+            for recording in &half.recordings {
+                self.recording(half, recording);
+            }
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        self.pending.push_back(v1::FrameEvent {
+            event: Some(event),
+            pod: String::new(),
+        });
+    }
+
+    /// What is new of a connection.
+    fn recording(&mut self, half: &RecorderCopy, recording: &RecordingCopy) {
+        let id = recording.id;
+        if self.closed.contains(&id) {
+            return;
+        }
+        let known = self.next.get(&id).copied();
+        let wanted = |shown: &Shown| {
+            let stream = shown.record.stream;
+            shown.number >= known.unwrap_or(0) && self.asked.stream.is_none_or(|wanted| stream == wanted || stream == 0)
+        };
+        let mut shown: Vec<Shown> = recording.shown().into_iter().filter(wanted).collect();
+        if known.is_none() {
+            let of_stream = |shown: &Shown| self.asked.stream.is_none_or(|wanted| shown.record.stream == wanted);
+            let relevant = self.asked.stream.is_none() || shown.iter().any(of_stream);
+            // An old connection that has ended is of interest only to who asks for it.
+            if !relevant || (recording.ending.is_some() && self.asked.connection == 0 && !self.asked.follow) {
+                self.next.insert(id, recording.next);
+                self.closed.extend(recording.ending.map(|_| id));
+                return;
+            }
+            keep_last(&mut shown, self.asked.limit as usize);
+            self.push(Event::Connection(connection(half, recording)));
+        } else if let Some(missed) = recording
+            .forgotten()
+            .checked_sub(known.unwrap_or(0))
+            .filter(|missed| *missed > 0)
+        {
+            self.push(Event::Dropped(missed));
+        }
+        self.next.insert(id, recording.next);
+        self.shown(half, recording, &shown);
+        if recording.ending.is_some() {
+            self.closed.insert(id);
+            self.next.remove(&id);
+        }
+    }
+
+    fn shown(&mut self, half: &RecorderCopy, recording: &RecordingCopy, shown: &[Shown]) {
+        for shown in shown {
+            let frame = show::frame(recording.id, shown, half.clock, &self.redactor);
+            self.push(Event::Frame(frame));
+        }
+        if let Some(ended) = recording.ending {
+            let ended = ending(half.clock, ended, recording.standing.as_deref());
+            let (at_us, written) = (ended.at_us, ended.by == "proxy");
+            self.push(Event::Frame(v1::Frame {
+                connection: recording.id,
+                number: recording.next,
+                at_us,
+                written,
+                r#type: "CLOSE".to_owned(),
+                ending: Some(ended),
+                ..v1::Frame::default()
+            }));
+        }
+    }
+
+    /// Failures that were not shown yet, oldest first.
+    fn failures(&mut self, halves: &[RecorderCopy]) {
+        let mut all: Vec<(&RecorderCopy, &FailureCopy)> = halves
+            .iter()
+            .flat_map(|half| half.failures.iter().map(move |failure| (half, failure)))
+            .filter(|(half, failure)| half.clock.unix(failure.facts.at) as u64 > self.failures)
+            .collect();
+        all.sort_by_key(|(half, failure)| half.clock.unix(failure.facts.at));
+        for (half, failure) in all {
+            self.failures = half.clock.unix(failure.facts.at) as u64;
+            self.push(Event::Failure(failure_of(half, failure, &self.redactor)));
+            for recording in &failure.recordings {
+                let streams = streams_of(failure, recording.id);
+                let mut shown = recording.shown();
+                shown.retain(|shown| {
+                    streams.is_empty() || shown.record.stream == 0 || streams.contains(&shown.record.stream)
+                });
+                if streams.is_empty() {
+                    let most = match self.asked.limit {
+                        0 => OF_DEAD,
+                        limit => limit as usize,
+                    };
+                    keep_last(&mut shown, most);
+                } else {
+                    around(&mut shown, &streams);
+                    keep_last(&mut shown, self.asked.limit as usize);
+                }
+                self.push(Event::Connection(connection(half, recording)));
+                self.shown(half, recording, &shown);
+            }
+        }
+    }
+}
+
+/// Of the frames of the whole connection, those between the first and the last of the streams.
+fn around(shown: &mut Vec<Shown>, streams: &[u32]) {
+    let of_stream = |shown: &Shown| streams.contains(&shown.record.stream) && shown.record.stream != 0;
+    let first = shown.iter().position(of_stream).unwrap_or(0);
+    let last = shown
+        .iter()
+        .rposition(of_stream)
+        .unwrap_or(shown.len().saturating_sub(1));
+    // What ended the connection comes behind.
+    let last = shown
+        .iter()
+        .rposition(|shown| shown.record.kind == 0x7)
+        .map_or(last, |goaway| goaway.max(last));
+    shown.truncate(last + 1);
+    // And what set it up comes before.
+    let is_setup = |shown: &Shown| matches!(shown.record.kind, 0x4 | 0x7);
+    let mut at = 0;
+    shown.retain(|shown| {
+        at += 1;
+        at > first || is_setup(shown)
+    });
+}
+
+fn keep_last(shown: &mut Vec<Shown>, most: usize) {
+    if most > 0 && shown.len() > most {
+        shown.drain(..shown.len() - most);
+    }
+}
+
+/// The streams of a connection that a failure is about; none: the connection as a whole.
+fn streams_of(failure: &FailureCopy, connection: u64) -> Vec<u32> {
+    let exchange = failure.facts.exchange.as_ref();
+    let legs = exchange
+        .into_iter()
+        .flat_map(|exchange| [exchange.client, exchange.upstream]);
+    let own: Vec<LegId> = legs
+        .chain([failure.facts.place])
+        .filter(|leg| leg.connection == connection)
+        .collect();
+    own.iter().map(|leg| leg.stream).filter(|stream| *stream != 0).collect()
+}
+
+/// A failure in the words of the protocol.
+fn failure_of(half: &RecorderCopy, failure: &FailureCopy, redactor: &Redactor) -> v1::Failure {
+    let facts = &failure.facts;
+    let (kind, disagreement) = match &facts.kind {
+        FailureKind::Request => ("request", None),
+        FailureKind::Connection => ("connection", None),
+        FailureKind::Disagreement(difference) => {
+            ("library-disagreement", Some(words::disagreement(difference, redactor)))
+        }
+    };
+    let exchange = facts.exchange.as_ref();
+    v1::Failure {
+        number: facts.number,
+        at_us: half.clock.unix(facts.at),
+        kind: kind.to_owned(),
+        verdict: facts
+            .verdict
+            .map_or_else(String::new, |verdict| verdict.as_str().to_owned()),
+        reason: facts.reason.clone().into_owned(),
+        message: if facts.message.is_empty() {
+            exchange
+                .and_then(|exchange| said(failure, exchange))
+                .unwrap_or_default()
+        } else {
+            facts.message.clone()
+        },
+        exchange: exchange.map(|exchange| exchanges::exchange(half, exchange, &failure.recordings)),
+        connection: facts.place.connection,
+        stream: facts.place.stream,
+        disagreement,
+    }
+}
+
+/// What the client was told of a request that failed.
+fn said(failure: &FailureCopy, exchange: &Exchange) -> Option<String> {
+    let is_client = |recording: &&RecordingCopy| recording.id == exchange.client.connection;
+    let client = failure.recordings.iter().find(is_client)?;
+    let mut message = None;
+    for shown in client.stream(exchange.client.stream) {
+        let Some(block) = shown.block.filter(|_| shown.record.written) else {
+            continue;
+        };
+        for field in block.fields {
+            match &field.name[..] {
+                b"l5d-proxy-error" => return Some(String::from_utf8_lossy(&field.value).into_owned()),
+                b"grpc-message" => message = Some(String::from_utf8_lossy(&field.value).into_owned()),
+                _ => {}
+            }
+        }
+    }
+    message
+}

@@ -1,0 +1,292 @@
+//! The tap as an answer: what failed lately, then what passes, redacted and in the words of the protocol.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures::stream::{BoxStream, StreamExt as _, unfold};
+use sheer_api::v1::{self, tap_event};
+use tokio::{sync::mpsc, time::timeout};
+use tonic::Status;
+
+use super::{super::service::Sight, Right, allowed, exchanges, redactor};
+use crate::{
+    record::{FailureCopy, FailureKind, Query, RecorderCopy},
+    redact::Redactor,
+    tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Watcher},
+};
+
+/// Requests a second, where nobody says.
+const RATE: u32 = 100;
+/// Events that may wait for the reader.
+const QUEUE: usize = 1_024;
+/// How often a reader is told what it lost.
+const LOSSES: Duration = Duration::from_secs(1);
+
+/// What passes, until the reader goes away.
+pub(in crate::sight) async fn tap(
+    sight: Arc<Sight>,
+    asked: v1::TapRequest,
+) -> Result<BoxStream<'static, Result<v1::TapEvent, Status>>, Status> {
+    let rights = allowed(asked.rights.clone(), Right::Tap)?;
+    if !rights.tap {
+        return Err(Status::permission_denied("the caller has not the right `tap`"));
+    }
+    let redactor = redactor(&sight, &rights);
+    let wanted = asked.filter.clone().unwrap_or_default();
+    let filter = Filter::read(&wanted).map_err(Status::invalid_argument)?;
+    let (events, receiver) = mpsc::channel(QUEUE);
+    let losses = Arc::new(Losses::default());
+    let rate = if asked.rate == 0 { RATE } else { asked.rate };
+    // Each half of each worker takes its share; none gets nothing.
+    let watcher = Watcher {
+        filter: Arc::new(filter),
+        events,
+        losses: Arc::clone(&losses),
+        rate: rate.div_ceil(u32::try_from(sight.settings().workers).unwrap_or(1).max(1)),
+    };
+    // First those who watch, then what is kept: nothing falls in between.
+    sight.workers().tap(&watcher).await;
+    let mut pending = VecDeque::new();
+    if asked.kept {
+        let halves = sight.workers().recorded(&nothing(), true).await;
+        pending.extend(kept(&halves, &watcher.filter, &redactor));
+    }
+    let reading = Reading {
+        pending,
+        receiver,
+        losses,
+        told: (0, 0),
+        redactor,
+        _sight: sight,
+    };
+    Ok(unfold(reading, |mut reading| async move {
+        let event = reading.next().await?;
+        Some((Ok(event), reading))
+    })
+    .boxed())
+}
+
+/// No connection: failures bring their own.
+fn nothing() -> Query {
+    Query {
+        connection: u64::MAX,
+        ..Query::default()
+    }
+}
+
+struct Reading {
+    pending: VecDeque<v1::TapEvent>,
+    receiver: mpsc::Receiver<Event>,
+    losses: Arc<Losses>,
+    told: (u64, u64),
+    redactor: Redactor,
+    _sight: Arc<Sight>,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<v1::TapEvent> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            match timeout(LOSSES, self.receiver.recv()).await {
+                Ok(Some(event)) => {
+                    let event = match event {
+                        Event::Request(event) => tap_event::Event::Request(request(&event, &self.redactor)),
+                        Event::Connection(event) => tap_event::Event::Connection(connection(&event)),
+                    };
+                    self.lost();
+                    self.pending.push_back(of(event));
+                }
+                Ok(None) => return None,
+                Err(_) => self.lost(),
+            }
+        }
+    }
+
+    fn lost(&mut self) {
+        let now = (self.losses.slow.load(Relaxed), self.losses.rate.load(Relaxed));
+        let told = std::mem::replace(&mut self.told, now);
+        if now != told {
+            let (slow, rate) = (now.0 - told.0, now.1 - told.1);
+            self.pending
+                .push_back(of(tap_event::Event::Loss(v1::TapLoss { slow, rate })));
+        }
+    }
+}
+
+fn of(event: tap_event::Event) -> v1::TapEvent {
+    v1::TapEvent {
+        event: Some(event),
+        pod: String::new(),
+    }
+}
+
+fn fields(headers: &http::HeaderMap, redactor: &Redactor) -> Vec<v1::HeaderField> {
+    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| v1::HeaderField {
+        name: name.to_string(),
+        value: redactor
+            .value(name.as_str().as_bytes(), value.as_bytes())
+            .0
+            .into_owned(),
+    };
+    headers.iter().map(field).collect()
+}
+
+fn leg(facts: &LegFacts) -> v1::Leg {
+    let text = |address: Option<std::net::SocketAddr>| address.map_or_else(String::new, |address| address.to_string());
+    v1::Leg {
+        connection: facts.id.connection,
+        stream: facts.id.stream,
+        local: text(facts.local),
+        remote: text(facts.remote),
+        original: text(facts.original),
+    }
+}
+
+fn direction(outbound: bool) -> String {
+    if outbound { "outbound" } else { "inbound" }.to_owned()
+}
+
+/// A request at a stage.
+fn request(event: &RequestEvent, redactor: &Redactor) -> v1::TappedRequest {
+    let head = &event.head;
+    let upstream = (event.attempts > 0).then(|| leg(&event.upstream));
+    let mut shown = v1::TappedRequest {
+        kind: match event.stage {
+            Stage::Request => "request",
+            Stage::Response => "response",
+            Stage::End => "end",
+        }
+        .to_owned(),
+        exchange: Some(v1::Exchange {
+            id: event.id,
+            direction: direction(event.is_outbound),
+            client: Some(leg(&head.client)),
+            upstream,
+            started_us: event.clock.unix(event.started),
+            duration_us: event.end.as_ref().map_or(0, |end| end.after),
+        }),
+        at_us: event.clock.unix(event.at),
+        request: Some(v1::RequestHead {
+            method: head.method.to_string(),
+            authority: head.authority.clone(),
+            path: redactor.path(&head.path),
+            headers: fields(&head.headers, redactor),
+        }),
+        protocol: if head.is_http1 { "http/1" } else { "http/2" }.to_owned(),
+        grpc_status: -1,
+        destination: head.destination.clone(),
+        endpoint: event
+            .upstream
+            .remote
+            .map_or_else(String::new, |address| address.to_string()),
+        attempts: event.attempts,
+        passed_over: event.passed_over.iter().map(|one| passed_over(event, one)).collect(),
+        client_identity: head.identity.as_deref().unwrap_or_default().to_owned(),
+        client_address: head
+            .client
+            .remote
+            .map_or_else(String::new, |address| address.to_string()),
+        mutual_tls: head.mutual_tls,
+        ..v1::TappedRequest::default()
+    };
+    let mut timing = v1::Timing {
+        sent_us: event.sent.unwrap_or(0),
+        ..v1::Timing::default()
+    };
+    if let Some(answer) = &event.answer {
+        shown.status = answer.status.into();
+        shown.response_headers = fields(&answer.headers, redactor);
+        timing.first_byte_us = answer.after;
+    }
+    if let Some(end) = &event.end {
+        timing.end_us = end.after;
+        shown.grpc_status = end.grpc_status.map_or(-1, i32::from);
+        shown.response_trailers = fields(&end.trailers, redactor);
+        shown.request_trailers = fields(&end.request_trailers, redactor);
+        shown.request_bytes = end.request_bytes;
+        shown.response_bytes = end.response_bytes;
+        shown.end = end.how.to_owned();
+        shown.reset_code = end.reset.to_owned();
+        shown.verdict = end
+            .verdict
+            .map_or_else(String::new, |verdict| verdict.as_str().to_owned());
+        shown.reason = end.reason.to_owned();
+        shown.message = end.message.clone();
+        shown.failed = end.failed;
+    }
+    shown.grpc_message = grpc_message(&shown);
+    shown.timing = Some(timing);
+    shown
+}
+
+fn passed_over(event: &RequestEvent, one: &crate::tap::PassedOver) -> v1::Attempt {
+    v1::Attempt {
+        endpoint: one.endpoint.map_or_else(String::new, |address| address.to_string()),
+        status: one.status.into(),
+        grpc_status: one.grpc_status.map_or(-1, i32::from),
+        reason: String::new(),
+        at_us: event.clock.unix(event.started + one.after) as u64,
+    }
+}
+
+fn grpc_message(shown: &v1::TappedRequest) -> String {
+    let mut all = shown.response_trailers.iter().chain(&shown.response_headers);
+    let message = all.find(|field| field.name == "grpc-message");
+    message.map_or_else(String::new, |field| String::from_utf8_lossy(&field.value).into_owned())
+}
+
+/// A relayed connection.
+fn connection(event: &ConnectionEvent) -> v1::TappedConnection {
+    let stream = &event.stream;
+    v1::TappedConnection {
+        kind: if event.is_end { "end" } else { "open" }.to_owned(),
+        id: event.id,
+        at_us: event.clock.unix(event.at),
+        direction: direction(event.is_outbound),
+        protocol: if stream.is_tls { "tls" } else { "tcp" }.to_owned(),
+        server_name: stream.server_name.clone(),
+        client: Some(leg(&stream.client)),
+        upstream: event.upstream.remote.is_some().then(|| leg(&event.upstream)),
+        destination: stream.destination.clone(),
+        client_identity: stream.identity.as_deref().unwrap_or_default().to_owned(),
+        bytes_to_server: event.to_server,
+        bytes_to_client: event.to_client,
+        duration_us: event.at.saturating_sub(event.started),
+        closed_by: if event.is_end { event.closed_by } else { "" }.to_owned(),
+        how: if event.is_end { event.how.clone() } else { String::new() },
+        verdict: event
+            .verdict
+            .map_or_else(String::new, |verdict| verdict.as_str().to_owned()),
+        reason: event.reason.to_owned(),
+        message: String::new(),
+        failed: event.is_end && event.failed,
+        kept: false,
+    }
+}
+
+/// Requests that failed before the tap began, oldest first, as far as they are still recorded.
+fn kept(halves: &[RecorderCopy], filter: &Filter, redactor: &Redactor) -> Vec<v1::TapEvent> {
+    let failures = halves
+        .iter()
+        .flat_map(|half| half.failures.iter().map(move |failure| (half, failure)));
+    let requests = failures.filter(|(_, failure)| matches!(failure.facts.kind, FailureKind::Request));
+    let mut all: Vec<_> = requests
+        .filter_map(|(half, failure)| kept_request(half, failure, redactor))
+        .collect();
+    all.retain(|shown| filter.takes_shown(shown));
+    all.sort_by_key(|shown| shown.at_us);
+    all.into_iter()
+        .map(|shown| of(tap_event::Event::Request(shown)))
+        .collect()
+}
+
+fn kept_request(half: &RecorderCopy, failure: &FailureCopy, redactor: &Redactor) -> Option<v1::TappedRequest> {
+    let exchange = failure.facts.exchange.as_ref()?;
+    let view = exchanges::view_of(half, exchange, Some(failure), redactor);
+    Some(exchanges::tapped(half, exchange, &view))
+}

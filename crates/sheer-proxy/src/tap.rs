@@ -1,0 +1,195 @@
+//! The tap: requests and relayed connections as they pass, for who watches now.
+//!
+//! ```text
+//!   worker:  Taps ── filter ── rate ── Tapped (a request that somebody watches) ── try_send ──► sight: redacted, put into words ──► reader
+//! ```
+//!
+//! One [`Taps`] a worker and half. While nobody watches, a request costs it one load. What a watcher wants is decided here, by filters and a rate; its
+//! channel is bounded and never waited for: a reader that is slow loses events, which are counted, and no request notices.
+
+mod connection;
+mod event;
+mod filter;
+mod request;
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+
+pub(crate) use connection::TappedConnection;
+pub(crate) use event::{ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
+pub(crate) use filter::Filter;
+pub(crate) use request::{Subject, Tapped};
+
+use crate::{exchange, record::Clock};
+
+/// What a watcher lost.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    /// Events, as its channel was full.
+    pub(crate) slow: AtomicU64,
+    /// Requests, as its rate was reached.
+    pub(crate) rate: AtomicU64,
+}
+
+/// Somebody who watches.
+#[derive(Clone, Debug)]
+pub(crate) struct Watcher {
+    pub(crate) filter: Arc<Filter>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) losses: Arc<Losses>,
+    /// Requests a second.
+    pub(crate) rate: u32,
+}
+
+/// A watcher on one worker.
+struct Watching {
+    watcher: Watcher,
+    /// Requests that may be shown now, in thousandths.
+    tokens: Cell<u64>,
+    filled: Cell<Instant>,
+}
+
+impl fmt::Debug for Watching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.watcher.filter.fmt(f)
+    }
+}
+
+impl Watching {
+    fn new(watcher: Watcher) -> Rc<Self> {
+        Rc::new(Self {
+            tokens: Cell::new(u64::from(watcher.rate) * 1_000),
+            watcher,
+            filled: Cell::new(Instant::now()),
+        })
+    }
+
+    /// Whether the rate allows one more.
+    fn takes(&self) -> bool {
+        let now = Instant::now();
+        let rate = u64::from(self.watcher.rate);
+        let since = now.duration_since(self.filled.get()).as_millis() as u64;
+        let tokens = self.tokens.get();
+        let tokens = if since > 0 {
+            self.filled.set(now);
+            tokens.saturating_add(since.saturating_mul(rate)).min(rate * 1_000)
+        } else {
+            tokens
+        };
+        let takes = tokens >= 1_000;
+        self.tokens.set(if takes { tokens - 1_000 } else { tokens });
+        if !takes {
+            self.watcher.losses.rate.fetch_add(1, Relaxed);
+        }
+        takes
+    }
+
+    /// Hands an event over, if there is room for it.
+    fn send(&self, event: Event) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.watcher.events.try_send(event) {
+            self.watcher.losses.slow.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// The watchers of one half of one worker.
+pub(crate) struct Taps {
+    is_watched: Cell<bool>,
+    is_outbound: bool,
+    clock: Clock,
+    watching: RefCell<Vec<Rc<Watching>>>,
+}
+
+impl Taps {
+    /// Watched by nobody.
+    pub(crate) fn new(is_outbound: bool) -> Rc<Self> {
+        Rc::new(Self {
+            is_watched: Cell::new(false),
+            is_outbound,
+            clock: Clock::new(),
+            watching: RefCell::default(),
+        })
+    }
+
+    /// Somebody watches from now on, until they go away.
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        self.sweep();
+        if watcher.filter.wants_half(self.is_outbound) {
+            self.watching.borrow_mut().push(Watching::new(watcher));
+            self.is_watched.set(true);
+        }
+    }
+
+    /// Forgets who has gone away.
+    fn sweep(&self) {
+        let mut watching = self.watching.borrow_mut();
+        watching.retain(|one| !one.watcher.events.is_closed());
+        self.is_watched.set(!watching.is_empty());
+    }
+
+    /// A request comes: what tells of it, where somebody wants to know.
+    #[inline]
+    pub(crate) fn request(
+        self: &Rc<Self>,
+        subject: impl FnOnce() -> Subject,
+        head: &exchange::Head,
+    ) -> Option<Box<Tapped>> {
+        if self.is_watched.get() {
+            self.tapped(subject(), head)
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    fn tapped(self: &Rc<Self>, subject: Subject, head: &exchange::Head) -> Option<Box<Tapped>> {
+        let watching = self.watchers(|filter| filter.takes_head(&subject, head));
+        (!watching.is_empty()).then(|| Tapped::new(self, watching, subject, head))
+    }
+
+    /// A connection that is relayed as bytes comes.
+    #[inline]
+    pub(crate) fn connection(self: &Rc<Self>, stream: impl FnOnce() -> Stream) -> Option<Box<TappedConnection>> {
+        if self.is_watched.get() {
+            self.tapped_connection(stream())
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    fn tapped_connection(self: &Rc<Self>, stream: Stream) -> Option<Box<TappedConnection>> {
+        let watching = self.watchers(|filter| filter.takes_connection(&stream));
+        (!watching.is_empty()).then(|| TappedConnection::new(self, watching, stream))
+    }
+
+    /// Those whose filter takes it, and whose rate allows it.
+    fn watchers(&self, takes: impl Fn(&Filter) -> bool) -> Vec<Rc<Watching>> {
+        let mut gone = false;
+        let mut watching = Vec::new();
+        for one in &*self.watching.borrow() {
+            if one.watcher.events.is_closed() {
+                gone = true;
+            } else if takes(&one.watcher.filter) && one.takes() {
+                watching.push(Rc::clone(one));
+            }
+        }
+        if gone {
+            self.sweep();
+        }
+        watching
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! A connection that is relayed as bytes, and that somebody watches.
+
+use std::{rc::Rc, sync::Arc};
+
+use super::{
+    Taps, Watching,
+    event::{ConnectionEvent, Event, LegFacts, Stream},
+};
+use crate::{
+    error::ProxyError,
+    record::{self, Tape},
+    tcp::{Counters, End, Ended, Side},
+};
+
+/// A connection that somebody watches; dropped without a word it ended with the proxy.
+#[derive(Debug)]
+pub(crate) struct TappedConnection {
+    taps: Rc<Taps>,
+    watching: Vec<Rc<Watching>>,
+    event: ConnectionEvent,
+    counters: Option<Rc<Counters>>,
+    is_told: bool,
+}
+
+impl std::fmt::Debug for Taps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Taps")
+    }
+}
+
+impl TappedConnection {
+    pub(super) fn new(taps: &Rc<Taps>, watching: Vec<Rc<Watching>>, stream: Stream) -> Box<Self> {
+        let started = taps.clock.now();
+        Box::new(Self {
+            event: ConnectionEvent {
+                id: record::next_request(),
+                is_end: false,
+                is_outbound: taps.is_outbound,
+                clock: taps.clock,
+                started,
+                at: started,
+                stream: Arc::new(stream),
+                upstream: LegFacts::default(),
+                to_server: 0,
+                to_client: 0,
+                closed_by: "proxy",
+                how: "ended with the proxy".to_owned(),
+                verdict: None,
+                reason: "",
+                failed: true,
+            },
+            taps: Rc::clone(taps),
+            watching,
+            counters: None,
+            is_told: false,
+        })
+    }
+
+    /// Both sides are connected.
+    pub(crate) fn opened(&mut self, upstream: &Tape, counters: &Rc<Counters>) {
+        let id = record::LegId {
+            connection: upstream.id(),
+            stream: 0,
+        };
+        self.event.upstream = LegFacts::new(id, upstream);
+        self.counters = Some(Rc::clone(counters));
+        for watching in self.watching.iter().filter(|one| !one.watcher.filter.waits_for_end()) {
+            watching.send(Event::Connection(Box::new(self.event.clone())));
+        }
+    }
+
+    /// The relay has ended.
+    pub(crate) fn ended(mut self: Box<Self>, ended: &Ended) {
+        let (closed_by, how, failed) = match ended {
+            Ended::Drained => ("proxy", "closed, as the proxy ends".to_owned(), false),
+            Ended::Revoked => ("proxy", "reset, as policy lets it in no longer".to_owned(), true),
+            Ended::Relayed(outcome) => {
+                let by = match outcome.first {
+                    Side::Client => "client",
+                    Side::Server => "server",
+                };
+                let bad = [&outcome.to_server.end, &outcome.to_client.end]
+                    .into_iter()
+                    .find_map(how);
+                match bad {
+                    None => (by, "closed".to_owned(), false),
+                    Some(bad) => (by, bad, true),
+                }
+            }
+        };
+        self.event.closed_by = closed_by;
+        self.event.how = how;
+        self.event.failed = failed;
+        self.tell();
+    }
+
+    /// The proxy refused it.
+    pub(crate) fn refused(mut self: Box<Self>, error: &ProxyError) {
+        self.event.how = error.in_full();
+        (self.event.verdict, self.event.reason) = (Some(error.verdict()), error.reason());
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        self.is_told = true;
+        self.event.is_end = true;
+        self.event.at = self.taps.clock.now();
+        if let Some(counters) = &self.counters {
+            (self.event.to_server, self.event.to_client) = (counters.to_server(), counters.to_client());
+        }
+        for watching in &self.watching {
+            if watching.watcher.filter.takes_connection_end(&self.event) {
+                watching.send(Event::Connection(Box::new(self.event.clone())));
+            }
+        }
+    }
+}
+
+impl Drop for TappedConnection {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.tell();
+        }
+    }
+}
+
+/// What is bad about an end; none for an orderly one.
+fn how(end: &End) -> Option<String> {
+    match end {
+        End::Closed | End::Abandoned => None,
+        End::SenderReset | End::ReceiverReset => Some("reset (RST)".to_owned()),
+        End::Failed(error) => Some(error.to_string()),
+    }
+}

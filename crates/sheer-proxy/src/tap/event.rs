@@ -1,0 +1,149 @@
+//! What a watcher is told: owned parts, shared between the events of one request. Nothing is redacted yet; sight does that before it leaves the proxy.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, Method};
+use sheer_api::Verdict;
+
+use crate::record::{Clock, LegId, Tape};
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Request(Box<RequestEvent>),
+    Connection(Box<ConnectionEvent>),
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Request,
+    Response,
+    End,
+}
+
+/// A stream of a connection, with the addresses of both ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LegFacts {
+    pub(crate) id: LegId,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) original: Option<SocketAddr>,
+}
+
+impl LegFacts {
+    pub(crate) fn new(id: LegId, tape: &Tape) -> Self {
+        let (local, remote, original) = tape.places();
+        Self {
+            id,
+            local,
+            remote,
+            original,
+        }
+    }
+}
+
+/// The head of a request, and what is known when it comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) is_http1: bool,
+    /// Outbound: the service or address that it is for.
+    pub(crate) destination: String,
+    /// Inbound: who asks.
+    pub(crate) identity: Option<Arc<str>>,
+    pub(crate) client: LegFacts,
+    pub(crate) mutual_tls: bool,
+}
+
+/// The head of an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Microseconds after the request's head.
+    pub(crate) after: u64,
+}
+
+/// An answer that the client did not see.
+#[derive(Clone, Debug)]
+pub(crate) struct PassedOver {
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) status: u16,
+    pub(crate) grpc_status: Option<u16>,
+    pub(crate) after: u64,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    /// "complete", "client-reset", "server-reset", "proxy", "dropped".
+    pub(crate) how: &'static str,
+    pub(crate) reset: &'static str,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) failed: bool,
+    pub(crate) grpc_status: Option<u16>,
+    pub(crate) trailers: HeaderMap,
+    pub(crate) request_trailers: HeaderMap,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    /// Microseconds after the request's head.
+    pub(crate) after: u64,
+}
+
+/// A request at a stage.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestEvent {
+    pub(crate) stage: Stage,
+    pub(crate) id: u64,
+    pub(crate) is_outbound: bool,
+    pub(crate) clock: Clock,
+    /// When its head was here, on the clock.
+    pub(crate) started: u64,
+    pub(crate) at: u64,
+    pub(crate) head: Arc<Head>,
+    pub(crate) upstream: LegFacts,
+    /// Microseconds after the request's head until it went out last.
+    pub(crate) sent: Option<u64>,
+    pub(crate) attempts: u32,
+    pub(crate) passed_over: Vec<PassedOver>,
+    pub(crate) answer: Option<Arc<Answer>>,
+    pub(crate) end: Option<End>,
+}
+
+/// A connection that is relayed as bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) is_tls: bool,
+    pub(crate) server_name: String,
+    pub(crate) destination: String,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) identity: Option<Arc<str>>,
+    pub(crate) client: LegFacts,
+}
+
+/// A relayed connection, opened or ended.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionEvent {
+    pub(crate) id: u64,
+    pub(crate) is_end: bool,
+    pub(crate) is_outbound: bool,
+    pub(crate) clock: Clock,
+    pub(crate) started: u64,
+    pub(crate) at: u64,
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) upstream: LegFacts,
+    pub(crate) to_server: u64,
+    pub(crate) to_client: u64,
+    /// "client", "server" or "proxy".
+    pub(crate) closed_by: &'static str,
+    pub(crate) how: String,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) reason: &'static str,
+    pub(crate) failed: bool,
+}

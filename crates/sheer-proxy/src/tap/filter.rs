@@ -1,0 +1,344 @@
+//! What a watcher wants to see. Every part that is there must be met; what only the end can tell is asked then.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use http::{HeaderName, Method};
+use sheer_api::v1;
+
+use super::{
+    event::{ConnectionEvent, Stream},
+    request::Subject,
+};
+use crate::exchange::{Head, Outcome};
+
+/// Fields that carry the id of a trace or of a request.
+const TRACE: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "x-request-id"];
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum To {
+    Address(SocketAddr),
+    Ip(IpAddr),
+    /// A service by its name, with or without its port.
+    Name(String),
+}
+
+impl To {
+    fn parse(text: &str) -> Self {
+        match (text.parse(), text.parse()) {
+            (Ok(address), _) => Self::Address(address),
+            (_, Ok(ip)) => Self::Ip(ip),
+            _ => Self::Name(text.to_ascii_lowercase()),
+        }
+    }
+
+    fn is(&self, address: Option<SocketAddr>, name: &str) -> bool {
+        match self {
+            Self::Address(wanted) => address == Some(*wanted),
+            Self::Ip(wanted) => address.is_some_and(|address| address.ip() == *wanted),
+            Self::Name(wanted) => {
+                let is = |name: &str| name.eq_ignore_ascii_case(wanted);
+                is(name) || name.rsplit_once(':').is_some_and(|(host, _)| is(host))
+            }
+        }
+    }
+}
+
+/// Which codes: one, a class of them, or all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Codes {
+    from: u16,
+    to: u16,
+    others: bool,
+}
+
+impl Codes {
+    /// `503`, `5xx`, `!2xx`.
+    fn status(text: &str) -> Option<Self> {
+        let (others, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+        let class = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX"));
+        let (from, to) = match class {
+            Some(class) => {
+                let class: u16 = class.parse().ok().filter(|class| (1..=9).contains(class))?;
+                (class * 100, class * 100 + 99)
+            }
+            None => {
+                let code = text.parse().ok()?;
+                (code, code)
+            }
+        };
+        Some(Self { from, to, others })
+    }
+
+    /// `14`, `unavailable`, `!0`.
+    fn grpc(text: &str) -> Option<Self> {
+        const NAMES: [&str; 17] = [
+            "ok",
+            "cancelled",
+            "unknown",
+            "invalid-argument",
+            "deadline-exceeded",
+            "not-found",
+            "already-exists",
+            "permission-denied",
+            "resource-exhausted",
+            "failed-precondition",
+            "aborted",
+            "out-of-range",
+            "unimplemented",
+            "internal",
+            "unavailable",
+            "data-loss",
+            "unauthenticated",
+        ];
+        let (others, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+        let name = text.to_ascii_lowercase().replace('_', "-");
+        let named = NAMES.iter().position(|known| *known == name).map(|code| code as u16);
+        let code = named.or_else(|| text.parse().ok())?;
+        Some(Self {
+            from: code,
+            to: code,
+            others,
+        })
+    }
+
+    fn has(self, code: Option<u16>) -> bool {
+        code.is_some_and(|code| (self.from..=self.to).contains(&code) != self.others)
+    }
+}
+
+/// What a watcher wants to see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    to: Vec<To>,
+    method: Option<Method>,
+    path: String,
+    authority: String,
+    headers: Vec<(HeaderName, Option<Vec<u8>>)>,
+    trace: String,
+    outbound: Option<bool>,
+    status: Option<Codes>,
+    grpc: Option<Codes>,
+    latency_over: Option<Duration>,
+    failed_only: bool,
+}
+
+impl Filter {
+    /// Reads a filter; the error is for people.
+    pub(crate) fn read(filter: &v1::TapFilter) -> Result<Self, String> {
+        let method = match filter.method.as_str() {
+            "" => None,
+            method => {
+                let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes());
+                Some(method.map_err(|_| format!("{:?} is no method", filter.method))?)
+            }
+        };
+        let codes = |text: &str, read: fn(&str) -> Option<Codes>, what: &str| match text {
+            "" => Ok(None),
+            text => read(text).map(Some).ok_or_else(|| format!("{text:?} is no {what}")),
+        };
+        let header = |wanted: &v1::HeaderMatch| {
+            let name = HeaderName::from_bytes(wanted.name.as_bytes());
+            let name = name.map_err(|_| format!("{:?} is no name of a header field", wanted.name))?;
+            let value = (!wanted.value.is_empty()).then(|| wanted.value.clone().into_bytes());
+            Ok::<_, String>((name, value))
+        };
+        Ok(Self {
+            to: filter.to.iter().map(|text| To::parse(text)).collect(),
+            method,
+            path: filter.path.clone(),
+            authority: filter.authority.clone(),
+            headers: filter.headers.iter().map(header).collect::<Result<_, _>>()?,
+            trace: filter.trace.clone(),
+            outbound: match filter.direction.as_str() {
+                "" => None,
+                "outbound" => Some(true),
+                "inbound" => Some(false),
+                other => return Err(format!("{other:?} is neither outbound nor inbound")),
+            },
+            status: codes(&filter.status, Codes::status, "status, as 503, 5xx or !2xx")?,
+            grpc: codes(&filter.grpc_code, Codes::grpc, "gRPC code, as 14, unavailable or !0")?,
+            latency_over: (filter.latency_over_us > 0).then(|| Duration::from_micros(filter.latency_over_us)),
+            failed_only: filter.failed_only,
+        })
+    }
+
+    pub(super) fn wants_half(&self, outbound: bool) -> bool {
+        self.outbound.is_none_or(|wanted| wanted == outbound)
+    }
+
+    /// Whether only the end tells: nothing is shown before.
+    pub(super) fn waits_for_end(&self) -> bool {
+        self.status.is_some() || self.grpc.is_some() || self.latency_over.is_some() || self.failed_only
+    }
+
+    fn is_to(&self, address: Option<SocketAddr>, name: &str) -> bool {
+        self.to.is_empty() || self.to.iter().any(|to| to.is(address, name))
+    }
+
+    pub(super) fn takes_head(&self, subject: &Subject, head: &Head) -> bool {
+        let path = || head.uri.path_and_query().map_or("", |path| path.as_str());
+        self.is_to(subject.address, &subject.destination)
+            && self.method.as_ref().is_none_or(|method| head.method == *method)
+            && (self.path.is_empty() || path().starts_with(&self.path))
+            && (self.authority.is_empty() || is_authority(head.authority().unwrap_or_default(), &self.authority))
+            && self.headers.iter().all(|(name, value)| {
+                let mut values = head.headers.get_all(name).iter();
+                values.any(|found| value.as_ref().is_none_or(|value| found.as_bytes() == value))
+            })
+            && (self.trace.is_empty() || self.is_of_trace(head))
+    }
+
+    fn is_of_trace(&self, head: &Head) -> bool {
+        TRACE.iter().any(|name| {
+            let value = head
+                .headers
+                .get(*name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default();
+            value == self.trace || value.split('-').any(|part| part == self.trace)
+        })
+    }
+
+    /// What the end tells.
+    pub(super) fn takes_end(&self, outcome: &Outcome, failed: bool, took: Duration) -> bool {
+        self.status
+            .is_none_or(|codes| codes.has(outcome.status.map(|status| status.as_u16())))
+            && self.grpc.is_none_or(|codes| codes.has(outcome.grpc_status))
+            && self
+                .latency_over
+                .is_none_or(|over| outcome.first_byte.unwrap_or(took) > over)
+            && (!self.failed_only || failed)
+    }
+
+    /// The same of a request that is over and was kept.
+    pub(crate) fn takes_shown(&self, shown: &v1::TappedRequest) -> bool {
+        let exchange = shown.exchange.as_ref();
+        let of_half = |outbound: bool| exchange.is_some_and(|exchange| (exchange.direction == "outbound") == outbound);
+        let head = shown.request.clone().unwrap_or_default();
+        let values = |name: &str| {
+            let fields = head
+                .headers
+                .iter()
+                .filter(|field| field.name.eq_ignore_ascii_case(name));
+            fields.map(|field| field.value.clone()).collect::<Vec<_>>()
+        };
+        let timing = shown.timing.unwrap_or_default();
+        let took = Duration::from_micros(if timing.first_byte_us > 0 {
+            timing.first_byte_us
+        } else {
+            timing.end_us
+        });
+        let is_of_trace = |name: &&str| {
+            let values = values(name);
+            values.iter().any(|value| {
+                let value = String::from_utf8_lossy(value);
+                value == self.trace || value.split('-').any(|part| part == self.trace)
+            })
+        };
+        let client = exchange.and_then(|exchange| exchange.client.as_ref());
+        let original = client.and_then(|leg| leg.original.parse().ok());
+        self.outbound.is_none_or(of_half)
+            && (self.is_to(original, &shown.destination) || self.is_to(shown.endpoint.parse().ok(), ""))
+            && self.method.as_ref().is_none_or(|method| head.method == method.as_str())
+            && head.path.starts_with(&self.path)
+            && (self.authority.is_empty() || is_authority(&head.authority, &self.authority))
+            && self.headers.iter().all(|(name, wanted)| {
+                let values = values(name.as_str());
+                values
+                    .iter()
+                    .any(|value| wanted.as_ref().is_none_or(|wanted| value == wanted))
+            })
+            && (self.trace.is_empty() || TRACE.iter().any(is_of_trace))
+            && self
+                .status
+                .is_none_or(|codes| codes.has(u16::try_from(shown.status).ok().filter(|status| *status > 0)))
+            && self
+                .grpc
+                .is_none_or(|codes| codes.has(u16::try_from(shown.grpc_status).ok()))
+            && self.latency_over.is_none_or(|over| took > over)
+            && (!self.failed_only || shown.failed)
+    }
+
+    /// Bytes have no head: whoever asks for one does not see them.
+    pub(super) fn takes_connection(&self, stream: &Stream) -> bool {
+        self.is_to(stream.address, &stream.destination)
+            && self.method.is_none()
+            && self.path.is_empty()
+            && (self.authority.is_empty() || self.authority.eq_ignore_ascii_case(&stream.server_name))
+            && self.headers.is_empty()
+            && self.trace.is_empty()
+            && self.status.is_none()
+            && self.grpc.is_none()
+    }
+
+    pub(super) fn takes_connection_end(&self, event: &ConnectionEvent) -> bool {
+        let took = Duration::from_micros(event.at.saturating_sub(event.started));
+        self.latency_over.is_none_or(|over| took > over) && (!self.failed_only || event.failed)
+    }
+}
+
+/// With its port or without.
+fn is_authority(authority: &str, wanted: &str) -> bool {
+    authority.eq_ignore_ascii_case(wanted)
+        || authority
+            .rsplit_once(':')
+            .is_some_and(|(host, _)| host.eq_ignore_ascii_case(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_one_a_class_or_all_others() {
+        let status = |text| Codes::status(text).expect("a status");
+        assert!(status("503").has(Some(503)) && !status("503").has(Some(500)));
+        assert!(status("5xx").has(Some(599)) && !status("5XX").has(Some(404)));
+        assert!(status("!2xx").has(Some(302)) && !status("!2xx").has(Some(204)) && !status("!2xx").has(None));
+        assert!(
+            ["", "x", "0xx", "5xxx", "!"]
+                .iter()
+                .all(|text| Codes::status(text).is_none())
+        );
+        let grpc = |text| Codes::grpc(text).expect("a code");
+        assert_eq!(grpc("UNAVAILABLE"), grpc("14"));
+        assert_eq!(grpc("deadline_exceeded"), grpc("4"));
+        assert!(grpc("!ok").has(Some(2)) && !grpc("!0").has(Some(0)) && !grpc("!0").has(None));
+        assert!(Codes::grpc("fine").is_none());
+    }
+
+    #[test]
+    fn a_destination_is_an_address_or_a_name() {
+        let is = |to: &str| To::parse(to).is("10.0.0.1:80".parse().ok(), "ledger.bank.svc.cluster.local:80");
+        for to in [
+            "10.0.0.1:80",
+            "10.0.0.1",
+            "ledger.bank.svc.cluster.local",
+            "Ledger.bank.svc.cluster.local:80",
+        ] {
+            assert!(is(to), "{to}");
+        }
+        for to in ["10.0.0.1:81", "10.0.0.2", "ledger.bank", "bank.svc.cluster.local"] {
+            assert!(!is(to), "{to}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let wrong = |filter: v1::TapFilter| Filter::read(&filter).expect_err("a mistake");
+        let status = v1::TapFilter {
+            status: "fine".to_owned(),
+            ..v1::TapFilter::default()
+        };
+        assert_eq!(wrong(status), "\"fine\" is no status, as 503, 5xx or !2xx");
+        let method = v1::TapFilter {
+            method: "GET /".to_owned(),
+            ..v1::TapFilter::default()
+        };
+        assert_eq!(wrong(method), "\"GET /\" is no method");
+    }
+}

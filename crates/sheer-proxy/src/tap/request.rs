@@ -1,0 +1,215 @@
+//! A request that somebody watches: what happens to it is noted, and told as it happens, or at its end to who waits for that.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use http::{HeaderMap, StatusCode};
+
+use super::{
+    Taps, Watching,
+    event::{Answer, End, Event, Head, LegFacts, PassedOver, RequestEvent, Stage},
+};
+use crate::{
+    error::ProxyError,
+    exchange::{self, End as Ended, Origin, Outcome},
+    record::{self, Leg},
+};
+
+/// What a path knows of a request besides its head.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// Where it goes: outbound the original destination, inbound the workload's port.
+    pub(crate) address: Option<SocketAddr>,
+    /// The same by name.
+    pub(crate) destination: String,
+    /// What the client proved to be.
+    pub(crate) identity: Option<Arc<str>>,
+    pub(crate) mutual_tls: bool,
+    pub(crate) client: LegFacts,
+}
+
+/// A request that somebody watches.
+pub(crate) struct Tapped {
+    taps: Rc<Taps>,
+    watching: Vec<Rc<Watching>>,
+    event: RequestEvent,
+    message: String,
+    trailers: HeaderMap,
+    request_trailers: HeaderMap,
+}
+
+impl std::fmt::Debug for Tapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tapped({})", self.event.id)
+    }
+}
+
+impl Tapped {
+    pub(super) fn new(
+        taps: &Rc<Taps>,
+        watching: Vec<Rc<Watching>>,
+        subject: Subject,
+        head: &exchange::Head,
+    ) -> Box<Self> {
+        let started = taps.clock.now();
+        let head = Head {
+            method: head.method.clone(),
+            authority: head.authority().unwrap_or_default().to_owned(),
+            path: head.uri.path_and_query().map_or("", |path| path.as_str()).to_owned(),
+            headers: head.headers.clone(),
+            is_http1: matches!(head.origin, Origin::Http1 { .. }),
+            destination: subject.destination,
+            identity: subject.identity,
+            client: subject.client,
+            mutual_tls: subject.mutual_tls,
+        };
+        let tapped = Box::new(Self {
+            event: RequestEvent {
+                stage: Stage::Request,
+                id: record::next_request(),
+                is_outbound: taps.is_outbound,
+                clock: taps.clock,
+                started,
+                at: started,
+                head: Arc::new(head),
+                upstream: LegFacts::default(),
+                sent: None,
+                attempts: 0,
+                passed_over: Vec::new(),
+                answer: None,
+                end: None,
+            },
+            taps: Rc::clone(taps),
+            watching,
+            message: String::new(),
+            trailers: HeaderMap::new(),
+            request_trailers: HeaderMap::new(),
+        });
+        tapped.tell(|watching| !watching.watcher.filter.waits_for_end());
+        tapped
+    }
+
+    /// Its number, for whoever else counts it.
+    pub(crate) fn id(&self) -> u64 {
+        self.event.id
+    }
+
+    fn tell(&self, wants: impl Fn(&Watching) -> bool) {
+        for watching in self.watching.iter().filter(|watching| wants(watching)) {
+            watching.send(Event::Request(Box::new(self.event.clone())));
+        }
+    }
+
+    fn after(&self) -> u64 {
+        self.taps.clock.now().saturating_sub(self.event.started)
+    }
+
+    /// It went out.
+    pub(crate) fn went_to(&mut self, leg: &Leg) {
+        self.event.attempts += 1;
+        self.event.sent = Some(self.after());
+        self.event.upstream = LegFacts::new(leg.id(), leg.tape());
+    }
+
+    /// The head of the answer is here.
+    pub(crate) fn response(&mut self, status: StatusCode, headers: &HeaderMap) {
+        let after = self.after();
+        self.event.answer = Some(Arc::new(Answer {
+            status: status.as_u16(),
+            headers: headers.clone(),
+            after,
+        }));
+        (self.event.stage, self.event.at) = (Stage::Response, self.event.started + after);
+        self.tell(|watching| !watching.watcher.filter.waits_for_end());
+    }
+
+    /// An answer came that the client does not see.
+    pub(crate) fn passed_over(&mut self, outcome: &Outcome) {
+        let passed_over = PassedOver {
+            endpoint: self.event.upstream.remote,
+            status: outcome.status.map_or(0, |status| status.as_u16()),
+            grpc_status: outcome.grpc_status,
+            after: self.after(),
+        };
+        self.event.passed_over.push(passed_over);
+    }
+
+    /// Trailers of the answer.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.trailers = trailers.clone();
+    }
+
+    /// Trailers of the request.
+    pub(crate) fn request_trailers(&mut self, trailers: &HeaderMap) {
+        self.request_trailers = trailers.clone();
+    }
+
+    /// The proxy ends it itself.
+    pub(crate) fn error(&mut self, error: &ProxyError) {
+        self.message = error.in_full();
+    }
+
+    /// It is over.
+    pub(crate) fn end(mut self: Box<Self>, outcome: &Outcome) {
+        let after = self.after();
+        let took = std::time::Duration::from_micros(after);
+        let failed = !outcome.is_success();
+        let (how, reset, verdict, reason) = match outcome.end {
+            Ended::Complete => ("complete", "", None, ""),
+            Ended::ClientReset(code) => ("client-reset", code.as_str(), None, ""),
+            Ended::ServerReset(code) => ("server-reset", code.as_str(), None, ""),
+            Ended::Proxy { verdict, reason } => ("proxy", "", Some(verdict), reason),
+            Ended::Dropped => ("dropped", "", None, ""),
+        };
+        let end = End {
+            how,
+            reset,
+            verdict,
+            reason,
+            message: std::mem::take(&mut self.message),
+            failed,
+            grpc_status: outcome.grpc_status,
+            trailers: std::mem::take(&mut self.trailers),
+            request_trailers: std::mem::take(&mut self.request_trailers),
+            request_bytes: outcome.request_bytes,
+            response_bytes: outcome.response_bytes,
+            after,
+        };
+        let stages = [Stage::Request, Stage::Response, Stage::End];
+        let whole = RequestEvent {
+            end: Some(end),
+            at: self.event.started + after,
+            stage: Stage::End,
+            ..self.event.clone()
+        };
+        for watching in &self.watching {
+            let filter = &watching.watcher.filter;
+            if filter.waits_for_end() {
+                if !filter.takes_end(outcome, failed, took) {
+                    continue;
+                }
+                // Whoever waited for the end has not seen what came before it.
+                for stage in stages.iter().take(2) {
+                    if let Some(event) = before_end(&whole, *stage) {
+                        watching.send(Event::Request(Box::new(event)));
+                    }
+                }
+            }
+            watching.send(Event::Request(Box::new(whole.clone())));
+        }
+    }
+}
+
+/// A request as it was at an earlier stage; none where it never was.
+fn before_end(whole: &RequestEvent, stage: Stage) -> Option<RequestEvent> {
+    let answer = whole.answer.clone().filter(|_| stage == Stage::Response);
+    if stage == Stage::Response && answer.is_none() {
+        return None;
+    }
+    Some(RequestEvent {
+        stage,
+        at: whole.started + answer.as_ref().map_or(0, |answer| answer.after),
+        answer,
+        end: None,
+        ..whole.clone()
+    })
+}

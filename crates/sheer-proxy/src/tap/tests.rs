@@ -1,0 +1,150 @@
+//! Watchers: what they are told, in which order, and what they lose.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Request, StatusCode};
+use sheer_api::v1;
+
+use super::*;
+use crate::exchange::{Head as RequestHead, Outcome};
+
+fn head(path: &str) -> RequestHead {
+    let request = Request::get(path)
+        .header("x-tenant", "acme")
+        .body(())
+        .expect("a request");
+    RequestHead::of_h2(request.into_parts().0)
+}
+
+fn subject() -> Subject {
+    Subject {
+        address: "10.0.0.1:80".parse().ok(),
+        destination: "ledger.bank.svc.cluster.local:80".to_owned(),
+        identity: None,
+        mutual_tls: false,
+        client: LegFacts::default(),
+    }
+}
+
+fn watcher(filter: v1::TapFilter, rate: u32, room: usize) -> (Watcher, mpsc::Receiver<Event>) {
+    let (events, receiver) = mpsc::channel(room);
+    let watcher = Watcher {
+        filter: Arc::new(Filter::read(&filter).expect("a filter")),
+        events,
+        losses: Arc::default(),
+        rate,
+    };
+    (watcher, receiver)
+}
+
+fn outcome(status: u16) -> Outcome {
+    Outcome {
+        status: StatusCode::from_u16(status).ok(),
+        end: exchange::End::Complete,
+        ..Outcome::for_tests()
+    }
+}
+
+/// A request from its head to its end.
+fn request(taps: &Rc<Taps>, path: &str, status: u16) -> bool {
+    let Some(mut tapped) = taps.request(subject, &head(path)) else {
+        return false;
+    };
+    let code = StatusCode::from_u16(status).expect("a status");
+    tapped.response(code, &HeaderMap::new());
+    tapped.end(&outcome(status));
+    true
+}
+
+fn stages(receiver: &mut mpsc::Receiver<Event>) -> Vec<(Stage, String)> {
+    let mut stages = Vec::new();
+    while let Ok(event) = receiver.try_recv() {
+        if let Event::Request(event) = event {
+            stages.push((event.stage, event.head.path.clone()));
+        }
+    }
+    stages
+}
+
+#[test]
+fn nobody_watches_and_nothing_is_made() {
+    let taps = Taps::new(true);
+    assert!(!request(&taps, "http://a/", 200));
+    let (watcher, receiver) = watcher(v1::TapFilter::default(), 100, 8);
+    taps.watch(watcher);
+    assert!(request(&taps, "http://a/", 200));
+    drop(receiver);
+    assert!(!request(&taps, "http://a/", 200), "who has gone away is forgotten");
+    assert!(!taps.is_watched.get());
+}
+
+#[test]
+fn a_request_is_told_as_it_happens() {
+    let taps = Taps::new(true);
+    let (watcher, mut receiver) = watcher(v1::TapFilter::default(), 100, 8);
+    taps.watch(watcher);
+    request(&taps, "http://a/x", 200);
+    let stages: Vec<Stage> = stages(&mut receiver).into_iter().map(|(stage, _)| stage).collect();
+    assert_eq!(stages, [Stage::Request, Stage::Response, Stage::End]);
+}
+
+#[test]
+fn what_only_the_end_tells_is_told_then_and_whole() {
+    let taps = Taps::new(true);
+    let filter = v1::TapFilter {
+        status: "5xx".to_owned(),
+        path: "/pay".to_owned(),
+        ..v1::TapFilter::default()
+    };
+    let (watcher, mut receiver) = watcher(filter, 100, 8);
+    taps.watch(watcher);
+    request(&taps, "http://a/pay/1", 200);
+    request(&taps, "http://a/other", 503);
+    request(&taps, "http://a/pay/2", 503);
+    let seen = stages(&mut receiver);
+    assert_eq!(
+        seen.iter().map(|(stage, _)| *stage).collect::<Vec<_>>(),
+        [Stage::Request, Stage::Response, Stage::End]
+    );
+    assert!(seen.iter().all(|(_, path)| path == "/pay/2"), "{seen:?}");
+}
+
+#[test]
+fn a_half_that_is_not_wanted_is_not_watched() {
+    let filter = v1::TapFilter {
+        direction: "inbound".to_owned(),
+        ..v1::TapFilter::default()
+    };
+    let (outbound, inbound) = (Taps::new(true), Taps::new(false));
+    let (watcher, _receiver) = watcher(filter, 100, 8);
+    outbound.watch(watcher.clone());
+    inbound.watch(watcher);
+    assert!(!request(&outbound, "http://a/", 200) && request(&inbound, "http://a/", 200));
+}
+
+#[test]
+fn beyond_its_rate_and_its_room_a_watcher_loses_events_which_are_counted() {
+    let taps = Taps::new(true);
+    let (watcher, mut receiver) = watcher(v1::TapFilter::default(), 5, 1_000);
+    let losses = Arc::clone(&watcher.losses);
+    taps.watch(watcher);
+    let shown = (0..100).filter(|_| request(&taps, "http://a/", 200)).count();
+    assert!((5..50).contains(&shown), "{shown}");
+    assert_eq!(losses.rate.load(Relaxed), 100 - shown as u64);
+    assert_eq!(stages(&mut receiver).len(), 3 * shown);
+
+    let (stuck, receiver) = self::watcher(v1::TapFilter::default(), 1_000_000, 4);
+    let losses = Arc::clone(&stuck.losses);
+    let taps = Taps::new(true);
+    taps.watch(stuck);
+    let began = std::time::Instant::now();
+    for _ in 0..10_000 {
+        assert!(request(&taps, "http://a/", 200));
+    }
+    assert_eq!(losses.slow.load(Relaxed), 30_000 - 4);
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "a reader that is stuck is not waited for"
+    );
+    drop(receiver);
+}

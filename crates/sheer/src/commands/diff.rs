@@ -1,0 +1,257 @@
+//! `sheer diff`: a request at the four points, and where they differ.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use serde_json::{Map, Value, json};
+use sheer_api::v1::{Difference, PointView, RequestDiff, ShownField, WatchDiffRequest};
+
+use crate::{
+    cli::Global,
+    outcome::Outcome,
+    output::{Format, Tone, paint},
+    running::Mesh,
+    watching::{Of, caller, text},
+};
+
+/// What the points are called.
+const POINTS: [&str; 4] = [
+    "1  from the application to its proxy",
+    "2  from the proxy to the other",
+    "3  at the other proxy",
+    "4  from the other proxy to its application",
+];
+
+/// Flags of `sheer diff`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+  app A ──1──► [outbound] ──2── mTLS ──3──► [inbound] ──4──► app B
+
+2 and 3 are the same stream of the same connection, so the four views are of one request without a header of ours. What Sheer documents that it changes
+(docs/headers.md) is told apart from what nobody can explain. Values of sensitive fields are keyed hashes, compared as such.
+
+Exit code 1 if there is a difference that nobody can explain.
+
+Examples:
+  sheer diff -n bank deploy/web                     the last request
+  sheer diff deploy/web --failed                    the last that failed
+  sheer diff deploy/web --request web-5d7c9-0/41    one that `sheer tap` showed
+  sheer diff deploy/web --trace 4bf92f3577b34da6a3ce929d0e0e4736 -o json")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    of: Of,
+    /// A request by its id, as `sheer tap` prints it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["trace", "failed"])]
+    request: Option<String>,
+    /// The last request of a trace (traceparent, B3), or with this x-request-id
+    #[arg(long, value_name = "ID", conflicts_with = "failed")]
+    trace: Option<String>,
+    /// The last request that failed
+    #[arg(long)]
+    failed: bool,
+    /// How it is printed; `wide` shows every field at every point
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
+    let request = WatchDiffRequest {
+        of: Some(args.of.selection()),
+        request_id: args.request.clone().unwrap_or_default(),
+        trace: args.trace.clone().unwrap_or_default(),
+        failed: args.failed,
+        caller: caller().caller,
+    };
+    let answer = crate::running::block_on(async { Mesh::find(global).await?.diff(request).await })?;
+    for note in &answer.notes {
+        eprintln!("sheer: {note}");
+    }
+    let mut stdout = io::stdout();
+    let colour = stdout.is_terminal();
+    for request in &answer.requests {
+        let shown = match args.output {
+            Format::Json => format!("{}\n", json(request)),
+            format => page(request, format == Format::Wide, colour),
+        };
+        stdout.write_all(shown.as_bytes())?;
+    }
+    let mut all = answer.requests.iter().flat_map(|request| &request.differences);
+    let is_bad = answer.requests.is_empty() || all.any(|difference| !difference.documented);
+    Ok(if is_bad { Outcome::Finding } else { Outcome::Healthy })
+}
+
+/// The four points, where they are known.
+fn points(request: &RequestDiff) -> [Option<&PointView>; 4] {
+    [
+        request.outbound.as_ref().and_then(|view| view.client.as_ref()),
+        request.outbound.as_ref().and_then(|view| view.upstream.as_ref()),
+        request.inbound.as_ref().and_then(|view| view.client.as_ref()),
+        request.inbound.as_ref().and_then(|view| view.upstream.as_ref()),
+    ]
+}
+
+type Part = (&'static str, fn(&PointView) -> &[ShownField]);
+
+const PARTS: [Part; 4] = [
+    ("request", |point| &point.request),
+    ("request-trailers", |point| &point.request_trailers),
+    ("response", |point| &point.response),
+    ("response-trailers", |point| &point.response_trailers),
+];
+
+fn page(request: &RequestDiff, wide: bool, colour: bool) -> String {
+    let mut out = String::new();
+    let title = format!(
+        "request {}  {} → {}",
+        request.request_id, request.source, request.destination
+    );
+    let _ = writeln!(out, "{}", paint(&title, Tone::Good, colour));
+    for (name, point) in POINTS.into_iter().zip(points(request)) {
+        let said = match point {
+            None => "no proxy of the mesh, or its recorder has forgotten it".to_owned(),
+            Some(point) if !point.missing.is_empty() => point.missing.clone(),
+            Some(point) => summary(point),
+        };
+        let _ = writeln!(out, "  {name:<44} {}", paint(&said, Tone::Dim, colour));
+    }
+    for (part, fields) in PARTS {
+        let differences: Vec<&Difference> = request.differences.iter().filter(|one| one.part == part).collect();
+        if wide {
+            whole(request, (part, fields), &differences, colour, &mut out);
+        } else if !differences.is_empty() {
+            let _ = writeln!(out, "{}", paint(part, Tone::Good, colour));
+        }
+        for difference in differences {
+            self::difference(difference, colour, &mut out);
+        }
+    }
+    if request.differences.is_empty() {
+        let _ = writeln!(out, "no difference");
+    }
+    out
+}
+
+fn summary(point: &PointView) -> String {
+    let value = |fields: &[ShownField], name: &str| {
+        let field = fields.iter().find(|field| field.name == name);
+        field.map_or_else(String::new, |field| text(&field.value))
+    };
+    let trailers = point.response_trailers.len();
+    let status = value(&point.response, ":status");
+    format!(
+        "{}  {} {}, {} fields → {} fields{}",
+        point.protocol,
+        value(&point.request, ":method"),
+        value(&point.request, ":path"),
+        point.request.len(),
+        if status.is_empty() {
+            "no answer, 0".to_owned()
+        } else {
+            format!("{status}, {}", point.response.len())
+        },
+        if trailers > 0 {
+            format!(", {trailers} trailers")
+        } else {
+            String::new()
+        }
+    )
+}
+
+/// Every field at every point.
+fn whole(request: &RequestDiff, (part, fields): Part, differences: &[&Difference], colour: bool, out: &mut String) {
+    let points = points(request);
+    if points.iter().flatten().all(|point| fields(point).is_empty()) {
+        return;
+    }
+    let _ = writeln!(out, "{}", paint(part, Tone::Good, colour));
+    for (nth, point) in (1..).zip(points) {
+        for field in point.map_or(&[][..], fields) {
+            let of = differences
+                .iter()
+                .find(|one| one.field.eq_ignore_ascii_case(&field.name));
+            let tone = match of {
+                None => Tone::Plain,
+                Some(one) if one.documented => Tone::Warn,
+                Some(_) => Tone::Bad,
+            };
+            let _ = writeln!(
+                out,
+                "  {nth}  {}",
+                paint(&format!("{}: {}", field.name, text(&field.value)), tone, colour)
+            );
+        }
+    }
+}
+
+fn difference(difference: &Difference, colour: bool, out: &mut String) {
+    let (mark, tone) = if difference.documented {
+        ("documented", Tone::Warn)
+    } else {
+        ("UNEXPLAINED", Tone::Bad)
+    };
+    let values = |values: &[Vec<u8>]| match values {
+        [] => "(absent)".to_owned(),
+        values => values.iter().map(|value| text(value)).collect::<Vec<_>>().join(" | "),
+    };
+    let _ = writeln!(
+        out,
+        "  {}  {} at point {}: {} → {}",
+        paint(mark, tone, colour),
+        difference.field,
+        difference.first_seen_at,
+        values(&difference.before),
+        values(&difference.after)
+    );
+    let _ = writeln!(out, "    {}", paint(&difference.why, Tone::Dim, colour));
+}
+
+fn json(request: &RequestDiff) -> Value {
+    let mut shown = Map::new();
+    for (nth, point) in (1..).zip(points(request)) {
+        shown.insert(nth.to_string(), point.map_or(Value::Null, self::point));
+    }
+    let values = |values: &[Vec<u8>]| -> Vec<String> { values.iter().map(|value| text(value)).collect() };
+    let differences: Vec<Value> = request
+        .differences
+        .iter()
+        .map(|one| {
+            json!({
+                "part": one.part,
+                "field": one.field,
+                "first_seen_at": one.first_seen_at,
+                "documented": one.documented,
+                "before": values(&one.before),
+                "after": values(&one.after),
+                "why": one.why,
+            })
+        })
+        .collect();
+    json!({
+        "request_id": request.request_id,
+        "source": request.source,
+        "destination": request.destination,
+        "points": shown,
+        "differences": differences,
+    })
+}
+
+fn point(point: &PointView) -> Value {
+    let list = |fields: &[ShownField]| -> Vec<Value> {
+        fields
+            .iter()
+            .map(|field| json!([field.name, text(&field.value)]))
+            .collect()
+    };
+    let mut shown = Map::new();
+    shown.insert("protocol".to_owned(), json!(point.protocol));
+    for (part, fields) in PARTS {
+        shown.insert(part.replace('-', "_"), json!(list(fields(point))));
+    }
+    if !point.missing.is_empty() {
+        shown.insert("missing".to_owned(), json!(point.missing));
+    }
+    Value::Object(shown)
+}

@@ -1,0 +1,223 @@
+//! `sheer tap`: requests and relayed connections as they pass.
+
+mod json;
+mod lines;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
+
+use self::lines::Lines;
+use crate::{
+    cli::Global,
+    outcome::{Misuse, Outcome},
+    output::Format,
+    running::Mesh,
+    watching::{self, Of},
+};
+
+/// Flags of `sheer tap`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+A line is a request that is over, as both proxies that it passed saw it: also one that a proxy answered itself (no endpoint, denied, no route, 431), one that was
+sent again, and connections that are relayed as bytes. `json` has the head of the request and of the answer too, each when it comes (`kind`). What is dropped, because the
+reader is slow or the rate is reached, is counted and told. `--failed-only` begins with the failures that proxies have kept.
+
+Filters run in the proxy. STATUS and CODE take `!` for all others: --status '!2xx'.
+
+Examples:
+  sheer tap -n bank deploy/web
+  sheer tap deploy/web --to svc/ledger --status 5xx
+  sheer tap deploy/web --failed-only --for 10s
+  sheer tap deploy/web --method POST --path /pay --header x-tenant=acme --latency '>200ms'
+  sheer tap deploy/web -o json | jq .timing_us")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    of: Of,
+    /// Only what goes there: svc/ledger, svc/ledger:8080, deploy/ledger, pod/ledger-0 or an address
+    #[arg(long, value_name = "DESTINATION")]
+    to: Option<String>,
+    /// Only requests with this method
+    #[arg(long)]
+    method: Option<String>,
+    /// Only requests whose path begins with this
+    #[arg(long)]
+    path: Option<String>,
+    /// Only requests for this authority (of TLS that is passed through: the server name)
+    #[arg(long)]
+    authority: Option<String>,
+    /// Only requests that were answered with this: 503, 5xx, !2xx
+    #[arg(long)]
+    status: Option<String>,
+    /// Only gRPC calls that ended with this: 14, unavailable, !0
+    #[arg(long, value_name = "CODE")]
+    grpc_code: Option<String>,
+    /// Only requests with this field, and value where one is given; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    header: Vec<String>,
+    /// Only requests of this trace (traceparent, B3) or with this x-request-id
+    #[arg(long, value_name = "ID")]
+    trace: Option<String>,
+    /// Only requests that took longer to be answered, as '>200ms'
+    #[arg(long, value_name = "TIME", value_parser = latency)]
+    latency: Option<Duration>,
+    /// Only requests that failed, those that proxies have kept first
+    #[arg(long)]
+    failed_only: bool,
+    /// Requests a second, at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    rate: u32,
+    /// How long to watch; until it is interrupted where absent
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// How it is printed; `wide` has headers and trailers, JSON is one object a line
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+fn latency(text: &str) -> Result<Duration, String> {
+    duration(text.trim().trim_start_matches('>').trim())
+}
+
+/// Reads `200ms`, `1.5s`, `2m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time, as 200ms or 1.5s");
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(at);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "us" | "µs" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3_600.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+impl Args {
+    fn request(&self) -> anyhow::Result<WatchTapRequest> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let header = |text: &String| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            if name.is_empty() {
+                return Err(Misuse(format!(
+                    "--header {text:?} has no name: write it as x-tenant=acme"
+                )));
+            }
+            Ok(HeaderMatch {
+                name: name.trim().to_owned(),
+                value: value.to_owned(),
+            })
+        };
+        let filter = TapFilter {
+            method: text(&self.method),
+            path: text(&self.path),
+            authority: text(&self.authority),
+            status: text(&self.status),
+            grpc_code: text(&self.grpc_code),
+            headers: self.header.iter().map(header).collect::<Result<_, _>>()?,
+            trace: text(&self.trace),
+            latency_over_us: self
+                .latency
+                .map_or(0, |over| u64::try_from(over.as_micros()).unwrap_or(u64::MAX)),
+            failed_only: self.failed_only,
+            ..TapFilter::default()
+        };
+        Ok(WatchTapRequest {
+            of: Some(self.of.selection()),
+            to: text(&self.to),
+            asked: Some(TapRequest {
+                rights: Some(watching::caller()),
+                filter: Some(filter),
+                rate: self.rate,
+                kept: self.failed_only,
+                bodies: 0,
+            }),
+        })
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
+    let request = args.request()?;
+    crate::running::block_on(async {
+        let mut lines = Mesh::find(global).await?.tap(request).await?;
+        let mut shown = Shown {
+            format: args.output,
+            lines: Lines::new(args.output == Format::Wide, io::stdout().is_terminal()),
+        };
+        let watch = async {
+            while let Some(line) = lines
+                .message()
+                .await
+                .map_err(|status| anyhow::anyhow!("{}", status.message()))?
+            {
+                shown.line(line)?;
+            }
+            Ok(Outcome::Healthy)
+        };
+        match args.duration {
+            Some(duration) => tokio::time::timeout(duration, watch)
+                .await
+                .unwrap_or(Ok(Outcome::Healthy)),
+            None => watch.await,
+        }
+    })
+}
+
+struct Shown {
+    format: Format,
+    lines: Lines,
+}
+
+impl Shown {
+    fn line(&mut self, line: TapLine) -> io::Result<()> {
+        let text = match line.line {
+            None => return Ok(()),
+            Some(Line::Note(note)) => {
+                eprintln!("sheer: {note}");
+                return Ok(());
+            }
+            Some(Line::Loss(TapLoss { slow, rate })) => {
+                if rate > 0 {
+                    eprintln!("sheer: {rate} requests beyond the rate are not shown (--rate)");
+                }
+                if slow > 0 {
+                    eprintln!("sheer: {slow} events are lost: they come faster than they are read");
+                }
+                return Ok(());
+            }
+            Some(Line::Request(request)) => match self.format {
+                Format::Json => json::request(&request),
+                Format::Table | Format::Wide => self.lines.request(&request),
+            },
+            Some(Line::Connection(connection)) => match self.format {
+                Format::Json => json::connection(&connection),
+                Format::Table | Format::Wide => self.lines.connection(&connection),
+            },
+        };
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(latency(">200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(latency("> 1.5s"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "200", "ms", "1.2.3s", "5d", "-1s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Looking at the wire of a real mesh: connections, frames, requests as both sidecars see them, a request at its four points; and that no secret shows.
+
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{Mesh, User, meshed_client, meshed_web};
+
+/// What must not be seen anywhere: in a field that is always hidden, in two that look like secrets, and in the query.
+const SECRETS: [&str; 4] = ["planted-bearer", "planted-cookie", "planted-token", "planted-query"];
+const ASK: &str = "curl -sS --max-time 10 -o /dev/null -w '%{http_code}' -H 'authorization: Bearer planted-bearer' -H 'cookie: s=planted-cookie' \
+    -H 'x-api-token: planted-token' -H 'x-tenant: acme' 'http://web/pay?access_token=planted-query&page=2'";
+
+fn mesh() -> Mesh {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("web.yaml", &meshed_web(1))
+        .write("client.yaml", &meshed_client())
+        .up();
+    assert_eq!(mesh.shell("client", ASK).trim(), "200");
+    mesh
+}
+
+fn assert_no_secret(what: &str, text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{what} shows {secret}:\n{text}");
+    }
+}
+
+/// What a command printed, which holds no secret.
+fn shown(mesh: &Mesh, arguments: &[&str]) -> String {
+    let output = mesh.run(arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "sheer {arguments:?}: {} {stderr}{text}",
+        output.status
+    );
+    assert_no_secret(&arguments.join(" "), &(text.clone() + &stderr));
+    text
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    text.lines().map(parse).collect()
+}
+
+/// Runs a tap while something happens again and again.
+fn tapped(mesh: &Mesh, arguments: &[&str], happens: impl Fn()) -> Output {
+    let mut command = mesh.command(&[&["tap", "-n", "shop"], arguments, &["--for", "4s"]].concat());
+    let mut tap = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sheer runs");
+    while tap.try_wait().expect("it can be waited for").is_none() {
+        happens();
+        crate::harness::pause();
+    }
+    tap.wait_with_output().expect("its output")
+}
+
+#[test]
+fn connections_and_frames_of_a_live_mesh() {
+    let mesh = mesh();
+    let conns: Value =
+        serde_json::from_str(&shown(&mesh, &["conns", "-n", "shop", "pod/client", "-o", "json"])).expect("JSON");
+    let all = conns[0]["connections"].as_array().expect("connections");
+    let to_web = all
+        .iter()
+        .find(|one| one["peer"] == "mesh")
+        .unwrap_or_else(|| panic!("{conns:#}"));
+    assert_eq!(
+        (&to_web["protocol"], &to_web["direction"]),
+        (&Value::from("http/2"), &Value::from("outbound"))
+    );
+    assert!(
+        to_web["remote_pod"]
+            .as_str()
+            .is_some_and(|pod| pod.starts_with("shop/web-")),
+        "{to_web:#}"
+    );
+    assert!(
+        to_web["identity"]
+            .as_str()
+            .is_some_and(|name| name.contains(".serviceaccount.identity.")),
+        "{to_web:#}"
+    );
+    assert_eq!(to_web["tls"]["version"], "TLSv1.3");
+    assert!(
+        to_web["tcp"]["rtt_us"].as_u64().is_some_and(|rtt| rtt > 0),
+        "{to_web:#}"
+    );
+    assert_eq!(to_web["streams_total"], 1);
+    let table = shown(&mesh, &["conns", "-n", "shop", "pod/client"]);
+    assert!(table.contains("header blocks compared, 0 disagreements"), "{table}");
+    shown(&mesh, &["conns", "-n", "shop", "pod/client", "--ended", "-o", "wide"]);
+
+    let id = to_web["id"].to_string();
+    let json = shown(
+        &mesh,
+        &["frames", "-n", "shop", "pod/client", "--conn", &id, "-o", "json"],
+    );
+    let frames = lines(&json);
+    let request = frames
+        .iter()
+        .find(|frame| frame["block"]["kind"] == "request")
+        .unwrap_or_else(|| panic!("{json}"));
+    assert_eq!(
+        (&request["direction"], &request["connection"]["peer"]),
+        (&Value::from("written"), &Value::from("mesh"))
+    );
+    let field = |name: &str| {
+        let fields = request["block"]["fields"].as_array().expect("fields");
+        fields
+            .iter()
+            .find(|field| field["name"] == name)
+            .unwrap_or_else(|| panic!("no {name} in {request:#}"))
+    };
+    assert_eq!(field("x-tenant")["value"], "acme");
+    assert_eq!(field("x-tenant")["hpack"]["representation"], "literal, indexed");
+    for hidden in ["authorization", "cookie", "x-api-token"] {
+        assert_eq!(field(hidden)["redacted"], true);
+        assert!(
+            field(hidden)["value"]
+                .as_str()
+                .is_some_and(|value| value.starts_with("hash:"))
+        );
+    }
+    assert!(
+        field(":path")["value"]
+            .as_str()
+            .is_some_and(|path| path.starts_with("/pay?access_token=hash:") && path.ends_with("&page=2"))
+    );
+    assert!(
+        frames
+            .iter()
+            .any(|frame| frame["type"] == "SETTINGS" && frame["direction"] == "read")
+    );
+    let all = shown(&mesh, &["frames", "-n", "shop", "deploy/web", "-o", "wide"]);
+    assert!(
+        all.contains("GET /pay?access_token=hash:") && all.contains(" HTTP/1.1"),
+        "{all}"
+    );
+
+    // Equal secrets are seen to be equal, whichever proxy shows them.
+    let at_web = lines(&shown(
+        &mesh,
+        &["frames", "-n", "shop", "deploy/web", "--peer", "mesh", "-o", "json"],
+    ));
+    let there = at_web
+        .iter()
+        .find(|frame| frame["block"]["kind"] == "request")
+        .expect("the request");
+    let there = there["block"]["fields"]
+        .as_array()
+        .expect("fields")
+        .iter()
+        .find(|field| field["name"] == "authorization");
+    assert_eq!(there.expect("the field")["value"], field("authorization")["value"]);
+    for sidecar in ["client", "deploy/web"] {
+        shown(&mesh, &["logs", "-n", "shop", sidecar, "--proxy"]);
+    }
+}
+
+#[test]
+fn a_request_is_one_line_with_both_views_and_four_points() {
+    let mesh = mesh();
+    let output = tapped(
+        &mesh,
+        &[
+            "pod/client",
+            "--to",
+            "svc/web",
+            "--header",
+            "x-tenant=acme",
+            "-o",
+            "json",
+        ],
+        || {
+            assert_eq!(mesh.shell("client", ASK).trim(), "200");
+            mesh.shell("client", "curl -sS --max-time 10 -o /dev/null http://web/other");
+        },
+    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_no_secret("tap", &(text.clone() + &String::from_utf8_lossy(&output.stderr)));
+    let lines = lines(&text);
+    assert!(lines.iter().all(|line| line["path"] != "/other"), "{text}");
+    // The last whole one: both proxies still have it.
+    let end = lines
+        .iter()
+        .rfind(|line| line["kind"] == "end")
+        .unwrap_or_else(|| panic!("nothing seen: {text}"));
+    let of_end = lines.iter().filter(|line| line["id"] == end["id"]);
+    let kinds: Vec<&str> = of_end.filter_map(|line| line["kind"].as_str()).collect();
+    assert_eq!(kinds, ["request", "response", "end"], "{text}");
+    assert_eq!(
+        (&end["method"], &end["status"], &end["failed"]),
+        (&Value::from("GET"), &Value::from(200), &Value::from(false))
+    );
+    assert_eq!(end["source"], "shop/client");
+    assert!(
+        end["destination"]
+            .as_str()
+            .is_some_and(|pod| pod.starts_with("shop/web-")),
+        "{end:#}"
+    );
+    let (outbound, inbound) = (&end["views"]["outbound"], &end["views"]["inbound"]);
+    assert_eq!(outbound["upstream"]["stream"], inbound["client"]["stream"], "{end:#}");
+    assert!(
+        outbound["timing_us"]["end"].as_u64() >= inbound["timing_us"]["end"].as_u64(),
+        "{end:#}"
+    );
+    assert!(
+        inbound["client_identity"]
+            .as_str()
+            .is_some_and(|name| name.contains("serviceaccount")),
+        "{end:#}"
+    );
+
+    let id = end["id"].as_str().expect("an id").to_owned();
+    let diff: Value = serde_json::from_str(&shown(
+        &mesh,
+        &["diff", "-n", "shop", "pod/client", "--request", &id, "-o", "json"],
+    ))
+    .expect("JSON");
+    for point in ["1", "2", "3", "4"] {
+        assert!(
+            diff["points"][point]["request"]
+                .as_array()
+                .is_some_and(|fields| fields.len() > 4),
+            "{diff:#}"
+        );
+        assert!(
+            diff["points"][point]["response"]
+                .as_array()
+                .is_some_and(|fields| !fields.is_empty()),
+            "{diff:#}"
+        );
+    }
+    let differences = diff["differences"].as_array().expect("differences");
+    assert!(differences.iter().all(|one| one["documented"] == true), "{diff:#}");
+    let identity = differences
+        .iter()
+        .find(|one| one["field"] == "l5d-client-id")
+        .expect("the inbound proxy says who asks");
+    assert_eq!(
+        (&identity["first_seen_at"], &identity["part"]),
+        (&Value::from(4), &Value::from("request"))
+    );
+    shown(&mesh, &["diff", "-n", "shop", "pod/client", "-o", "wide"]);
+    let misuse = mesh.run(&["diff", "-n", "shop", "pod/client", "--request", "nonsense"]);
+    assert_eq!(misuse.status.code(), Some(2));
+}
+
+#[test]
+fn failures_are_kept_and_what_is_disabled_is_not_shown() {
+    let mesh = mesh();
+    // Nothing stands behind the service any more: the client's own proxy answers.
+    mesh.sheer(&["scale", "-n", "shop", "deploy/web", "--replicas", "0"]);
+    let status = mesh.wait("the proxy answers by itself", || {
+        let status = mesh.shell("client", ASK);
+        (status.trim() == "503").then_some(status)
+    });
+    assert_eq!(status.trim(), "503");
+    let output = tapped(&mesh, &["pod/client", "--failed-only", "-o", "json"], || {});
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_no_secret("tap", &text);
+    let kept = lines(&text);
+    let last = kept
+        .last()
+        .unwrap_or_else(|| panic!("nothing kept: {}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(
+        (&last["kept"], &last["status"], &last["reason"]),
+        (&Value::from(true), &Value::from(503), &Value::from("failfast"))
+    );
+    assert_eq!(last["method"], "GET");
+    let failures = shown(&mesh, &["frames", "-n", "shop", "pod/client", "--last-failures"]);
+    assert!(
+        failures.contains("failfast") && failures.contains("verdict capacity"),
+        "{failures}"
+    );
+
+    mesh.write(
+        "client.yaml",
+        &meshed_client().replace("annotations: {", "annotations: { sheer.dev/sight: disabled,"),
+    );
+    for command in [&["frames"][..], &["conns"], &["tap", "--for", "2s"], &["diff"]] {
+        mesh.wait("sight is off", || {
+            let arguments = [&command[..1], &["-n", "shop", "pod/client"], &command[1..]].concat();
+            let output = mesh.run(&arguments);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.code() == Some(1) && stderr.contains("sight is disabled")).then_some(())
+        });
+    }
+}
