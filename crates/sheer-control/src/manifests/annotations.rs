@@ -155,6 +155,8 @@ const HONOURED: &[(&str, &str, Check)] = &[
     ("config", "access-log", access_log),
     ("config", "access-log-filter", access_log_filter),
     ("config", "access-log-otlp", switch),
+    ("config", "telemetry", switch),
+    ("config", "trace-control-plane", switch),
     ("config", "trace-collector", authority),
     ("config", "trace-collector-identity", any),
     ("config", "trace-protocol", trace_protocol),

@@ -99,7 +99,10 @@ impl Responder {
                 mesh_http1: false,
                 tape,
             },
-            style: Style { grpc, terse: false },
+            style: Style {
+                grpc,
+                ..Style::default()
+            },
         }
     }
 
@@ -107,7 +110,10 @@ impl Responder {
     pub(crate) fn http1(reply: Http1Reply, grpc: bool) -> Self {
         Self {
             wire: Wire::H1(reply),
-            style: Style { grpc, terse: false },
+            style: Style {
+                grpc,
+                ..Style::default()
+            },
         }
     }
 
@@ -129,6 +135,11 @@ impl Responder {
         if let Wire::H2 { mesh_http1, .. } = &mut self.wire {
             *mesh_http1 = true;
         }
+    }
+
+    /// The client is another sidecar: what it may send elsewhere is told it.
+    pub(crate) fn for_sidecar(&mut self) {
+        self.style.for_sidecar = true;
     }
 
     /// Leaves out of made-up responses the fields that are Sheer's own.

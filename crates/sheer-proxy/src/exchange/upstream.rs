@@ -85,7 +85,7 @@ impl Upstream {
                 let given = tape.give_request(&request);
                 let (response, stream) = send
                     .send_request(request, end)
-                    .map_err(|error| Gone::of(error).server_error(addr))?;
+                    .map_err(|error| Gone::of(error).server_error(addr).with_sidecar(mesh))?;
                 tape.given(stream.stream_id().as_u32(), given);
                 Ok(Opened {
                     response: ResponseIn::H2 {
@@ -130,6 +130,11 @@ impl Upstream {
 }
 
 impl Opened {
+    /// Whether it goes to a sidecar.
+    pub(super) fn to_sidecar(&self) -> bool {
+        matches!(self.out, BodyOut::H2 { mesh: true, .. })
+    }
+
     /// The stream of HTTP/2; 0 for HTTP/1.
     pub(super) fn stream(&self) -> u32 {
         match &self.response {

@@ -75,12 +75,22 @@ where
             accepted = connection.accept() => accepted,
         };
         let Some(accepted) = accepted else { return Ok(()) };
-        let (request, respond) = accepted?;
+        let (request, mut respond) = accepted?;
         let request = request_of(request, &tape);
+        if is_without_path(&request.head) {
+            tracing::debug!("a request without :path is malformed (RFC 9113 8.3.1): reset");
+            respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+            continue;
+        }
         let responder = Responder::h2(respond, request.head.is_grpc(), tape.clone());
         let service = Rc::clone(&service);
         worker::spawn_stream(move || service.call(request, responder));
     }
+}
+
+/// Malformed, and yet the codec passes it where there is no `:authority` either.
+fn is_without_path(head: &Head) -> bool {
+    head.method != http::Method::CONNECT && head.uri.path().is_empty()
 }
 
 fn request_of(request: http::Request<h2::RecvStream>, tape: &Tape) -> Request {

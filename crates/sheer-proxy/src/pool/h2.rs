@@ -289,6 +289,7 @@ impl H2Peer {
         let config = self.shared.http2_config(self.endpoint.identity.is_some());
         let lost = |why: String| ProxyError::UpstreamClosed {
             addr,
+            sidecar: self.endpoint.identity.is_some(),
             why,
             unprocessed: true,
         };
@@ -398,6 +399,7 @@ async fn run(
         &connection,
         Some(ProxyError::UpstreamClosed {
             addr,
+            sidecar: peer.endpoint.identity.is_some(),
             why,
             unprocessed: true,
         }),
