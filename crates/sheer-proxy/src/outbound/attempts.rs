@@ -212,7 +212,7 @@ impl Sending<'_> {
     /// asked again only as the budget allows.
     fn may_go_elsewhere(&self, error: &ProxyError) -> bool {
         let refused = matches!(error, ProxyError::UpstreamReset { .. });
-        !refused || self.resolution.budget.borrow_mut().again(Instant::now().into_std())
+        !refused || self.resolution.budget.again(Instant::now().into_std())
     }
 
     fn succeeded(&self, attempts: Option<&Attempts>) {
