@@ -9,6 +9,7 @@ setup-bench:
 bench: setup-bench release ## CPU, throughput, latency and memory beside Envoy, nghttpx and a bare forwarder
 	cargo build --release --locked -p sheer-bench
 	$(CARGO_TARGET_DIR)/release/sheer-bench run --envoy $(CACHE)/bench-python/bin/envoy --out bench/results $(BENCH_CHECK) $(BENCH_ARGS)
+	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry $(BENCH_CHECK)
 
 .PHONY: hot-code
 hot-code: release ## finds which code runs while traffic passes, for the linker (root, valgrind)

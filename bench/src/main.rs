@@ -16,6 +16,7 @@ mod report;
 mod runner;
 mod site;
 mod tcp;
+mod telemetry;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Runs the benchmark and writes its results.
     Run(runner::Run),
+    /// Measures what telemetry and traces cost in CPU a request.
+    Telemetry(telemetry::Telemetry),
     /// The floor: a bare hyper + rustls forwarder, one half of a pair.
     #[command(hide = true)]
     Floor(floor::Floor),
@@ -58,6 +61,7 @@ enum Command {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(run) => run.run(),
+        Command::Telemetry(telemetry) => telemetry.run(),
         Command::Floor(floor) => block_on(floor.run()),
         Command::TcpServer(server) => block_on(server.run()),
         Command::TcpBulk(bulk) => block_on(bulk.run()),

@@ -4,7 +4,7 @@ mod direct;
 mod envoy;
 mod floor;
 mod nghttpx;
-mod sheer;
+pub(crate) mod sheer;
 
 use std::{
     net::SocketAddr,

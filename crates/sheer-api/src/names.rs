@@ -39,6 +39,8 @@ pub const PROXY_CONNECTION: &str = "l5d-proxy-connection";
 pub const VERDICT: &str = "sheer-verdict";
 /// Stable reason code of a response that a proxy made up, as `failfast`.
 pub const REASON: &str = "sheer-reason";
+/// Between two sidecars only: the response was made up, its reason is this, and no application has seen the request.
+pub const UNSERVED: &str = "sheer-unserved";
 
 /// Ports that are never inspected unless a Service or Server says otherwise: Linkerd's defaults (SMTP, MySQL, Galera, PostgreSQL,
 /// Redis, Elasticsearch and memcached: the server speaks first, or the protocol confuses detection).
@@ -57,6 +59,42 @@ pub const LATENCY_BUCKETS_A_DOUBLING: i16 = 8;
 pub const LATENCY_FIRST_BUCKET: i16 = -48;
 /// The bucket of everything that is slower: beyond 2^(135/8) ms.
 pub const LATENCY_LAST_BUCKET: i16 = 136;
+
+/// Names of gRPC's status codes, by code.
+pub const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The name of a status code of gRPC, where there is such a code.
+pub fn grpc_code_name(code: u32) -> Option<&'static str> {
+    GRPC_CODES.get(usize::try_from(code).ok()?).copied()
+}
+
+/// The status code of gRPC that is called so, in whatever case: `NOT_FOUND`, `not-found`.
+pub fn grpc_code(name: &str) -> Option<u16> {
+    let is_called = |known: &&str| {
+        let same = |(known, own): (u8, u8)| known == own.to_ascii_uppercase() || known == b'_' && own == b'-';
+        known.len() == name.len() && known.bytes().zip(name.bytes()).all(same)
+    };
+    let code = GRPC_CODES.iter().position(is_called);
+    code.and_then(|code| u16::try_from(code).ok())
+}
 
 /// DNS identity of a ServiceAccount: `SA.NS.serviceaccount.identity.CONTROL-NS.TRUST-DOMAIN`.
 pub fn dns_identity(service_account: &str, namespace: &str, control_namespace: &str, trust_domain: &str) -> String {

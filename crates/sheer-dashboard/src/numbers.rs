@@ -1,6 +1,7 @@
 //! From the control plane's counts to what a page shows: rates, shares, quantiles. Pure.
 
 use serde::Serialize;
+use sheer_api::names::grpc_code_name;
 use sheer_api::v1::{Edge, LatencyHistogram, StatusCount, Traffic};
 
 /// Bucket `i` ends at 2^(i/8) ms.
@@ -180,7 +181,7 @@ pub(crate) fn endings(statuses: &[StatusCount]) -> Vec<Ending> {
     let mut endings: Vec<Ending> = Vec::new();
     for status in statuses {
         let text = match status.grpc_status {
-            Some(code) => format!("{code} {}", grpc_name(code)),
+            Some(code) => format!("{code} {}", grpc_code_name(code).unwrap_or("?")),
             None if status.http_status == 0 => "no answer".to_owned(),
             None => status.http_status.to_string(),
         };
@@ -199,30 +200,6 @@ pub(crate) fn endings(statuses: &[StatusCount]) -> Vec<Ending> {
     }
     endings.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.status.cmp(&b.status)));
     endings
-}
-
-/// The code's name.
-fn grpc_name(code: u32) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.get(code as usize).copied().unwrap_or("?")
 }
 
 /// Protocols that were spoken on these edges, each once.

@@ -105,27 +105,6 @@ const FIELDS: &[(&str, Field, Kind)] = &[
     ("attempts", Field::Attempts, Kind::Number),
 ];
 
-/// Names of gRPC's codes, by code.
-const GRPC_CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 impl Field {
     fn name(self) -> &'static str {
         let known = FIELDS.iter().find(|(_, field, _)| *field == self);

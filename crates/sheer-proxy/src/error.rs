@@ -168,10 +168,12 @@ pub enum ProxyError {
         code: ResetCode,
     },
     /// The server closed the connection (or said GOAWAY and did not serve the request).
-    #[error("{addr} closed the connection before the response was complete: {why}")]
+    #[error("{}{addr} closed the connection before the response was complete: {why}", if *.sidecar { "the sidecar of " } else { "" })]
     UpstreamClosed {
         /// The endpoint.
         addr: SocketAddr,
+        /// The connection was one of mutual TLS with its sidecar: what became of the application is not known.
+        sidecar: bool,
         /// How: `end of stream`, `connection reset`, `GOAWAY NO_ERROR`.
         why: String,
         /// `true` if the server says, or the protocol guarantees, that it did not act on the request.
@@ -282,9 +284,18 @@ impl ProxyError {
     pub(crate) fn server_lost(addr: SocketAddr, error: &std::io::Error) -> Self {
         Self::UpstreamClosed {
             addr,
+            sidecar: false,
             why: connection_lost(error).to_owned(),
             unprocessed: true,
         }
+    }
+
+    /// The same, where the connection that was lost may be one with a sidecar.
+    pub(crate) fn with_sidecar(mut self, is: bool) -> Self {
+        if let Self::UpstreamClosed { sidecar, .. } = &mut self {
+            *sidecar = is;
+        }
+        self
     }
 
     /// The client's connection failed before it was known what it wants.
@@ -326,12 +337,14 @@ impl ProxyError {
             Self::BadRequest { .. } | Self::ClientGone { .. } => Verdict::ClientConfig,
             Self::BadResponse { .. } => Verdict::ApplicationLibrary,
             Self::UpstreamReset { .. }
-            | Self::UpstreamClosed { .. }
+            | Self::UpstreamClosed { sidecar: false, .. }
             | Self::Timeout { .. }
             | Self::Deadline { sent: true, .. }
             | Self::TriedAgain { .. } => Verdict::Application,
             Self::Deadline { sent: false, .. } => Verdict::ClientConfig,
-            Self::TransportHeader { .. } | Self::Internal { .. } => Verdict::Proxy,
+            Self::UpstreamClosed { sidecar: true, .. } | Self::TransportHeader { .. } | Self::Internal { .. } => {
+                Verdict::Proxy
+            }
         }
     }
 

@@ -7,13 +7,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use sheer_api::names;
 
 use crate::{
-    error::{ListSize, Part, ProxyError},
+    error::{ConnectCause, Direction, ListSize, Part, ProxyError},
     exchange::{Context, Head, Origin},
     http1::HeaderCase,
 };
 
 pub(crate) use mesh::{carry_reply, restore_reply, restore_request};
 
+const UNSERVED: HeaderName = HeaderName::from_static(names::UNSERVED);
 const CLIENT_ID: HeaderName = HeaderName::from_static(names::CLIENT_ID);
 
 /// Size of a header list as HTTP/2 counts it (RFC 9113 6.5.2): name + value + 32 bytes a field, pseudo fields left out.
@@ -39,6 +40,21 @@ pub(crate) fn set_client_id(headers: &mut HeaderMap, identity: Option<&str>) {
     match identity.and_then(|identity| HeaderValue::from_str(identity).ok()) {
         Some(identity) => drop(headers.insert(CLIENT_ID, identity)),
         None => drop(headers.remove(CLIENT_ID)),
+    }
+}
+
+/// Takes from a response what only sidecars say to each other: that no application has seen the request, and why. What a server says under that
+/// name, for which no sidecar vouches, is dropped where a sidecar would believe it.
+pub(crate) fn take_unserved(headers: &mut HeaderMap, direction: Direction, from_sidecar: bool) -> Option<ConnectCause> {
+    match direction {
+        Direction::Outbound if !from_sidecar => None,
+        Direction::Inbound => {
+            headers.remove(UNSERVED);
+            None
+        }
+        Direction::Outbound => headers
+            .remove(UNSERVED)
+            .and_then(|reason| ConnectCause::of_reason(reason.as_bytes())),
     }
 }
 

@@ -10,8 +10,10 @@ mod cell;
 pub mod family;
 mod inbound;
 mod labels;
+mod native;
 mod path;
 mod process;
+mod protobuf;
 mod registry;
 mod render;
 mod response;
@@ -23,12 +25,13 @@ pub use inbound::InboundRouteMetrics;
 pub use labels::{
     LabelBuilder, LabelSet, Tls, application_labels, inbound_labels, labels_of, outbound_labels, target_labels,
 };
+pub(crate) use native::bucket;
 pub use path::{
     BalancerMetrics, BreakerMetrics, DetectMetrics, DetectResult, HandshakeMetrics, HttpAuthzMetrics, HttpMetrics,
     Peer, QueueMetrics, TcpAuthzMetrics, TcpMetrics, TcpOpen, header_lists,
 };
 pub(crate) use process::describe_build;
 pub use registry::{MOST_SERIES_OF_FAMILY, Reading, Registry, Shard};
-pub use render::Format;
+pub use render::{Format, Scrape};
 pub use response::ResponseOutcome;
 pub use route::{RetryMetrics, RouteBackendMetrics, RouteMetrics, RouteStatus};

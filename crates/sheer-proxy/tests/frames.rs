@@ -353,6 +353,17 @@ fn resets_pass_both_ways_with_their_code() {
 }
 
 #[test]
+fn a_request_without_a_path_is_reset_and_siblings_live() {
+    run(async {
+        let mut edge = Edge::open().await;
+        let block = Block::new().literal(":method", "GET").literal(":scheme", "http");
+        edge.client.headers_end(1, &block).await.unwrap();
+        assert_eq!(edge.client.reset(1).await.unwrap(), code::PROTOCOL_ERROR);
+        edge.unharmed(3).await;
+    });
+}
+
+#[test]
 fn late_frames_on_closed_streams_do_not_kill_siblings() {
     run(async {
         let mut edge = Edge::open().await;

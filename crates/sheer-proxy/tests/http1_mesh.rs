@@ -15,6 +15,8 @@ mod pair;
 mod refusals;
 #[path = "support/run.rs"]
 mod run;
+#[path = "http1_mesh/targets.rs"]
+mod targets;
 #[path = "http1_mesh/tunnels.rs"]
 mod tunnels;
 

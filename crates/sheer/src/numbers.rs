@@ -7,7 +7,8 @@ mod queries;
 use std::time::Duration;
 
 use sheer_api::v1::{
-    EdgesRequest, EdgesResponse, Resource, Selector, StatRequest, StatResponse, Traffic, selector::Kind,
+    EdgesRequest, EdgesResponse, Resource, Selector, StatRequest, StatResponse, Traffic, WorkloadPropagation,
+    selector::Kind,
 };
 
 use crate::{
@@ -51,6 +52,14 @@ impl Numbers {
         match self {
             Self::Windows(mesh) => proxies_asked(mesh.stats().await?.edges(request.clone())).await,
             Self::Prometheus(prometheus) => queries::edges(prometheus, request).await,
+        }
+    }
+
+    /// Which workloads pass on the contexts of traces, and which lose them. No Prometheus knows.
+    pub(crate) async fn propagation(&self) -> anyhow::Result<Vec<WorkloadPropagation>> {
+        match self {
+            Self::Windows(mesh) => mesh.propagation().await,
+            Self::Prometheus(_) => Ok(Vec::new()),
         }
     }
 }

@@ -169,6 +169,8 @@ const HONOURED: Table = &[
     ("config", "access-log", access_log, SETTINGS),
     ("config", "access-log-filter", access_log_filter, SETTINGS),
     ("config", "access-log-otlp", switch, SETTINGS),
+    ("config", "telemetry", switch, SETTINGS),
+    ("config", "trace-control-plane", switch, SETTINGS),
     ("config", "trace-collector", authority, SETTINGS),
     ("config", "trace-collector-identity", any, SETTINGS),
     ("config", "trace-protocol", trace_protocol, SETTINGS),

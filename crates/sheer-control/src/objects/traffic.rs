@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use sheer_api::names::{GRPC_CODES, grpc_code};
+
 use super::{Interval, Labels, annotation};
 
 /// What annotations of a Service, an EgressNetwork or a route say about traffic.
@@ -287,36 +289,14 @@ pub(crate) fn statuses(text: &str) -> Result<Vec<(u16, u16)>, String> {
     parts(text).map(one).collect()
 }
 
-/// Names of gRPC's codes, by their number.
-const GRPC_CODES: [&str; 17] = [
-    "ok",
-    "cancelled",
-    "unknown",
-    "invalid-argument",
-    "deadline-exceeded",
-    "not-found",
-    "already-exists",
-    "permission-denied",
-    "resource-exhausted",
-    "failed-precondition",
-    "aborted",
-    "out-of-range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data-loss",
-    "unauthenticated",
-];
-
 /// Reads names of gRPC codes, separated by commas.
 pub(crate) fn grpc_codes(text: &str) -> Result<Vec<u16>, String> {
     let one = |part: &str| {
-        let found = GRPC_CODES
-            .iter()
-            .position(|name| *name == part)
-            .filter(|code| *code != 0);
-        let code = found.and_then(|code| u16::try_from(code).ok());
-        code.ok_or_else(|| format!("{part:?} is not one of {}", GRPC_CODES[1..].join(", ")))
+        let code = grpc_code(part).filter(|code| *code != 0);
+        code.ok_or_else(|| {
+            let names = GRPC_CODES[1..].join(", ").to_lowercase().replace('_', "-");
+            format!("{part:?} is not one of {names}")
+        })
     };
     parts(text).map(one).collect()
 }

@@ -53,7 +53,7 @@ pub(super) fn edges(
         selector(&request.from)?,
         selector(&request.to)?,
     );
-    let span = Span::last(request.window_ms, DEFAULT_WINDOW_MS, windows.known_from_ms());
+    let span = windows.span(request.window_ms, DEFAULT_WINDOW_MS);
     let (mut seen_by_clients, mut seen_by_servers) = (BTreeMap::new(), BTreeMap::new());
     let mut scratch = Scratch::default();
     for source in windows.sources() {

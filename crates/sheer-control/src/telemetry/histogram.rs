@@ -27,6 +27,7 @@ impl Histogram {
     }
 
     pub(super) fn clear(&mut self) {
+        self.first = 0;
         self.counts.clear();
     }
 
@@ -49,6 +50,34 @@ impl Histogram {
         let room = (last - self.first) as usize;
         for (at, count) in counts.iter().enumerate() {
             self.counts[(offset + at).min(room)] += count;
+        }
+    }
+
+    /// The same with two buckets as one: bucket `j` ends where `2 j` does here. First and counts.
+    pub(super) fn in_pairs(&self) -> (i16, Vec<u64>) {
+        let pair = |bucket: i16| (bucket + 1).div_euclid(2);
+        let first = pair(self.first);
+        let mut counts = Vec::with_capacity(self.counts.len() / 2 + 1);
+        for (at, count) in self.counts.iter().enumerate() {
+            let at = (pair(self.first + at as i16) - first) as usize;
+            counts.resize(counts.len().max(at + 1), 0);
+            counts[at] += count;
+        }
+        (first, counts)
+    }
+
+    /// Takes what this has for pairs, and gives each of the two half.
+    pub(super) fn out_of_pairs(&mut self) {
+        let pairs = std::mem::take(&mut self.counts);
+        self.first = self.first * 2 - 1;
+        self.counts = pairs.iter().flat_map(|count| [count - count / 2, count / 2]).collect();
+        if self.first < FIRST {
+            // The first bucket has no other half.
+            self.first = FIRST;
+            let below = self.counts.remove(0);
+            if let Some(first) = self.counts.first_mut() {
+                *first += below;
+            }
         }
     }
 

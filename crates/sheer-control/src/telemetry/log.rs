@@ -6,10 +6,13 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use super::{nibbles::Writer, record::Record};
+use super::{
+    nibbles::Writer,
+    record::{Grain, Record},
+};
 
 /// Records of a block. A block goes as a whole, and is read as a whole where a question covers it.
-const RECORDS: u32 = 60;
+const RECORDS: u32 = 120;
 
 /// The windows of one series and one length. Windows are numbered by their length since the Unix epoch.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,7 @@ pub(super) struct Log {
     /// The window that is being filled.
     open: Record,
     open_slot: u32,
+    grain: Grain,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +38,14 @@ struct Block {
 }
 
 impl Log {
+    /// Nothing yet, to be written so finely.
+    pub(super) fn new(grain: Grain) -> Self {
+        Self {
+            grain,
+            ..Self::default()
+        }
+    }
+
     /// Adds what happened in a window, mostly the one of now.
     pub(super) fn add(&mut self, slot: u32, record: &Record) {
         if record.is_empty() {
@@ -60,7 +72,7 @@ impl Log {
             self.blocks.push_back(Block::new(slot));
         }
         if let Some(block) = self.blocks.back_mut() {
-            block.append(slot, record);
+            block.append(slot, record, self.grain);
         }
     }
 
@@ -79,10 +91,10 @@ impl Log {
         for block in &self.blocks {
             match &block.whole {
                 Some(whole) if slots.contains(&block.first) && slots.contains(&block.last) => {
-                    scratch.read(&mut whole.reader());
+                    scratch.read(&mut whole.reader(), self.grain);
                     sum.add(scratch);
                 }
-                _ => block.each(slots, scratch, |_, record| sum.add(record)),
+                _ => block.each(slots, (&mut *scratch, self.grain), |_, record| sum.add(record)),
             }
         }
         if slots.contains(&self.open_slot) {
@@ -93,7 +105,7 @@ impl Log {
     /// What happened in each of a range of windows, in no order; a window may come more than once.
     pub(super) fn each(&self, slots: &Range<u32>, scratch: &mut Record, mut tell: impl FnMut(u32, &Record)) {
         for block in &self.blocks {
-            block.each(slots, scratch, &mut tell);
+            block.each(slots, (&mut *scratch, self.grain), &mut tell);
         }
         if slots.contains(&self.open_slot) && !self.open.is_empty() {
             tell(self.open_slot, &self.open);
@@ -136,32 +148,32 @@ impl Block {
         }
     }
 
-    fn append(&mut self, slot: u32, record: &Record) {
+    fn append(&mut self, slot: u32, record: &Record, grain: Grain) {
         // Mostly one further.
         self.data.put_signed(i64::from(slot) - i64::from(self.before) - 1);
-        record.write(&mut self.data);
+        record.write(&mut self.data, grain);
         self.before = slot;
         self.first = self.first.min(slot);
         self.last = self.last.max(slot);
         self.records += 1;
         if self.records == RECORDS {
-            self.close();
+            self.close(grain);
         }
     }
 
     /// The block is full: what all of it is together is read more often than what is in it.
-    fn close(&mut self) {
+    fn close(&mut self, grain: Grain) {
         let (mut sum, mut scratch) = (Record::default(), Record::default());
         let all = self.first..self.last.saturating_add(1);
-        self.each(&all, &mut scratch, |_, record| sum.add(record));
+        self.each(&all, (&mut scratch, grain), |_, record| sum.add(record));
         let mut whole = Writer::default();
-        sum.write(&mut whole);
+        sum.write(&mut whole, grain);
         whole.shrink();
         self.whole = Some(Box::new(whole));
         self.data.shrink();
     }
 
-    fn each(&self, slots: &Range<u32>, scratch: &mut Record, mut tell: impl FnMut(u32, &Record)) {
+    fn each(&self, slots: &Range<u32>, (scratch, grain): (&mut Record, Grain), mut tell: impl FnMut(u32, &Record)) {
         if self.last < slots.start || self.first >= slots.end {
             return;
         }
@@ -170,7 +182,7 @@ impl Block {
         for _ in 0..self.records {
             let at = i64::from(slot) + reader.take_signed() + 1;
             slot = u32::try_from(at).unwrap_or_default();
-            scratch.read(&mut reader);
+            scratch.read(&mut reader, grain);
             if slots.contains(&slot) {
                 tell(slot, scratch);
             }
@@ -242,7 +254,7 @@ mod tests {
         log.forget_before(200);
         assert!(log.bytes() < before);
         // Blocks go as a whole.
-        assert_eq!(requests(&log, 0..300), 120);
+        assert_eq!(requests(&log, 0..300), 180);
         log.forget_before(1_000);
         assert!(log.is_empty());
     }

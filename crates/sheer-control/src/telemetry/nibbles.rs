@@ -36,7 +36,8 @@ impl Writer {
         self.put(((number << 1) ^ (number >> 63)).cast_unsigned());
     }
 
-    fn push(&mut self, nibble: u8) {
+    /// One half byte, as it is.
+    pub(super) fn push(&mut self, nibble: u8) {
         if self.half
             && let Some(last) = self.bytes.last_mut()
         {
@@ -84,7 +85,8 @@ impl Reader<'_> {
         (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
     }
 
-    fn nibble(&mut self) -> u8 {
+    /// One half byte, as it is.
+    pub(super) fn nibble(&mut self) -> u8 {
         let byte = self.bytes.get(self.at).copied().unwrap_or(0);
         let nibble = if self.high { byte >> 4 } else { byte & 15 };
         self.at += usize::from(self.high);

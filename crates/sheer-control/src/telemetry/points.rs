@@ -29,7 +29,7 @@ pub(super) fn series(
     request: &v1::SeriesRequest,
 ) -> Result<v1::SeriesResponse, Status> {
     let question = Question::new(request.what.as_ref(), request.from.as_ref(), request.to.as_ref())?;
-    let span = Span::last(request.window_ms, DEFAULT_WINDOW_MS, windows.known_from_ms());
+    let span = windows.span(request.window_ms, DEFAULT_WINDOW_MS);
     let windows_a_step = step(&span, request.step_ms);
     let mut found: BTreeMap<ResourceKey, [Steps; 2]> = BTreeMap::new();
     for resource in question.all(snapshot) {
@@ -47,7 +47,7 @@ pub(super) fn series(
             log.each(&span.slots, &mut scratch, |slot, record| {
                 let step = (slot - span.slots.start) / windows_a_step;
                 let totals: &mut Totals = steps.entry(step).or_default();
-                totals.add_record(row, record, &span, counted.part);
+                totals.add_record(row, record, counted.part);
             });
         }
     }

@@ -7,8 +7,8 @@ use sheer_api::v1::{self, series_key::Direction};
 use super::{
     histogram::Histogram,
     log::Log,
-    record::{Count, MOST_STATUSES, Record},
-    time::{LONG, SHORT},
+    record::{Count, Grain, MOST_STATUSES, Record},
+    time::{LONG, Length, SHORT},
 };
 
 /// Something that sends or is sent to: a workload, a Service, an address.
@@ -53,6 +53,25 @@ pub(super) struct RowKey {
     pub(super) service: Option<(Party, u16)>,
 }
 
+impl RowKey {
+    /// Whether the client has a proxy too, which tells the same.
+    pub(super) fn is_told_by_its_client(&self) -> bool {
+        self.direction == Direction::Inbound && self.tls == v1::Tls::Mutual && self.peer.is_some()
+    }
+
+    /// The latencies of all that came to a pod from proxies.
+    pub(super) fn arrived() -> Self {
+        Self {
+            direction: Direction::Inbound,
+            route: None,
+            peer: None,
+            identity: "".into(),
+            tls: v1::Tls::Mutual,
+            service: None,
+        }
+    }
+}
+
 /// A rule of a route. Without a route: requests that no route took.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct RouteOf {
@@ -86,9 +105,12 @@ pub(super) struct Row {
     pub(super) last_ms: i64,
     /// A bit for each of [`PROTOCOLS`] that was spoken.
     pub(super) protocols: u8,
-    /// Bytes that were too few for the unit of long windows.
+    /// Bytes read and written that are no whole KiB yet: they count with the next.
     rest: [u64; 2],
 }
+
+/// The unit in which windows count bytes.
+pub(super) const KIB: u64 = 1_024;
 
 /// Protocols of applications.
 pub(super) const PROTOCOLS: [&str; 4] = ["grpc", "http/2", "http/1", "tcp"];
@@ -106,8 +128,8 @@ impl Row {
         Self {
             key,
             statuses: Vec::new(),
-            short: Log::default(),
-            long: Log::default(),
+            short: Log::new(Grain::Fine),
+            long: Log::new(Grain::Coarse),
             open: 0,
             last_ms: 0,
             protocols: 0,
@@ -117,23 +139,26 @@ impl Row {
 
     /// Takes in what a proxy told.
     pub(super) fn add(&mut self, delta: &v1::SeriesDelta, when: When) {
-        let record = self.record(delta);
+        let mut record = self.record(delta);
         self.last_ms = self.last_ms.max(when.at_ms);
-        for (length, log) in [(SHORT, &mut self.short), (LONG, &mut self.long)] {
-            let record = if length == LONG {
-                in_kib(&record, &mut self.rest)
-            } else {
-                record.clone()
-            };
-            let (first, windows) = length.windows(when);
-            if windows == 1 {
-                log.add(first, &record);
-                continue;
-            }
-            // A report of a long time, as after an outage, is spread over that time.
-            for window in 0..windows {
-                log.add(first + window, &record.part(window.into(), windows.into()));
-            }
+        spread(&mut self.short, SHORT, &record, when);
+        self.make_long(&mut record);
+        spread(&mut self.long, LONG, &record, when);
+    }
+
+    /// Takes in latencies alone, for long windows.
+    pub(super) fn add_latency(&mut self, latency: Histogram, when: When) {
+        let record = Record::of_latency(latency);
+        self.last_ms = self.last_ms.max(when.at_ms);
+        spread(&mut self.long, LONG, &record, when);
+    }
+
+    /// Long windows leave out latencies that another row has too: those of a Service without a route are its endpoints', and those of a workload
+    /// by its clients are the clients'. The workload's own are kept as one ([`RowKey::arrived`]).
+    fn make_long(&self, record: &mut Record) {
+        let is_default_route = self.key.route.as_ref().is_some_and(|route| route.route.is_none());
+        if is_default_route || self.key.is_told_by_its_client() {
+            record.latency.clear();
         }
     }
 
@@ -146,9 +171,9 @@ impl Row {
 
     #[cfg(test)]
     pub(super) fn add_long(&mut self, delta: &v1::SeriesDelta, when: When) {
-        let record = self.record(delta);
-        self.long
-            .add(LONG.slot(when.at_ms - 1), &in_kib(&record, &mut self.rest));
+        let mut record = self.record(delta);
+        self.make_long(&mut record);
+        self.long.add(LONG.slot(when.at_ms - 1), &record);
     }
 
     fn record(&mut self, delta: &v1::SeriesDelta) -> Record {
@@ -160,8 +185,13 @@ impl Row {
         record.latency = delta.latency.as_ref().map(Histogram::of).unwrap_or_default();
         if let Some(requests) = &delta.requests {
             record.count(Count::Retries, requests.retries);
-            record.count(Count::Attempts, requests.attempts);
-            record.count(Count::AttemptSuccesses, requests.attempt_successes);
+            if self.key.direction == Direction::Outbound {
+                let ended: u64 = delta.statuses.iter().map(|status| status.count).sum();
+                let well = delta.statuses.iter().filter(|status| status.success);
+                let well: u64 = well.map(|status| status.count).sum();
+                record.count_difference(Count::MoreAttempts, less(requests.attempts, ended));
+                record.count_difference(Count::MoreSuccesses, less(requests.attempt_successes, well));
+            }
             record.count(Count::RetriesLimited, requests.retries_limited);
             record.count(Count::RetriesOverBudget, requests.retries_over_budget);
             for (bit, count) in [requests.grpc, requests.http2, requests.http1].into_iter().enumerate() {
@@ -172,8 +202,12 @@ impl Row {
             record.count(Count::Opened, tcp.opened);
             record.count(Count::Closed, tcp.closed);
             record.count(Count::Failed, tcp.failed);
-            record.count(Count::Read, tcp.read_bytes);
-            record.count(Count::Written, tcp.written_bytes);
+            let bytes = [(Count::Read, tcp.read_bytes), (Count::Written, tcp.written_bytes)];
+            for ((count, bytes), rest) in bytes.into_iter().zip(&mut self.rest) {
+                let bytes = bytes.saturating_add(*rest);
+                *rest = bytes % KIB;
+                record.count(count, bytes / KIB);
+            }
             self.open = tcp.open;
         }
         record
@@ -223,13 +257,17 @@ impl Row {
     }
 }
 
-/// Bytes in long windows are counted by the KiB; what is left over counts with the next.
-fn in_kib(record: &Record, rest: &mut [u64; 2]) -> Record {
-    let mut coarse = record.clone();
-    for (count, rest) in [Count::Read, Count::Written].into_iter().zip(rest) {
-        let bytes = record.of(count) + *rest;
-        *rest = bytes % 1_024;
-        coarse.set(count, bytes / 1_024);
+/// A report of a long time, as after an outage, is spread over that time.
+fn spread(log: &mut Log, length: Length, record: &Record, when: When) {
+    let (first, windows) = length.windows(when);
+    if windows == 1 {
+        return log.add(first, record);
     }
-    coarse
+    for window in 0..windows {
+        log.add(first + window, &record.part(window.into(), windows.into()));
+    }
+}
+
+fn less(one: u64, other: u64) -> i64 {
+    one.cast_signed().saturating_sub(other.cast_signed())
 }

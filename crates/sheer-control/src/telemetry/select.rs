@@ -132,20 +132,13 @@ impl Question {
     /// Services and routes: what their meshed clients saw.
     fn count_service(&self, place: &Place, row: &Row) -> Option<Counted> {
         let is_from = self.from.as_ref().is_none_or(|from| from.means_place(place));
-        if row.key.direction != Direction::Outbound || !is_from || !self.goes_to(row) {
+        if row.key.direction != Direction::Outbound || !is_from {
             return None;
         }
+        let towards = self.towards(row)?;
         let (service, _) = row.key.service.as_ref()?;
         let (resource, part) = match (self.what.kind, &row.key.route) {
-            (Wanted::Service, route) => {
-                let resource = self.what.means(service).then(|| service.message())?;
-                let part = if route.is_some() {
-                    Part::Requests
-                } else {
-                    Part::Connections
-                };
-                (resource, part)
-            }
+            (Wanted::Service, _) => (self.what.means(service).then(|| service.message())?, towards),
             (_, Some(route)) => {
                 let resource = match &route.route {
                     Some(of) if self.what.means(of) => named(of, &format!("rule {}", route.rule)),
@@ -155,7 +148,7 @@ impl Question {
                     }
                     Some(_) | None => return None,
                 };
-                (resource, Part::Requests)
+                (resource, Part::All)
             }
             (_, None) => return None,
         };
@@ -170,11 +163,13 @@ impl Question {
     fn count_workload(&self, place: &Place, row: &Row) -> Option<Counted> {
         let direction = row.key.direction;
         if let Some(from) = &self.from {
-            // The clients' numbers, under the name of the server; the server's own where the client has no proxy.
+            // The clients' numbers, under the name of the server; the server's own where the client has no proxy, and of pods, which clients do
+            // not tell apart.
+            let of_pods = self.what.kind == Wanted::Pod;
             let server = match direction {
-                Direction::Outbound if from.means_place(place) => row.key.peer.clone()?,
-                Direction::Inbound if is_unmeshed(row) && from.means(row.key.peer.as_ref()?) => {
-                    return self.own(place, Direction::Inbound);
+                Direction::Outbound if !of_pods && from.means_place(place) => row.key.peer.clone()?,
+                Direction::Inbound if (of_pods || is_unmeshed(row)) && from.means(row.key.peer.as_ref()?) => {
+                    return self.own(place, Direction::Inbound, Part::All);
                 }
                 _ => return None,
             };
@@ -187,31 +182,18 @@ impl Question {
                 part: Part::All,
             });
         }
-        let Some(to) = &self.to else {
-            return if row.key.route.is_some() {
-                None
-            } else {
-                self.own(place, direction)
-            };
-        };
-        if direction != Direction::Outbound || !self.goes_to(row) {
+        if self.to.is_none() {
+            return self.own(place, direction, once(row));
+        }
+        if direction != Direction::Outbound {
             return None;
         }
-        // To a Service requests are counted once, however often they were tried.
-        let part = match (to.kind, &row.key.route) {
-            (Wanted::Service | Wanted::Route, Some(_)) => Part::Requests,
-            (Wanted::Service, None) => Part::Connections,
-            (Wanted::Route, None) | (_, Some(_)) => return None,
-            (_, None) => Part::All,
-        };
-        Some(Counted {
-            part,
-            ..self.own(place, Direction::Outbound)?
-        })
+        let part = self.towards(row)?;
+        self.own(place, Direction::Outbound, part)
     }
 
     /// The pod's own resource, where that is meant.
-    fn own(&self, place: &Place, direction: Direction) -> Option<Counted> {
+    fn own(&self, place: &Place, direction: Direction, part: Part) -> Option<Counted> {
         if !self.what.means_place(place) {
             return None;
         }
@@ -222,7 +204,7 @@ impl Question {
         Some(Counted {
             resource: self.resource_of(&party),
             direction,
-            part: Part::All,
+            part,
         })
     }
 
@@ -233,18 +215,24 @@ impl Question {
         }
     }
 
-    fn goes_to(&self, row: &Row) -> bool {
-        let Some(to) = &self.to else { return true };
+    /// What of a row of a client counts by where it went.
+    fn towards(&self, row: &Row) -> Option<Part> {
+        let Some(to) = &self.to else { return Some(once(row)) };
         let is_meant = |party: &Option<Party>| party.as_ref().is_some_and(|party| to.means(party));
-        match to.kind {
-            Wanted::Service => {
-                let route_backend = row.key.route.as_ref().and_then(|route| route.backend.as_ref());
-                row.key.service.as_ref().is_some_and(|(service, _)| to.means(service))
-                    || route_backend.is_some_and(|backend| to.means(backend))
+        let is_part_meant = match (to.kind, &row.key.route) {
+            (Wanted::Service, route) => {
+                let service = row.key.service.as_ref();
+                if service.is_some_and(|(service, _)| to.means(service)) {
+                    return Some(once(row));
+                }
+                // A route of another Service sends some here.
+                route.as_ref().is_some_and(|route| is_meant(&route.backend))
             }
-            Wanted::Route => row.key.route.as_ref().is_some_and(|route| is_meant(&route.route)),
-            _ => is_meant(&row.key.peer),
-        }
+            (Wanted::Route, Some(route)) => is_meant(&route.route),
+            (Wanted::Route, None) | (_, Some(_)) => false,
+            (_, None) => is_meant(&row.key.peer),
+        };
+        is_part_meant.then_some(Part::All)
     }
 
     /// Every resource that is meant, whether or not anything happened.
@@ -281,6 +269,15 @@ impl Question {
             .filter(|party| self.what.means(party))
             .map(Party::message)
             .collect()
+    }
+}
+
+/// A request counts where it ended, and once: its route adds how often it was tried again.
+fn once(row: &Row) -> Part {
+    if row.key.route.is_some() {
+        Part::Retries
+    } else {
+        Part::All
     }
 }
 

@@ -1,10 +1,11 @@
 //! All that the proxy of one pod told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use sheer_api::v1;
 
 use super::{
+    histogram::Histogram,
     resolve::Place,
     row::{Row, RowKey, When},
     time::{Clock, LONG, SHORT},
@@ -81,13 +82,37 @@ impl Source {
 
     /// Takes in what happened in one series.
     pub(super) fn add(&mut self, key: &RowKey, delta: &v1::SeriesDelta, when: When) {
-        if let Some(row) = self.rows.get_mut(key) {
-            return row.add(delta, when);
-        }
-        if self.rows.len() < MOST_ROWS {
-            let mut row = Row::new(key.clone());
+        if let Some(row) = self.row(key) {
             row.add(delta, when);
-            self.rows.insert(key.clone(), row);
+        }
+        self.add_arrived(key, delta, when);
+    }
+
+    /// What came from proxies, together.
+    fn add_arrived(&mut self, key: &RowKey, delta: &v1::SeriesDelta, when: When) {
+        if key.is_told_by_its_client()
+            && let Some(latency) = &delta.latency
+            && let Some(arrived) = self.row(&RowKey::arrived())
+        {
+            arrived.add_latency(Histogram::of(latency), when);
+        }
+    }
+
+    /// The same as [`Self::add`], in long windows only: a test makes up hours.
+    #[cfg(test)]
+    pub(super) fn add_long(&mut self, key: &RowKey, delta: &v1::SeriesDelta, when: When) {
+        if let Some(row) = self.row(key) {
+            row.add_long(delta, when);
+        }
+        self.add_arrived(key, delta, when);
+    }
+
+    /// A row, a new one where there is room.
+    pub(super) fn row(&mut self, key: &RowKey) -> Option<&mut Row> {
+        let has_room = self.rows.len() < MOST_ROWS;
+        match self.rows.entry(key.clone()) {
+            Entry::Occupied(row) => Some(row.into_mut()),
+            Entry::Vacant(place) => has_room.then(|| place.insert(Row::new(key.clone()))),
         }
     }
 
@@ -104,11 +129,6 @@ impl Source {
             paths.truncate(MOST_PATHS);
             self.paths.push_back(PathReport { at_ms, paths });
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn insert(&mut self, row: Row) {
-        self.rows.insert(row.key.clone(), row);
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {

@@ -49,7 +49,7 @@ pub(super) fn stat(
     request: &v1::StatRequest,
 ) -> Result<v1::StatResponse, Status> {
     let question = Question::new(request.what.as_ref(), request.from.as_ref(), request.to.as_ref())?;
-    let span = Span::last(request.window_ms, DEFAULT_WINDOW_MS, windows.known_from_ms());
+    let span = windows.span(request.window_ms, DEFAULT_WINDOW_MS);
     let mut found: BTreeMap<ResourceKey, Sides> = BTreeMap::new();
     if !request.only_active {
         for resource in question.all(snapshot) {

@@ -33,19 +33,19 @@ const PODS: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: ledger-0, namespace: bank, labels: {app: ledger}, annotations: {sheer.dev/meshed: 'true'}}
-spec: {serviceAccountName: ledger, containers: []}
+spec: {serviceAccountName: ledger, containers: [{name: app}]}
 status: {podIP: 10.77.0.5, conditions: [{type: Ready, status: 'True'}]}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: web-0, namespace: bank, labels: {app: web}, annotations: {sheer.dev/meshed: 'true'}}
-spec: {serviceAccountName: web, containers: []}
+spec: {serviceAccountName: web, containers: [{name: app}]}
 status: {podIP: 10.77.0.6, conditions: [{type: Ready, status: 'True'}]}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: cron, namespace: jobs}
-spec: {containers: []}
+spec: {containers: [{name: app}]}
 status: {podIP: 10.77.0.9, conditions: [{type: Ready, status: 'True'}]}
 ";
 
@@ -232,8 +232,8 @@ fn traffic(stat: &v1::Stat) -> &v1::Traffic {
     stat.traffic.as_ref().expect("traffic")
 }
 
-#[test]
-fn a_workload_has_what_arrived_and_a_client_what_it_sent() {
+/// Web calls ledger ten times a second: one in ten goes badly there, and well when it is tried again.
+fn with_calls() -> Mesh {
     let mesh = Mesh::new();
     let (mut ledger, mut web) = (mesh.proxy("ledger-0", "a"), mesh.proxy("web-0", "a"));
     for second in 10..20 {
@@ -248,12 +248,25 @@ fn a_workload_has_what_arrived_and_a_client_what_it_sent() {
             outbound(1, series_key::Scope::Peer, Some(peer("10.77.0.5", LEDGER))),
             outbound(2, series_key::Scope::Route, None),
         ];
-        let mut route = calls(2, 10, 0);
-        if let Some(requests) = &mut route.requests {
-            (requests.attempts, requests.attempt_successes, requests.retries) = (11, 10, 1);
+        let (mut endpoint, mut route) = (calls(1, 10, 0), calls(2, 10, 0));
+        for requests in [&mut endpoint, &mut route]
+            .into_iter()
+            .filter_map(|row| row.requests.as_mut())
+        {
+            (requests.attempts, requests.attempt_successes) = (11, 10);
         }
-        web.push(ago, 1_000, keys, vec![calls(1, 10, 0), route]);
+        if let Some(requests) = &mut route.requests {
+            requests.retries = 1;
+        }
+        web.push(ago, 1_000, keys, vec![endpoint, route]);
     }
+    drop((ledger, web));
+    mesh
+}
+
+#[test]
+fn a_workload_has_what_arrived_and_a_client_what_it_sent() {
+    let mesh = with_calls();
     let server = mesh.stat_of(selector::Kind::Workload, "ledger");
     assert_eq!(server.direction(), series_key::Direction::Inbound);
     assert_eq!((traffic(&server).requests, traffic(&server).successes), (100, 90));
@@ -277,7 +290,11 @@ fn a_workload_has_what_arrived_and_a_client_what_it_sent() {
         (110, 100, 10)
     );
     assert_eq!(effective.requests_secured, 100);
+}
 
+#[test]
+fn either_side_can_be_asked_for() {
+    let mesh = with_calls();
     let from = mesh.stat(v1::StatRequest {
         what: Some(of(selector::Kind::Workload, "ledger")),
         from: Some(of(selector::Kind::Workload, "web")),
@@ -290,6 +307,15 @@ fn a_workload_has_what_arrived_and_a_client_what_it_sent() {
         ..v1::StatRequest::default()
     });
     assert_eq!((traffic(&to[0]).requests, traffic(&to[0]).attempts), (100, 110));
+    let pods = mesh.stat(v1::StatRequest {
+        what: Some(of(selector::Kind::Pod, "ledger-0")),
+        from: Some(of(selector::Kind::Workload, "web")),
+        ..v1::StatRequest::default()
+    });
+    assert_eq!(
+        (pods[0].direction(), traffic(&pods[0]).successes),
+        (series_key::Direction::Inbound, 90)
+    );
     let nobody = mesh.stat(v1::StatRequest {
         what: Some(of(selector::Kind::Workload, "web")),
         from: Some(of(selector::Kind::Workload, "ledger")),
@@ -297,6 +323,30 @@ fn a_workload_has_what_arrived_and_a_client_what_it_sent() {
         ..v1::StatRequest::default()
     });
     assert_eq!(nobody, []);
+}
+
+#[test]
+fn hours_keep_a_latency_once_with_a_workload_and_with_a_service() {
+    let mesh = with_calls();
+    for (kind, name) in [
+        (selector::Kind::Workload, "ledger"),
+        (selector::Kind::Workload, "web"),
+        (selector::Kind::Service, "ledger"),
+    ] {
+        let stats = mesh.stat(v1::StatRequest {
+            what: Some(of(kind, name)),
+            window_ms: 3_600_000,
+            ..v1::StatRequest::default()
+        });
+        let of_an_hour = traffic(&stats[0]);
+        let latencies: u64 = of_an_hour.latency.iter().flat_map(|latency| &latency.counts).sum();
+        assert!(
+            of_an_hour.requests > 0 && latencies == of_an_hour.requests,
+            "{name}: {of_an_hour:#?}"
+        );
+        let p99 = of_an_hour.p99_ms.expect("there were requests");
+        assert!((p99 / 10.0).max(10.0 / p99) < 1.19, "{name}: {p99}");
+    }
 }
 
 #[test]
@@ -519,6 +569,24 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
         ]
     );
     assert_eq!(shown(Some(of(selector::Kind::Workload, "ledger"))).len(), 2);
+    assert_eq!(
+        shown(Some(of(selector::Kind::Namespace, "bank"))).len(),
+        2,
+        "each request once, also where both its sides are looked at"
+    );
+    // Somebody looks since three seconds ago: rates are of those, whatever the window.
+    let look = top::Look::new(&v1::TopRequest::default()).expect("a good question");
+    let span = || {
+        let answer = top::top(&mesh.windows, &mesh.snapshot, &look);
+        answer.paths[0].traffic.as_ref().map(|traffic| traffic.span_ms)
+    };
+    assert_eq!(span(), Some(10_000), "nobody looks since a long time ago");
+    let _watcher = mesh.windows.watch_paths();
+    assert!(
+        span().is_some_and(|span| (2_000..=4_000).contains(&span)),
+        "{:?}",
+        span()
+    );
     assert_eq!(
         shown(Some(of(selector::Kind::Workload, "web"))),
         ["web->ledger /ledger.Ledger/Post 5"]

@@ -64,10 +64,6 @@ pub(super) struct Span {
 
 impl Span {
     /// The last `window_ms`, or `default_ms` where it is 0.
-    pub(super) fn last(window_ms: u64, default_ms: i64, known_from_ms: [i64; 2]) -> Self {
-        Self::until(now_ms(), window_ms, default_ms, known_from_ms)
-    }
-
     pub(super) fn until(now_ms: i64, window_ms: u64, default_ms: i64, known_from_ms: [i64; 2]) -> Self {
         let asked = if window_ms == 0 {
             default_ms

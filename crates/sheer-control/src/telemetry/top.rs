@@ -16,6 +16,8 @@ use crate::store::Snapshot;
 
 const DEFAULT_WINDOW_MS: u64 = 10_000;
 const LONGEST_WINDOW_MS: u64 = 60_000;
+/// It takes so long at the most until every proxy looks at paths.
+const BEGINNING_MS: i64 = 4_000;
 /// Paths of an answer: the busiest.
 const MOST_PATHS: usize = 2_000;
 
@@ -65,7 +67,7 @@ pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::To
     let from_ms = to_ms - look.window_ms.cast_signed();
     let seconds = (look.window_ms / 1_000) as usize;
     let mut found: BTreeMap<PathKey, Found> = BTreeMap::new();
-    let mut proxies = 0;
+    let (mut proxies, mut first_ms) = (0, to_ms);
     for source in windows.sources() {
         let source = source.lock();
         proxies += u32::from(source.streams > 0);
@@ -74,6 +76,7 @@ pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::To
             .iter()
             .filter(|report| (from_ms..to_ms).contains(&report.at_ms))
         {
+            first_ms = first_ms.min(report.at_ms);
             let second = ((report.at_ms - from_ms) / 1_000) as usize;
             for path in &report.paths {
                 let Some(key) = key(snapshot, look, &source.place, path) else {
@@ -92,9 +95,14 @@ pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::To
             }
         }
     }
+    // Proxies begin to look when somebody asks: a rate is of what was seen, not of the time before.
+    let is_fresh = windows.watched_since_ms() + BEGINNING_MS > from_ms;
+    // A report is of the second before its time.
+    let seen_s = (to_ms - first_ms).unsigned_abs().div_ceil(1_000).max(1);
+    let span_ms = if is_fresh { seen_s * 1_000 } else { look.window_ms }.min(look.window_ms);
     let mut paths: Vec<_> = found
         .into_iter()
-        .map(|(key, found)| message(key, found, look.window_ms))
+        .map(|(key, found)| message(key, found, span_ms))
         .collect();
     let requests = |path: &v1::PathStat| path.traffic.as_ref().map_or(0, |traffic| traffic.requests);
     paths.sort_by_key(|path| std::cmp::Reverse(requests(path)));
@@ -105,7 +113,7 @@ pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::To
             from_ms,
             to_ms,
             step_ms: 1_000,
-            known_from_ms: 0,
+            known_from_ms: to_ms - span_ms.cast_signed(),
         }),
         proxies,
     }
@@ -129,6 +137,8 @@ fn key(snapshot: &Snapshot, look: &Look, place: &resolve::Place, path: &v1::Path
                 return None;
             }
         }
+        // Its client is looked at too, and tells.
+        Some(what) if !outbound && is_mutual && what.means(&other) => return None,
         None if !outbound && is_mutual => return None,
         Some(_) | None => {}
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sheer_api::v1;
+use sheer_api::v1::{self, series_key::Direction};
 
 use super::{
     histogram::Histogram,
     record::{Count, Record},
-    row::{Row, Status},
+    row::{KIB, Row, Status},
     time::{LONG, Span},
 };
 
@@ -18,8 +18,9 @@ pub(super) struct Totals {
     latency: Histogram,
     pub(super) requests: u64,
     pub(super) successes: u64,
-    attempts: u64,
-    attempt_successes: u64,
+    /// With those that are under way, which is why a part of them may be less than none.
+    attempts: i64,
+    attempt_successes: i64,
     retries: u64,
     retries_limited: u64,
     retries_over_budget: u64,
@@ -34,10 +35,8 @@ pub(super) struct Totals {
 pub(super) enum Part {
     /// All.
     All,
-    /// Requests and attempts.
-    Requests,
-    /// Connections, and how they were secured.
-    Connections,
+    /// Retries: the rest of a route's row counts where the requests went.
+    Retries,
 }
 
 /// Records of a length of windows are read into these.
@@ -54,49 +53,48 @@ impl Totals {
         scratch.sum.clear();
         log.sum(&span.slots, &mut scratch.sum, &mut scratch.read);
         let is_something = !scratch.sum.is_empty() || row.open > 0;
-        self.add_record(row, &scratch.sum, span, part);
-        if part != Part::Requests {
+        self.add_record(row, &scratch.sum, part);
+        if part == Part::All {
             self.tcp.open += row.open;
         }
         is_something
     }
 
-    pub(super) fn add_record(&mut self, row: &Row, record: &Record, span: &Span, part: Part) {
-        let is_mutual = row.key.tls == v1::Tls::Mutual;
-        let mut requests = 0;
+    pub(super) fn add_record(&mut self, row: &Row, record: &Record, part: Part) {
+        self.retries += record.of(Count::Retries);
+        self.retries_limited += record.of(Count::RetriesLimited);
+        self.retries_over_budget += record.of(Count::RetriesOverBudget);
+        if part == Part::Retries {
+            return;
+        }
+        let (mut requests, mut successes) = (0_u64, 0_u64);
         for &(place, n) in &record.statuses {
             let Some(status) = row.statuses.get(usize::from(place)) else {
                 continue;
             };
             requests += n;
-            if part != Part::Connections {
-                self.successes += if status.success { n } else { 0 };
-                match self.statuses.get_mut(status) {
-                    Some(sum) => *sum += n,
-                    None => drop(self.statuses.insert(status.clone(), n)),
-                }
+            successes += if status.success { n } else { 0 };
+            match self.statuses.get_mut(status) {
+                Some(sum) => *sum += n,
+                None => drop(self.statuses.insert(status.clone(), n)),
             }
         }
-        if part != Part::Connections {
-            self.requests += requests;
-            self.latency.add(&record.latency);
-            self.attempts += record.of(Count::Attempts);
-            self.attempt_successes += record.of(Count::AttemptSuccesses);
-            self.retries += record.of(Count::Retries);
-            self.retries_limited += record.of(Count::RetriesLimited);
-            self.retries_over_budget += record.of(Count::RetriesOverBudget);
+        self.requests += requests;
+        self.successes += successes;
+        self.latency.add(&record.latency);
+        if row.key.direction == Direction::Outbound {
+            self.attempts += requests.cast_signed() + record.difference(Count::MoreAttempts);
+            self.attempt_successes += successes.cast_signed() + record.difference(Count::MoreSuccesses);
         }
-        if part != Part::Requests {
-            let unit = if span.length == LONG { 1_024 } else { 1 };
-            self.with_peer += if row.key.peer.is_some() { requests } else { 0 };
-            self.secured += if is_mutual { requests } else { 0 };
-            self.connections_secured += if is_mutual { record.of(Count::Opened) } else { 0 };
-            self.tcp.opened += record.of(Count::Opened);
-            self.tcp.closed += record.of(Count::Closed);
-            self.tcp.failed += record.of(Count::Failed);
-            self.tcp.read_bytes += record.of(Count::Read) * unit;
-            self.tcp.written_bytes += record.of(Count::Written) * unit;
-        }
+        let is_mutual = row.key.tls == v1::Tls::Mutual;
+        self.with_peer += if row.key.peer.is_some() { requests } else { 0 };
+        self.secured += if is_mutual { requests } else { 0 };
+        self.connections_secured += if is_mutual { record.of(Count::Opened) } else { 0 };
+        self.tcp.opened += record.of(Count::Opened);
+        self.tcp.closed += record.of(Count::Closed);
+        self.tcp.failed += record.of(Count::Failed);
+        self.tcp.read_bytes += record.of(Count::Read) * KIB;
+        self.tcp.written_bytes += record.of(Count::Written) * KIB;
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -146,8 +144,8 @@ impl Totals {
             p50_ms: self.latency.quantile(0.5),
             p95_ms: self.latency.quantile(0.95),
             p99_ms: self.latency.quantile(0.99),
-            attempts: self.attempts,
-            attempt_successes: self.attempt_successes,
+            attempts: u64::try_from(self.attempts).unwrap_or(0),
+            attempt_successes: u64::try_from(self.attempt_successes).unwrap_or(0),
             retries: self.retries,
             retries_limited: self.retries_limited,
             retries_over_budget: self.retries_over_budget,

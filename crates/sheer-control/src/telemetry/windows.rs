@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use super::{
     resolve::Place,
     source::Source,
-    time::{LONG, SHORT, now_ms},
+    time::{LONG, SHORT, Span, now_ms},
 };
 use crate::store::Snapshot;
 
 /// Bytes that all windows together may hold. Past it the oldest windows of 10 s go.
-pub(crate) const LIMIT: u64 = 384 * 1024 * 1024;
+pub(crate) const LIMIT: u64 = 432 * 1024 * 1024;
 /// How often old windows are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Windows of 10 s that go at once where memory does not suffice: ten minutes.
@@ -40,6 +40,11 @@ pub(crate) struct Windows {
     long_cutoff: AtomicU32,
     /// How many look at rates by path.
     path_watchers: watch::Sender<usize>,
+    /// Since when somebody does.
+    watched_since_ms: AtomicI64,
+    /// What is taken for the time of day, where a test says so.
+    #[cfg(test)]
+    pub(super) stopped_ms: AtomicI64,
 }
 
 /// Somebody looks at rates by path, until this is dropped.
@@ -69,6 +74,9 @@ impl Windows {
             started_ms: AtomicI64::new(started_ms),
             long_cutoff: AtomicU32::new(0),
             path_watchers: watch::Sender::new(0),
+            watched_since_ms: AtomicI64::new(0),
+            #[cfg(test)]
+            stopped_ms: AtomicI64::new(0),
         })
     }
 
@@ -98,6 +106,17 @@ impl Windows {
         [started, started.max(cutoff)]
     }
 
+    /// The windows of the last `window_ms`, or of `default_ms` where it is 0.
+    pub(super) fn span(&self, window_ms: u64, default_ms: i64) -> Span {
+        let now = now_ms();
+        #[cfg(test)]
+        let now = match self.stopped_ms.load(Relaxed) {
+            0 => now,
+            stopped => stopped,
+        };
+        Span::until(now, window_ms, default_ms, self.known_from_ms())
+    }
+
     /// Bytes of memory, by the last sweep.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
@@ -112,9 +131,19 @@ impl Windows {
         self.path_watchers.subscribe()
     }
 
+    /// Since when somebody looks at rates by path.
+    pub(super) fn watched_since_ms(&self) -> i64 {
+        self.watched_since_ms.load(Relaxed)
+    }
+
     /// Somebody looks.
     pub(super) fn watch_paths(self: &Arc<Self>) -> PathWatcher {
-        self.path_watchers.send_modify(|count| *count += 1);
+        self.path_watchers.send_modify(|count| {
+            if *count == 0 {
+                self.watched_since_ms.store(now_ms(), Relaxed);
+            }
+            *count += 1;
+        });
         PathWatcher(Arc::clone(self))
     }
 

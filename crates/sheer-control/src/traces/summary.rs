@@ -1,34 +1,19 @@
 //! One line for each trace, and which traces a search wants.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use sheer_api::v1::{ListTracesRequest, SpanKind, TraceStatus, TraceSummary};
+use sheer_api::{
+    names::grpc_code,
+    v1::{ListTracesRequest, SpanKind, TraceStatus, TraceSummary},
+};
 
 use super::{
     Source,
-    store::{Stored, Trace, TraceId, hex_of, text},
+    store::{SpanId, Stored, Trace, TraceId, hex_of, text},
 };
-
-/// Names of gRPC's codes, by code.
-const GRPC_CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// A search, checked.
 pub(super) struct Search {
@@ -67,7 +52,7 @@ impl Search {
     /// Whether a trace is wanted.
     pub(super) fn wants(&self, id: &TraceId, trace: &Trace) -> bool {
         let spans = &trace.spans;
-        let failed = || spans.iter().any(|span| span.failed);
+        let failed = || failures(trace).next().is_some();
         let status = match self.status {
             TraceStatus::Unspecified => true,
             TraceStatus::Failed => failed(),
@@ -106,10 +91,9 @@ fn code(text: &str) -> Option<Code> {
     if text.is_empty() {
         return None;
     }
-    let grpc = GRPC_CODES.iter().position(|name| name.eq_ignore_ascii_case(text));
-    Some(match (text.parse::<u16>(), grpc) {
+    Some(match (text.parse::<u16>(), grpc_code(text)) {
         (Ok(number), _) => Code::Number(number),
-        (Err(_), Some(code)) => Code::Grpc(code as i16),
+        (Err(_), Some(code)) => Code::Grpc(code.cast_signed()),
         (Err(_), None) => Code::Verdict(text.to_ascii_lowercase()),
     })
 }
@@ -132,19 +116,50 @@ pub(super) fn bounds(trace: &Trace) -> (u64, u64) {
     (start, end)
 }
 
-/// The span that began first; of two that began at once the one without a parent.
+/// The span that all others are below. While it is still on its way, the first of those that are here: times alone do not tell, as clocks of
+/// machines differ.
 fn first(trace: &Trace) -> Option<&Stored> {
-    trace
-        .spans
-        .iter()
-        .min_by_key(|span| (span.start, span.parent.is_some()))
+    let known: HashSet<SpanId> = trace.spans.iter().map(|span| span.id).collect();
+    let is_below = |span: &Stored| {
+        let client = |other: &Stored| other.kind == SpanKind::Client && other.shares_stream(span);
+        match span.parent {
+            Some(parent) => known.contains(&parent),
+            None => span.kind == SpanKind::Server && trace.spans.iter().any(client),
+        }
+    };
+    let rank = |span: &&Stored| (is_below(span), span.parent.is_some(), span.start);
+    trace.spans.iter().min_by_key(rank)
+}
+
+/// Spans that failed, but for what a retry made good: an attempt whose request went well in the end, and all below it.
+fn failures(trace: &Trace) -> impl Iterator<Item = &Stored> {
+    let failed = || trace.spans.iter().filter(|span| span.failed);
+    let by_id: HashMap<SpanId, &Stored> = match failed().next() {
+        Some(_) => trace.spans.iter().map(|span| (span.id, span)).collect(),
+        None => HashMap::new(),
+    };
+    let is_made_good = move |span: &Stored| {
+        let mut below = span;
+        // Ids are told by others, and may go round in circles.
+        for _ in 0..trace.spans.len() {
+            let Some(above) = below.parent.and_then(|parent| by_id.get(&parent).copied()) else {
+                return false;
+            };
+            let is_attempt = below.kind == SpanKind::Client && above.kind == SpanKind::Internal;
+            if is_attempt && below.failed && !above.failed {
+                return true;
+            }
+            below = above;
+        }
+        false
+    };
+    failed().filter(move |span| !is_made_good(span))
 }
 
 /// The failed span that names the hop at fault: the one that began last, as what fails below fails above it too.
 pub(super) fn culprit(trace: &Trace) -> Option<&Stored> {
-    let failed = trace.spans.iter().filter(|span| span.failed);
     // Of the two proxies of one hop the one that made the answer up says more.
-    failed.max_by_key(|span| (!span.verdict.is_empty(), span.start))
+    failures(trace).max_by_key(|span| (!span.verdict.is_empty(), span.start))
 }
 
 /// The line of a trace.

@@ -257,6 +257,44 @@ fn the_failing_hop_is_named() {
 }
 
 #[test]
+fn what_a_retry_made_good_is_no_failure() {
+    let (server, client) = (SpanKind::Server, SpanKind::Client);
+    let failed = |mut span: Span| {
+        span.failed = true;
+        span
+    };
+    let mut spans = vec![
+        ("payments", span(1, (1, 0), server, (0, 100))),
+        ("payments", span(1, (2, 1), SpanKind::Internal, (5, 90))),
+        ("payments", failed(span(1, (3, 2), client, (5, 40)))),
+        ("ledger", failed(span(1, (4, 3), server, (10, 30)))),
+        ("payments", span(1, (5, 2), client, (50, 40))),
+        ("ledger", span(1, (6, 5), server, (55, 30))),
+    ];
+    let trace = only(&kept(spans.clone()));
+    assert_eq!((trace.culprit, trace.summary.expect("a summary").failed), (-1, false));
+    // Both attempts failed, and with them the request.
+    for at in [1, 4, 5] {
+        spans[at].1.failed = true;
+    }
+    let trace = only(&kept(spans));
+    let summary = trace.summary.expect("a summary");
+    assert!(summary.failed);
+    assert_eq!((trace.culprit, summary.failed_at.as_str()), (5, "bank/deploy/ledger"));
+}
+
+#[test]
+fn a_trace_has_the_name_of_its_root_once_that_is_here() {
+    let mut spans = payment();
+    spans[0].1.name = "bank.v1.Gateway/Pay".to_owned();
+    // A clock that is behind has its spans begin before their callers'.
+    spans[4].1.start_unix_ns -= 500 * MS;
+    let name = |spans: &[(&'static str, Span)]| only(&kept(spans.iter().cloned())).summary.expect("a summary").name;
+    assert_eq!(name(&spans[1..]), "bank.v1.Ledger/Post");
+    assert_eq!(name(&spans), "bank.v1.Gateway/Pay");
+}
+
+#[test]
 #[expect(clippy::too_many_lines, reason = "a table of searches")]
 fn searches_find_by_service_status_duration_and_id() {
     let mut spans = payment();

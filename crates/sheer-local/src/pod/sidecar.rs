@@ -224,7 +224,7 @@ fn inbound(set: &mut impl FnMut(&str, String) -> Option<String>, workload: &Work
     set("INBOUND_DEFAULT_POLICY", policy.to_owned());
 }
 
-/// What spans say of the workload, and what annotations say of traces and the access log.
+/// What spans say of the workload, and what annotations say of telemetry, traces and the access log.
 fn traces(set: &mut impl FnMut(&str, String) -> Option<String>, pod: &PodFacts, workload: &Workload) {
     let id = &workload.id;
     set("TRACE_SERVICE_NAME", id.name.clone());
@@ -248,8 +248,10 @@ fn traces(set: &mut impl FnMut(&str, String) -> Option<String>, pod: &PodFacts, 
     }
 }
 
-/// Annotations of traces and the access log, and the settings that they are.
+/// Annotations of telemetry, traces and the access log, and the settings that they are.
 const TRACE_ANNOTATIONS: &[(&str, &str)] = &[
+    ("telemetry", "TELEMETRY_ENABLED"),
+    ("trace-control-plane", "TRACE_CONTROL_PLANE"),
     ("trace-collector", "TRACE_COLLECTOR_SVC_ADDR"),
     ("trace-collector-identity", "TRACE_COLLECTOR_SVC_NAME"),
     ("trace-protocol", "TRACE_PROTOCOL"),

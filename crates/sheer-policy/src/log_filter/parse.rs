@@ -4,7 +4,9 @@ use std::fmt;
 
 use regex::Regex;
 
-use super::{Expr, FIELDS, Field, GRPC_CODES, Kind, Order, Pattern};
+use sheer_api::names::{GRPC_CODES, grpc_code};
+
+use super::{Expr, FIELDS, Field, Kind, Order, Pattern};
 
 /// Brackets within brackets: nobody writes more, and each takes stack.
 const DEEPEST: usize = 32;
@@ -304,9 +306,8 @@ fn number(field: Field, value: Token) -> Result<u64, String> {
         (_, Token::Number(value, unit)) if unit.is_empty() && value.fract() == 0.0 => Ok(value as u64),
         (_, Token::Number(..)) => Err(format!("{name} is compared with a whole number without a unit")),
         (_, Token::Word(word)) if field == Field::GrpcStatus => {
-            let code = GRPC_CODES.iter().position(|known| known.eq_ignore_ascii_case(&word));
-            code.map(|code| code as u64)
-                .ok_or_else(|| format!("{word} is no code of gRPC: {}", GRPC_CODES.join(", ")))
+            let code = grpc_code(&word).map(u64::from);
+            code.ok_or_else(|| format!("{word} is no code of gRPC: {}", GRPC_CODES.join(", ")))
         }
         (Kind::Time, token) => Err(format!(
             "{name} is compared with a time, as 200ms, and not with {}",

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 
 use super::Admin;
-use crate::metrics::Format;
+use crate::metrics::Scrape;
 
 /// A filter is a line.
 const LARGEST_FILTER: usize = 8 * 1024;
@@ -58,8 +58,8 @@ fn metrics(admin: &Admin, request: &Request<Incoming>) -> Answer {
         .headers()
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
-    let format = Format::from_accept(accept);
-    of_type(StatusCode::OK, format.content_type(), admin.registry.render(format))
+    let scrape = Scrape::from_accept(accept);
+    of_type(StatusCode::OK, scrape.content_type(), admin.registry.scrape(scrape))
 }
 
 fn log_level(admin: &Admin) -> Answer {

@@ -22,6 +22,16 @@ pub enum ConnectCause {
 }
 
 impl ConnectCause {
+    /// What another sidecar means by this reason ([`ProxyError::reason`](super::ProxyError::reason)) of a connection of its own to its application.
+    pub(crate) fn of_reason(reason: &[u8]) -> Option<Self> {
+        match reason {
+            b"connect-refused" => Some(Self::Refused),
+            b"connect-reset" => Some(Self::Reset),
+            b"connect-unreachable" => Some(Self::Unreachable),
+            _ => None,
+        }
+    }
+
     /// What an error of `connect(2)` or of the first bytes means.
     pub fn of(error: &io::Error) -> Self {
         use io::ErrorKind as Kind;

@@ -90,8 +90,15 @@ fn every_error() -> Vec<ProxyError> {
         },
         ProxyError::UpstreamClosed {
             addr,
+            sidecar: false,
             why: "w".into(),
             unprocessed: false,
+        },
+        ProxyError::UpstreamClosed {
+            addr,
+            sidecar: true,
+            why: "w".into(),
+            unprocessed: true,
         },
         ProxyError::ClientGone { why: "w".into() },
         timeout(TimeLimit::Request),

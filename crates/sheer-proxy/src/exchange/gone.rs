@@ -78,6 +78,7 @@ impl Gone {
             },
             Self::GoAway(code) => ProxyError::UpstreamClosed {
                 addr,
+                sidecar: false,
                 why: format!("GOAWAY {}", ResetCode(code)),
                 unprocessed: true,
             },
@@ -88,6 +89,7 @@ impl Gone {
             Self::Broke { why, .. } => ProxyError::BadResponse { addr, why },
             Self::Closed { why } => ProxyError::UpstreamClosed {
                 addr,
+                sidecar: false,
                 why,
                 unprocessed: false,
             },

@@ -66,10 +66,10 @@ async fn run(
     cx: &Context,
     observation: &Observation,
 ) -> Result<(), Box<Failed>> {
-    let mut repeatable = false;
+    let (mut repeatable, mut sidecar) = (false, false);
     let ended = match opened {
         Ok(mut opened) => {
-            repeatable = opened.repeatable;
+            (repeatable, sidecar) = (opened.repeatable, opened.to_sidecar());
             match carry(&mut exchange, &mut opened, cx, observation).await {
                 Ok(Carried {
                     switched: Some(server), ..
@@ -109,8 +109,14 @@ async fn run(
             observation.error(&cx.bad_request(why));
             return Ok(());
         }
-        Err(Break::Server(gone)) if exchange.responder.has_begun() => cx.server_left(gone, Part::ResponseTrailers),
-        Err(Break::Server(gone)) => cx.server_left(gone, Part::ResponseHeaders),
+        Err(Break::Server(gone)) => {
+            let part = if exchange.responder.has_begun() {
+                Part::ResponseTrailers
+            } else {
+                Part::ResponseHeaders
+            };
+            cx.server_left(gone, part).with_sidecar(sidecar)
+        }
         Err(Break::Proxy(error)) => error,
         Err(Break::Again(status)) => {
             let (addr, status) = (cx.addr, status.as_str().to_owned());
@@ -168,10 +174,16 @@ async fn carry(
     observation: &Observation,
 ) -> Result<Carried, Break> {
     let uploaded = Cell::new(false);
+    let from_sidecar = opened.to_sidecar();
     let Opened { response, out, .. } = opened;
     let ended = {
         let upload = pin!(upload(&mut exchange.body, out, cx, observation, &uploaded));
-        let download = pin!(download(response, &mut exchange.responder, cx, observation));
+        let download = pin!(download(
+            (response, from_sidecar),
+            &mut exchange.responder,
+            cx,
+            observation
+        ));
         both(upload, &uploaded, download, (cx, observation)).await
     };
     match &ended {
@@ -227,12 +239,16 @@ async fn upload(
 
 /// Carries the response.
 async fn download(
-    response: &mut ResponseIn,
+    (response, from_sidecar): (&mut ResponseIn, bool),
     responder: &mut Responder,
     cx: &Context,
     observation: &Observation,
 ) -> Result<Option<BodyIn>, Break> {
     let (mut reply, body) = final_head(response, responder, cx).await?;
+    let unserved = headers::take_unserved(&mut reply.headers, cx.direction, from_sidecar);
+    if let Some(cause) = unserved {
+        return Err(Break::Proxy(ProxyError::Connect { addr: cx.addr, cause }));
+    }
     observation.attempt(cx.attempt, |attempt| attempt.answered(reply.status, &reply.headers));
     let mut body = Body::once(body);
     if let Some(referee) = &cx.referee {

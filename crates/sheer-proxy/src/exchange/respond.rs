@@ -95,7 +95,10 @@ impl Responder {
                 send,
                 mesh_http1: false,
             },
-            style: Style { grpc, terse: false },
+            style: Style {
+                grpc,
+                ..Style::default()
+            },
         }
     }
 
@@ -103,7 +106,10 @@ impl Responder {
     pub(crate) fn http1(reply: Http1Reply, grpc: bool) -> Self {
         Self {
             wire: Wire::H1(reply),
-            style: Style { grpc, terse: false },
+            style: Style {
+                grpc,
+                ..Style::default()
+            },
         }
     }
 
@@ -120,6 +126,11 @@ impl Responder {
         if let Wire::H2 { mesh_http1, .. } = &mut self.wire {
             *mesh_http1 = true;
         }
+    }
+
+    /// The client is another sidecar: what it may send elsewhere is told it.
+    pub(crate) fn for_sidecar(&mut self) {
+        self.style.for_sidecar = true;
     }
 
     /// Leaves out of made-up responses the fields that are Sheer's own.

@@ -14,17 +14,20 @@ use crate::{
 const PROXY_ERROR: HeaderName = HeaderName::from_static(names::PROXY_ERROR);
 const VERDICT: HeaderName = HeaderName::from_static(names::VERDICT);
 const REASON: HeaderName = HeaderName::from_static(names::REASON);
+const UNSERVED: HeaderName = HeaderName::from_static(names::UNSERVED);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// What a made-up response says, and to whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Style {
     /// The request was gRPC: errors are said in its terms.
     pub(super) grpc: bool,
     /// Without the fields that are Sheer's own.
     pub(super) terse: bool,
+    /// For another sidecar, which may send the request elsewhere.
+    pub(super) for_sidecar: bool,
 }
 
 /// The whole response: for gRPC a trailers-only one (status 200), else the error's status with an empty body.
@@ -87,6 +90,9 @@ fn fields(error: &ProxyError, style: Style) -> HeaderMap {
             fields.insert(GRPC_PUSHBACK, HeaderValue::from(millis));
         }
     }
+    if style.for_sidecar && matches!(error, ProxyError::Connect { .. }) {
+        fields.insert(UNSERVED, HeaderValue::from_static(reason));
+    }
     if style.terse {
         return fields;
     }
@@ -130,6 +136,7 @@ mod tests {
     const HTTP: Style = Style {
         grpc: false,
         terse: false,
+        for_sidecar: false,
     };
     const GRPC: Style = Style { grpc: true, ..HTTP };
 
@@ -176,7 +183,14 @@ mod tests {
     #[test]
     fn terse_responses_have_no_fields_of_ours() {
         let names = |grpc| {
-            let response = reply(&denied(), Style { grpc, terse: true });
+            let response = reply(
+                &denied(),
+                Style {
+                    grpc,
+                    terse: true,
+                    ..HTTP
+                },
+            );
             response.headers.keys().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(names(false), ["content-length"]);
@@ -192,26 +206,14 @@ mod tests {
             by: "HTTPLocalRateLimitPolicy bank/ledger".into(),
             told: false,
         };
-        let response = reply(
-            &error(1_001),
-            Style {
-                grpc: false,
-                terse: false,
-            },
-        );
+        let response = reply(&error(1_001), HTTP);
         assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers["retry-after"], "2", "whole seconds, never too early");
         assert_eq!(
             response.headers["l5d-proxy-error"],
             "more than 10 requests a second, of one client"
         );
-        let response = reply(
-            &error(20),
-            Style {
-                grpc: true,
-                terse: false,
-            },
-        );
+        let response = reply(&error(20), GRPC);
         assert_eq!(response.headers["grpc-status"], "8");
         assert_eq!(response.headers["retry-after"], "1");
         assert_eq!(response.headers["grpc-retry-pushback-ms"], "20");

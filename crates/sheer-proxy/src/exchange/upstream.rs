@@ -82,7 +82,7 @@ impl Upstream {
                 let request = headers::h2_request(head, mesh)?;
                 let (response, stream) = send
                     .send_request(request, end)
-                    .map_err(|error| Gone::of(error).server_error(addr))?;
+                    .map_err(|error| Gone::of(error).server_error(addr).with_sidecar(mesh))?;
                 Ok(Opened {
                     response: ResponseIn::H2 { response, carried },
                     out: BodyOut::H2 { stream, mesh },
@@ -122,6 +122,11 @@ impl Upstream {
 }
 
 impl Opened {
+    /// Whether it goes to a sidecar.
+    pub(super) fn to_sidecar(&self) -> bool {
+        matches!(self.out, BodyOut::H2 { mesh: true, .. })
+    }
+
     /// The stream of HTTP/2; 0 for HTTP/1.
     pub(super) fn stream(&self) -> u32 {
         match &self.response {

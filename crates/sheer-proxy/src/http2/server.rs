@@ -74,12 +74,22 @@ where
             accepted = connection.accept() => accepted,
         };
         let Some(accepted) = accepted else { return Ok(()) };
-        let (request, respond) = accepted?;
+        let (request, mut respond) = accepted?;
+        if is_without_path(&request) {
+            tracing::debug!("a request without :path is malformed (RFC 9113 8.3.1): reset");
+            respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+            continue;
+        }
         let request = request_of(request);
         let responder = Responder::h2(respond, request.head.is_grpc());
         let service = Rc::clone(&service);
         worker::spawn_stream(move || service.call(request, responder));
     }
+}
+
+/// Malformed, and yet the codec passes it where there is no `:authority` either.
+fn is_without_path(request: &http::Request<h2::RecvStream>) -> bool {
+    request.method() != http::Method::CONNECT && request.uri().path().is_empty()
 }
 
 fn request_of(request: http::Request<h2::RecvStream>) -> Request {

@@ -211,6 +211,7 @@ impl App {
     fn lost(&self, why: String) -> ProxyError {
         ProxyError::UpstreamClosed {
             addr: self.addr,
+            sidecar: false,
             why,
             unprocessed: true,
         }

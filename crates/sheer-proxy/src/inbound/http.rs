@@ -173,6 +173,7 @@ impl http2::Service for Requests {
         let deadline = Deadline::of(&request.head, arrived);
         if self.client.is_meshed() {
             headers::restore_request(&mut request.head);
+            responder.for_sidecar();
             if request.head.origin != Origin::Http2 {
                 responder.carry_http1();
             }

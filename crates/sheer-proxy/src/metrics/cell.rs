@@ -10,7 +10,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::family::Bounds;
+use super::{
+    family::Bounds,
+    native::{self, Native},
+};
 
 /// A count that only grows.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +87,7 @@ struct Cells {
     sum_micros: AtomicU64,
     /// Of each bucket the last that had a trace. Locked only for those, and to show them.
     exemplars: Mutex<Option<Box<[Option<Exemplar>]>>>,
+    native: Native,
 }
 
 /// One that was counted, and the trace that tells about it.
@@ -108,6 +112,7 @@ impl Histogram {
             buckets,
             sum_micros: AtomicU64::new(0),
             exemplars: Mutex::default(),
+            native: Native::default(),
         }))
     }
 
@@ -141,6 +146,7 @@ impl Histogram {
         let bucket = self.0.bounds.micros.partition_point(|&bound| bound < units);
         self.0.buckets[bucket].fetch_add(1, Relaxed);
         self.0.sum_micros.fetch_add(units, Relaxed);
+        self.0.native.record(units, self.0.bounds.unit_micros);
     }
 
     /// How many durations were counted.
@@ -157,6 +163,18 @@ impl Histogram {
             *into += from.load(Relaxed);
         }
         *sum_micros = sum_micros.wrapping_add(self.0.sum_micros.load(Relaxed));
+    }
+
+    /// Adds what is in exponential buckets. From the first time on they are counted too.
+    pub(super) fn add_native_to(&self, reading: &mut native::Reading) {
+        let bounds = self.0.bounds;
+        self.0.native.add_to(reading, bounds.unit_micros, || {
+            let (mut counts, mut sum) = (vec![0; self.0.buckets.len()], 0);
+            self.add_to(&mut counts, &mut sum);
+            let last = bounds.micros.last().copied().unwrap_or(0);
+            let ends = bounds.micros.iter().copied().chain([last]);
+            (ends.zip(counts).collect(), sum)
+        });
     }
 
     /// The last of each bucket that had a trace; the newer one stays where there are several histograms.

@@ -30,6 +30,31 @@ impl LabelSet {
         }
     }
 
+    /// Names and values, the values as they were before they were escaped.
+    pub(super) fn pairs(&self) -> Vec<(String, String)> {
+        let (mut pairs, mut rest) = (Vec::new(), self.as_str());
+        while let Some((name, quoted)) = rest.split_once("=\"") {
+            let (mut value, mut escaped, mut end) = (String::new(), false, quoted.len());
+            for (at, c) in quoted.char_indices() {
+                match (c, escaped) {
+                    ('\\', false) => escaped = true,
+                    ('"', false) => {
+                        end = at;
+                        break;
+                    }
+                    (c, was) => {
+                        value.push(if was && c == 'n' { '\n' } else { c });
+                        escaped = false;
+                    }
+                }
+            }
+            pairs.push((name.to_owned(), value));
+            // After the quote and the comma.
+            rest = quoted.get(end + 2..).unwrap_or_default();
+        }
+        pairs
+    }
+
     /// The text between the braces.
     pub fn as_str(&self) -> &str {
         &self.0

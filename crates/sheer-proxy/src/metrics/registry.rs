@@ -263,7 +263,7 @@ impl Shard {
         if !is_full {
             return all.insert(key);
         }
-        let labels = LabelSet::builder().label("family", family.name).build();
+        let labels = by_family(family.name);
         let (family, overflow) = (
             &family::SHEER_METRICS_OVERFLOW_TOTAL,
             Key {
@@ -314,6 +314,11 @@ impl All {
         self.series.insert(key, series);
         cell
     }
+}
+
+/// Labels of the count of what overflowed.
+pub(super) fn by_family(name: &str) -> LabelSet {
+    LabelSet::builder().label("family", name).build()
 }
 
 fn overflow_labels() -> LabelSet {
@@ -376,8 +381,10 @@ mod tests {
         assert_eq!(of(&REQUEST_TOTAL).len(), MOST_SERIES_OF_FAMILY + 1);
         let value = |family: &'static Family, labels: &LabelSet| shard.counter(family, labels).value();
         assert_eq!(value(&REQUEST_TOTAL, &overflow_labels()), 8_000);
-        let by_family = LabelSet::builder().label("family", "request_total").build();
-        assert_eq!(value(&family::SHEER_METRICS_OVERFLOW_TOTAL, &by_family), 8_000);
+        let of_requests = by_family("request_total");
+        assert_eq!(value(&family::SHEER_METRICS_OVERFLOW_TOTAL, &of_requests), 8_000);
+        // Nobody looks any more: a handle keeps its series.
+        drop(series);
         // Those that were there before go on as they were, and once they are gone there is room again.
         shard.counter(&REQUEST_TOTAL, &labels(7)).inc();
         assert_eq!(value(&REQUEST_TOTAL, &labels(7)), 2);

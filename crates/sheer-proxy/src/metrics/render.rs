@@ -1,6 +1,6 @@
-//! The text of a scrape.
+//! A scrape: what was asked for, the sums over the shards, and the text of it.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _, time::Instant};
 
 use ahash::AHashMap;
 
@@ -8,9 +8,50 @@ use super::{
     cell::Exemplar,
     family::{self, Bounds, Kind},
     labels::LabelSet,
-    process,
-    registry::{Cell, Registry},
+    native, process, protobuf,
+    registry::{Cell, Registry, by_family},
 };
+
+/// What a scraper asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scrape {
+    /// Text.
+    Text(Format),
+    /// Messages of `io.prometheus.client`, which have native histograms: Prometheus asks for them where those are switched on.
+    Protobuf,
+}
+
+impl Scrape {
+    /// What a scraper's `Accept` likes best.
+    pub fn from_accept(accept: Option<&str>) -> Self {
+        let asked = accept.unwrap_or_default().split(',').enumerate();
+        let wanted = asked.filter_map(|(at, range)| {
+            let mut parts = range.split(';').map(str::trim);
+            let scrape = match parts.next()? {
+                "application/vnd.google.protobuf" if range.contains("encoding=delimited") => Self::Protobuf,
+                "application/openmetrics-text" => Self::Text(Format::OpenMetrics),
+                "text/plain" | "text/*" | "*/*" => Self::Text(Format::Prometheus),
+                _ => return None,
+            };
+            let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+            let thousandths = (weight.unwrap_or(1.0).clamp(0.0, 1.0) * 1_000.0) as u16;
+            Some((thousandths, Reverse(at), scrape))
+        });
+        let best = wanted.max_by_key(|(weight, at, _)| (*weight, *at));
+        best.map_or(Self::Text(Format::Prometheus), |(.., scrape)| scrape)
+    }
+
+    /// The `Content-Type` of the answer.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text(Format::Prometheus) => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Text(Format::OpenMetrics) => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+        }
+    }
+}
 
 /// Which text a scraper asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +62,8 @@ pub enum Format {
     OpenMetrics,
 }
 
-impl Format {
-    /// What a scraper's `Accept` asks for.
-    pub fn from_accept(accept: Option<&str>) -> Self {
-        let asked = accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
-        if asked { Self::OpenMetrics } else { Self::Prometheus }
-    }
-
-    /// The `Content-Type` of the text.
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
-    }
-}
-
 /// A series summed over the shards.
-enum Sum {
+pub(super) enum Sum {
     Count(u64),
     Level(i64),
     Buckets {
@@ -47,21 +72,42 @@ enum Sum {
         micros: u64,
         /// By bucket, where any has one.
         exemplars: Vec<Option<Exemplar>>,
+        /// Where they were asked for.
+        native: Option<native::Reading>,
     },
 }
 
+/// Families by name, and their series by labels.
+pub(super) type Sums = AHashMap<&'static str, BTreeMap<LabelSet, Sum>>;
+
 impl Registry {
-    /// Everything, as text. Forgets idle series first.
-    pub fn render(&self, format: Format) -> String {
-        self.sweep(Instant::now());
-        let mut families: AHashMap<&str, BTreeMap<LabelSet, Sum>> = AHashMap::new();
-        for (key, cell) in self.collect() {
-            add(families.entry(key.family.name).or_default(), key.labels, &cell);
+    /// Everything, as it was asked for.
+    pub fn scrape(&self, scrape: Scrape) -> Vec<u8> {
+        match scrape {
+            Scrape::Text(format) => self.render(format).into_bytes(),
+            Scrape::Protobuf => protobuf::page(&self.sums(true)),
         }
+    }
+
+    /// Everything, summed over the shards. Forgets idle series first.
+    fn sums(&self, with_native: bool) -> Sums {
+        self.sweep(Instant::now());
+        let mut families = Sums::new();
+        for (key, cell) in self.collect() {
+            let series = families.entry(key.family.name).or_default();
+            add(series, key.labels, &cell, with_native);
+        }
+        add_overflow(&mut families);
         for reading in self.readings() {
             let series = families.entry(reading.family.name).or_default();
             series.insert(reading.labels, Sum::Level(reading.value));
         }
+        families
+    }
+
+    /// Everything, as text.
+    pub fn render(&self, format: Format) -> String {
+        let families = self.sums(false);
         let mut page = Page {
             text: String::with_capacity(64 * 1024),
             format,
@@ -86,6 +132,16 @@ impl Registry {
     }
 }
 
+/// Every family that can overflow says how often it did from the start: a counter that begins above zero has no increase that an alert could see.
+fn add_overflow(families: &mut Sums) {
+    let overflow = family::SHEER_METRICS_OVERFLOW_TOTAL.name;
+    let named: Vec<&'static str> = families.keys().copied().filter(|name| *name != overflow).collect();
+    let series = families.entry(overflow).or_default();
+    for name in named {
+        series.entry(by_family(name)).or_insert(Sum::Count(0));
+    }
+}
+
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Counter => "counter",
@@ -94,7 +150,7 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-fn add(series: &mut BTreeMap<LabelSet, Sum>, labels: LabelSet, cell: &Cell) {
+fn add(series: &mut BTreeMap<LabelSet, Sum>, labels: LabelSet, cell: &Cell, with_native: bool) {
     let sum = series.entry(labels).or_insert_with(|| match cell {
         Cell::Counter(_) => Sum::Count(0),
         Cell::Gauge(_) => Sum::Level(0),
@@ -105,6 +161,7 @@ fn add(series: &mut BTreeMap<LabelSet, Sum>, labels: LabelSet, cell: &Cell) {
                 buckets: vec![0; bounds.micros.len() + 1],
                 micros: 0,
                 exemplars: Vec::new(),
+                native: with_native.then(native::Reading::default),
             }
         }
     });
@@ -116,12 +173,16 @@ fn add(series: &mut BTreeMap<LabelSet, Sum>, labels: LabelSet, cell: &Cell) {
                 buckets,
                 micros,
                 exemplars,
+                native,
                 ..
             },
             Cell::Histogram(histogram),
         ) => {
             histogram.add_to(buckets, micros);
             histogram.add_exemplars_to(exemplars);
+            if let Some(native) = native {
+                histogram.add_native_to(native);
+            }
         }
         // A family has one kind.
         _ => {}
@@ -153,6 +214,7 @@ impl Page {
                 buckets,
                 micros,
                 exemplars,
+                ..
             } => self.histogram(name, labels, bounds, (buckets, *micros, exemplars)),
         }
     }
@@ -321,11 +383,32 @@ mod tests {
         let page = busy().render(Format::OpenMetrics);
         assert!(page.contains("# TYPE request counter\nrequest_total{"), "{page}");
         assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_scraper_gets_what_it_likes_best() {
+        let asked = |accept| Scrape::from_accept(Some(accept));
         assert_eq!(
-            Format::from_accept(Some("application/openmetrics-text;version=1.0.0,*/*")),
-            Format::OpenMetrics
+            asked("application/openmetrics-text;version=1.0.0,*/*"),
+            Scrape::Text(Format::OpenMetrics)
         );
-        assert_eq!(Format::from_accept(Some("text/plain")), Format::Prometheus);
+        assert_eq!(asked("text/plain"), Scrape::Text(Format::Prometheus));
+        assert_eq!(Scrape::from_accept(None), Scrape::Text(Format::Prometheus));
+        // Prometheus 2.42 with native histograms, and without.
+        assert_eq!(
+            asked(
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
+                 application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,\
+                 text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+            ),
+            Scrape::Protobuf
+        );
+        assert_eq!(
+            asked(
+                "application/openmetrics-text;version=1.0.0,application/vnd.google.protobuf;encoding=delimited;q=0.3"
+            ),
+            Scrape::Text(Format::OpenMetrics)
+        );
     }
 
     /// What `promtool` still says is about names that are Linkerd's and have to stay.

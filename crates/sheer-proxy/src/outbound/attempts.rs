@@ -196,7 +196,7 @@ impl Sending<'_> {
             (ProxyError::TriedAgain { .. }, Some(attempts), Some(_)) => attempts.wait(),
             (_, _, Some(_)) => {
                 *elsewhere += 1;
-                if *elsewhere >= MAX_ELSEWHERE || !self.may_go_elsewhere(&error) {
+                if *elsewhere >= MAX_ELSEWHERE || !self.may_go_elsewhere(&error, *elsewhere) {
                     return Err(error);
                 }
                 Duration::ZERO
@@ -208,10 +208,14 @@ impl Sending<'_> {
         Ok((error, wait))
     }
 
-    /// A connection that ends takes every request on it elsewhere, once: that is no storm. A server that refuses stream after stream is
-    /// asked again only as the budget allows.
-    fn may_go_elsewhere(&self, error: &ProxyError) -> bool {
-        let refused = matches!(error, ProxyError::UpstreamReset { .. });
+    /// A connection that ends takes every request on it elsewhere, once: that is no storm, nor is one other endpoint where a sidecar's
+    /// application is not there. A server that refuses stream after stream is asked again only as the budget allows.
+    fn may_go_elsewhere(&self, error: &ProxyError, elsewhere: u32) -> bool {
+        let refused = match error {
+            ProxyError::UpstreamReset { .. } => true,
+            ProxyError::Connect { .. } => elsewhere > 1,
+            _ => false,
+        };
         !refused || self.resolution.budget.borrow_mut().again(Instant::now().into_std())
     }
 

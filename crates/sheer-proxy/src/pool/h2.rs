@@ -284,6 +284,7 @@ impl H2Peer {
         let io = stream.metered(self.metrics.open()).io();
         let lost = |why: String| ProxyError::UpstreamClosed {
             addr,
+            sidecar: self.endpoint.identity.is_some(),
             why,
             unprocessed: true,
         };
@@ -392,6 +393,7 @@ async fn run(
         &connection,
         Some(ProxyError::UpstreamClosed {
             addr,
+            sidecar: peer.endpoint.identity.is_some(),
             why,
             unprocessed: true,
         }),

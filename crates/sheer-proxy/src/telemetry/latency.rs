@@ -8,23 +8,14 @@ use std::{
 };
 
 use sheer_api::{
-    names::{LATENCY_BUCKETS_A_DOUBLING as PER_DOUBLING, LATENCY_FIRST_BUCKET as FIRST, LATENCY_LAST_BUCKET as LAST},
+    names::{LATENCY_FIRST_BUCKET as FIRST, LATENCY_LAST_BUCKET as LAST},
     v1,
 };
 
+use crate::metrics;
+
 /// How many buckets there are.
 pub(super) const BUCKETS: usize = (LAST - FIRST + 1) as usize;
-
-/// 2^(k/8) for k from 1 to 7: where the buckets between a power of two and the next end.
-const STEPS: [f64; 7] = [
-    1.090_507_732_665_257_7,
-    1.189_207_115_002_721,
-    1.296_839_554_651_009_6,
-    std::f64::consts::SQRT_2,
-    1.542_210_825_407_940_7,
-    1.681_792_830_507_429,
-    1.834_008_086_409_342_4,
-];
 
 /// Counts of latencies, written by one thread and read by others.
 #[derive(Debug)]
@@ -131,20 +122,13 @@ fn bucket(micros: u64) -> i16 {
     if micros == 0 {
         return FIRST;
     }
-    let bits = (micros as f64 / 1_000.0).to_bits();
-    // A positive, normal number: 1.mantissa × 2^exponent.
-    let exponent = (bits >> 52) as i16 - 1_023;
-    let mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1_023 << 52));
-    let step = if mantissa == 1.0 {
-        0
-    } else {
-        1 + STEPS.partition_point(|&end| end < mantissa) as i16
-    };
-    exponent * PER_DOUBLING + step
+    metrics::bucket(micros as f64 / 1_000.0) as i16
 }
 
 #[cfg(test)]
 mod tests {
+    use sheer_api::names::LATENCY_BUCKETS_A_DOUBLING as PER_DOUBLING;
+
     use super::*;
 
     fn end(bucket: i16) -> f64 {

@@ -9,7 +9,11 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
+
+/// How long an application that passed a context on is known to do so: its traces may be rare.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Inbound requests under way on each worker: the application may answer on any.
 #[derive(Clone, Debug)]
@@ -54,6 +58,11 @@ impl Serving {
         }
     }
 
+    /// Whether any request is under way.
+    pub(super) fn is_serving(&self) -> bool {
+        self.0.iter().any(|slot| slot.all.load(Ordering::Relaxed) > 0)
+    }
+
     /// Whether requests are under way and every one carries a context.
     pub(super) fn all_with_context(&self) -> bool {
         let sum = |of: fn(&Slot) -> &AtomicU32| self.0.iter().map(|slot| of(slot).load(Ordering::Relaxed)).sum::<u32>();
@@ -76,6 +85,8 @@ impl Drop for Served {
 #[derive(Debug)]
 pub(crate) struct Passed {
     target: Arc<str>,
+    /// When a request with a context was seen last.
+    passed_on: Cell<Option<Instant>>,
     with_context: Cell<u64>,
     without_context: Cell<u64>,
 }
@@ -89,6 +100,17 @@ pub(crate) struct PassedCount {
 }
 
 impl Passed {
+    /// A request with a context goes out.
+    pub(super) fn saw(&self, now: Instant) {
+        self.passed_on.set(Some(now));
+    }
+
+    /// Whether the application was seen to pass contexts on, lately.
+    pub(super) fn passes_on(&self, now: Instant) -> bool {
+        let last = self.passed_on.get();
+        last.is_some_and(|last| now.saturating_duration_since(last) < REMEMBERED)
+    }
+
     pub(super) fn note(&self, with_context: bool) {
         let count = if with_context {
             &self.with_context
@@ -108,6 +130,7 @@ impl Targets {
     pub(super) fn add(&self, target: Arc<str>) -> Rc<Passed> {
         let passed = Rc::new(Passed {
             target,
+            passed_on: Cell::new(None),
             with_context: Cell::new(0),
             without_context: Cell::new(0),
         });
@@ -139,7 +162,10 @@ mod tests {
     #[test]
     fn it_counts_only_while_every_request_carries_a_context() {
         let serving = Serving::new(2);
-        assert!(!serving.all_with_context(), "nothing is under way");
+        assert!(
+            !serving.all_with_context() && !serving.is_serving(),
+            "nothing is under way"
+        );
         let one = serving.begin(0, true);
         assert!(serving.all_with_context());
         let other = serving.begin(1, false);
@@ -148,6 +174,15 @@ mod tests {
         assert!(serving.all_with_context());
         drop(one);
         assert!(!serving.all_with_context());
+    }
+
+    #[test]
+    fn an_application_that_passed_a_context_on_is_remembered_for_a_while() {
+        let (ledger, start) = (Targets::default().add("ledger".into()), Instant::now());
+        assert!(!ledger.passes_on(start));
+        ledger.saw(start);
+        assert!(ledger.passes_on(start + REMEMBERED / 2));
+        assert!(!ledger.passes_on(start + REMEMBERED));
     }
 
     #[test]

@@ -115,9 +115,17 @@ impl Tracer {
             return;
         }
         let mut record = self.record(observation.started());
-        let said = self.judge(&mut record, head, true);
-        if self.collecting.0.serving.all_with_context() {
-            to.passed(self).note(matches!(said, Said::Context(_)));
+        let (passed, serving) = (to.passed(self), &self.collecting.0.serving);
+        // Of an application that passes contexts on, a request without one belongs to one that was not drawn (or to work in the background,
+        // which one cannot tell): a trace that began here would lack its beginning.
+        let is_part = passed.passes_on(record.started) && serving.is_serving();
+        let said = self.judge(&mut record, head, !is_part);
+        let with_context = matches!(said, Said::Context(_));
+        if with_context {
+            passed.saw(record.started);
+        }
+        if serving.all_with_context() {
+            passed.note(with_context);
         }
         record.request = About::of(head);
         let (dst, target) = to.target();

@@ -238,3 +238,113 @@ fn a_silent_client_hears_a_server_that_speaks_first() {
         }
     });
 }
+
+#[test]
+fn an_application_that_is_not_there_costs_no_request_while_another_is() {
+    run(async {
+        let server = Server::start("app").await;
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let peer = inbound::Proxy::start().await;
+        let proxy = Proxy::start_as(peer.client_identity());
+        let both = [
+            meshed(peer.in_front_of(server.addr).await, SERVER),
+            meshed(peer.in_front_of(nobody).await, SERVER),
+        ];
+        proxy.discovery.endpoints(both);
+        // Slow enough that the other seems better.
+        server.switches.delay.set(Duration::from_millis(50));
+        let client = proxy.h2().await;
+        for _ in 0..5 {
+            for answer in futures::future::join_all((0..10).map(|_| client.call())).await {
+                let answer = answer.expect("answered");
+                assert_eq!((answer.status.as_u16(), answer.server()), (200, "app"));
+                assert!(!answer.headers.contains_key("sheer-unserved"), "{answer:?}");
+            }
+        }
+        assert!(peer.errors("connect-refused") > 0, "it was asked, too");
+    });
+}
+
+#[test]
+fn an_application_that_is_not_there_is_named_where_there_is_no_other() {
+    run(async {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let (proxy, _peer) = both(nobody).await;
+        let answer = proxy.h2().await.call().await.expect("answered");
+        assert_eq!(answer.status.as_u16(), 502);
+        assert_eq!(
+            (answer.header("sheer-verdict"), answer.header("sheer-reason")),
+            ("application", "connect-refused")
+        );
+        assert!(!answer.headers.contains_key("sheer-unserved"), "{answer:?}");
+    });
+}
+
+#[test]
+fn what_an_application_says_in_a_sidecars_name_is_not_believed() {
+    run(async {
+        let (app, connections) = script(|mut tcp| async move {
+            read_head(&mut tcp).await;
+            let answer = b"HTTP/1.1 502 Bad Gateway\r\nsheer-unserved: connect-refused\r\ncontent-length: 0\r\n\r\n";
+            tcp.write_all(answer).await.unwrap();
+        })
+        .await;
+        let (proxy, _peer) = both(app).await;
+        let mut client = proxy.connect_to(SERVICE.parse().unwrap()).await;
+        client
+            .write_all(b"POST / HTTP/1.1\r\nHost: web.shop\r\nContent-Length: 0\r\n\r\n")
+            .await
+            .unwrap();
+        let head = read_head(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{head}");
+        assert!(!head.contains("sheer-"), "{head}");
+        assert_eq!(connections.get(), 1, "it was asked once");
+    });
+}
+
+#[test]
+fn a_sidecar_that_dies_is_named_and_not_its_application() {
+    run(async {
+        let server = Server::start("app").await;
+        server.switches.delay.set(Duration::from_secs(60));
+        let peer = inbound::Proxy::start().await;
+        let proxy = Proxy::start_as(peer.client_identity());
+        // What stands for the sidecar's sockets: they are gone when the task is.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let front = listener.local_addr().unwrap();
+        let behind = peer.in_front_of(server.addr).await;
+        let sidecar = tokio::task::spawn_local(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+            tokio::io::copy_bidirectional(&mut near, &mut far).await.ok();
+        });
+        proxy.discovery.endpoints([meshed(front, SERVER)]);
+        let client = proxy.h2().await;
+        let dies = async {
+            while server.switches.calls.get() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            sidecar.abort();
+        };
+        let (answer, ()) = tokio::join!(client.call(), dies);
+        let answer = answer.expect("answered");
+        assert_eq!(answer.status.as_u16(), 502);
+        assert_eq!(
+            (answer.header("sheer-verdict"), answer.header("sheer-reason")),
+            ("proxy", "upstream-closed")
+        );
+        let said = answer.header("l5d-proxy-error");
+        assert!(
+            said.starts_with(&format!("the sidecar of {front} closed the connection")),
+            "{said}"
+        );
+    });
+}

@@ -1,4 +1,8 @@
-//! `sheer edges`: who talks to whom, as whom, in which protocol, and how it is secured.
+//! `sheer edges`: who talks to whom, as whom, in which protocol, and how it is secured; and where traces break on the way.
+//!
+//! * [`traces`]: which edges lose the contexts of traces.
+
+mod traces;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -6,7 +10,7 @@ use std::{
 };
 
 use serde::Serialize;
-use sheer_api::v1::{Edge, EdgesRequest, EdgesResponse, Selector, Tls, Traffic};
+use sheer_api::v1::{Edge, EdgesRequest, EdgesResponse, Selector, Tls, Traffic, WorkloadPropagation};
 
 use crate::{
     cli::Global,
@@ -22,7 +26,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 An edge has the numbers of the client's sidecar; one from a client without a sidecar has those of the server's. Clients and servers outside of
-the mesh go by their name or address.
+the mesh go by their name or address. Where an application does not pass on the contexts of traces, that is said below, with what to do.
 
 Examples:
   sheer edges -n bank
@@ -81,6 +85,8 @@ struct Row {
     read_bytes: u64,
     written_bytes: u64,
     seen_by: &'static str,
+    /// What of the contexts of traces the client passed on; null where there was nothing to pass on.
+    traces: Option<traces::Passed>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -99,9 +105,13 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             return watch(args, &numbers, &request).await;
         }
         let answer = numbers.edges(&request).await?;
+        let propagation = numbers.propagation().await?;
         match args.output {
-            Format::Json => print_json(&rows(&answer))?,
-            Format::Table | Format::Wide => table(args, &answer).print()?,
+            Format::Json => print_json(&rows(&answer, &propagation))?,
+            Format::Table | Format::Wide => {
+                table(args, &answer, &propagation).print()?;
+                write!(std::io::stdout().lock(), "{}", traces::findings(&answer, &propagation))?;
+            }
         }
         if answer.edges.is_empty() {
             eprintln!("sheer: nobody that fits has talked to anybody in this time");
@@ -145,12 +155,13 @@ async fn watch(args: &Args, numbers: &Numbers, request: &EdgesRequest) -> anyhow
             _ = ticks.tick() => {}
         }
         let answer = numbers.edges(request).await?;
+        let propagation = numbers.propagation().await?;
         let mut out = std::io::stdout().lock();
         if args.output == Format::Json {
-            writeln!(out, "{}", serde_json::to_string(&rows(&answer))?)?;
+            writeln!(out, "{}", serde_json::to_string(&rows(&answer, &propagation))?)?;
             continue;
         }
-        let text = table(args, &answer).render(terminal);
+        let text = table(args, &answer, &propagation).render(terminal) + &traces::findings(&answer, &propagation);
         if terminal {
             write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
         } else {
@@ -160,7 +171,7 @@ async fn watch(args: &Args, numbers: &Numbers, request: &EdgesRequest) -> anyhow
     }
 }
 
-fn rows(answer: &EdgesResponse) -> Vec<Row> {
+fn rows(answer: &EdgesResponse, propagation: &[WorkloadPropagation]) -> Vec<Row> {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let party = |resource: &Option<sheer_api::v1::Resource>| {
         let resource = resource.clone().unwrap_or_default();
@@ -192,6 +203,7 @@ fn rows(answer: &EdgesResponse) -> Vec<Row> {
             read_bytes: tcp.read_bytes,
             written_bytes: tcp.written_bytes,
             seen_by: seen_by(edge),
+            traces: traces::passed(edge, propagation),
         }
     };
     answer.edges.iter().map(row).collect()
@@ -221,10 +233,10 @@ fn last_seen(answer: &EdgesResponse, edge: &Edge) -> u64 {
 }
 
 /// The table for people.
-fn table(args: &Args, answer: &EdgesResponse) -> Table {
+fn table(args: &Args, answer: &EdgesResponse, propagation: &[WorkloadPropagation]) -> Table {
     let wide = args.output == Format::Wide;
     let namespace = args.namespace.as_deref();
-    let columns: [(&str, bool); 14] = [
+    let columns: [(&str, bool); 15] = [
         ("SOURCE", true),
         ("DESTINATION", true),
         ("SERVICE", true),
@@ -238,6 +250,7 @@ fn table(args: &Args, answer: &EdgesResponse) -> Table {
         ("P99", true),
         ("TCP", true),
         ("LAST-SEEN", true),
+        ("TRACES", wide),
         ("WHY-NOT-MUTUAL", wide),
     ];
     let mut table = Table::default();
@@ -248,13 +261,17 @@ fn table(args: &Args, answer: &EdgesResponse) -> Table {
             .map(|(title, _)| ((*title).to_owned(), Tone::Dim)),
     );
     for edge in &answer.edges {
-        let shown = cells(answer, edge, namespace).into_iter().zip(&columns);
+        let shown = cells(answer, edge, (namespace, propagation)).into_iter().zip(&columns);
         table.toned(shown.filter(|(_, (_, is_shown))| *is_shown).map(|(cell, _)| cell));
     }
     table
 }
 
-fn cells(answer: &EdgesResponse, edge: &Edge, namespace: Option<&str>) -> [(String, Tone); 14] {
+fn cells(
+    answer: &EdgesResponse,
+    edge: &Edge,
+    (namespace, propagation): (Option<&str>, &[WorkloadPropagation]),
+) -> [(String, Tone); 15] {
     let plain = |text: String| (text, Tone::Plain);
     let none = Traffic::default();
     let traffic = edge.traffic.as_ref().unwrap_or(&none);
@@ -283,6 +300,7 @@ fn cells(answer: &EdgesResponse, edge: &Edge, namespace: Option<&str>) -> [(Stri
         millis(traffic.p99_ms),
         plain(traffic.tcp.as_ref().map_or(0, |tcp| tcp.open).to_string()),
         (age(seen), if seen > 60 { Tone::Dim } else { Tone::Plain }),
+        traces::word(edge, propagation),
         plain(words::or_dash(&edge.why_plain)),
     ]
 }

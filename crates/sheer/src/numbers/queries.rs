@@ -397,7 +397,8 @@ fn query(view: &View, number: Number, window_ms: u64) -> Option<String> {
     let is_routed = !family.is_empty();
     let is_outbound = *direction == Direction::Outbound;
     let attempts = "route_actual_response_total";
-    let by_parent = view.by[0].starts_with("parent_") || is_routed;
+    let of_service = view.matchers.iter().any(|matcher| matcher.starts_with("parent_name="));
+    let by_parent = view.by[0].starts_with("parent_") || is_routed || of_service;
     Some(match number {
         Number::Successes => increase(&responses, &["classification=\"success\""]),
         Number::Failures => increase(&responses, &["classification=\"failure\""]),

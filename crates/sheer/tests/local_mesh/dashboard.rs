@@ -13,14 +13,14 @@ use sheer_testkit::browser;
 use crate::harness::{Mesh, User};
 
 /// A command of `sheer` that runs beside the test; ended with the value.
-struct Beside<'a> {
+pub(crate) struct Beside<'a> {
     mesh: &'a Mesh,
     name: &'a str,
     child: Child,
 }
 
 impl<'a> Beside<'a> {
-    fn start(mesh: &'a Mesh, name: &'a str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(mesh: &'a Mesh, name: &'a str, arguments: &[&str]) -> Self {
         let file = |suffix: &str| File::create(mesh.folder().join(format!("{name}.{suffix}"))).expect("a file");
         let mut command: Command = mesh.command(arguments);
         command.stdout(file("out")).stderr(file("err")).stdin(Stdio::null());
@@ -33,7 +33,7 @@ impl<'a> Beside<'a> {
     }
 
     /// The first address of loopback that it names.
-    fn url(&self, suffix: &str) -> String {
+    pub(crate) fn url(&self, suffix: &str) -> String {
         self.mesh.wait("the dashboard's address", || {
             let said = self.said(suffix);
             let mut words = said.split_whitespace();
@@ -57,7 +57,7 @@ impl Drop for Beside<'_> {
 }
 
 /// What the API answers; null where it does not.
-fn ask(url: &str, path: &str) -> Value {
+pub(crate) fn ask(url: &str, path: &str) -> Value {
     let output = Command::new("curl")
         .args(["-sS", "--max-time", "20", &format!("{url}api/{path}")])
         .output();

@@ -1,4 +1,4 @@
-//! Numbers of a running bank: the load generator's own count, the control plane's windows and a Prometheus agree; who talks to whom is known, also
+//! Numbers of a running bank: the load generator's own count, the control plane's windows, a Prometheus and the dashboard agree; who talks to whom is known, also
 //! outside of the mesh; every metric that a rule or a dashboard names is on a live page.
 
 use std::{
@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Mesh, User, free_port, pause};
+use crate::{
+    dashboard::{Beside, ask},
+    harness::{Mesh, User, free_port, pause},
+};
 
 /// A client that does nothing by itself, and one without a sidecar.
 const CLIENTS: &str = "
@@ -161,6 +164,8 @@ fn load(mesh: &Mesh, rate: &str, lasting: &str) -> Value {
 #[test]
 fn windows_prometheus_and_the_load_generator_agree() {
     let (mesh, url) = bank();
+    let page = Beside::start(&mesh, "page", &["dashboard", "--port", "0"]);
+    let page_url = page.url("out");
     // Prometheus has to have seen a series before it grows: what a series begins with is no increase.
     load(&mesh, "20", "2s");
     let quiet = Instant::now();
@@ -206,6 +211,7 @@ fn windows_prometheus_and_the_load_generator_agree() {
         (scheduled - failures) / scheduled,
         1.0,
     );
+    the_dashboard_shows_it(&page_url, told, scheduled, (scheduled - failures) / scheduled);
     close(
         "requests by Prometheus and by the load generator",
         prometheus(&mesh, &url, sent) - before,
@@ -220,10 +226,41 @@ fn windows_prometheus_and_the_load_generator_agree() {
         "{p50} ms in the proxy, {own_p50} ms at the client"
     );
 
+    a_prometheus_that_is_away_is_named(&mesh);
     the_same_numbers_from_a_prometheus(&mesh, &url);
     everybody_is_known(&mesh);
     paths_are_shown(&mesh);
     named_metrics_exist(&mesh, &url);
+}
+
+/// What the dashboard shows of the load: the windows' rate, the generator's count and share of successes.
+fn the_dashboard_shows_it(url: &str, told: &Value, scheduled: f64, success: f64) {
+    let shown = ask(url, "workload?of=bank/deploy/probe&window=36s");
+    let of_page = |key: &str| {
+        let number = shown["numbers"][key].as_f64();
+        number.unwrap_or_else(|| panic!("{key} in {shown:#}"))
+    };
+    assert_eq!(shown["direction"], "out", "{shown:#}");
+    let of_generator = "by the dashboard and by the load generator";
+    close(&format!("requests {of_generator}"), of_page("requests"), scheduled, 1.0);
+    close(&format!("successes {of_generator}"), of_page("success"), success, 1.0);
+    let rate = told["rps"].as_f64().expect("a rate");
+    close("rates by the dashboard and by the windows", of_page("rps"), rate, 1.0);
+}
+
+/// Who asks a Prometheus that is not there is told so, with what to do.
+fn a_prometheus_that_is_away_is_named(mesh: &Mesh) {
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    for command in ["stat", "edges"] {
+        let what: &[&str] = if command == "stat" { &["deploy"] } else { &[] };
+        let output = mesh.run(&[&[command], what, &["-n", "bank", "--prometheus", &nowhere]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(
+            said.contains("Prometheus at ") && said.contains(nowhere.trim_start_matches("http://")),
+            "{said}"
+        );
+    }
 }
 
 /// `sheer stat` of the steady load, from the windows and from a Prometheus.

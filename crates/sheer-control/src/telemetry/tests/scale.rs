@@ -1,7 +1,7 @@
 //! A mesh of a thousand workloads, for six hours: what it costs to keep, and how long answers take.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use sheer_api::v1::{self, selector, series_key};
 
 use super::super::{
     Windows, edges,
-    row::{Party, Row, RowKey, When},
+    row::{Party, RowKey, When},
     stat,
     time::{LONG, now_ms},
     windows::LIMIT,
@@ -138,19 +138,23 @@ fn a_thousand_busy_workloads_for_six_hours_are_kept_and_answered() {
         for (place, key) in keys(number).iter().enumerate() {
             let seed = (number * 16 + place) as u64;
             // Six hours: up to the last ten minutes by the long windows alone, as their short ones are gone by now.
-            let mut row = Row::new(key.clone());
             for slot in 0..i64::from(LONG.kept) {
-                let at_ms = start + (slot + 1) * LONG.ms;
-                row.add_long(&report(seed + slot as u64, 10), When { at_ms, span_ms: 10_000 });
+                let when = When {
+                    at_ms: start + (slot + 1) * LONG.ms,
+                    span_ms: 10_000,
+                };
+                source.add_long(key, &report(seed + slot as u64, 10), when);
             }
+            let row = source.row(key).expect("room");
             for second in 0..600 {
                 let at_ms = now - (600 - second) * 1_000;
                 row.add_short(&report(seed + second as u64, 1), When { at_ms, span_ms: 1_000 });
             }
-            source.insert(row);
         }
     }
     windows.sweep(now);
+    // To make it up took a while.
+    windows.stopped_ms.store(now, Relaxed);
     let (held, grown) = (windows.bytes(), resident().saturating_sub(before));
     eprintln!(
         "{WORKLOADS} workloads, {} rows: {} MiB by the windows' own count, {} MiB resident; 10 s windows reach back {:.1} h",
@@ -217,17 +221,16 @@ fn a_thousand_busy_workloads_for_six_hours_are_kept_and_answered() {
 fn where_memory_does_not_suffice_the_oldest_windows_go_and_answers_say_so() {
     let now = now_ms();
     let start = now - LONG.ms * i64::from(LONG.kept);
-    let limit = 100 * 1024;
+    let limit = 200 * 1024;
     let windows = Windows::new(limit, start);
     let snapshot = Snapshot::of("", "");
     let source = windows.source(&snapshot, "bank", "web-0");
     for key in keys(1) {
-        let mut row = Row::new(key);
         for slot in 0..i64::from(LONG.kept) {
             let at_ms = start + (slot + 1) * LONG.ms;
-            row.add_long(&report(slot as u64, 10), When { at_ms, span_ms: 10_000 });
+            let when = When { at_ms, span_ms: 10_000 };
+            source.lock().add_long(&key, &report(slot as u64, 10), when);
         }
-        source.lock().insert(row);
     }
     windows.sweep(now);
     assert!(windows.bytes() <= limit, "{}", windows.bytes());

@@ -327,11 +327,18 @@ fn pythons_opentelemetry_reads_the_same() {
     const SCRIPT: &str = "
 import json, sys
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest as Traces
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest as Logs
 kind = {'traces': Traces, 'logs': Logs}[sys.argv[1]]
 request = kind.FromString(sys.stdin.buffer.read())
-assert not any(True for _ in request.UnknownFields()) if hasattr(request, 'UnknownFields') else True
+def known(message):
+    assert len(UnknownFieldSet(message)) == 0, message
+    for _, value in message.ListFields():
+        for one in [value] if isinstance(value, Message) else value if hasattr(value, 'MergeFrom') else []:
+            if isinstance(one, Message): known(one)
+known(request)
 json.dump(MessageToDict(request), sys.stdout)
 ";
     let read = |kind: &str, bytes: &[u8]| -> Json {

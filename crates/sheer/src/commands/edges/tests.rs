@@ -1,7 +1,7 @@
 //! What operators and programs read.
 
 use clap::Parser as _;
-use sheer_api::v1::{Resource, TcpCounts, Window, series_key::Direction};
+use sheer_api::v1::{PropagationCount, Resource, TcpCounts, Window, series_key::Direction};
 
 use super::*;
 
@@ -77,15 +77,56 @@ fn answer() -> EdgesResponse {
     }
 }
 
+/// `payments` passes nothing on to `ledger`.
+fn broken() -> Vec<WorkloadPropagation> {
+    let count = PropagationCount {
+        target: "ledger.bank.svc.cluster.local:9000".to_owned(),
+        with_context: 1,
+        without_context: 99,
+    };
+    vec![WorkloadPropagation {
+        namespace: "bank".to_owned(),
+        workload: "deploy/payments".to_owned(),
+        with_context: 1,
+        without_context: 99,
+        targets: vec![count],
+        breaks: true,
+        finding: "traces break in bank/deploy/payments: pass on `traceparent`".to_owned(),
+    }]
+}
+
+#[test]
+fn where_traces_break_is_a_finding_of_the_edge() {
+    let rows = rows(&answer(), &broken());
+    let passed = rows[0].traces.as_ref().expect("it is known");
+    let told = serde_json::to_value(passed).expect("JSON");
+    assert_eq!((&told["without_context"], &told["breaks"]), (&99.into(), &true.into()));
+    assert!(
+        told["finding"]
+            .as_str()
+            .is_some_and(|finding| finding.contains("traceparent"))
+    );
+    assert_eq!(rows[1].traces, None);
+    let text = traces::findings(&answer(), &broken());
+    assert_eq!(text.matches("traces break in").count(), 1, "{text}");
+    let elsewhere = EdgesResponse {
+        edges: answer().edges.split_off(1),
+        ..answer()
+    };
+    assert_eq!(traces::findings(&elsewhere, &broken()), "");
+    let wide = table(&args(&["-o", "wide"]), &answer(), &broken()).render(false);
+    assert!(wide.contains("  break"), "{wide}");
+}
+
 #[test]
 fn the_table_reads_well() {
-    insta::assert_snapshot!(table(&args(&["-n", "bank"]), &answer()).render(false));
-    insta::assert_snapshot!(table(&args(&["-A", "-o", "wide"]), &answer()).render(false));
+    insta::assert_snapshot!(table(&args(&["-n", "bank"]), &answer(), &[]).render(false));
+    insta::assert_snapshot!(table(&args(&["-A", "-o", "wide"]), &answer(), &[]).render(false));
 }
 
 #[test]
 fn the_json_has_the_promised_shape() {
-    insta::assert_json_snapshot!(rows(&answer()));
+    insta::assert_json_snapshot!(rows(&answer(), &[]));
 }
 
 #[test]

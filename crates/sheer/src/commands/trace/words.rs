@@ -2,34 +2,13 @@
 
 use std::time::Duration;
 
-use sheer_api::v1::SpanKept;
-
-/// Names of gRPC's codes, by code.
-const GRPC_CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
+use sheer_api::{names::grpc_code_name, v1::SpanKept};
 
 /// gRPC's code where there is one, else the HTTP status; empty where there was no answer.
 pub(super) fn status(http: u32, grpc: i32) -> String {
-    let code = usize::try_from(grpc).ok().and_then(|code| GRPC_CODES.get(code));
+    let code = u32::try_from(grpc).ok().and_then(grpc_code_name);
     match (code, grpc, http) {
-        (Some(code), ..) => (*code).to_owned(),
+        (Some(code), ..) => code.to_owned(),
         (None, 0.., _) => format!("gRPC {grpc}"),
         (None, _, 0) => String::new(),
         (None, _, status) => status.to_string(),

@@ -1,0 +1,96 @@
+//! `sheer-bench telemetry`: what it costs a request that sidecars tell the control plane of numbers and spans.
+//!
+//! Two pairs of one mesh, measured in turn: one as sidecars are, one with neither. Each round gives a ratio, so that what else the machine does
+//! falls on both.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::{
+    h2load::LOADS,
+    measure,
+    peer::{Bring, sheer},
+    runner::median,
+    site,
+};
+
+/// What telemetry may cost, as a share of CPU a request.
+const MOST: f64 = 1.10;
+
+/// Measures what telemetry and traces cost in CPU a request.
+#[derive(Args)]
+pub(crate) struct Telemetry {
+    /// Rounds; each measures every load with and without.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Requests of each measurement.
+    #[arg(long, default_value_t = 40_000)]
+    requests: u64,
+    /// Folder of the binaries `sheer` and `sheer-proxy`; beside this program by default.
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// Exit code 1 where it costs more than a tenth.
+    #[arg(long)]
+    check: bool,
+}
+
+impl Telemetry {
+    pub(crate) fn run(&self) -> Result<()> {
+        site::enter()?;
+        let work = tempfile::Builder::new().prefix("sheer-bench.").tempdir()?;
+        std::fs::create_dir(work.path().join("www"))?;
+        std::fs::write(work.path().join("www/f128"), [b'x'; 128])?;
+        let site = site::Site::new()?;
+        let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+        let bin = self.bin.clone().or_else(beside).context("no folder of binaries")?;
+        let bring = Bring {
+            site: &site,
+            work: work.path(),
+            bin: &bin,
+            envoy: &PathBuf::new(),
+        };
+        let (_mesh, [loud, quiet]) = sheer::loud_and_quiet(&bring)?;
+        println!("{}, {} rounds of {} requests", loud.version, self.rounds, self.requests);
+        println!("CPU of both sidecars, µs a request, median (the ratio is that of each round)");
+        println!("{:<8}{:>8}{:>8}{:>8}{:>18}", "load", "on", "off", "ratio", "ratios");
+        let mut missed = false;
+        for load in LOADS {
+            let (mut on, mut off, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+            for round in 0..self.rounds {
+                // Whoever is first has a warmer or a colder machine: they take turns.
+                let pairs = if round % 2 == 0 {
+                    [&loud, &quiet]
+                } else {
+                    [&quiet, &loud]
+                };
+                let samples = pairs.map(|pair| measure::closed(pair, load, self.requests));
+                let [one, other] = samples;
+                let (one, other) = (one?, other?);
+                ensure!(one.errors + other.errors == 0, "requests failed");
+                let (loud, quiet) = if round % 2 == 0 { (one, other) } else { (other, one) };
+                on.push(loud.cpu());
+                off.push(quiet.cpu());
+                ratios.push(loud.cpu() / quiet.cpu());
+            }
+            let ratio = median(ratios.iter().copied());
+            let (least, most) = ratios.iter().fold((f64::MAX, 0_f64), |(least, most), ratio| {
+                (least.min(*ratio), most.max(*ratio))
+            });
+            println!(
+                "{:<8}{:>8.1}{:>8.1}{ratio:>8.3}{:>18}",
+                load.name,
+                median(on.into_iter()),
+                median(off.into_iter()),
+                format!("{least:.3} to {most:.3}"),
+            );
+            missed |= ratio > MOST;
+        }
+        ensure!(
+            !self.check || !missed,
+            "telemetry costs more than a tenth of the CPU of a request"
+        );
+        Ok(())
+    }
+}
