@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prost::{Message, bytes::Buf};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use prost::Message;
 use sheer_api::{
     linkerd::{
         destination::{GetDestination, destination_client::DestinationClient},
@@ -25,13 +27,8 @@ use sheer_api::{
     },
 };
 use sheer_control::{Bound, ControlOptions, Ports};
-use tonic::{
-    Request, Status, Streaming,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
+use tonic::{Streaming, body::Body, codec::CompressionEncoding, transport::Channel};
+use tower::{Service, ServiceExt};
 
 /// Longest wait for what has to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,7 +101,8 @@ fn spec(address: &str) -> TrafficSpec {
 }
 
 async fn watch(channel: &Channel, address: &str) -> Streaming<OutboundPolicy> {
-    let mut client = OutboundPoliciesClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+    let client = OutboundPoliciesClient::new(channel.clone()).accept_compressed(CompressionEncoding::Gzip);
+    let mut client = client.max_decoding_message_size(64 << 20);
     client.watch(spec(address)).await.unwrap().into_inner()
 }
 
@@ -113,7 +111,8 @@ async fn watch_extras(channel: &Channel, address: &str) -> Streaming<OutboundExt
         source_workload: r#"{"ns":"web","pod":"web-0"}"#.to_owned(),
         address: address.to_owned(),
     };
-    let mut client = ExtrasClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+    let client = ExtrasClient::new(channel.clone()).accept_compressed(CompressionEncoding::Gzip);
+    let mut client = client.max_decoding_message_size(64 << 20);
     client.watch_outbound(request).await.unwrap().into_inner()
 }
 
@@ -261,66 +260,110 @@ spec:
     insta::assert_debug_snapshot!(route.condition);
 }
 
-/// Sizes of messages: decoding many large ones would take longer than what is looked at.
-struct Sizes;
+/// A stream of messages of which nothing but their arrival is looked at: unpacking and decoding hundreds of large ones in one process would take
+/// longer than what is measured.
+struct Arrivals {
+    body: Body,
+    /// Of the message that comes: its prefix so far, then what is missing of it.
+    prefix: Vec<u8>,
+    missing: Option<usize>,
+}
 
-impl Codec for Sizes {
-    type Encode = TrafficSpec;
-    type Decode = usize;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
+impl Arrivals {
+    /// Asks for `path` as a proxy does.
+    async fn open(channel: &mut Channel, path: &str, message: &impl Message, accepts: &'static str) -> Self {
+        let mut body = vec![0];
+        body.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+        message.encode(&mut body).unwrap();
+        let request = Request::post(format!("http://control{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-accept-encoding", accepts)
+            .body(Body::new(Full::from(body)))
+            .unwrap();
+        let response = channel.ready().await.unwrap().call(request).await.unwrap();
+        assert!(
+            response.headers().get("grpc-status").is_none(),
+            "{:?}",
+            response.headers()
+        );
+        Self {
+            body: response.into_body(),
+            prefix: Vec::new(),
+            missing: None,
+        }
     }
 
-    fn decoder(&mut self) -> Self {
-        Self
+    /// The length of the next message.
+    async fn next(&mut self) -> usize {
+        let next = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let frame = self.body.frame().await.expect("the stream lives").unwrap();
+                if let Some(length) = self.take(&frame.into_data().expect("a message")) {
+                    return length;
+                }
+            }
+        });
+        next.await.expect("an update")
+    }
+
+    fn take(&mut self, mut data: &[u8]) -> Option<usize> {
+        while self.prefix.len() < 5 {
+            let (first, rest) = data.split_first()?;
+            self.prefix.push(*first);
+            data = rest;
+        }
+        let length = u32::from_be_bytes(self.prefix[1..].try_into().unwrap()) as usize;
+        let missing = self.missing.get_or_insert(length);
+        *missing -= data.len();
+        (*missing == 0).then(|| {
+            self.prefix.clear();
+            self.missing = None;
+            length
+        })
     }
 }
 
-impl Encoder for Sizes {
-    type Item = TrafficSpec;
-    type Error = Status;
-
-    fn encode(&mut self, message: TrafficSpec, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        message.encode(buffer).unwrap();
-        Ok(())
-    }
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Policy and extras, compressed.
+    Sheer,
+    /// The policy alone, as it is.
+    Linkerd,
 }
 
-impl Decoder for Sizes {
-    type Item = usize;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<usize>, Status> {
-        let size = buffer.remaining();
-        buffer.advance(size);
-        Ok(Some(size))
-    }
-}
-
-/// The sizes of what is told of the ledger, over a connection of its own, as a proxy has it.
-async fn watch_sizes(address: &str) -> Streaming<usize> {
+/// What a proxy is told of the ledger, over a connection of its own, with the windows that Sheer's has.
+async fn watch_as(kind: Kind, address: &str) -> Vec<Arrivals> {
     let channel = Channel::from_shared(address.to_owned())
         .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let mut client = Grpc::new(channel).max_decoding_message_size(64 << 20);
-    client.ready().await.unwrap();
-    let path = PathAndQuery::from_static("/io.linkerd.proxy.outbound.OutboundPolicies/Watch");
-    let request = Request::new(spec("10.78.0.1:80"));
-    client
-        .server_streaming(request, path, Sizes)
-        .await
-        .unwrap()
-        .into_inner()
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    let mut channel = channel.connect().await.unwrap();
+    let policies = "/io.linkerd.proxy.outbound.OutboundPolicies/Watch";
+    let extras = ExtrasRequest {
+        source_workload: spec("10.78.0.1:80").source_workload,
+        address: "10.78.0.1:80".to_owned(),
+    };
+    match kind {
+        Kind::Linkerd => vec![Arrivals::open(&mut channel, policies, &spec("10.78.0.1:80"), "identity").await],
+        Kind::Sheer => vec![
+            Arrivals::open(&mut channel, policies, &spec("10.78.0.1:80"), "identity,gzip").await,
+            Arrivals::open(&mut channel, "/sheer.v1.Extras/WatchOutbound", &extras, "identity,gzip").await,
+        ],
+    }
 }
 
-/// Makes one route more for the ledger, whose `routes` are watched by so many streams, in a mesh of `others` Services with routes of their own.
-/// How long it took to reach the first, the middle one, all but one in a hundred, the last.
-async fn one_more(routes: usize, others: usize, streams: usize) -> [Duration; 4] {
+/// What an edit took.
+struct Measured {
+    /// To reach the first proxy, the middle one, all but one in a hundred, the last.
+    times: [Duration; 4],
+    /// Bytes that each proxy was sent.
+    bytes: usize,
+}
+
+/// Makes one route more for the ledger, whose `routes` are watched by so many proxies, in a mesh of `others` Services with routes of their own.
+async fn one_more(routes: usize, others: usize, (proxies, kind): (usize, Kind)) -> Measured {
     let folder = tempfile::tempdir().unwrap();
     let of_ledger = |from: usize, to: usize| {
         (from..to).fold(String::new(), |mut all, index| {
@@ -337,25 +380,43 @@ async fn one_more(routes: usize, others: usize, streams: usize) -> [Duration; 4]
     let address = serve(folder.path()).await[1];
     let address = format!("http://{address}");
     let mut watching = Vec::new();
-    for _ in 0..streams {
-        let mut stream = watch_sizes(&address).await;
-        let size = next(&mut stream).await;
-        watching.push((stream, size));
+    for _ in 0..proxies {
+        let mut streams = watch_as(kind, &address).await;
+        for stream in &mut streams {
+            stream.next().await;
+        }
+        watching.push(streams);
     }
     let edited = Instant::now();
     write(folder.path(), "one-more.yaml", &of_ledger(routes - 1, routes));
     let mut arrivals = tokio::task::JoinSet::new();
-    for (mut stream, before) in watching {
-        arrivals.spawn(async move { (next(&mut stream).await, before, edited.elapsed()) });
+    for mut streams in watching {
+        arrivals.spawn(async move {
+            let mut bytes = 0;
+            for stream in &mut streams {
+                bytes += stream.next().await;
+            }
+            (edited.elapsed(), bytes)
+        });
     }
-    let mut times: Vec<Duration> = Vec::new();
-    while let Some(arrival) = arrivals.join_next().await {
-        let (size, before, time) = arrival.unwrap();
-        assert!(size > before, "one route more: {before} then {size}");
-        times.push(time);
-    }
+    let arrived = arrivals.join_all().await;
+    let bytes = arrived[0].1;
+    assert!(
+        arrived.iter().all(|(_, others)| *others == bytes),
+        "all are told the same"
+    );
+    let mut times: Vec<Duration> = arrived.into_iter().map(|(time, _)| time).collect();
     times.sort();
-    [0, streams / 2, streams * 99 / 100 - 1, streams - 1].map(|at| times[at])
+    // What arrived is the edit.
+    let channel = Channel::from_shared(address).unwrap().connect_lazy();
+    assert_eq!(
+        rules(&next(&mut watch(&channel, "10.78.0.1:80").await).await).len(),
+        routes
+    );
+    Measured {
+        times: [0, proxies / 2, proxies * 99 / 100 - 1, proxies - 1].map(|at| times[at]),
+        bytes,
+    }
 }
 
 /// A Service with nine routes.
@@ -373,11 +434,17 @@ fn another(number: usize) -> String {
 
 /// How long it takes is printed: `cargo test --workspace --profile quick --test routes many -- --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_edit_of_many_routes_reaches_many_streams() {
-    for (routes, others) in [(10, 110), (1_000, 0)] {
-        let [first, half, p99, last] = one_more(routes, others, 200).await;
+async fn one_edit_of_many_routes_reaches_many_proxies() {
+    for (routes, others, kind) in [
+        (10, 110, Kind::Sheer),
+        (1_000, 0, Kind::Sheer),
+        (1_000, 0, Kind::Linkerd),
+    ] {
+        let Measured { times, bytes } = one_more(routes, others, (200, kind)).await;
+        let [first, half, p99, last] = times;
         println!(
-            "{routes} routes of the Service, {} of others, 200 streams: first {first:?}, half {half:?}, p99 {p99:?}, last {last:?}",
+            "{routes} routes of the Service, {} of others, 200 proxies ({kind:?}), {bytes} bytes each: \
+             first {first:?}, half {half:?}, p99 {p99:?}, last {last:?}",
             others * 9
         );
         assert!(last < PATIENCE, "{last:?}");

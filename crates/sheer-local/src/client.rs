@@ -29,14 +29,17 @@ pub enum ClientError {
     #[error("the mesh in {0} belongs to another user: run this as that user")]
     Forbidden(String),
     /// The connection broke.
-    #[error("the mesh's supervisor did not answer: {0}")]
+    #[error("the mesh's supervisor did not answer")]
     Io(#[from] io::Error),
     /// It said something else than was asked.
     #[error("the mesh was started by another version of sheer: end it with `sheer down` and start it again")]
     Version,
-    /// It refused.
+    /// What was asked for makes no sense: there is no such workload, or it cannot have that.
     #[error("{0}")]
     Refused(String),
+    /// It cannot do it now.
+    #[error("{0}")]
+    NotYet(String),
 }
 
 /// A connection to a running mesh.
@@ -101,6 +104,7 @@ impl Client {
         }
         match serde_json::from_str(&answer) {
             Ok(Response::Refused { text }) => Err(ClientError::Refused(text)),
+            Ok(Response::NotYet { text }) => Err(ClientError::NotYet(text)),
             Ok(response) => Ok(response),
             Err(_) => Err(ClientError::Version),
         }

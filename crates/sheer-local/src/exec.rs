@@ -1,12 +1,18 @@
 //! Runs a command inside a pod, with the caller's own terminal: the caller enters the pod's namespaces itself.
 //!
+//! The command is begun by this very program, which has the kernel kill it with its parent and then becomes it ([`become_command`]): a
+//! `sheer exec` that is killed leaves no command behind.
+//!
 //! Must run before the process has a second thread: a user namespace cannot be entered otherwise.
 
 use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    os::{fd::RawFd, unix::process::ExitStatusExt as _},
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
     process::ExitStatus,
 };
 
@@ -14,7 +20,10 @@ use anyhow::Context as _;
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns, unshare},
-    sys::signal::{Signal, kill},
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{Signal, kill},
+    },
     unistd::Pid,
 };
 use tokio::{
@@ -28,6 +37,9 @@ use crate::{
     state::State,
 };
 
+/// The hidden subcommand under which the command line calls [`become_command`].
+pub const COMMAND: &str = "in-pod";
+
 /// Exit code for a command that cannot be started, as in a shell.
 const CANNOT_RUN: u8 = 126;
 /// Exit code for a command that does not exist, as in a shell.
@@ -38,8 +50,9 @@ pub fn exec(state: &State, target: Target, container: Option<String>, command: &
     let mut client = Client::connect(state)?;
     let target = client.exec(target, container)?;
     let supervisor = client.supervisor_pid()?;
+    let own = own_program()?;
     enter(supervisor, &target).with_context(|| format!("pod {} cannot be entered", target.pod))?;
-    run(&target, command)
+    run(&own, &target, command)
 }
 
 /// Runs a command of the host in the pod's network, and in nothing else of it: the host's tools and files, the caller's environment and folder, and
@@ -48,13 +61,34 @@ pub fn debug(state: &State, target: Target, command: &[String]) -> anyhow::Resul
     let mut client = Client::connect(state)?;
     let target = client.exec(target, None)?;
     let supervisor = client.supervisor_pid()?;
+    let own = own_program()?;
     enter_network(supervisor, &target).with_context(|| format!("pod {} cannot be entered", target.pod))?;
+    let mut call = call(&own, &target.pod, command);
+    call.env("SHEER_POD", &target.pod).env("PATH", search_path());
+    attend_to(call, &target.pod)
+}
+
+/// Becomes a command inside the pod that this process was started in; returns only where that cannot be, with the exit code to end with.
+///
+/// The kernel keeps the wish over `execve`, and forgets it in what the command itself starts: those are the command's.
+pub fn become_command(pod: &str, command: &[String]) -> anyhow::Result<u8> {
+    set_pdeathsig(Signal::SIGKILL)?;
     let (program, arguments) = command.split_first().context("no command")?;
-    let mut call = Command::new(program);
-    call.args(arguments)
-        .env("SHEER_POD", &target.pod)
-        .env("PATH", search_path());
-    attend_to(call, program, &target.pod)
+    let error = std::process::Command::new(program).args(arguments).exec();
+    Ok(cannot_run(program, pod, &error))
+}
+
+/// This program's file, opened while the machine's `/proc` is in sight.
+fn own_program() -> anyhow::Result<File> {
+    File::open("/proc/self/exe").context("this program cannot find itself")
+}
+
+/// This program again, to become a command inside.
+fn call(own: &File, pod: &str, command: &[String]) -> Command {
+    // Found by whoever is started: its own `/proc/self` has the descriptor until it has become another program.
+    let mut call = Command::new(format!("/proc/self/fd/{}", own.as_raw_fd()));
+    call.arg0("sheer").args([COMMAND, pod, "--"]).args(command);
+    call
 }
 
 /// The caller's search path, and where the tools of networks are, which not everybody has in it.
@@ -108,34 +142,31 @@ fn explain(errno: Errno) -> anyhow::Error {
     }
 }
 
-fn run(target: &ExecTarget, command: &[String]) -> anyhow::Result<u8> {
-    let (program, arguments) = command
-        .split_first()
-        .context("no command: write it after --, as `sheer exec deploy/web -- ls`")?;
+fn run(own: &File, target: &ExecTarget, command: &[String]) -> anyhow::Result<u8> {
     let mut env = target.env.clone();
     if let Ok(term) = std::env::var("TERM") {
         env.entry("TERM".to_owned()).or_insert(term);
     }
-    let mut call = Command::new(program);
-    call.args(arguments).env_clear().envs(&env).current_dir(&target.dir);
-    attend_to(call, program, &target.pod)
+    let mut call = call(own, &target.pod, command);
+    call.env_clear().envs(&env).current_dir(&target.dir);
+    attend_to(call, &target.pod)
 }
 
 /// Runs a command to its end, and says its exit code.
-fn attend_to(call: Command, program: &str, pod: &str) -> anyhow::Result<u8> {
+fn attend_to(call: Command, pod: &str) -> anyhow::Result<u8> {
     // Made only here: no second thread may exist before, and this runtime has none either.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(attend(call));
-    match status {
-        Ok(status) => Ok(exit_code(status.code(), status.signal())),
-        Err(error) => {
-            eprintln!("sheer: {program} cannot be run in pod {pod}: {error}");
-            Ok(if error.kind() == io::ErrorKind::NotFound {
-                NOT_FOUND
-            } else {
-                CANNOT_RUN
-            })
-        }
+    let status = status.with_context(|| format!("no command can be run in pod {pod}"))?;
+    Ok(exit_code(status.code(), status.signal()))
+}
+
+fn cannot_run(program: &str, pod: &str, error: &io::Error) -> u8 {
+    eprintln!("sheer: {program} cannot be run in pod {pod}: {error}");
+    if error.kind() == io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        CANNOT_RUN
     }
 }
 

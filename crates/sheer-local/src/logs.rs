@@ -3,6 +3,7 @@
 //!
 //! The supervisor writes ([`LogWriter`]), the command line reads ([`read`]).
 
+mod last_words;
 mod read;
 mod time;
 
@@ -17,6 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
+use last_words::LastWords;
 pub use read::{Entry, Follow, LogFile, Selection, list, read};
 pub use time::timestamp;
 
@@ -62,14 +64,9 @@ impl LogWriter {
         let _ = self.0.lock().append(&line);
     }
 
-    /// Copies what a program prints until it ends; the last line of it.
+    /// Copies what a program prints until it ends; what it said of its end.
     pub async fn copy(self, stream: &'static str, source: impl AsyncRead + Unpin) -> Option<String> {
-        let mut last = None;
-        let mut note = |line: &[u8]| {
-            if !line.is_empty() {
-                last = Some(String::from_utf8_lossy(line).into_owned());
-            }
-        };
+        let mut words = LastWords::default();
         let mut source = BufReader::with_capacity(LONGEST_LINE, source);
         let mut line = Vec::new();
         while let Ok(available) = source.fill_buf().await {
@@ -84,15 +81,15 @@ impl LogWriter {
             source.consume(taken + usize::from(whole));
             if whole || line.len() == LONGEST_LINE {
                 self.write(stream, &line, whole);
-                note(&line);
+                words.note(&line);
                 line.clear();
             }
         }
         if !line.is_empty() {
             self.write(stream, &line, true);
-            note(&line);
+            words.note(&line);
         }
-        last
+        words.take()
     }
 }
 

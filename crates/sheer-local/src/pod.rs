@@ -11,8 +11,10 @@
 //! never stored.
 
 pub(crate) mod files;
+mod listening;
 pub(crate) mod probe;
 pub(crate) mod program;
+pub(crate) mod readiness;
 pub(crate) mod run;
 pub(crate) mod sidecar;
 

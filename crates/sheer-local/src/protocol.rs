@@ -60,8 +60,13 @@ pub enum Response {
     },
     /// Where to run a command.
     Exec(ExecTarget),
-    /// It cannot be done.
+    /// It cannot be done: what was asked for makes no sense.
     Refused {
+        /// Why, and what to do.
+        text: String,
+    },
+    /// It cannot be done now.
+    NotYet {
         /// Why, and what to do.
         text: String,
     },

@@ -17,9 +17,7 @@ pub enum StateError {
     #[error("no place for the mesh's state: HOME is not set. Name a directory with --state DIR or SHEER_STATE.")]
     NoHome,
     /// The directory cannot be made or opened.
-    #[error(
-        "the mesh's state directory {path} cannot be used: {source}. Name another with --state DIR or SHEER_STATE."
-    )]
+    #[error("the mesh's state directory {path} cannot be used; name another with --state DIR or SHEER_STATE")]
     Unusable {
         /// The directory.
         path: PathBuf,
@@ -132,4 +130,26 @@ impl State {
 fn private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unusable_directory_is_said_with_its_cause_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let state = State::locate(Some(file.path().join("below"))).unwrap();
+        let error = anyhow::Error::from(state.create().unwrap_err());
+        let said = format!("{error:#}").replace(&file.path().display().to_string(), "FILE");
+        assert_eq!(
+            said,
+            "the mesh's state directory FILE/below cannot be used; name another with --state DIR or SHEER_STATE: Not a directory (os error 20)"
+        );
+        let up = crate::launch::UpError::from(error);
+        assert_eq!(
+            format!("{:#}", anyhow::Error::from(up)).matches("os error 20").count(),
+            1
+        );
+    }
 }

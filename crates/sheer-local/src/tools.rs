@@ -19,7 +19,7 @@ pub enum ToolError {
         package: &'static str,
     },
     /// It could not be run.
-    #[error("`{program}` cannot be run: {source}")]
+    #[error("`{program}` cannot be run")]
     Spawn {
         /// The program.
         program: &'static str,

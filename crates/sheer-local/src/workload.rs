@@ -8,11 +8,10 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use sheer_control::{
     manifests::Manifest,
-    objects::{Labels, Namespace, Object, PodSpec, PodTemplate, Service, WorkloadSpec, annotation},
+    objects::{Labels, Namespace, Object, PodSpec, PodTemplate, Service, WorkloadSpec, annotation, parse_publish},
 };
 
 pub use names::{Reference, template_hash};
-use options::parse_publish;
 pub use options::{MeshOptions, redirects};
 
 #[cfg(test)]
@@ -52,6 +51,24 @@ pub struct WorkloadId {
     pub kind: WorkloadKind,
     /// Name.
     pub name: String,
+}
+
+impl WorkloadId {
+    /// The workload that an object is, if it is one.
+    pub fn of(object: &Object) -> Option<Self> {
+        let kind = match object {
+            Object::Deployment(_) => WorkloadKind::Deployment,
+            Object::StatefulSet(_) => WorkloadKind::StatefulSet,
+            Object::Pod(_) => WorkloadKind::Pod,
+            _ => return None,
+        };
+        let metadata = object.metadata();
+        Some(Self {
+            namespace: metadata.namespace.clone(),
+            kind,
+            name: metadata.name.clone(),
+        })
+    }
 }
 
 impl fmt::Display for WorkloadId {
@@ -142,22 +159,17 @@ pub fn desired(manifests: &[Manifest], overrides: &Overrides) -> Desired {
         })
         .collect();
     for manifest in manifests {
-        let metadata = manifest.object.metadata();
-        let id = |kind| WorkloadId {
-            namespace: metadata.namespace.clone(),
-            kind,
-            name: metadata.name.clone(),
-        };
-        let (id, replicas, template) = match &manifest.object {
-            Object::Deployment(o) => (id(WorkloadKind::Deployment), o.spec.replicas, template(&o.spec)),
-            Object::StatefulSet(o) => (id(WorkloadKind::StatefulSet), o.spec.replicas, template(&o.spec)),
-            Object::Pod(pod) => (id(WorkloadKind::Pod), 1, PodTemplateRef::of_pod(pod)),
+        let (replicas, template) = match &manifest.object {
+            Object::Deployment(o) => (o.spec.replicas, template(&o.spec)),
+            Object::StatefulSet(o) => (o.spec.replicas, template(&o.spec)),
+            Object::Pod(pod) => (1, PodTemplateRef::of_pod(pod)),
             Object::Service(service) => {
                 desired.add_service(service);
                 continue;
             }
             _ => continue,
         };
+        let id = WorkloadId::of(&manifest.object).expect("what has a template is a workload");
         let inherited = namespaces
             .get(id.namespace.as_str())
             .map(|namespace| mesh_annotations(&namespace.metadata.annotations));
@@ -212,17 +224,7 @@ impl Desired {
         };
         let restarts = overrides.restarts.get(&id).copied().unwrap_or(0);
         let hash = template_hash(&(template.labels, &annotations, template.spec, restarts));
-        let mesh = match MeshOptions::parse(&annotations) {
-            Ok(options) => is_meshed(&annotations).then_some(options),
-            Err(mistakes) => {
-                self.warnings.extend(
-                    mistakes
-                        .into_iter()
-                        .map(|mistake| format!("{} {id}: {mistake}", id.namespace)),
-                );
-                is_meshed(&annotations).then(MeshOptions::default)
-            }
-        };
+        let mesh = is_meshed(&annotations).then(|| MeshOptions::of(&annotations));
         let (labels, spec) = (template.labels.clone(), template.spec.clone());
         let workload = Workload {
             id: id.clone(),
@@ -267,23 +269,11 @@ impl Desired {
 
     /// The annotation stands on the pod template, or on the object itself.
     fn publish_workload(&mut self, manifest: &Manifest) {
-        let metadata = manifest.object.metadata();
-        let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::Pod];
-        let find = |kind| {
-            let id = WorkloadId {
-                namespace: metadata.namespace.clone(),
-                kind,
-                name: metadata.name.clone(),
-            };
-            self.workloads
-                .get(&id)
-                .filter(|_| kind_of(&manifest.object) == Some(kind))
-                .cloned()
-        };
-        let Some(workload) = kinds.into_iter().find_map(find) else {
+        let id = WorkloadId::of(&manifest.object);
+        let Some(workload) = id.and_then(|id| self.workloads.get(&id)).cloned() else {
             return;
         };
-        let mut annotations = metadata.annotations.clone();
+        let mut annotations = manifest.object.metadata().annotations.clone();
         annotations.extend(workload.annotations.clone());
         let default_port = workload
             .spec
@@ -303,22 +293,22 @@ impl Desired {
         let Some(text) = annotations.get("sheer.dev/publish") else {
             return;
         };
-        let mistakes = match parse_publish(text, default_port) {
-            Ok(ports) => {
-                let taken = |(host, port)| {
-                    let other = self.published.insert(
-                        host,
-                        Publication {
-                            target: target.clone(),
-                            port,
-                        },
-                    );
-                    other.map(|_| format!("port {host} of the host is published twice; the last one counts"))
-                };
-                ports.into_iter().filter_map(taken).collect()
+        let mut mistakes = Vec::new();
+        // What cannot be read is an error of the manifest, which is then not in force.
+        for (host, port) in parse_publish(text).unwrap_or_default() {
+            let Some(port) = port.or(default_port) else {
+                mistakes.push(format!(
+                    "{host}: leads nowhere, as no port is declared: write it, as {host}:8080"
+                ));
+                continue;
+            };
+            let target = target.clone();
+            if self.published.insert(host, Publication { target, port }).is_some() {
+                mistakes.push(format!(
+                    "port {host} of the host is published twice; the last one counts"
+                ));
             }
-            Err(mistake) => vec![mistake],
-        };
+        }
         let what = match target {
             PublishTarget::Workload(id) => format!("{} {id}", id.namespace),
             PublishTarget::Service(namespace, name) => format!("{namespace} svc/{name}"),
@@ -328,15 +318,6 @@ impl Desired {
                 .into_iter()
                 .map(|mistake| format!("{what}: annotation sheer.dev/publish: {mistake}")),
         );
-    }
-}
-
-fn kind_of(object: &Object) -> Option<WorkloadKind> {
-    match object {
-        Object::Deployment(_) => Some(WorkloadKind::Deployment),
-        Object::StatefulSet(_) => Some(WorkloadKind::StatefulSet),
-        Object::Pod(_) => Some(WorkloadKind::Pod),
-        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{hint::black_box, time::Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use regex::Regex;
 use sheer_policy::{
     ObjectRef,
     routes::{HeaderMatch, PathMatch, RequestMatch, RequestView, Routes, Rule, ValueMatch},
@@ -23,6 +24,7 @@ fn main() {
         "gRPC method",
         "header value",
         "prefix and header",
+        "regular expression",
     ] {
         let (one, thousand) = (measure(kind, 1), measure(kind, 1_000));
         println!("{kind:<24} {one:>10.1} {thousand:>12.1} {:>10.1}", thousand - one);
@@ -54,6 +56,7 @@ fn rule(kind: &str, i: usize) -> Rule<()> {
     let path = match kind {
         "exact path" => Some(PathMatch::Exact(format!("/v1/accounts/{i}"))),
         "path prefix" => Some(PathMatch::Prefix(format!("/v1/tenant-{i}"))),
+        "regular expression" => Some(PathMatch::Regex(regex(i))),
         "gRPC method" => Some(PathMatch::Exact(format!("/bank.v1.Service{i}/Call"))),
         "prefix and header" => Some(PathMatch::Prefix("/v1".to_owned())),
         _ => None,
@@ -75,6 +78,10 @@ fn rule(kind: &str, i: usize) -> Rule<()> {
         }],
         action: (),
     }
+}
+
+fn regex(i: usize) -> Regex {
+    Regex::new(&format!("^(?:/v1/tenant-{i}/orders/[0-9]+)$")).expect("an expression")
 }
 
 fn request(kind: &str, i: usize) -> (String, HeaderMap) {

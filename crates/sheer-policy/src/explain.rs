@@ -42,6 +42,8 @@ pub struct Decision {
     pub stage: Stage,
     /// The object that decided; none where no object is involved.
     pub object: Option<ObjectRef>,
+    /// Which of its rules, from 0, where one did.
+    pub rule: Option<usize>,
     /// What was chosen.
     pub choice: String,
     /// Why.
@@ -55,6 +57,8 @@ pub struct Decision {
 pub struct Loser {
     /// The object.
     pub object: ObjectRef,
+    /// Which of its rules, from 0, where it is one.
+    pub rule: Option<usize>,
     /// What it would have been.
     pub choice: String,
     /// Why it lost.
@@ -189,9 +193,18 @@ impl Decision {
         Self {
             stage,
             object: object.cloned(),
+            rule: None,
             choice: choice.into(),
             why: why.into(),
             losers: Vec::new(),
+        }
+    }
+
+    /// By one of the object's rules.
+    fn of_rule(self, rule: usize) -> Self {
+        Self {
+            rule: Some(rule),
+            ..self
         }
     }
 

@@ -10,6 +10,7 @@
 //! * [`routes`]: which rule a request matches.
 //! * [`change`]: what filters make of a request.
 //! * [`log_filter`]: which requests the access log keeps.
+//! * [`log_directives`]: what a proxy logs.
 //! * [`budget`]: whether a request may be sent once more.
 //! * [`wire`]: Linkerd's proxy API and `sheer.v1` to this form. No type of the wire appears elsewhere.
 
@@ -18,6 +19,7 @@ pub mod change;
 pub mod explain;
 pub mod inbound;
 pub mod limit;
+pub mod log_directives;
 pub mod log_filter;
 pub mod outbound;
 pub mod routes;

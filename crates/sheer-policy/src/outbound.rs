@@ -242,6 +242,9 @@ pub struct Retry {
     pub timeout: Option<Duration>,
     /// Time between attempts; at once where there is none.
     pub backoff: Option<Backoff>,
+    /// Longest hint of the server (`Retry-After`, `grpc-retry-pushback-ms`) that is obeyed; one that is longer is passed on with its answer, and
+    /// nothing is tried again. Where it is not said, hints count within the waits' own bounds.
+    pub max_hint: Option<Duration>,
 }
 
 /// Which statuses are failures and which are not, whatever else would make them one (a ServiceProfile's `responseClasses`).
@@ -273,7 +276,7 @@ pub struct Backoff {
     pub max: Duration,
     /// Up to this share of a wait is added at random.
     pub jitter: f64,
-    /// A hint of the server (`Retry-After`, `grpc-retry-pushback-ms`) counts instead, within `min` and `max`.
+    /// A hint of the server (`Retry-After`, `grpc-retry-pushback-ms`) counts instead.
     pub honour_hint: bool,
 }
 

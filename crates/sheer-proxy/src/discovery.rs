@@ -3,6 +3,7 @@
 //! The control runtime owns the streams to the control plane and publishes into `watch` channels; data-path workers only read
 //! them. No type of the wire (protobuf) leaves this module.
 
+mod budgets;
 mod cache;
 mod client;
 mod endpoints;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::addr::OrigDst;
 
+pub use budgets::Budgets;
 pub use client::Client;
 pub(crate) use client::ClientOptions;
 pub use sheer_policy::{
@@ -79,4 +81,6 @@ pub trait Discovery: Send + Sync + 'static {
     fn endpoints(&self, path: &str) -> watch::Receiver<Lookup<EndpointSet>>;
     /// The policy of one of the workload's own ports.
     fn inbound(&self, port: u16) -> watch::Receiver<Lookup<InboundPolicy>>;
+    /// What all workers together may send again.
+    fn budgets(&self) -> &Budgets;
 }

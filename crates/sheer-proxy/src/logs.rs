@@ -2,9 +2,10 @@
 //!
 //! `main` sets them up; the admin server reads and changes the filter.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use sheer_policy::log_directives::parse;
 use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use crate::settings::{LogFormat, Logs};
@@ -108,29 +109,6 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
     parse(filter).map(drop)
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder()
-        .parse(own_targets(filter))
-        .map_err(|error| format!("is not a filter: {error}"))
-}
-
-/// Manifests for Linkerd name Linkerd's modules: they mean ours.
-fn own_targets(filter: &str) -> String {
-    let own = |directive: &str| match directive.trim().strip_prefix("linkerd") {
-        Some(rest) => {
-            let level = rest.find(['=', '[']).map_or("", |at| &rest[at..]);
-            Cow::Owned(format!("sheer_proxy{level}"))
-        }
-        None => Cow::Owned(directive.trim().to_owned()),
-    };
-    filter
-        .split(',')
-        .filter(|directive| !directive.trim().is_empty())
-        .map(own)
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,16 +134,5 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(level.filter(), "warn");
         assert!(level.lend("sheer_proxy=loud", Duration::from_secs(1)).is_err());
-    }
-
-    #[test]
-    fn filters_for_linkerd_mean_our_modules() {
-        assert_eq!(
-            own_targets("warn,linkerd=info,hickory=error"),
-            "warn,sheer_proxy=info,hickory=error"
-        );
-        assert_eq!(own_targets("linkerd_app_outbound=debug, "), "sheer_proxy=debug");
-        assert!(check_filter("warn,linkerd=info,[{headers}]=off,[{request}]=off").is_ok());
-        assert!(check_filter("sheer_proxy=loud").is_err());
     }
 }

@@ -17,7 +17,7 @@ use http::{Request, StatusCode};
 use run::run;
 use sheer_proxy::{
     addr::OrigDst,
-    discovery::{Discovery, EndpointSet, InboundPolicy, Lookup, OutboundTarget},
+    discovery::{Budgets, Discovery, EndpointSet, InboundPolicy, Lookup, OutboundTarget},
     error::ProxyError,
     exchange::{self, Observation, Outcome, Responder, Sink},
     http2, identity,
@@ -77,6 +77,7 @@ async fn ask(send: &SendRequest<Bytes>, path: &str) -> Result<StatusCode, h2::Er
 /// A discovery in which one destination is a trap.
 struct Trap {
     trap: SocketAddr,
+    budgets: Budgets,
 }
 
 impl Discovery for Trap {
@@ -91,6 +92,10 @@ impl Discovery for Trap {
 
     fn inbound(&self, _port: u16) -> watch::Receiver<Lookup<InboundPolicy>> {
         unreachable!("nothing comes in here")
+    }
+
+    fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 }
 
@@ -150,7 +155,10 @@ async fn in_a_connection(registry: &Registry) {
     let life = LifeControl::default();
     let (_publish, identity) = identity::channel();
     let settings = Arc::new(inbound::settings("127.0.0.1:1".parse().unwrap()));
-    let discovery = Arc::new(Trap { trap });
+    let discovery = Arc::new(Trap {
+        trap,
+        budgets: Budgets::default(),
+    });
     let outbound = Outbound::new(settings, discovery, identity, life.life(), registry.shard());
 
     let mut sibling = connect(&outbound, &life.life(), dst).await;

@@ -113,6 +113,9 @@ pub(crate) enum Command {
     /// One of the processes of a local mesh.
     #[command(hide = true)]
     MeshProcess(commands::mesh_process::Args),
+    /// What `sheer exec` is inside a pod, until it is the command.
+    #[command(hide = true)]
+    InPod(commands::in_pod::Args),
     /// The reader of `sheer capture` inside a pod.
     #[command(hide = true)]
     Packets(commands::packets::Args),
@@ -164,6 +167,7 @@ impl Cli {
             Command::Routes(args) => commands::routes::run(&args, &global),
             Command::Authz(args) => commands::authz::run(&args, &global),
             Command::Capture(args) => commands::capture::run(&args, &global),
+            Command::InPod(args) => commands::in_pod::run(&args),
             Command::Packets(args) => commands::packets::run(&args),
             Command::Trace(args) => commands::trace::run(&args, &global),
             Command::Stat(args) => commands::stat::run(&args, &global),

@@ -18,6 +18,7 @@ pub(crate) mod endpoints;
 pub(crate) mod exec;
 pub(crate) mod frames;
 pub(crate) mod identity;
+pub(crate) mod in_pod;
 pub(crate) mod log_level;
 pub(crate) mod logs;
 pub(crate) mod mesh_process;

@@ -5,6 +5,7 @@
 mod certificate;
 mod cli;
 mod commands;
+mod ending;
 mod mesh;
 mod numbers;
 mod outcome;
@@ -44,6 +45,8 @@ fn install_logs(default: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(colour)
         .with_target(false)
+        // It would say so by `eprintln!`, which panics where stderr is a terminal that was closed.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -116,6 +116,12 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says something to the operator, on stderr. Not by `eprintln!`, which panics where that is a terminal that was closed: what runs must still
+/// end in order.
+pub(crate) fn tell(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "sheer: {text}");
+}
+
 /// Whether stderr is a terminal that wants colour and progress (`NO_COLOR` says no).
 pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()

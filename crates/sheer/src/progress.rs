@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::output::{Tone, paint, stderr_is_terminal};
+use crate::output::{Tone, paint, stderr_is_terminal, tell};
 
 /// One line that is rewritten until it is done.
 #[derive(Debug)]
@@ -31,8 +31,7 @@ impl Progress {
     /// Rewrites the line with what goes on.
     pub(crate) fn step(&mut self, text: &str) {
         if self.terminal {
-            eprint!("\r\x1b[K{} {text}", paint("…", Tone::Dim, true));
-            let _ = std::io::stderr().flush();
+            write(&format!("\r\x1b[K{} {text}", paint("…", Tone::Dim, true)));
             self.open = true;
         }
     }
@@ -42,14 +41,14 @@ impl Progress {
         if self.terminal {
             self.step(text);
         } else {
-            eprintln!("sheer: {text}");
+            tell(text);
         }
     }
 
     /// Ends the line with what was reached.
     pub(crate) fn done(&mut self, text: &str) {
         if self.terminal {
-            eprintln!("\r\x1b[K{} {text}", paint("✓", Tone::Good, true));
+            write(&format!("\r\x1b[K{} {text}\n", paint("✓", Tone::Good, true)));
             self.open = false;
         }
     }
@@ -57,11 +56,16 @@ impl Progress {
     /// Clears an open line, so that other output starts on a line of its own.
     pub(crate) fn clear(&mut self) {
         if self.terminal && self.open {
-            eprint!("\r\x1b[K");
-            let _ = std::io::stderr().flush();
+            write("\r\x1b[K");
             self.open = false;
         }
     }
+}
+
+/// The terminal may have been closed: then nobody misses it.
+fn write(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
 impl Drop for Progress {

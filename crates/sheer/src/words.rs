@@ -18,6 +18,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `1 pod`, `2 pods`.
+pub(crate) fn count(number: impl Into<u64>, what: &str) -> String {
+    match number.into() {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    }
+}
+
 /// An object as operators write it, `HTTPRoute bank/canary`; empty for none.
 pub(crate) fn object(object: Option<&ObjectRef>) -> String {
     let Some(object) = object else {
@@ -103,6 +111,14 @@ mod tests {
         for wrong in ["30", "s", "-1s", "1 s", "30sec", ""] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            [0_u32, 1, 2].map(|number| count(number, "time")),
+            ["0 times", "1 time", "2 times"]
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Annotations of the mesh: which exist, what their values look like, and which of Linkerd's are not honoured.
 
-use sheer_policy::log_filter::LogFilter;
+use sheer_policy::{log_directives, log_filter::LogFilter};
 
 use super::Severity;
-use crate::objects::{Kind, Labels, parse_ports, parse_weight, traffic};
+use crate::objects::{Kind, Labels, parse_cores, parse_networks, parse_ports, parse_publish, parse_weight, traffic};
 
 /// How a value is checked.
 type Check = fn(&str) -> Result<(), String>;
+/// Annotations: scope, name, form of the value, and kinds of objects on which they have an effect.
+type Table = &'static [(&'static str, &'static str, Check, &'static [Kind])];
 
 /// What has retries and timeouts.
 const ROUTED: &[Kind] = &[
@@ -24,7 +26,7 @@ const PODS: &[Kind] = &[Kind::Pod];
 
 /// Scope, name, form and kinds of objects of what configures traffic, under `sheer.dev` and `linkerd.io` alike. What Linkerd has under
 /// `balancer.alpha` is read under `balancer` too.
-const TRAFFIC: &[(&str, &str, Check, &[Kind])] = &[
+const TRAFFIC: Table = &[
     ("retry", "http", |text| traffic::statuses(text).map(drop), ROUTED),
     ("retry", "grpc", |text| traffic::grpc_codes(text).map(drop), ROUTED),
     ("retry", "limit", |text| traffic::count(text).map(drop), ROUTED),
@@ -82,7 +84,7 @@ const TRAFFIC: &[(&str, &str, Check, &[Kind])] = &[
 ];
 
 /// The same, under `sheer.dev` only.
-const OWN_TRAFFIC: &[(&str, &str, Check, &[Kind])] = &[
+const OWN_TRAFFIC: Table = &[
     ("retry", "budget-ratio", |text| traffic::ratio(text).map(drop), PARENTS),
     (
         "retry",
@@ -136,38 +138,51 @@ fn interval(text: &str) -> Result<(), String> {
     traffic::interval(text).map(drop)
 }
 
-/// `scope`, name and form of what is honoured, under `sheer.dev` and `linkerd.io` alike.
-const HONOURED: &[(&str, &str, Check)] = &[
-    ("", "inject", inject),
-    ("", "sight", inject),
-    ("", "redact-headers", any),
-    ("config", "opaque-ports", ports),
-    ("config", "skip-inbound-ports", ports),
-    ("config", "skip-outbound-ports", ports),
-    ("config", "skip-subnets", networks),
-    ("config", "default-inbound-policy", inbound_policy),
-    ("config", "proxy-require-identity-inbound-ports", ports),
-    ("config", "proxy-log-level", any),
-    ("config", "proxy-log-format", any),
-    ("config", "proxy-cpu-limit", any),
-    ("config", "proxy-binary", any),
-    ("config", "shutdown-grace-period", any),
-    ("config", "access-log", access_log),
-    ("config", "access-log-filter", access_log_filter),
-    ("config", "access-log-otlp", switch),
-    ("config", "telemetry", switch),
-    ("config", "trace-control-plane", switch),
-    ("config", "trace-collector", authority),
-    ("config", "trace-collector-identity", any),
-    ("config", "trace-protocol", trace_protocol),
-    ("config", "trace-sample-rate", sample_rate),
-    ("config", "trace-sample-limit", whole),
-    ("config", "trace-slow", interval),
-    ("config", "trace-keep-limit", whole),
+/// What configures pods and their sidecars, by scope: on a pod or its template, and on the Namespace as a default.
+const SETTINGS: &[Kind] = &[Kind::Pod, Kind::Namespace];
+/// What the ports of a Service have too.
+const PORT_SETTINGS: &[Kind] = &[Kind::Pod, Kind::Namespace, Kind::Service];
+/// What can have a port on the host.
+const PUBLISHED: &[Kind] = &[
+    Kind::Pod,
+    Kind::Deployment,
+    Kind::StatefulSet,
+    Kind::Service,
+    Kind::Namespace,
 ];
 
-/// Honoured under `sheer.dev` only.
-const OWN: &[&str] = &["sheer.dev/publish", "sheer.dev/meshed"];
+/// Scope, name, form and kinds of what is honoured, under `sheer.dev` and `linkerd.io` alike.
+const HONOURED: Table = &[
+    ("", "inject", inject, SETTINGS),
+    ("", "sight", sight, SETTINGS),
+    ("", "redact-headers", any, SETTINGS),
+    ("config", "opaque-ports", ports, PORT_SETTINGS),
+    ("config", "skip-inbound-ports", ports, SETTINGS),
+    ("config", "skip-outbound-ports", ports, SETTINGS),
+    ("config", "skip-subnets", networks, SETTINGS),
+    ("config", "default-inbound-policy", inbound_policy, SETTINGS),
+    ("config", "proxy-require-identity-inbound-ports", ports, SETTINGS),
+    ("config", "proxy-log-level", log_level, SETTINGS),
+    ("config", "proxy-log-format", log_format, SETTINGS),
+    ("config", "proxy-cpu-limit", cores, SETTINGS),
+    ("config", "proxy-binary", any, SETTINGS),
+    ("config", "shutdown-grace-period", interval, SETTINGS),
+    ("config", "access-log", access_log, SETTINGS),
+    ("config", "access-log-filter", access_log_filter, SETTINGS),
+    ("config", "access-log-otlp", switch, SETTINGS),
+    ("config", "telemetry", switch, SETTINGS),
+    ("config", "trace-control-plane", switch, SETTINGS),
+    ("config", "trace-collector", authority, SETTINGS),
+    ("config", "trace-collector-identity", any, SETTINGS),
+    ("config", "trace-protocol", trace_protocol, SETTINGS),
+    ("config", "trace-sample-rate", sample_rate, SETTINGS),
+    ("config", "trace-sample-limit", whole, SETTINGS),
+    ("config", "trace-slow", interval, SETTINGS),
+    ("config", "trace-keep-limit", whole, SETTINGS),
+];
+
+/// The same, under `sheer.dev` only. `meshed` is what the mesh writes on pods that run.
+const OWN: Table = &[("", "publish", publish, PUBLISHED), ("", "meshed", any, PODS)];
 
 /// What is wrong with some annotations of an object of a kind: severity, name, message.
 pub(super) fn check(kind: Kind, annotations: &Labels) -> Vec<(Severity, String, String)> {
@@ -177,20 +192,13 @@ pub(super) fn check(kind: Kind, annotations: &Labels) -> Vec<(Severity, String, 
             continue;
         };
         let Some((scope, ours)) = scope(domain) else { continue };
-        if let Some((.., check)) = HONOURED
-            .iter()
-            .find(|(known, known_name, _)| *known == scope && *known_name == name)
-        {
-            if let Err(message) = check(value) {
-                wrong.push((Severity::Error, key.clone(), message));
-            }
-        } else if let Some((check, kinds)) = find_traffic(scope, name, ours) {
+        if let Some((check, kinds)) = find(scope, name, ours) {
             if let Err(message) = check(value) {
                 wrong.push((Severity::Error, key.clone(), message));
             } else if !kinds.contains(&kind) {
                 wrong.push((Severity::Warning, key.clone(), useless(kind, kinds)));
             }
-        } else if !OWN.contains(&key.as_str()) {
+        } else {
             let message = if ours {
                 "not an annotation that Sheer knows: left out"
             } else {
@@ -202,15 +210,26 @@ pub(super) fn check(kind: Kind, annotations: &Labels) -> Vec<(Severity, String, 
     wrong
 }
 
-fn find_traffic(scope: &str, name: &str, ours: bool) -> Option<(Check, &'static [Kind])> {
-    let scope = scope.strip_suffix(".alpha").unwrap_or(scope);
-    let own = if ours { OWN_TRAFFIC } else { &[] };
-    let mut all = TRAFFIC.iter().chain(own);
-    all.find(|(known, known_name, ..)| *known == scope && *known_name == name)
-        .map(|(.., check, kinds)| (*check, *kinds))
+/// How the value of an annotation is checked, and the kinds on which it has an effect.
+fn find(scope: &str, name: &str, ours: bool) -> Option<(Check, &'static [Kind])> {
+    let of_traffic = scope.strip_suffix(".alpha").unwrap_or(scope);
+    let shared = look(HONOURED, scope, name).or_else(|| look(TRAFFIC, of_traffic, name));
+    let own = || look(OWN, scope, name).or_else(|| look(OWN_TRAFFIC, of_traffic, name));
+    shared.or_else(|| ours.then(own).flatten())
 }
 
+fn look(table: Table, scope: &str, name: &str) -> Option<(Check, &'static [Kind])> {
+    let mut table = table.iter();
+    let found = table.find(|(known, known_name, ..)| *known == scope && *known_name == name);
+    found.map(|(.., check, kinds)| (*check, *kinds))
+}
+
+/// Where an annotation is written that has no effect where it stands. What makes pods has them from its template.
 fn useless(kind: Kind, kinds: &[Kind]) -> String {
+    let makes_pods = matches!(kind, Kind::Deployment | Kind::StatefulSet);
+    if makes_pods && kinds.contains(&Kind::Pod) {
+        return format!("of no effect on a {kind}: write it on its pods, under spec.template.metadata.annotations");
+    }
     let mut names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
     names.dedup();
     format!("of no effect on a {kind}: write it on a {}", names.join(" or "))
@@ -288,16 +307,28 @@ fn ports(value: &str) -> Result<(), String> {
 }
 
 fn networks(value: &str) -> Result<(), String> {
-    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let wrong: Vec<_> = parts
-        .filter(|part| part.parse::<ipnet::IpNet>().is_err())
-        .map(|part| format!("{part:?}"))
-        .collect();
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{} must be networks, as 10.0.0.0/8", wrong.join(", ")))
-    }
+    parse_networks(value).map(drop)
+}
+
+fn cores(value: &str) -> Result<(), String> {
+    parse_cores(value).map(drop)
+}
+
+fn publish(value: &str) -> Result<(), String> {
+    parse_publish(value).map(drop)
+}
+
+fn log_level(value: &str) -> Result<(), String> {
+    let parsed = log_directives::parse(value).map(drop);
+    parsed.map_err(|why| format!("{value:?} {why}; write it as warn,sheer_proxy=debug"))
+}
+
+fn log_format(value: &str) -> Result<(), String> {
+    one_of(&value.trim().to_ascii_lowercase(), &["plain", "json"])
+}
+
+fn sight(value: &str) -> Result<(), String> {
+    one_of(value, &["enabled", "disabled"])
 }
 
 fn inject(value: &str) -> Result<(), String> {

@@ -81,6 +81,7 @@ impl Reader<'_> {
                     object,
                     file: self.file.clone(),
                     line: node.line,
+                    rules: rules(node),
                 });
             }
             Err((path, message)) => {
@@ -97,6 +98,16 @@ impl Reader<'_> {
                 .findings
                 .push(Finding::warning(self.file, at.line, message).on(id).at(render(path)));
         }
+    }
+}
+
+/// The lines of an object's rules.
+fn rules(node: &Node) -> Arc<[u32]> {
+    let spec = node.entry("spec");
+    let rules = spec.and_then(|spec| spec.entry("rules").or_else(|| spec.entry("routes")));
+    match rules.map(|rules| &rules.value) {
+        Some(Tree::List(rules)) => rules.iter().map(|rule| rule.line).collect(),
+        _ => Arc::default(),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Manifest {
     pub file: Arc<Path>,
     /// The line on which it begins, from 1.
     pub line: u32,
+    /// The lines of its rules, where it has any (of a ServiceProfile its routes).
+    pub rules: Arc<[u32]>,
 }
 
 /// What some files hold.

@@ -388,3 +388,60 @@ fn what_becomes_a_part_of_a_dns_name_has_63_bytes() {
         );
     }
 }
+
+#[test]
+fn annotations_of_pods_have_an_effect_only_where_pods_get_them_from() {
+    let own = "metadata:\n  name: ledger\n  namespace: bank\nspec:\n  replicas";
+    let on_the_object = LEDGER.replace(
+        own,
+        "metadata:\n  name: ledger\n  namespace: bank\n  annotations:\n    sheer.dev/inject: disabled\n    \
+         config.sheer.dev/skip-outbound-ports: '80'\n    balancer.sheer.dev/weight: '2'\n    sheer.dev/publish: 18080:8080\n\
+         spec:\n  replicas",
+    );
+    let on_the_service = on_the_object.replace(
+        "  annotations:\nspec:",
+        "  annotations:\n    linkerd.io/inject: disabled\n    config.sheer.dev/opaque-ports: '80'\n    sheer.dev/publish: 18081:80\nspec:",
+    );
+    insta::assert_snapshot!(findings(&on_the_service), @r#"
+    warning: bank.yaml:7: Deployment bank/ledger: metadata.annotations["sheer.dev/inject"]: of no effect on a Deployment: write it on its pods, under spec.template.metadata.annotations
+    warning: bank.yaml:8: Deployment bank/ledger: metadata.annotations["config.sheer.dev/skip-outbound-ports"]: of no effect on a Deployment: write it on its pods, under spec.template.metadata.annotations
+    warning: bank.yaml:9: Deployment bank/ledger: metadata.annotations["balancer.sheer.dev/weight"]: of no effect on a Deployment: write it on its pods, under spec.template.metadata.annotations
+    warning: bank.yaml:40: Service bank/ledger: metadata.annotations["linkerd.io/inject"]: of no effect on a Service: write it on a Pod or Namespace
+    "#);
+    let on_both = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: bank\n  annotations: {sheer.dev/inject: disabled, sheer.dev/sight: \
+                   disabled, config.linkerd.io/skip-outbound-ports: '80', config.sheer.dev/proxy-log-level: debug}\n---\n"
+        .to_owned()
+        + &LEDGER.replace("config.linkerd.io/opaque-ports: '5432'", "sheer.dev/inject: disabled\n        sheer.dev/sight: disabled");
+    assert_eq!(findings(&on_both), "");
+}
+
+#[test]
+fn values_of_the_sidecars_annotations_are_checked_with_file_and_line() {
+    let with = |annotations: &[&str]| {
+        let lines = annotations.join("\n        ");
+        findings(&LEDGER.replace("config.linkerd.io/opaque-ports: '5432'", &lines))
+    };
+    insta::assert_snapshot!(with(&[
+        "config.sheer.dev/proxy-log-level: '==='",
+        "config.sheer.dev/proxy-log-format: xml",
+        "config.sheer.dev/proxy-cpu-limit: lots",
+        "config.sheer.dev/shutdown-grace-period: forever",
+        "sheer.dev/publish: '99999:80'",
+        "sheer.dev/sight: closed",
+    ]), @r#"
+    error: bank.yaml:14: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/proxy-log-level"]: "===" is not a filter: invalid filter directive; write it as warn,sheer_proxy=debug
+    error: bank.yaml:15: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/proxy-log-format"]: "xml" must be plain or json
+    error: bank.yaml:16: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/proxy-cpu-limit"]: "lots" is not a number of CPUs, as 1 or 1500m
+    error: bank.yaml:17: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/shutdown-grace-period"]: "forever" is not a length of time, as 10s, 1m30s or 500ms
+    error: bank.yaml:18: Deployment bank/ledger: spec.template.metadata.annotations["sheer.dev/publish"]: "99999:80" is not HOST-PORT:PORT, as 18080:8080
+    error: bank.yaml:19: Deployment bank/ledger: spec.template.metadata.annotations["sheer.dev/sight"]: "closed" must be enabled or disabled
+    "#);
+    let good = [
+        "config.linkerd.io/proxy-log-level: warn,linkerd=info,[{headers}]=off",
+        "config.sheer.dev/proxy-log-format: JSON",
+        "config.sheer.dev/proxy-cpu-limit: 1500m",
+        "config.sheer.dev/shutdown-grace-period: 1m30s",
+        "sheer.dev/publish: '18080:8080, 9000, 9001:'",
+    ];
+    assert_eq!(with(&good), "");
+}

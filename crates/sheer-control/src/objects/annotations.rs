@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use ipnet::IpNet;
+
 use super::Labels;
 
 /// Some ports that follow one another.
@@ -40,9 +42,70 @@ pub fn parse_weight(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
 }
 
+/// Reads `10.0.0.0/8,fd00::/8`. The mistakes are all named at once.
+pub fn parse_networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let (mut networks, mut mistakes) = (Vec::new(), Vec::new());
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.parse() {
+            Ok(network) => networks.push(network),
+            Err(_) => mistakes.push(format!("{part:?} is not a network, as 10.0.0.0/8")),
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(networks)
+    } else {
+        Err(mistakes.join("; "))
+    }
+}
+
+/// Reads a CPU quantity of Kubernetes (`1`, `1500m`), rounded up to threads.
+pub fn parse_cores(text: &str) -> Result<u32, String> {
+    let text = text.trim();
+    let millis = match text.strip_suffix('m') {
+        Some(millis) => millis.parse::<u32>().ok(),
+        None => text.parse::<f64>().ok().map(|cores| (cores * 1000.0) as u32),
+    };
+    // Infinity is cut to the largest number.
+    let finite = millis.filter(|millis| *millis > 0 && *millis < u32::MAX);
+    let cores = finite.map(|millis| millis.div_ceil(1000));
+    cores.ok_or_else(|| format!("{text:?} is not a number of CPUs, as 1 or 1500m"))
+}
+
+/// Reads `18080:8080`, `8080` (the same on both sides) or a list of them: ports of the host, and where each leads. `18080:` leads to the
+/// first port of what is published, which is not known here: `None`.
+pub fn parse_publish(text: &str) -> Result<Vec<(u16, Option<u16>)>, String> {
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port != 0);
+    let parse = |part: &str| match part.split_once(':') {
+        Some((host, "")) => Some((port(host)?, None)),
+        Some((host, target)) => Some((port(host)?, Some(port(target)?))),
+        None => Some((port(part)?, Some(port(part)?))),
+    };
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| parse(part).ok_or_else(|| format!("{part:?} is not HOST-PORT:PORT, as 18080:8080")))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_cores_and_published_ports() {
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap());
+        assert_eq!(parse_networks("10.0.0.0/8, fd00::/8,"), Ok(networks.to_vec()));
+        assert!(parse_networks("10.0.0.0/8,home,x").unwrap_err().contains("\"home\""));
+        assert_eq!(["1", "1500m", "0.2", "2.0"].map(parse_cores), [1, 2, 1, 2].map(Ok));
+        for wrong in ["", "lots", "0", "-1", "NaN", "inf", "m"] {
+            assert!(parse_cores(wrong).is_err(), "{wrong}");
+        }
+        let published = vec![(18080, Some(8080)), (9000, Some(9000)), (19000, None)];
+        assert_eq!(parse_publish("18080:8080, 9000,19000:"), Ok(published));
+        for wrong in ["99999:80", "x:80", "80:x", "0", ":80", "1:2:3"] {
+            assert!(parse_publish(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn sheer_annotation_wins_over_linkerd() {

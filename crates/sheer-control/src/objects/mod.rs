@@ -25,7 +25,7 @@ pub use access::{
     HttpLocalRateLimitPolicy, HttpLocalRateLimitPolicySpec, RateLimitOverride, RequestRate, ServerAuthorization,
     ServerAuthorizationSpec, ServerClients, ServerMeshTls, ServerRef, ServiceAccountRef,
 };
-pub use annotations::{PortRange, annotation, parse_ports, parse_weight};
+pub use annotations::{PortRange, annotation, parse_cores, parse_networks, parse_ports, parse_publish, parse_weight};
 pub use app_protocol::AppProtocol;
 pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
 pub use http_route::{

@@ -180,6 +180,13 @@ pub struct ContainerPort {
     pub protocol: Option<String>,
 }
 
+impl ContainerPort {
+    /// Whether the mesh carries the port.
+    pub fn is_tcp(&self) -> bool {
+        self.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+    }
+}
+
 /// A check of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,6 +13,7 @@ pub(crate) use inbound::cannot_be_applied;
 use std::{net::IpAddr, net::SocketAddr, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream};
+use prost::Message;
 use shared::{Shared, SharedPolicies};
 use sheer_api::{
     linkerd::{
@@ -23,13 +24,10 @@ use sheer_api::{
         net::TcpAddress,
         outbound::{OutboundPolicy, TrafficSpec, outbound_policies_server::OutboundPolicies, traffic_spec},
     },
-    v1::{
-        ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras,
-        extras_server::{Extras, ExtrasServer},
-    },
+    v1::{ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras, extras_server::Extras},
 };
 use tonic::{Request, Response, Status};
-use watch::OutboundServer;
+use watch::{Encoded, OutboundServer, SharedExtrasServer};
 
 use crate::{
     config::MeshConfig,
@@ -64,8 +62,8 @@ impl PolicyService {
     }
 
     /// What the outbound service cannot say, as tonic serves it.
-    pub(crate) fn extras(&self) -> ExtrasServer<Self> {
-        ExtrasServer::new(self.clone())
+    pub(crate) fn extras(&self) -> SharedExtrasServer {
+        SharedExtrasServer::of_extras(self.clone())
     }
 
     /// The inbound service, as tonic serves it.
@@ -115,11 +113,21 @@ impl PolicyService {
         Ok(self.streams.open("OutboundPolicies.Watch", self.store.watch(), changes))
     }
 
+    /// The same, as it is sent.
+    fn watch_encoded_policy(
+        &self,
+        spec: TrafficSpec,
+    ) -> Result<BoxStream<'static, Result<Arc<Encoded>, Status>>, Status> {
+        let policies = self.watch_outbound_policy(spec)?;
+        let policies = policies.map(|shared| shared.map(|shared| Arc::clone(&shared.encoded)));
+        Ok(policies.boxed())
+    }
+
     /// What Linkerd's API cannot say of a destination, again whenever it changes.
     fn watch_extras(
         &self,
         request: &ExtrasRequest,
-    ) -> Result<BoxStream<'static, Result<OutboundExtras, Status>>, Status> {
+    ) -> Result<BoxStream<'static, Result<Arc<Encoded>, Status>>, Status> {
         let target = Target::parse(&request.address, &self.config.cluster_domain)?;
         let mut policy = self.outbound_answer(&request.source_workload, target)?;
         policy(&self.store.latest())?;
@@ -127,7 +135,7 @@ impl PolicyService {
         let answer = move |snapshot: &Snapshot| {
             let shared = policy(snapshot)?;
             let client = snapshot.find_pod(&namespace, &pod);
-            Ok(outbound::in_zone(&shared.compiled.extras, client.map(|pod| &**pod)))
+            Ok(shared.extras(client.map(|pod| &**pod)))
         };
         Ok(self
             .streams
@@ -190,11 +198,19 @@ impl OutboundPolicies for PolicyService {
 impl Extras for PolicyService {
     type WatchOutboundStream = BoxStream<'static, Result<OutboundExtras, Status>>;
 
+    /// As [`watch`] serves it, but not encoded.
     async fn watch_outbound(
         &self,
         request: Request<ExtrasRequest>,
     ) -> Result<Response<Self::WatchOutboundStream>, Status> {
-        self.watch_extras(request.get_ref()).map(Response::new)
+        let extras = self.watch_extras(request.get_ref())?;
+        let decode = |encoded: Arc<Encoded>| {
+            let said = OutboundExtras::decode(encoded.message());
+            said.map_err(|error| Status::internal(format!("what was encoded cannot be read: {error}")))
+        };
+        Ok(Response::new(
+            extras.map(move |encoded| encoded.and_then(decode)).boxed(),
+        ))
     }
 
     type WatchInboundStream = BoxStream<'static, Result<InboundExtras, Status>>;

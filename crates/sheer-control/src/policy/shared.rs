@@ -1,14 +1,16 @@
-//! Outbound policies compiled once a snapshot, however many proxies ask for them.
+//! Outbound policies compiled once a snapshot, and encoded once, however many proxies ask for them.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
-use prost::{Message, bytes::Bytes};
 
-use super::outbound::{self, Compiled};
+use super::{
+    outbound::{self, Compiled},
+    watch::Encoded,
+};
 use crate::{
     config::MeshConfig,
-    objects::Service,
+    objects::{Pod, Service},
     routes::ParentKey,
     store::Snapshot,
     target::{Found, Target},
@@ -22,13 +24,35 @@ enum Key {
     External(SocketAddr),
 }
 
-/// A compiled policy, and its encoding: both messages are of one snapshot.
+/// A compiled policy, and its encodings: all messages are of one snapshot.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The messages.
     pub(super) compiled: Compiled,
     /// The policy as it is sent.
-    pub(super) encoded: Bytes,
+    pub(super) encoded: Arc<Encoded>,
+    /// The extras as they are sent to clients of a zone.
+    extras: Mutex<HashMap<Option<String>, Arc<Encoded>>>,
+}
+
+impl Shared {
+    fn new(compiled: Compiled) -> Self {
+        Self {
+            encoded: Arc::new(Encoded::new(&compiled.policy)),
+            extras: Mutex::default(),
+            compiled,
+        }
+    }
+
+    /// The extras for a client: one message for all, unless a backend prefers the client's zone.
+    pub(super) fn extras(&self, client: Option<&Pod>) -> Arc<Encoded> {
+        let said = &self.compiled.extras;
+        let is_local = said.backends.iter().any(|backend| backend.locality.is_some());
+        let zone = client.filter(|_| is_local).and_then(Pod::zone);
+        let encode = || Arc::new(Encoded::new(&outbound::in_zone(said, client)));
+        let mut known = self.extras.lock();
+        Arc::clone(known.entry(zone.map(str::to_owned)).or_insert_with(encode))
+    }
 }
 
 #[derive(Default)]
@@ -86,10 +110,7 @@ impl SharedPolicies {
     }
 
     fn share(&self, snapshot: &Snapshot, key: Key, compile: impl FnOnce() -> Compiled) -> Arc<Shared> {
-        let new = |compiled: Compiled| {
-            let encoded = compiled.policy.encode_to_vec().into();
-            Arc::new(Shared { compiled, encoded })
-        };
+        let new = |compiled: Compiled| Arc::new(Shared::new(compiled));
         let mut computed = self.computed.lock();
         if snapshot.generation() < computed.generation {
             // A stream that has not seen the newest snapshot yet will in a moment.

@@ -270,16 +270,16 @@ fn client(sample: &v1::TrafficSample) -> String {
 /// What became of a sample.
 struct Decided {
     outcome: Outcome,
-    /// Where it may go, or what lets it in or ends it.
+    /// Where it may go and by which route, or what lets it in or ends it: for whoever reads it.
     place: String,
-    /// Whether another place means that the request is treated otherwise: who lets it in does not matter to it.
-    is_route: bool,
+    /// Where it may go; empty of what comes in, as who lets it in does not matter to a request.
+    to: String,
     /// Everything else that is done to it.
     rest: String,
 }
 
 impl Decided {
-    fn of(explanation: &Explanation, place: String, is_route: bool) -> Self {
+    fn of(explanation: &Explanation, place: String, to: String) -> Self {
         let rest = [Stage::Filter, Stage::Timeout, Stage::Retry, Stage::Limit];
         let done = explanation
             .decisions
@@ -289,7 +289,7 @@ impl Decided {
         Self {
             outcome: explanation.outcome,
             place,
-            is_route,
+            to,
             rest: done.collect::<Vec<_>>().join("; "),
         }
     }
@@ -299,7 +299,7 @@ impl Decided {
         Self {
             outcome: Outcome::Forwarded,
             place: format!("{address}, as it is"),
-            is_route: true,
+            to: address.to_string(),
             rest: String::new(),
         }
     }
@@ -317,7 +317,7 @@ fn kind_of(before: &Decided, after: &Decided) -> Option<&'static str> {
             Limited => "limited",
             Forwarded => "allowed",
         }),
-        (Forwarded, _) if after.is_route && before.place != after.place => Some("routed"),
+        (Forwarded, _) if before.to != after.to => Some("routed"),
         _ if before.rest != after.rest => Some("changed"),
         _ => None,
     }
@@ -378,8 +378,9 @@ impl Decider {
             _ => Traffic::Http2(head.view()),
         };
         let explained = explain::outbound::explain(&policy, &traffic);
-        let place = backend(&explained.explanation);
-        Ok(Decided::of(&explained.explanation, place, true))
+        let to = backend(&explained.explanation);
+        let place = format!("{to}{}", by_route(&explained.explanation));
+        Ok(Decided::of(&explained.explanation, place, to))
     }
 
     async fn inbound(
@@ -409,30 +410,38 @@ impl Decider {
         };
         let explained = explain::inbound::explain(&policy, port, &client, Some(&head.view()));
         let place = admission(&explained);
-        Ok(Decided::of(&explained, place, false))
+        Ok(Decided::of(&explained, place, String::new()))
     }
 }
 
 /// The backends with their shares, or what ends the request.
 fn backend(explanation: &Explanation) -> String {
-    let of = |stage| explanation.decisions.iter().rev().find(|one| one.stage == stage);
-    if let Some(backend) = of(Stage::Backend) {
-        let others = backend
-            .losers
-            .iter()
-            .map(|loser| format!(", {} ({})", loser.choice, loser.why));
-        let route = of(Stage::Route)
-            .and_then(|route| route.object.as_ref())
-            .map_or_else(String::new, |route| format!(" by {route}"));
-        let share = if backend.losers.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", backend.why)
-        };
-        return format!("{}{share}{}{route}", backend.choice, others.collect::<String>());
-    }
-    let last = explanation.decisions.last();
-    last.map_or_else(String::new, |last| format!("{} ({})", last.choice, last.why))
+    let Some(backend) = last(explanation, Stage::Backend) else {
+        let last = explanation.decisions.last();
+        return last.map_or_else(String::new, |last| format!("{} ({})", last.choice, last.why));
+    };
+    let others = backend
+        .losers
+        .iter()
+        .map(|loser| format!(", {} ({})", loser.choice, loser.why));
+    let share = if backend.losers.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", backend.why)
+    };
+    format!("{}{share}{}", backend.choice, others.collect::<String>())
+}
+
+/// The route that sends a request to a backend, as ` by HTTPRoute bank/canary`.
+fn by_route(explanation: &Explanation) -> String {
+    let route = last(explanation, Stage::Backend).and(last(explanation, Stage::Route));
+    route
+        .and_then(|route| route.object.as_ref())
+        .map_or_else(String::new, |route| format!(" by {route}"))
+}
+
+fn last(explanation: &Explanation, stage: Stage) -> Option<&explain::Decision> {
+    explanation.decisions.iter().rev().find(|one| one.stage == stage)
 }
 
 /// Who lets it in, or who does not.

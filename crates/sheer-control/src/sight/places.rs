@@ -1,13 +1,27 @@
 //! Where objects were written: file and line for every decision.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use sheer_api::v1;
 
 use crate::{manifests::Manifest, objects::Kind, store::Snapshot};
 
-/// File and line of every object.
-pub(super) struct Places(HashMap<Key, (PathBuf, u32)>);
+/// File and line of every object, and of its rules.
+pub(super) struct Places(HashMap<Key, Place>);
+
+struct Place {
+    file: Arc<Path>,
+    line: u32,
+    rules: Arc<[u32]>,
+}
+
+impl Place {
+    /// The line of a rule, from 1; of the object itself where it is none.
+    fn line(&self, rule: u32) -> u32 {
+        let rule = rule.checked_sub(1).and_then(|index| self.rules.get(index as usize));
+        rule.copied().unwrap_or(self.line)
+    }
+}
 
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
@@ -29,7 +43,12 @@ impl Places {
                 namespace: id.namespace,
                 name: id.name,
             };
-            (key, (manifest.file.to_path_buf(), manifest.line))
+            let place = Place {
+                file: manifest.file.clone(),
+                line: manifest.line,
+                rules: manifest.rules.clone(),
+            };
+            (key, place)
         };
         Self(snapshot.written().iter().map(place).collect())
     }
@@ -38,17 +57,17 @@ impl Places {
     pub(super) fn fill(&self, decisions: &mut [v1::Decision], namespace: &str) {
         for decision in decisions {
             if let Some(object) = &mut decision.object {
-                (decision.file, decision.line) = self.find(object, namespace);
+                (decision.file, decision.line) = self.find(object, decision.rule, namespace);
             }
             for loser in &mut decision.losers {
                 if let Some(object) = &mut loser.object {
-                    (loser.file, loser.line) = self.find(object, namespace);
+                    (loser.file, loser.line) = self.find(object, loser.rule, namespace);
                 }
             }
         }
     }
 
-    fn find(&self, object: &mut v1::ObjectRef, namespace: &str) -> (String, u32) {
+    fn find(&self, object: &mut v1::ObjectRef, rule: u32, namespace: &str) -> (String, u32) {
         if object.kind == "default" {
             return (String::new(), 0);
         }
@@ -62,8 +81,8 @@ impl Places {
             namespace: object.namespace.clone(),
             name: object.name.clone(),
         };
-        self.0
-            .get(&key)
-            .map_or_else(Default::default, |(file, line)| (file.display().to_string(), *line))
+        self.0.get(&key).map_or_else(Default::default, |place| {
+            (place.file.display().to_string(), place.line(rule))
+        })
     }
 }

@@ -150,6 +150,30 @@ fn routes_of_the_two_groups_are_told_apart() {
     assert!(line("policy.linkerd.io") > line("gateway.networking.k8s.io"));
     assert_eq!(line("policy.sheer.dev"), line("policy.linkerd.io"));
 
+    // A rule stands on its own line, what is written in one line on that.
+    let written = format!(
+        "{BANK}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: long, namespace: bank}}\nspec:\n  rules:\n  - matches:\n    - {{}}\n  - backendRefs: []\n"
+    );
+    let places = places::Places::of(&Snapshot::of(&written, PODS));
+    let line = |rule: u32| {
+        let object = Some(v1::ObjectRef {
+            group: "gateway.networking.k8s.io".to_owned(),
+            kind: "HTTPRoute".to_owned(),
+            name: "long".to_owned(),
+            ..v1::ObjectRef::default()
+        });
+        let decision = v1::Decision {
+            object,
+            rule,
+            ..v1::Decision::default()
+        };
+        let mut decisions = [decision];
+        places.fill(&mut decisions, "bank");
+        decisions[0].line
+    };
+    let first = line(0);
+    assert_eq!([1, 2, 9].map(line), [first + 5, first + 7, first]);
+
     let asked = |group: &str, name: &str| v1::ObjectRef {
         group: group.to_owned(),
         kind: "httproute".to_owned(),

@@ -71,7 +71,7 @@ impl Files {
     pub(super) fn new(manifests: Vec<PathBuf>, status: Option<PathBuf>, memory: Option<Memory>) -> Self {
         Self {
             written: Written::new(manifests, memory),
-            running: Source::new(status.into_iter().collect(), None),
+            running: Source::new(status.into_iter().collect(), None).derived(),
         }
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Source {
     memory: Option<Memory>,
     /// Whether findings are logged as they come up; whoever reads the state may rather say them in words of its own.
     logs: bool,
+    /// Whether the mesh wrote them itself, from what users wrote: of that everything was said that is not honoured.
+    derived: bool,
 }
 
 impl Source {
@@ -62,7 +64,13 @@ impl Source {
             unreadable: Vec::new(),
             memory,
             logs: true,
+            derived: false,
         }
+    }
+
+    /// For what the mesh writes itself: only what cannot be read at all is worth a word, and that is no user's mistake.
+    pub(super) fn derived(self) -> Self {
+        Self { derived: true, ..self }
     }
 
     /// Leaves it to the reader to say what is wrong.
@@ -101,13 +109,16 @@ impl Source {
     fn reload(&mut self, path: PathBuf, stamp: Option<Stamp>) -> bool {
         let held = self.files.get(&path);
         let (stamp, text) = settle(&path, stamp, held.is_some_and(|state| !state.good.is_empty()));
-        let loaded = match &text {
+        let mut loaded = match &text {
             Ok(text) => manifests::parse(&path, text),
             Err(finding) => Loaded {
                 manifests: Vec::new(),
                 findings: vec![finding.clone()],
             },
         };
+        if self.derived {
+            loaded.findings.retain(|finding| finding.severity == Severity::Error);
+        }
         if self.logs {
             log(&loaded.findings);
         }

@@ -7,10 +7,10 @@ use tokio::{
     process::Child,
     sync::{Notify, watch},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
-use super::probe::Check;
+use super::readiness::Readiness;
 use crate::{
     logs::LogWriter,
     namespaces::Namespaces,
@@ -37,8 +37,10 @@ pub(crate) struct ProgramState {
     pub(crate) waiting: Option<String>,
     /// Why it is not ready, as its probe says.
     pub(crate) unready: Option<String>,
-    /// The last line that it wrote to stderr before it ended the last time.
+    /// What it wrote to stderr of its end, the last time.
     pub(crate) last_words: Option<String>,
+    /// Ports of its manifest on which it does not listen, though it counts as ready.
+    pub(crate) silent_ports: Vec<u16>,
 }
 
 /// A program's state, with whom to tell of changes.
@@ -70,7 +72,7 @@ impl ProgramCell {
         let _ = self.state.subscribe().wait_for(|state| state.ready).await;
     }
 
-    fn update(&self, change: impl FnOnce(&mut ProgramState)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut ProgramState)) {
         let changed = self.state.send_if_modified(|state| {
             let before = state.clone();
             change(state);
@@ -128,8 +130,8 @@ pub(crate) struct Runner {
     pub(crate) namespaces: Option<Arc<Namespaces>>,
     /// What it is.
     pub(crate) make: MakeProgram,
-    /// When it is ready; as soon as it runs where absent.
-    pub(crate) check: Option<Check>,
+    /// When it is ready.
+    pub(crate) readiness: Readiness,
     /// Waits between restarts.
     pub(crate) backoff: Backoff,
     /// Its log.
@@ -175,11 +177,12 @@ impl Runner {
         }
         let stderr = child.stderr.take();
         let copying = stderr.map(|stderr| tokio::spawn(self.log.clone().copy("stderr", stderr)));
-        let ready = self.check.is_none();
+        let ready = matches!(self.readiness, Readiness::Running);
         self.cell.update(|state| {
             state.pid = child.id();
             state.ready = ready;
             state.waiting = None;
+            state.silent_ports.clear();
         });
         Ok((child, copying))
     }
@@ -187,7 +190,7 @@ impl Runner {
     /// Watches a running program: `None` where it was told to end and did, otherwise how it ended.
     async fn attend(&mut self, mut child: Child) -> Option<ExitStatus> {
         let group = child.id();
-        let probing = probe(self.check.as_ref(), self.namespaces.as_ref(), &self.cell);
+        let probing = self.readiness.keep(self.namespaces.as_ref(), &self.cell);
         let ended = tokio::select! {
             biased; // a program that ended while it was told to end has simply ended
             status = child.wait() => Some(status),
@@ -228,11 +231,12 @@ impl Runner {
 
     async fn back_off(&mut self, ended: &str, failures: u32) {
         let wait = self.backoff.wait(failures);
-        self.log.write(
-            "stderr",
-            format!("sheer: {}: {ended}; started again in {wait:?}", self.cell.state().name).as_bytes(),
-            true,
+        let line = format!(
+            "sheer: {}: {ended}; started again {}",
+            self.cell.state().name,
+            after(wait)
         );
+        self.log.write("stderr", line.as_bytes(), true);
         self.cell.update(|state| {
             state.last_exit = Some(ended.to_owned());
             state.waiting = (wait > Duration::ZERO).then(|| "CrashLoopBackOff".to_owned());
@@ -246,36 +250,22 @@ impl Runner {
     }
 }
 
-/// Copies a program's stderr to its log, and then has the last line.
+/// When something happens that comes after a wait.
+fn after(wait: Duration) -> String {
+    if wait.is_zero() {
+        "at once".to_owned()
+    } else {
+        format!("in {wait:?}")
+    }
+}
+
+/// Copies a program's stderr to its log, and then has its last words.
 type Copying = JoinHandle<Option<String>>;
 
-/// The last line of what a program that has ended wrote.
+/// What a program that has ended said of it.
 async fn last_words(copying: Option<Copying>) -> Option<String> {
     // Whatever else holds the pipe open was not in its group, and may write for ever.
     timeout(LAST_WORDS, copying?).await.ok()?.ok()?
-}
-
-/// Keeps a program's readiness up to date; never returns.
-async fn probe(check: Option<&Check>, namespaces: Option<&Arc<Namespaces>>, cell: &ProgramCell) {
-    let (Some(check), Some(namespaces)) = (check, namespaces) else {
-        return std::future::pending().await;
-    };
-    sleep(check.initial_delay).await;
-    let (mut good, mut bad) = (0, 0);
-    loop {
-        let next = Instant::now();
-        let result = timeout(check.timeout, check.action.run(namespaces)).await;
-        let result = result.unwrap_or_else(|_| Err(format!("no answer within {:?}", check.timeout)));
-        match result {
-            Ok(()) => (good, bad) = (good + 1, 0),
-            Err(_) => (good, bad) = (0, bad + 1),
-        }
-        cell.update(|state| {
-            state.ready = good >= check.success || (state.ready && bad < check.failure);
-            state.unready = result.err().filter(|_| !state.ready);
-        });
-        sleep_until(next + check.pause(cell.state().ready)).await;
-    }
 }
 
 #[cfg(test)]
@@ -286,5 +276,7 @@ mod tests {
     fn the_first_restart_is_at_once_then_waits_double() {
         let waits = [1, 2, 3, 4, 9, 1000].map(|failures| Backoff::CONTAINER.wait(failures).as_secs());
         assert_eq!(waits, [0, 1, 2, 4, 60, 60]);
+        let said = [1, 2, 3].map(|failures| after(Backoff::OWN.wait(failures)));
+        assert_eq!(said, ["at once", "in 200ms", "in 400ms"]);
     }
 }

@@ -22,6 +22,7 @@ use super::{
     files::{self, PodFacts},
     probe::Check,
     program::{Backoff, ProgramCell, Runner},
+    readiness::Readiness,
     sidecar::{self, Sidecar},
 };
 use crate::{
@@ -365,7 +366,7 @@ impl Life {
             cell: slot.cell,
             namespaces: Some(slot.namespaces),
             make: Box::new(move || Ok(program.clone())),
-            check: Some(Check::of_sidecar(sidecar::admin_address(self.pod.addresses.v4.into()))),
+            readiness: Readiness::Probed(Check::of_sidecar(sidecar::admin_address(self.pod.addresses.v4.into()))),
             backoff: Backoff::OWN,
             log: self.log(SIDECAR)?,
             stop: slot.stop,
@@ -378,11 +379,12 @@ impl Life {
         let spec = &self.pod.workload.spec;
         let probe = container.readiness_probe.as_ref();
         let check = probe.and_then(|probe| Check::of_container(probe, spec, self.pod.addresses.v4.into(), &program));
+        let readiness = check.map_or_else(|| without_probe(container), Readiness::Probed);
         Ok(Runner {
             cell: slot.cell,
             namespaces: Some(slot.namespaces),
             make: Box::new(move || Ok(program.clone())),
-            check,
+            readiness,
             backoff: Backoff::CONTAINER,
             log: self.log(&container.name)?,
             stop: slot.stop,
@@ -397,6 +399,18 @@ impl Life {
             .pod_logs(&self.pod.workload.id, &self.pod.name)
             .join(format!("{program}.log"));
         LogWriter::open(&path).with_context(|| format!("the log {} cannot be written", path.display()))
+    }
+}
+
+/// Kubernetes takes a container without a probe for ready as soon as it runs, and requests that come before it listens are lost. Here the
+/// ports that it declares say when it does.
+fn without_probe(container: &Container) -> Readiness {
+    let tcp = container.ports.iter().filter(|port| port.is_tcp());
+    let ports: Vec<u16> = tcp.map(|port| port.container_port).collect();
+    if ports.is_empty() {
+        Readiness::Running
+    } else {
+        Readiness::Listening(ports)
     }
 }
 

@@ -34,6 +34,7 @@ use crate::{
     namespaces::on_thread,
     pod::{
         program::{Backoff, ProgramCell, Runner},
+        readiness::Readiness,
         run::MeshContext,
     },
     process::Program,
@@ -231,7 +232,7 @@ fn start_control(mesh: &MeshContext, changed: &Arc<Notify>) -> anyhow::Result<Co
         cell: Arc::clone(&cell),
         namespaces: None,
         make: Box::new(move || Ok(program.clone())),
-        check: None,
+        readiness: Readiness::Running,
         backoff: Backoff::OWN,
         log: LogWriter::open(&mesh.state.logs().join("control.log"))
             .context("the control plane's log cannot be written")?,

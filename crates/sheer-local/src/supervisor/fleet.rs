@@ -4,10 +4,11 @@
 //! is idempotent, so nothing has to be remembered between passes.
 
 mod answer;
+mod endings;
 mod summary;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -19,6 +20,8 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+
+use endings::Places;
 
 use super::{
     api::Asked,
@@ -85,6 +88,10 @@ pub(super) struct Fleet {
     /// What was last said of the control plane's end.
     control_end: String,
     warned: Vec<String>,
+    /// Ports on which workloads do not listen, as was last said.
+    silent_ports: BTreeSet<String>,
+    /// Which file declares each workload.
+    places: Places,
     progress: String,
     started: Instant,
     was_ready: bool,
@@ -108,6 +115,8 @@ impl Fleet {
             refused: BTreeMap::new(),
             control_end: String::new(),
             warned: Vec::new(),
+            silent_ports: BTreeSet::new(),
+            places: Places::new(),
             progress: String::new(),
             started: Instant::now(),
             was_ready: false,
@@ -144,6 +153,11 @@ impl Fleet {
         let manifests = self.parts.manifests.borrow_and_update().clone();
         self.desired = desired(&manifests.manifests, &self.overrides);
         self.overrides.forget_ended(&self.desired);
+        let places = endings::places(&manifests.manifests);
+        for text in endings::endings(&self.places, &places, std::path::Path::exists) {
+            self.tell(Event::Warning { text });
+        }
+        self.places = places;
         let errors = manifests
             .findings
             .iter()
@@ -170,6 +184,7 @@ impl Fleet {
         }
         self.publish();
         self.report_control();
+        self.report_silent_ports();
         self.report();
     }
 
@@ -185,6 +200,16 @@ impl Fleet {
             self.control_end.clone_from(&text);
             self.tell(Event::Warning { text });
         }
+    }
+
+    /// Says once of each workload on which of its ports nobody listens.
+    fn report_silent_ports(&mut self) {
+        let pods = self.pods.values().filter(|pod| !pod.is_stopping());
+        let silent: BTreeSet<String> = pods.flat_map(|pod| summary::silent_ports(pod)).collect();
+        for text in silent.difference(&self.silent_ports) {
+            self.tell(Event::Warning { text: text.clone() });
+        }
+        self.silent_ports = silent;
     }
 
     fn forget_gone(&mut self) {

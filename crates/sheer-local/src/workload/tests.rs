@@ -83,11 +83,12 @@ fn ports_are_published_by_workloads_and_services() {
 fn what_cannot_be_run_or_read_is_said() {
     let text = MANIFEST
         .replace("command: [python3], args: [-m, http.server]", "image: nginx")
-        .replace("18080:8080", "x:8080");
+        .replace("18080:8080, 18081", "18080:, 19000");
     let desired = desired(&objects(&text), &Overrides::default());
     insta::assert_snapshot!(desired.warnings.join("\n"), @r#"
     bank deploy/web: container app has no command, and images are not pulled: it is not started. Give it a command.
-    bank deploy/web: annotation sheer.dev/publish: "x:8080" is not HOST-PORT:PORT, as 18080:8080
+    bank deploy/web: annotation sheer.dev/publish: 18080: leads nowhere, as no port is declared: write it, as 18080:8080
+    bank deploy/web: annotation sheer.dev/publish: port 19000 of the host is published twice; the last one counts
     "#);
 }
 

@@ -36,6 +36,7 @@ pub(super) fn judge<'a>(rules: impl Iterator<Item = &'a Authorization>, client: 
         };
         losers.push(Loser {
             object: rule.policy.clone(),
+            rule: None,
             choice: words::lets_in(rule),
             why,
         });

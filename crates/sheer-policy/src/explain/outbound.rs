@@ -138,15 +138,15 @@ fn extras(rule: &Rule<HttpRule>, budget: &RetryBudget) -> Vec<Decision> {
         hedge,
         ..
     } = &rule.action;
-    let route = Some(&rule.route);
     let said = "the rule says so";
+    let decide = |stage, choice, why: &str| Decision::new(stage, Some(&rule.route), choice, why).of_rule(rule.index);
     let copies = mirrors
         .iter()
-        .map(|mirror| Decision::new(Stage::Filter, route, words::mirror(mirror), said));
+        .map(|mirror| decide(Stage::Filter, words::mirror(mirror), said));
     let mut decisions: Vec<Decision> = copies.collect();
     let timeouts = words::timeouts(timeouts);
     if !timeouts.is_empty() {
-        decisions.push(Decision::new(Stage::Timeout, route, timeouts.join(", "), said));
+        decisions.push(decide(Stage::Timeout, timeouts.join(", "), said));
     }
     if let Some(retry) = retry {
         let within = format!(
@@ -154,10 +154,10 @@ fn extras(rule: &Rule<HttpRule>, budget: &RetryBudget) -> Vec<Decision> {
             words::percent(budget.ratio),
             budget.min_per_second
         );
-        decisions.push(Decision::new(Stage::Retry, route, words::retry(retry), within));
+        decisions.push(decide(Stage::Retry, words::retry(retry), &within));
     }
     if let Some(hedge) = hedge {
-        decisions.push(Decision::new(Stage::Retry, route, words::hedge(hedge), said));
+        decisions.push(decide(Stage::Retry, words::hedge(hedge), said));
     }
     decisions
 }
@@ -169,6 +169,7 @@ fn filtered(rule: &Rule<HttpRule>, filter: &Filter) -> Decision {
         words::filter(filter),
         "the rule says so",
     )
+    .of_rule(rule.index)
 }
 
 /// Filters that are set for the backend alone.
@@ -291,6 +292,7 @@ fn others(rules: &[StreamRule], taken: Option<&StreamRule>, why: impl Fn(&Stream
     let is_taken = |rule: &&StreamRule| taken.is_none_or(|taken| !std::ptr::eq(taken, *rule));
     let tell = |rule: &StreamRule| Loser {
         object: rule.route.clone(),
+        rule: None,
         choice: if rule.server_names.is_empty() {
             "every connection".to_owned()
         } else {
@@ -386,6 +388,7 @@ fn weighted(
 fn lost(backend: &RouteBackend, why: String) -> Loser {
     Loser {
         object: backend.backend.object.clone(),
+        rule: None,
         choice: words::route_backend(backend),
         why,
     }

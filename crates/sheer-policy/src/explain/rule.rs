@@ -42,7 +42,9 @@ pub(super) fn decide<'a, R>(routes: &'a Routes<R>, request: &RequestView<'_>) ->
         rule.index + 1,
         words::conditions(&rule.hosts, &rule.matches)
     );
-    let rule = Decision::new(Stage::Rule, Some(&rule.route), choice, why_rule).over(own);
+    let rule = Decision::new(Stage::Rule, Some(&rule.route), choice, why_rule)
+        .of_rule(rule.index)
+        .over(own);
     (vec![route, rule], Some(found))
 }
 
@@ -53,6 +55,7 @@ fn request_line(request: &RequestView<'_>) -> String {
 fn loser<R>(rule: &Rule<R>, why: &Why, winner: Option<&Found<'_, R>>, request: &RequestView<'_>) -> Loser {
     Loser {
         object: rule.route.clone(),
+        rule: Some(rule.index),
         choice: format!(
             "rule {}: {}",
             rule.index + 1,

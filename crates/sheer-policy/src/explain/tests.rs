@@ -239,6 +239,7 @@ fn what_a_rule_does_is_told_in_order() {
                 jitter: 0.5,
                 honour_hint: true,
             }),
+            max_hint: Some(seconds(5)),
         }),
         mirrors: vec![Mirror {
             backend: backend("shadow").backend,

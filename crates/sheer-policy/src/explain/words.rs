@@ -239,6 +239,9 @@ pub fn retry(retry: &Retry) -> String {
     if let Some(backoff) = &retry.backoff {
         text += &format!(", {} to {} apart", duration(backoff.min), duration(backoff.max));
     }
+    if let Some(max) = retry.max_hint {
+        text += &format!(", or as long as the server says up to {}", duration(max));
+    }
     text
 }
 

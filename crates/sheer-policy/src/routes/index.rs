@@ -2,17 +2,23 @@
 //!
 //! Every host and match of every rule is one candidate, and how specific it is does not depend on the request; so all candidates are put in
 //! order once, and the first that matches wins. Hosts are found by name, exact paths by a hash, prefixes by a hash for each length that
-//! occurs, and among candidates of one path those that ask for a header by the value of that header. What remains is walked in order.
+//! occurs, regular expressions in one pass for all of them, and among candidates of one path those that ask for a header by the value of that
+//! header. What remains is walked in order.
 
 use std::{cmp::Reverse, sync::Arc};
 
 use ahash::AHashMap;
 use http::HeaderName;
+use regex_automata::{Anchored, Input, meta, nfa::thompson::WhichCaptures};
 
 use super::{Found, HostMatch, PathMatch, RequestMatch, RequestView, Rule, ValueMatch, matching::without_port};
 
-/// From this many candidates on, a list is searched by the value of a header.
+/// From this many candidates on, a list is searched by the value of a header, and patterns become one automaton.
 const WORTH_HASHING: usize = 8;
+/// Largest automaton, bytes: some ten thousand patterns as people write them.
+const AUTOMATON: usize = 32 << 20;
+/// What a thread keeps of the states that such an automaton met, bytes. Where it is too little, matching falls back to a much slower way.
+const STATES: usize = 8 << 20;
 
 /// The rules of one parent by what requests look like.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +47,8 @@ struct Paths {
     prefix_lengths: Vec<usize>,
     /// Regular expressions and the like: in order.
     pattern: List,
+    /// Where there are many of them.
+    many: Option<Many>,
     any: List,
 }
 
@@ -50,6 +58,15 @@ struct List {
     /// Looked at for every request.
     rest: Vec<u32>,
     by_value: Option<ByValue>,
+}
+
+/// Many patterns as one automaton, which in one pass over a path finds the first of them that matches: what it costs does not depend on
+/// their number.
+#[derive(Clone, Debug)]
+struct Many {
+    automaton: meta::Regex,
+    /// The place in [`List::rest`] of each pattern, in order.
+    places: Vec<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -148,7 +165,22 @@ impl Index {
                 return Some(found);
             }
         }
-        first(&paths.pattern, true).or_else(|| first(&paths.any, false))
+        self.find_pattern(paths, rules, request)
+            .or_else(|| first(&paths.any, false))
+    }
+
+    /// The first pattern that matches. Where its rule asks for more than a path and does not get it, the others are walked.
+    fn find_pattern<R>(&self, paths: &Paths, rules: &[Arc<Rule<R>>], request: &RequestView<'_>) -> Option<Candidate> {
+        let Some(many) = &paths.many else {
+            return self.first(&paths.pattern, rules, request, true);
+        };
+        let place = many.find(request.path)?;
+        let candidate = self.candidates[place as usize];
+        let found = &rules[candidate.rule].matches[candidate.matched];
+        if found.check_rest(request).is_ok() {
+            return Some(candidate);
+        }
+        self.first(&paths.pattern, rules, request, true)
     }
 
     /// The first of a list that matches. `by_path`: the path has to be looked at as well.
@@ -198,8 +230,39 @@ impl Paths {
         for list in self.exact.values_mut().chain(self.prefix.values_mut()) {
             list.split(matches);
         }
-        self.pattern.split(matches);
+        self.many = Many::of(&self.pattern, matches);
+        if self.many.is_none() {
+            self.pattern.split(matches);
+        }
         self.any.split(matches);
+    }
+}
+
+impl Many {
+    /// None where there are few, or where they are too large for one automaton: those are walked.
+    fn of(list: &List, matches: &[Option<&RequestMatch>]) -> Option<Self> {
+        if list.rest.len() < WORTH_HASHING {
+            return None;
+        }
+        let path = |place: &u32| matches[*place as usize]?.path.as_ref();
+        let patterns = list.rest.iter().map(|place| path(place)?.pattern());
+        let patterns: Vec<_> = patterns.collect::<Option<_>>()?;
+        let config = meta::Config::new()
+            .nfa_size_limit(Some(AUTOMATON))
+            .hybrid_cache_capacity(STATES)
+            .which_captures(WhichCaptures::Implicit);
+        let automaton = meta::Builder::new().configure(config).build_many(&patterns).ok()?;
+        Some(Self {
+            automaton,
+            places: list.rest.clone(),
+        })
+    }
+
+    /// Patterns are anchored at both ends: of those that match, the first wins.
+    fn find(&self, path: &str) -> Option<u32> {
+        let input = Input::new(path).anchored(Anchored::Yes);
+        let found = self.automaton.search_half(&input)?;
+        Some(self.places[found.pattern()])
     }
 }
 

@@ -202,6 +202,15 @@ impl PathMatch {
         }
     }
 
+    /// As a regular expression, where it is one or like one.
+    pub(super) fn pattern(&self) -> Option<String> {
+        match self {
+            Self::Regex(regex) => Some(regex.as_str().to_owned()),
+            Self::GrpcMethod(method) => Some(format!("^/[^/]*/{}$", regex::escape(method))),
+            Self::Exact(_) | Self::Prefix(_) => None,
+        }
+    }
+
     fn specificity(&self) -> (u8, usize) {
         match self {
             Self::Exact(exact) => (3, exact.len()),

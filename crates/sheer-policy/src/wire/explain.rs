@@ -27,6 +27,7 @@ pub fn decision(decision: &Decision) -> v1::Decision {
     v1::Decision {
         stage: decision.stage.as_str().to_owned(),
         object: decision.object.as_ref().map(object),
+        rule: rule(decision.rule),
         choice: decision.choice.clone(),
         why: decision.why.clone(),
         losers: decision.losers.iter().map(loser).collect(),
@@ -35,9 +36,15 @@ pub fn decision(decision: &Decision) -> v1::Decision {
     }
 }
 
+/// From 1; 0 where it is none.
+fn rule(index: Option<usize>) -> u32 {
+    index.map_or(0, |index| u32::try_from(index + 1).unwrap_or(u32::MAX))
+}
+
 fn loser(loser: &Loser) -> v1::Loser {
     v1::Loser {
         object: Some(object(&loser.object)),
+        rule: rule(loser.rule),
         choice: loser.choice.clone(),
         why: loser.why.clone(),
         file: String::new(),

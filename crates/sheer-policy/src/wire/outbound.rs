@@ -1,29 +1,23 @@
 //! `OutboundPolicies` and `sheer.v1.OutboundExtras`.
 
+mod attempts;
+mod backends;
+mod filters;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, uri::Scheme};
-use sheer_api::{
-    linkerd::{grpc_route, http_route, http_types, outbound as api},
-    v1,
-};
+use sheer_api::{linkerd::outbound as api, v1};
 
+pub(super) use self::{
+    attempts::{MAX_REQUEST_BYTES, budget},
+    filters::{extra as extra_filter, grpc_abort, http_abort, redirect, request_headers},
+};
 use super::{common, matches};
 use crate::{
     ObjectRef, ProtocolPlan,
-    outbound::{
-        Abort, AbortAnswer, Affinity, Backend, BackendTarget, Backends, Backoff, Balancing, Delay, FailureAccrual,
-        Filter, HeaderModifier, Hedge, HttpPolicy, HttpRule, LoadEstimate, Locality, Mirror, OutboundPolicy,
-        PathModifier, Penalty, Redirect, Refusal, ResponseClasses, Retry, RetryBudget, Rewrite, RouteBackend, Share,
-        StreamRule, SuccessRate, Timeouts,
-    },
+    outbound::{Backends, HttpPolicy, HttpRule, OutboundPolicy, Refusal, ResponseClasses, RouteBackend, StreamRule},
     routes::{HostMatch, PathMatch, RequestMatch, Routes, Rule},
 };
-
-/// Requests under way at each local endpoint before those of other zones take part, where the control plane does not say.
-const SPILL_OVER_AT: f64 = 8.0;
-/// Body that is kept for a retry where the policy does not say: Linkerd's.
-pub(super) const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// A policy, with what Linkerd's API cannot say of it. `detect_timeout` bounds the wait for first bytes.
 pub fn policy(
@@ -138,10 +132,10 @@ impl<'a> Extras<'a> {
             let hosts = matches::hosts(route.hosts);
             route.rules.into_iter().enumerate().map(move |(index, said)| {
                 let action = HttpRule {
-                    backends: backends!(self, http_route, said.backends, http_filters),
-                    filters: http_filters(said.filters),
-                    timeouts: timeouts(said.timeouts),
-                    retry: said.retry.map(http_retry),
+                    backends: backends!(self, http_route, said.backends, filters::of_http),
+                    filters: filters::of_http(said.filters),
+                    timeouts: attempts::timeouts(said.timeouts),
+                    retry: said.retry.map(attempts::http_retry),
                     allow_request_headers: said.allow_l5d_request_headers,
                     ..HttpRule::default()
                 };
@@ -158,10 +152,10 @@ impl<'a> Extras<'a> {
             let hosts = matches::hosts(route.hosts);
             route.rules.into_iter().enumerate().map(move |(index, said)| {
                 let action = HttpRule {
-                    backends: backends!(self, grpc_route, said.backends, grpc_filters),
-                    filters: grpc_filters(said.filters),
-                    timeouts: timeouts(said.timeouts),
-                    retry: said.retry.map(grpc_retry),
+                    backends: backends!(self, grpc_route, said.backends, filters::of_grpc),
+                    filters: filters::of_grpc(said.filters),
+                    timeouts: attempts::timeouts(said.timeouts),
+                    retry: said.retry.map(attempts::grpc_retry),
                     allow_request_headers: said.allow_l5d_request_headers,
                     ..HttpRule::default()
                 };
@@ -222,92 +216,24 @@ impl<'a> Extras<'a> {
         rules.collect()
     }
 
-    fn backend(&self, said: api::Backend) -> Arc<Backend> {
-        let object = common::object(said.metadata);
-        let target = match said.kind {
-            Some(api::backend::Kind::Forward(addr)) => match common::endpoint(addr, &HashMap::new()) {
-                Some(endpoint) => BackendTarget::Forward(Arc::new(endpoint)),
-                None => invalid("the policy names an endpoint without an address"),
-            },
-            Some(api::backend::Kind::Balancer(balancer)) => balance(balancer),
-            None => invalid("the policy names a backend without an address"),
-        };
-        let queue = said.queue.unwrap_or_default();
-        Arc::new(Backend {
-            target,
-            queue_capacity: usize::try_from(queue.capacity).ok().filter(|capacity| *capacity > 0),
-            failfast_timeout: common::duration(queue.failfast_timeout),
-            balancing: self.balancing(&object),
-            object,
-        })
-    }
-
-    fn balancing(&self, object: &ObjectRef) -> Balancing {
-        let Some(said) = self.backends.get(object) else {
-            return Balancing::default();
-        };
-        use v1::affinity::Key;
-        let affinity = said.affinity.as_ref().and_then(|affinity| affinity.key.as_ref());
-        Balancing {
-            slow_start: common::duration(said.slow_start),
-            affinity: affinity.and_then(|key| match key {
-                Key::Header(name) => name.parse().ok().map(Affinity::Header),
-                Key::Cookie(name) => Some(Affinity::Cookie(name.as_str().into())),
-                Key::ClientIp(_) => Some(Affinity::ClientIp),
-            }),
-            max_ejected_percent: u8::try_from(said.max_ejected_percent)
-                .ok()
-                .filter(|share| (1..=100).contains(share)),
-            locality: said
-                .locality
-                .as_ref()
-                .filter(|locality| !locality.zone.is_empty())
-                .map(|locality| Locality {
-                    zone: locality.zone.as_str().into(),
-                    spill_over_at: if locality.spill_over_at > 0.0 {
-                        locality.spill_over_at
-                    } else {
-                        SPILL_OVER_AT
-                    },
-                }),
-        }
-    }
-
     /// Adds to a rule what the companion stream says of it.
     fn add(&self, route: &ObjectRef, index: usize, rule: &mut HttpRule) {
         let Some(extra) = self.rules.get(&(route.clone(), index)) else {
             return;
         };
-        rule.filters.extend(extra.filters.iter().filter_map(extra_filter));
+        rule.filters.extend(extra.filters.iter().filter_map(filters::extra));
         for of_backend in &extra.backends {
             if let Some(backend) = rule.backends.get_mut(of_backend.backend as usize) {
                 backend
                     .filters
-                    .extend(of_backend.filters.iter().filter_map(extra_filter));
+                    .extend(of_backend.filters.iter().filter_map(filters::extra));
             }
         }
         rule.mirrors = extra.mirrors.iter().map(|mirror| self.mirror(mirror)).collect();
-        rule.hedge = extra.hedge.as_ref().and_then(|hedge| {
-            let delay = common::duration(hedge.delay)?;
-            (hedge.max_attempts > 1).then_some(Hedge {
-                delay,
-                max_attempts: hedge.max_attempts,
-            })
-        });
+        rule.hedge = extra.hedge.as_ref().and_then(attempts::hedge);
         rule.classes = extra.classes.as_ref().map(|said| Arc::new(classes(said)));
         if let (Some(retry), Some(extra)) = (&mut rule.retry, &extra.retry) {
-            let codes = extra.grpc_codes.iter().filter_map(|code| u16::try_from(*code).ok());
-            retry.grpc_codes.extend(codes);
-            if let Some(max) = common::duration(extra.max_hint) {
-                let backoff = retry.backoff.get_or_insert(Backoff {
-                    min: Duration::ZERO,
-                    max,
-                    jitter: 0.0,
-                    honour_hint: true,
-                });
-                backoff.honour_hint = true;
-                backoff.max = backoff.max.max(max);
-            }
+            attempts::add_to_retry(retry, extra);
         }
     }
 
@@ -328,24 +254,6 @@ impl<'a> Extras<'a> {
             }];
         }
         Ok(())
-    }
-
-    fn mirror(&self, said: &v1::Mirror) -> Mirror {
-        let object = reference(said.backend.as_ref());
-        let target = BackendTarget::Balance {
-            path: said.path.as_str().into(),
-            load: LoadEstimate::default(),
-        };
-        Mirror {
-            share: share(said.share),
-            backend: Arc::new(Backend {
-                balancing: self.balancing(&object),
-                object,
-                target,
-                queue_capacity: None,
-                failfast_timeout: None,
-            }),
-        }
     }
 }
 
@@ -377,45 +285,10 @@ fn classes(said: &v1::ResponseClasses) -> ResponseClasses {
     }
 }
 
-fn invalid(why: &str) -> BackendTarget {
-    BackendTarget::Invalid { why: why.into() }
-}
-
-fn balance(balancer: api::backend::BalanceP2c) -> BackendTarget {
-    use api::backend::{balance_p2c::Load, endpoint_discovery};
-    let Some(endpoint_discovery::Kind::Dst(discovery)) = balancer.discovery.and_then(|discovery| discovery.kind) else {
-        return invalid("the policy names a service without a way to find its endpoints");
-    };
-    if discovery.path.is_empty() {
-        return invalid("the policy names a service without a name");
-    }
-    let mut load = LoadEstimate::default();
-    match balancer.load {
-        Some(Load::PeakEwma(said)) => {
-            load.default_rtt = common::duration(said.default_rtt).unwrap_or(load.default_rtt);
-            load.decay = common::duration(said.decay).unwrap_or(load.decay);
-        }
-        Some(Load::PenaltyPeakEwma(said)) => {
-            load.default_rtt = common::duration(said.default_rtt).unwrap_or(load.default_rtt);
-            load.decay = common::duration(said.decay).unwrap_or(load.decay);
-            load.penalty = common::duration(said.penalty).map(|penalty| Penalty {
-                penalty,
-                max_retry_after: common::duration(said.max_retry_after).unwrap_or_default(),
-                decay: common::duration(said.penalty_decay).unwrap_or(load.decay),
-            });
-        }
-        None => {}
-    }
-    BackendTarget::Balance {
-        path: discovery.path.into(),
-        load,
-    }
-}
-
 fn http_policy(rules: Vec<Rule<HttpRule>>, accrual: Option<api::FailureAccrual>) -> HttpPolicy {
     HttpPolicy {
         routes: Arc::new(Routes::new(rules)),
-        accrual: accrual.and_then(failure_accrual),
+        accrual: accrual.and_then(attempts::failure_accrual),
     }
 }
 
@@ -436,286 +309,9 @@ fn refuse_invalid(rule: &mut HttpRule, invalid: Option<String>) {
     if let Some(why) = invalid {
         rule.filters.clear();
         rule.mirrors.clear();
-        let backend = Backend {
-            object: ObjectRef::default_of("invalid"),
-            target: BackendTarget::Invalid { why: why.into() },
-            queue_capacity: None,
-            failfast_timeout: None,
-            balancing: Balancing::default(),
-        };
         rule.backends = Backends::First(vec![RouteBackend {
-            backend: Arc::new(backend),
+            backend: Arc::new(backends::refusing(why)),
             filters: Vec::new(),
         }]);
     }
-}
-
-fn timeouts(said: Option<http_route::Timeouts>) -> Timeouts {
-    let said = said.unwrap_or_default();
-    Timeouts {
-        request: common::duration(said.request),
-        response: common::duration(said.response),
-        idle: common::duration(said.idle),
-    }
-}
-
-fn http_retry(said: api::http_route::Retry) -> Retry {
-    let ranges = said.conditions.unwrap_or_default().status_ranges;
-    let status = |status: u32| u16::try_from(status).unwrap_or(u16::MAX);
-    Retry {
-        limit: said.max_retries,
-        max_request_bytes: request_bytes(said.max_request_bytes),
-        statuses: ranges
-            .into_iter()
-            .map(|range| (status(range.start), status(range.end)))
-            .collect(),
-        grpc_codes: Vec::new(),
-        timeout: common::duration(said.timeout),
-        backoff: said.backoff.and_then(backoff),
-    }
-}
-
-fn grpc_retry(said: api::grpc_route::Retry) -> Retry {
-    let conditions = said.conditions.unwrap_or_default();
-    let codes = [
-        (conditions.cancelled, 1),
-        (conditions.deadine_exceeded, 4),
-        (conditions.resource_exhausted, 8),
-        (conditions.internal, 13),
-        (conditions.unavailable, 14),
-    ];
-    Retry {
-        limit: said.max_retries,
-        max_request_bytes: request_bytes(said.max_request_bytes),
-        statuses: Vec::new(),
-        grpc_codes: codes
-            .into_iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, code)| code)
-            .collect(),
-        timeout: common::duration(said.timeout),
-        backoff: said.backoff.and_then(backoff),
-    }
-}
-
-fn request_bytes(said: u32) -> usize {
-    usize::try_from(said)
-        .ok()
-        .filter(|bytes| *bytes > 0)
-        .unwrap_or(MAX_REQUEST_BYTES)
-}
-
-fn backoff(said: api::ExponentialBackoff) -> Option<Backoff> {
-    let min = common::duration(said.min_backoff)?;
-    Some(Backoff {
-        min,
-        max: common::duration(said.max_backoff).unwrap_or(min).max(min),
-        jitter: f64::from(said.jitter_ratio).clamp(0.0, 100.0),
-        honour_hint: said.respect_retry_after_hint,
-    })
-}
-
-fn failure_accrual(said: api::FailureAccrual) -> Option<FailureAccrual> {
-    use api::failure_accrual::Kind;
-    let min_ready = said
-        .ejection
-        .and_then(|ejection| usize::try_from(ejection.min_ready_endpoints).ok());
-    let consecutive = |failures: u32| (failures > 0).then_some(failures);
-    let (max_consecutive, success_rate, said_backoff) = match said.kind? {
-        Kind::ConsecutiveFailures(said) => (consecutive(said.max_failures), None, said.backoff),
-        Kind::Unified(said) => {
-            let rate = (said.success_rate_threshold > 0.0).then(|| SuccessRate {
-                threshold: said.success_rate_threshold.min(1.0),
-                window: common::duration(said.decay).unwrap_or(Duration::from_secs(10)),
-                min_requests: said.min_requests,
-            });
-            (consecutive(said.max_consecutive_failures), rate, said.backoff)
-        }
-    };
-    if max_consecutive.is_none() && success_rate.is_none() {
-        return None;
-    }
-    Some(FailureAccrual {
-        max_consecutive,
-        success_rate,
-        backoff: said_backoff.and_then(backoff).unwrap_or(Backoff {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(60),
-            jitter: 0.5,
-            honour_hint: false,
-        }),
-        min_ready: min_ready.unwrap_or(0),
-    })
-}
-
-pub(super) fn budget(said: v1::RetryBudget) -> RetryBudget {
-    RetryBudget {
-        ratio: if said.ratio.is_finite() {
-            said.ratio.clamp(0.0, 1_000.0)
-        } else {
-            0.0
-        },
-        min_per_second: said.min_per_second,
-        ttl: common::duration(said.ttl).unwrap_or(RetryBudget::default().ttl),
-    }
-}
-
-pub(super) fn http_filters(said: Vec<api::http_route::Filter>) -> Vec<Filter> {
-    use api::http_route::filter::Kind;
-    let filter = |filter: api::http_route::Filter| {
-        Some(match filter.kind? {
-            Kind::FailureInjector(injector) => http_abort(injector),
-            Kind::RequestHeaderModifier(said) => request_headers(said),
-            Kind::Redirect(said) => redirect(said),
-            Kind::ResponseHeaderModifier(said) => Filter::ResponseHeaders(modifier(said.add, said.set, said.remove)),
-        })
-    };
-    said.into_iter().filter_map(filter).collect()
-}
-
-fn grpc_filters(said: Vec<api::grpc_route::Filter>) -> Vec<Filter> {
-    use api::grpc_route::filter::Kind;
-    let filter = |filter: api::grpc_route::Filter| {
-        Some(match filter.kind? {
-            Kind::FailureInjector(injector) => grpc_abort(injector),
-            Kind::RequestHeaderModifier(said) => request_headers(said),
-        })
-    };
-    said.into_iter().filter_map(filter).collect()
-}
-
-pub(super) fn request_headers(said: http_route::RequestHeaderModifier) -> Filter {
-    Filter::RequestHeaders(modifier(said.add, said.set, said.remove))
-}
-
-fn modifier(add: Option<http_types::Headers>, set: Option<http_types::Headers>, remove: Vec<String>) -> HeaderModifier {
-    let map = |headers: Option<http_types::Headers>| {
-        let fields = headers.unwrap_or_default().headers.into_iter();
-        collect(fields.map(|header| (header.name, header.value)))
-    };
-    HeaderModifier {
-        add: map(add),
-        set: map(set),
-        remove: remove.iter().filter_map(|name| name.parse().ok()).collect(),
-    }
-}
-
-/// Fields that are none in HTTP are left out.
-fn collect(fields: impl Iterator<Item = (String, Vec<u8>)>) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in fields {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(&value)) {
-            map.append(name, value);
-        }
-    }
-    map
-}
-
-pub(super) fn redirect(said: http_route::RequestRedirect) -> Filter {
-    use http_types::scheme::{Registered, Type};
-    let scheme = said
-        .scheme
-        .and_then(|scheme| scheme.r#type)
-        .and_then(|scheme| match scheme {
-            Type::Registered(number) => match Registered::try_from(number) {
-                Ok(Registered::Http) => Some(Scheme::HTTP),
-                Ok(Registered::Https) => Some(Scheme::HTTPS),
-                Err(_) => None,
-            },
-            Type::Unregistered(name) => name.parse().ok(),
-        });
-    let status = u16::try_from(said.status)
-        .ok()
-        .and_then(|status| StatusCode::from_u16(status).ok());
-    Filter::Redirect(Redirect {
-        scheme,
-        host: (!said.host.is_empty()).then(|| said.host.into()),
-        port: common::port(said.port),
-        path: said.path.and_then(|path| path.replace).map(|path| match path {
-            http_route::path_modifier::Replace::Full(path) => PathModifier::Full(path.into()),
-            http_route::path_modifier::Replace::Prefix(path) => PathModifier::Prefix(path.into()),
-        }),
-        status: status
-            .filter(StatusCode::is_redirection)
-            .unwrap_or(StatusCode::MOVED_PERMANENTLY),
-    })
-}
-
-pub(super) fn http_abort(said: http_route::HttpFailureInjector) -> Filter {
-    let status = u16::try_from(said.status)
-        .ok()
-        .and_then(|status| StatusCode::from_u16(status).ok());
-    Filter::Abort(Abort {
-        answer: AbortAnswer::Http(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)),
-        message: said.message.into(),
-        share: ratio(said.ratio),
-    })
-}
-
-pub(super) fn grpc_abort(said: grpc_route::GrpcFailureInjector) -> Filter {
-    Filter::Abort(Abort {
-        answer: AbortAnswer::Grpc(u16::try_from(said.code).unwrap_or(2)),
-        message: said.message.into(),
-        share: ratio(said.ratio),
-    })
-}
-
-fn ratio(said: Option<http_route::Ratio>) -> Share {
-    said.map_or(Share::ALL, |ratio| Share {
-        numerator: ratio.numerator,
-        denominator: ratio.denominator.max(1),
-    })
-}
-
-fn share(said: Option<v1::Share>) -> Share {
-    said.map_or(Share::ALL, |share| Share {
-        numerator: share.numerator,
-        denominator: share.denominator.max(1),
-    })
-}
-
-pub(super) fn extra_filter(said: &v1::FilterExtra) -> Option<Filter> {
-    use v1::filter_extra::Kind;
-    Some(match said.kind.as_ref()? {
-        Kind::Rewrite(said) => Filter::Rewrite(Rewrite {
-            host: (!said.host.is_empty()).then(|| said.host.as_str().into()),
-            path: said.path.as_ref().map(|path| match path {
-                v1::rewrite::Path::Full(path) => PathModifier::Full(path.as_str().into()),
-                v1::rewrite::Path::Prefix(path) => PathModifier::Prefix(path.as_str().into()),
-            }),
-        }),
-        Kind::Delay(said) => Filter::Delay(Delay {
-            delay: common::duration(said.delay)?,
-            share: share(said.share),
-        }),
-        Kind::Abort(said) => {
-            use v1::abort::Answer;
-            let status = |status: u32| {
-                u16::try_from(status)
-                    .ok()
-                    .and_then(|status| StatusCode::from_u16(status).ok())
-            };
-            Filter::Abort(Abort {
-                answer: match said.answer? {
-                    Answer::HttpStatus(said) => {
-                        AbortAnswer::Http(status(said).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-                    }
-                    Answer::GrpcCode(code) => AbortAnswer::Grpc(u16::try_from(code).unwrap_or(2)),
-                },
-                message: said.message.as_str().into(),
-                share: share(said.share),
-            })
-        }
-        Kind::ResponseHeaders(said) => {
-            let fields = |fields: &[v1::HeaderField]| {
-                let fields = fields.iter().map(|field| (field.name.clone(), field.value.clone()));
-                collect(fields)
-            };
-            Filter::ResponseHeaders(HeaderModifier {
-                add: fields(&said.add),
-                set: fields(&said.set),
-                remove: said.remove.iter().filter_map(|name| name.parse().ok()).collect(),
-            })
-        }
-    })
 }

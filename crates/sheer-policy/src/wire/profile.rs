@@ -140,6 +140,7 @@ fn retry(said: &[api::ResponseClass]) -> Retry {
         grpc_codes: failed_codes(&classes),
         timeout: None,
         backoff: Some(BACKOFF),
+        max_hint: None,
     }
 }
 

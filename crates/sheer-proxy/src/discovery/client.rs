@@ -12,9 +12,10 @@ use sheer_api::{
     v1::{ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras, extras_client::ExtrasClient},
 };
 use tokio::{runtime::Handle, sync::watch, time::sleep};
+use tonic::codec::CompressionEncoding;
 
 use super::{
-    Discovery, EndpointSet, InboundPolicy, Lookup, OutboundTarget,
+    Budgets, Discovery, EndpointSet, InboundPolicy, Lookup, OutboundTarget,
     cache::{Cache, Publisher},
     endpoints::Fold,
     inbound,
@@ -28,6 +29,9 @@ use crate::{
 
 /// What Linkerd's control plane expects as the scheme of a look-up.
 const SCHEME: &str = "k8s";
+/// Largest message of the control plane. A Service with some thousand routes is more than the 4 MiB that tonic takes unasked, and a policy that
+/// is refused for its size would be one that is never heard of.
+const LARGEST_MESSAGE: usize = 64 << 20;
 
 /// What a client is made of.
 pub(crate) struct ClientOptions {
@@ -44,6 +48,7 @@ pub struct Client {
     outbound: Cache<OrigDst, OutboundTarget>,
     endpoints: Cache<Arc<str>, EndpointSet>,
     inbound: Cache<u16, InboundPolicy>,
+    budgets: Budgets,
     /// Held for the life of the process, so that the workload's own ports never go idle.
     own_ports: Mutex<Vec<watch::Receiver<Lookup<InboundPolicy>>>>,
     unanswered: watch::Sender<BTreeSet<u16>>,
@@ -67,6 +72,7 @@ impl Client {
             outbound: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
             endpoints: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
             inbound: Cache::new(settings.inbound.discovery_idle, runtime),
+            budgets: Budgets::default(),
             own_ports: Mutex::default(),
             unanswered: watch::Sender::new(settings.inbound.ports.clone()),
             shared: Arc::new(Shared {
@@ -138,6 +144,10 @@ impl Discovery for Client {
         self.inbound.subscribe(&port, |publish| {
             Arc::clone(&self.shared).follow_inbound(port, publish, unanswered)
         })
+    }
+
+    fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 }
 
@@ -309,6 +319,7 @@ impl Shared {
             let (origin, request) = (origin.clone(), request.clone());
             async move {
                 DestinationClient::with_origin(channel, origin)
+                    .max_decoding_message_size(LARGEST_MESSAGE)
                     .get_profile(request)
                     .await
             }
@@ -327,7 +338,10 @@ impl Shared {
         let open = |channel| {
             let (origin, request) = (origin.clone(), request.clone());
             async move {
+                // Policies are alike in themselves: where the control plane can, it sends a tenth.
                 OutboundPoliciesClient::with_origin(channel, origin)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .max_decoding_message_size(LARGEST_MESSAGE)
                     .watch(request)
                     .await
             }
@@ -343,7 +357,13 @@ impl Shared {
         };
         let open = |channel| {
             let (origin, request) = (origin.clone(), request.clone());
-            async move { ExtrasClient::with_origin(channel, origin).watch_outbound(request).await }
+            async move {
+                ExtrasClient::with_origin(channel, origin)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .max_decoding_message_size(LARGEST_MESSAGE)
+                    .watch_outbound(request)
+                    .await
+            }
         };
         streams.follow(open, tell).await;
     }
@@ -353,7 +373,12 @@ impl Shared {
         let request = self.destination(&path);
         let open = |channel| {
             let (origin, request) = (origin.clone(), request.clone());
-            async move { DestinationClient::with_origin(channel, origin).get(request).await }
+            async move {
+                DestinationClient::with_origin(channel, origin)
+                    .max_decoding_message_size(LARGEST_MESSAGE)
+                    .get(request)
+                    .await
+            }
         };
         let mut fold = Fold::default();
         let tell = |event| {
@@ -392,6 +417,7 @@ impl Shared {
             let (origin, request) = (origin.clone(), request.clone());
             async move {
                 InboundServerPoliciesClient::with_origin(channel, origin)
+                    .max_decoding_message_size(LARGEST_MESSAGE)
                     .watch_port(request)
                     .await
             }
@@ -445,7 +471,12 @@ impl Shared {
         };
         let open = |channel| {
             let (origin, request) = (origin.clone(), request.clone());
-            async move { ExtrasClient::with_origin(channel, origin).watch_inbound(request).await }
+            async move {
+                ExtrasClient::with_origin(channel, origin)
+                    .max_decoding_message_size(LARGEST_MESSAGE)
+                    .watch_inbound(request)
+                    .await
+            }
         };
         streams.follow(open, tell).await;
     }

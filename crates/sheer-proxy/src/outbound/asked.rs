@@ -29,6 +29,7 @@ const DEFAULT: Retry = Retry {
         jitter: 1.0,
         honour_hint: true,
     }),
+    max_hint: None,
 };
 
 /// Takes out of a request what it asks for, and has it so. What cannot be read asks for nothing.

@@ -216,7 +216,7 @@ impl Sending<'_> {
             ProxyError::Connect { .. } => elsewhere > 1,
             _ => false,
         };
-        !refused || self.resolution.budget.borrow_mut().again(Instant::now().into_std())
+        !refused || self.resolution.budget.again(Instant::now().into_std())
     }
 
     fn succeeded(&self, attempts: Option<&Attempts>) {

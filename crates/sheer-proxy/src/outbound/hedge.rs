@@ -5,6 +5,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
+    mem,
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
@@ -18,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 use super::{
     affinity,
     attempts::{Hand, Sending},
+    observe::{AtEndpoint, Counts},
     plan::BackendPlan,
 };
 use crate::{
@@ -43,9 +45,12 @@ struct Hedging<'a> {
     head: Box<Head>,
     copy: Rc<BodyCopy>,
     shared: Rc<Shared>,
-    running: Vec<Attempt<'a>>,
+    /// By their number, from 1.
+    running: Vec<(u32, Attempt<'a>)>,
     timer: Pin<Box<Sleep>>,
     sent: u32,
+    /// Somebody has won, and the others are cancelled.
+    settled: bool,
     failed: Option<ProxyError>,
 }
 
@@ -55,8 +60,46 @@ struct Shared {
     running: Cell<u32>,
     /// Where the last attempt went: the next goes elsewhere.
     last: Cell<Option<SocketAddr>>,
-    /// Who is told how it went: the endpoint of the attempt that won.
-    winner: RefCell<Option<Rc<dyn Sink>>>,
+    /// Attempts that got an endpoint, so far.
+    leased: Cell<u32>,
+    /// Who has an attempt now.
+    under_way: RefCell<Vec<Rc<AtEndpoint>>>,
+    /// Whose answer was found to have lost just now.
+    passed_over: RefCell<Option<Rc<AtEndpoint>>>,
+    /// Who is told how the request went: where the attempt that won went, or where the first did while none has.
+    told: RefCell<Option<Told>>,
+}
+
+/// Who is told how a request went.
+enum Told {
+    First(Counts),
+    Winner(Rc<AtEndpoint>),
+}
+
+impl Shared {
+    /// An attempt is at an endpoint, whose request it is from now on where it is the first.
+    fn began(&self, endpoint: &Rc<AtEndpoint>) {
+        self.under_way.borrow_mut().push(Rc::clone(endpoint));
+        let mut told = self.told.borrow_mut();
+        told.get_or_insert_with(|| Told::First(endpoint.counts()));
+    }
+
+    /// An attempt is over.
+    fn ended(&self, endpoint: &Rc<AtEndpoint>) {
+        self.under_way.borrow_mut().retain(|other| !Rc::ptr_eq(other, endpoint));
+    }
+
+    /// The others are given up.
+    fn outrun(&self) {
+        let told = self.told.borrow();
+        let is_winner =
+            |endpoint: &Rc<AtEndpoint>| matches!(&*told, Some(Told::Winner(winner)) if Rc::ptr_eq(winner, endpoint));
+        for endpoint in mem::take(&mut *self.under_way.borrow_mut()) {
+            if !is_winner(&endpoint) {
+                endpoint.outrun();
+            }
+        }
+    }
 }
 
 /// Sends a request, and once more where no answer comes in time. What is returned was answered by none.
@@ -69,7 +112,7 @@ pub(super) async fn run(sending: &Sending<'_>, hedge: Hedge, hand: &mut Hand) ->
     let copy = Rc::new(BodyCopy::new(limit));
     request.body.copy_to(&copy);
     let shared = Rc::new(Shared::default());
-    let sink = Winner {
+    let sink = Teller {
         shared: Rc::clone(&shared),
         nobody: sending.resolution.no_endpoint(),
     };
@@ -84,6 +127,7 @@ pub(super) async fn run(sending: &Sending<'_>, hedge: Hedge, hand: &mut Hand) ->
         running: Vec::with_capacity(2),
         timer: Box::pin(tokio::time::sleep(hedge.delay)),
         sent: 0,
+        settled: false,
         failed: None,
     };
     hedging.begin(request);
@@ -103,30 +147,25 @@ impl<'a> Hedging<'a> {
     fn begin(&mut self, request: Request) {
         self.sent += 1;
         self.shared.running.set(self.shared.running.get() + 1);
-        let way = (self.race.responder(), self.sent);
-        let attempt = attempt(self.sending, request, way, Rc::clone(&self.shared));
-        self.running.push(Box::pin(attempt));
+        let attempt = attempt(self.sending, request, self.race.responder(), Rc::clone(&self.shared));
+        self.running.push((self.sent, Box::pin(attempt)));
     }
 
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<Result<(), ProxyError>> {
         loop {
             let mut at = 0;
             while at < self.running.len() {
-                let polled = self.running[at].as_mut().poll(task);
-                if self.race.is_won() && self.running.len() > 1 {
-                    // Dropping the others cancels their streams.
-                    let winner = self.running.swap_remove(at);
-                    self.running = vec![winner];
+                let polled = self.running[at].1.as_mut().poll(task);
+                if self.race.is_won() && !mem::replace(&mut self.settled, true) {
+                    self.settle(at);
                     at = 0;
-                    if self.sent > 1 {
-                        self.sending.plan.metrics.hedged("answered");
-                    }
                 }
                 match polled {
                     Poll::Pending => at += 1,
                     Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                     Poll::Ready(Err(error)) => {
-                        drop(self.running.remove(at));
+                        let (number, _) = self.running.remove(at);
+                        self.count(number, "lost");
                         self.shared.running.set(self.shared.running.get() - 1);
                         if is_over(&error) {
                             self.sent = self.hedge.max_attempts;
@@ -150,6 +189,23 @@ impl<'a> Hedging<'a> {
         }
     }
 
+    /// Somebody has won: dropping the others cancels their streams.
+    fn settle(&mut self, at: usize) {
+        self.shared.outrun();
+        let winner = self.running.swap_remove(at);
+        self.count(winner.0, "won");
+        for (number, _) in mem::replace(&mut self.running, vec![winner]) {
+            self.count(number, "lost");
+        }
+    }
+
+    /// Counts what became of an attempt beside the first.
+    fn count(&self, number: u32, result: &'static str) {
+        if number > 1 {
+            self.sending.plan.metrics.hedged(result);
+        }
+    }
+
     /// Begins another attempt, where there is one to begin.
     fn begin_next(&mut self) -> bool {
         if self.sent >= self.hedge.max_attempts {
@@ -166,7 +222,7 @@ impl<'a> Hedging<'a> {
             return false;
         };
         let now = Instant::now();
-        if !self.sending.resolution.budget.borrow_mut().again(now.into_std()) {
+        if !self.sending.resolution.budget.again(now.into_std()) {
             metrics.hedged("no-budget");
             self.sent = self.hedge.max_attempts;
             return false;
@@ -190,7 +246,7 @@ fn is_over(error: &ProxyError) -> bool {
 async fn attempt(
     sending: &Sending<'_>,
     mut request: Request,
-    (responder, number): (Responder, u32),
+    responder: Responder,
     shared: Rc<Shared>,
 ) -> Result<(), ProxyError> {
     sending.stamp(&mut request.head)?;
@@ -220,13 +276,19 @@ async fn attempt(
     } = lease;
     let addr = in_flight.node().endpoint.addr;
     shared.last.set(Some(addr));
+    shared.leased.set(shared.leased.get() + 1);
     let observer = &sending.connection.outbound.observer;
-    let endpoint = observer.endpoint((in_flight, slot), sending.admitted, &sending.backend, number);
+    if sending.resolution.is_outside() {
+        in_flight.node().value.name_host(request.head.authority());
+    }
+    let (leased, number) = ((in_flight, slot), shared.leased.get());
+    let endpoint = observer.endpoint(leased, sending.admitted, &sending.backend, number);
+    shared.began(&endpoint);
     let loses = sending.retry.as_ref().map(|retry| retry.grpc_codes.clone());
     let racer = Racer {
-        shared,
+        shared: Rc::clone(&shared),
         backend: Rc::clone(&sending.backend),
-        endpoint: Rc::clone(&endpoint) as _,
+        endpoint: Rc::clone(&endpoint),
         loses: loses
             .filter(|codes| !codes.is_empty())
             .unwrap_or_else(|| LOSES.to_vec()),
@@ -236,6 +298,7 @@ async fn attempt(
         Ok(()) => Ok(()),
         Err(failed) => {
             endpoint.lost(&failed.error);
+            shared.ended(&endpoint);
             observation.attempt(trace, |attempt| attempt.failed(&failed.error));
             Err(failed.error)
         }
@@ -246,7 +309,7 @@ async fn attempt(
 struct Racer {
     shared: Rc<Shared>,
     backend: Rc<BackendPlan>,
-    endpoint: Rc<dyn Sink>,
+    endpoint: Rc<AtEndpoint>,
     loses: Vec<u16>,
 }
 
@@ -258,8 +321,7 @@ impl std::fmt::Debug for Racer {
 
 impl Referee for Racer {
     fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Judgement {
-        let loses = self.sends_again_for(headers) || status.is_server_error() && self.shared.running.get() > 1;
-        if loses {
+        if self.sends_again_for(headers) || self.loses(status.is_server_error()) {
             Judgement::SendAgain
         } else if status.is_success() && !headers.contains_key("grpc-status") && self.shared.running.get() > 1 {
             Judgement::SeeTrailers
@@ -273,12 +335,12 @@ impl Referee for Racer {
         let code = trailers
             .get("grpc-status")
             .and_then(|code| code.to_str().ok()?.parse().ok());
-        self.shared.running.get() > 1 && code.is_some_and(|code: u16| self.loses.contains(&code))
+        self.loses(code.is_some_and(|code: u16| self.loses.contains(&code)))
     }
 
     fn amend(&self, headers: &mut HeaderMap) {
         // It is passed on: this one has won.
-        self.shared.winner.replace(Some(Rc::clone(&self.endpoint)));
+        self.shared.told.replace(Some(Told::Winner(Rc::clone(&self.endpoint))));
         for modifier in &self.backend.response {
             filters::modify(headers, modifier);
         }
@@ -291,22 +353,41 @@ impl Referee for Racer {
     fn body_lost(&self) {}
 }
 
-/// Tells the endpoint that won.
-struct Winner {
+impl Racer {
+    /// A failure loses while others are under way. Its endpoint hears of it at once.
+    fn loses(&self, failed: bool) -> bool {
+        let loses = failed && self.shared.running.get() > 1;
+        if loses {
+            self.shared.passed_over.replace(Some(Rc::clone(&self.endpoint)));
+        }
+        loses
+    }
+}
+
+/// Tells the endpoint that won, and of the others what became of their attempts.
+struct Teller {
     shared: Rc<Shared>,
     nobody: Rc<dyn Sink>,
 }
 
-impl Sink for Winner {
+impl Sink for Teller {
     fn response(&self, outcome: &Outcome) {
-        if let Some(winner) = &*self.shared.winner.borrow() {
+        if let Some(Told::Winner(winner)) = &*self.shared.told.borrow() {
             winner.response(outcome);
         }
     }
 
+    fn passed_over(&self, outcome: &Outcome) {
+        if let Some(endpoint) = self.shared.passed_over.take() {
+            endpoint.passed_over(outcome);
+        }
+    }
+
     fn end(&self, outcome: &Outcome) {
-        match &*self.shared.winner.borrow() {
-            Some(winner) => winner.end(outcome),
+        self.shared.outrun();
+        match &*self.shared.told.borrow() {
+            Some(Told::Winner(winner)) => winner.end(outcome),
+            Some(Told::First(counts)) => drop(counts.end(outcome)),
             None => self.nobody.end(outcome),
         }
     }

@@ -56,7 +56,7 @@ impl HttpConnection {
         let observation = counted.observation;
         let arrived = Instant::now();
         let resolution = self.target.resolution();
-        resolution.budget.borrow_mut().request(arrived.into_std());
+        resolution.budget.request(arrived.into_std());
         resolution
             .context
             .egress

@@ -110,8 +110,10 @@ impl Observer {
         }
         let node = Rc::clone(request.node());
         Rc::new(AtEndpoint {
-            shard: self.shard.clone(),
-            node,
+            counts: Counts {
+                shard: self.shard.clone(),
+                node,
+            },
             request: RefCell::new(Some(request)),
             admitted: RefCell::new(Some(Rc::clone(admitted))),
             slot,
@@ -163,10 +165,27 @@ impl Sink for NoEndpoint {
     }
 }
 
-/// A request at an endpoint: tells the balancer how it goes, and counts it.
-pub(super) struct AtEndpoint {
+/// Where requests at an endpoint are counted.
+#[derive(Clone)]
+pub(super) struct Counts {
     shard: Shard,
     node: Rc<balance::Node<Member>>,
+}
+
+impl Counts {
+    /// Counts the end of a request.
+    pub(super) fn end(&self, outcome: &Outcome) -> Option<ResponseOutcome> {
+        self.shard.stalls(Direction::Outbound, outcome.stalls);
+        count_error(&self.shard, outcome);
+        let response = ResponseOutcome::of(outcome)?;
+        self.node.value.metrics.response(&response);
+        Some(response)
+    }
+}
+
+/// A request at an endpoint: tells the balancer how it goes, and counts it.
+pub(super) struct AtEndpoint {
+    counts: Counts,
     /// Until it is known how the endpoint did.
     request: RefCell<Option<InFlight<Member>>>,
     /// Until the response's head.
@@ -185,12 +204,24 @@ impl AtEndpoint {
         self.finish(judge_error(error.verdict()), None);
     }
 
+    /// Another attempt at the same request was faster, or its client is gone: given up, which says of the endpoint how long it was silent, and no
+    /// more.
+    pub(super) fn outrun(&self) {
+        self.attempt(true);
+        self.finish(balance::Outcome::Neutral, None);
+    }
+
+    /// Where it is counted.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+
     /// Counts the attempt, once.
     fn attempt(&self, success: bool) {
         if self.is_told.replace(true) {
             return;
         }
-        if let Some(series) = self.node.value.metrics.series() {
+        if let Some(series) = self.counts.node.value.metrics.series() {
             series.attempt(success);
         }
         self.backend.attempt(success);
@@ -225,11 +256,8 @@ impl Sink for AtEndpoint {
 
     fn end(&self, outcome: &Outcome) {
         self.finish(judge(outcome), outcome.retry_after);
-        self.shard.stalls(Direction::Outbound, outcome.stalls);
-        count_error(&self.shard, outcome);
-        if let Some(response) = ResponseOutcome::of(outcome) {
+        if let Some(response) = self.counts.end(outcome) {
             self.attempt(response.success);
-            self.node.value.metrics.response(&response);
         }
     }
 }

@@ -1,15 +1,10 @@
 //! Says of the answers to one request which are passed on and which are tried again: by the rule's conditions and limit, the time that is
 //! left, what the server asks for, and the destination's budget.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, fmt, rc::Rc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
-use sheer_policy::{budget::Budget, outbound::Retry};
+use sheer_policy::{budget::Account, outbound::Retry};
 use tokio::time::Instant;
 
 use super::plan::{BackendPlan, RulePlan};
@@ -23,8 +18,7 @@ use crate::{
 /// gRPC CANCELLED and UNAVAILABLE: what a reset, and the end of a connection, are to a gRPC client.
 const CANCELLED: u16 = 1;
 const UNAVAILABLE: u16 = 14;
-/// A server that says "not before" further away than this is not waited for by a rule that does not say how long to wait: its client knows
-/// better what to do meanwhile.
+/// Longest hint that is obeyed where the rule does not say: it has no waits of its own.
 const LONGEST_HINT: Duration = Duration::from_secs(1);
 
 /// The attempts at one request.
@@ -32,7 +26,7 @@ pub(super) struct Attempts {
     plan: Rc<RulePlan>,
     backend: Rc<BackendPlan>,
     retry: Option<Rc<Retry>>,
-    budget: Rc<RefCell<Budget>>,
+    budget: Rc<Account>,
     /// The request is gRPC.
     grpc: bool,
     /// When the request ends at the latest.
@@ -50,7 +44,7 @@ pub(super) struct About<'a> {
     pub(super) plan: &'a Rc<RulePlan>,
     pub(super) backend: &'a Rc<BackendPlan>,
     pub(super) retry: Option<Rc<Retry>>,
-    pub(super) budget: &'a Rc<RefCell<Budget>>,
+    pub(super) budget: &'a Rc<Account>,
     pub(super) grpc: bool,
     pub(super) ends: Option<Instant>,
 }
@@ -123,12 +117,15 @@ impl Attempts {
             self.backend.tell(Count::RetriesLimited);
             return false;
         }
-        let wait = wait(retry, self.made.get(), hint, rand::random());
-        let in_time = self.ends.is_none_or(|ends| Instant::now() + wait < ends);
-        if !in_time || (retry.backoff.is_none() && wait > LONGEST_HINT) {
+        let Some(wait) = wait(retry, self.made.get(), hint, rand::random()) else {
+            metrics.skipped("hint");
+            return false;
+        };
+        if self.ends.is_some_and(|ends| Instant::now() + wait >= ends) {
+            metrics.skipped("deadline");
             return false;
         }
-        if !self.budget.borrow_mut().again(Instant::now().into_std()) {
+        if !self.budget.again(Instant::now().into_std()) {
             metrics.retries().overflow.inc();
             metrics.skipped("no_budget");
             self.backend.tell(Count::RetriesOverBudget);
@@ -202,22 +199,24 @@ fn again(is_so: bool) -> Judgement {
     if is_so { Judgement::SendAgain } else { Judgement::Pass }
 }
 
-/// How long to wait before the attempt after `made` others; `random` is uniform in `0..1`.
-fn wait(retry: &Retry, made: u32, hint: Hint, random: f64) -> Duration {
-    let Some(backoff) = &retry.backoff else {
-        return match hint {
-            Hint::After(after) => after,
-            Hint::None | Hint::Never => Duration::ZERO,
+/// How long to wait before the attempt after `made` others; `random` is uniform in `0..1`. None where the server wants to be left alone for
+/// longer than the rule waits: then its answer is passed on, and the client knows better what to do meanwhile.
+fn wait(retry: &Retry, made: u32, hint: Hint, random: f64) -> Option<Duration> {
+    let backoff = retry.backoff.as_ref();
+    if let (Hint::After(after), true) = (hint, backoff.is_none_or(|backoff| backoff.honour_hint)) {
+        return match (retry.max_hint, backoff) {
+            (Some(max), _) => (after <= max).then_some(after),
+            // Linkerd's policies have no bound of their own for hints: the waits' bounds are what they say.
+            (None, Some(backoff)) => Some(after.clamp(backoff.min, backoff.max)),
+            (None, None) => (after <= LONGEST_HINT).then_some(after),
         };
-    };
-    if let Hint::After(after) = hint
-        && backoff.honour_hint
-    {
-        return after.clamp(backoff.min, backoff.max);
     }
+    let Some(backoff) = backoff else {
+        return Some(Duration::ZERO);
+    };
     let grown = backoff.min.saturating_mul(1 << made.min(16)).min(backoff.max);
     let jittered = grown.as_secs_f64() * (1.0 + backoff.jitter * random);
-    Duration::try_from_secs_f64(jittered).unwrap_or(backoff.max)
+    Some(Duration::try_from_secs_f64(jittered).unwrap_or(backoff.max))
 }
 
 #[cfg(test)]
@@ -234,29 +233,57 @@ mod tests {
             jitter: 0.5,
             honour_hint: true,
         };
-        let retry = |backoff| Retry {
+        let with = retry(Some(backoff));
+        let millis = |millis| Some(Duration::from_millis(millis));
+        let waits = [0, 1, 2, 3, 40].map(|made| wait(&with, made, Hint::None, 0.0));
+        assert_eq!(waits, [10, 20, 40, 50, 50].map(millis));
+        assert_eq!(wait(&with, 0, Hint::None, 1.0), millis(15));
+        assert_eq!(wait(&retry(None), 5, Hint::None, 1.0), millis(0));
+    }
+
+    #[test]
+    fn hints_are_obeyed_up_to_their_bound() {
+        let backoff = Backoff {
+            min: Duration::from_millis(10),
+            max: Duration::from_millis(50),
+            jitter: 0.5,
+            honour_hint: true,
+        };
+        let millis = |millis| Some(Duration::from_millis(millis));
+        let after = |retry: &Retry, millis| wait(retry, 0, Hint::After(Duration::from_millis(millis)), 1.0);
+        let with = Retry {
+            max_hint: millis(5_000),
+            ..retry(Some(backoff))
+        };
+        // Exactly as long as the server says, whatever the waits are without a hint; not at all where that is too long.
+        let waits = [0, 30, 5_000, 5_001].map(|millis| after(&with, millis));
+        assert_eq!(waits, [millis(0), millis(30), millis(5_000), None]);
+        // Without a bound of their own: within the waits' bounds.
+        let within = retry(Some(backoff));
+        assert_eq!(
+            [0, 30, 9_000].map(|millis| after(&within, millis)),
+            [millis(10), millis(30), millis(50)]
+        );
+        let deaf = retry(Some(Backoff {
+            honour_hint: false,
+            ..backoff
+        }));
+        assert_eq!(after(&deaf, 9_000), millis(15));
+        assert_eq!(
+            [1_000, 1_001].map(|millis| after(&retry(None), millis)),
+            [millis(1_000), None]
+        );
+    }
+
+    fn retry(backoff: Option<Backoff>) -> Retry {
+        Retry {
             limit: 9,
             max_request_bytes: 0,
             statuses: vec![],
             grpc_codes: vec![],
             timeout: None,
             backoff,
-        };
-        let with = retry(Some(backoff));
-        let waits = [0, 1, 2, 3, 40].map(|made| wait(&with, made, Hint::None, 0.0).as_millis());
-        assert_eq!(waits, [10, 20, 40, 50, 50]);
-        assert_eq!(wait(&with, 0, Hint::None, 1.0), Duration::from_millis(15));
-        let after = Hint::After(Duration::from_millis(30));
-        assert_eq!(wait(&with, 0, after, 1.0), Duration::from_millis(30));
-        assert_eq!(
-            wait(&with, 0, Hint::After(Duration::from_secs(9)), 1.0),
-            Duration::from_millis(50)
-        );
-        let deaf = retry(Some(Backoff {
-            honour_hint: false,
-            ..backoff
-        }));
-        assert_eq!(wait(&deaf, 0, after, 0.0), Duration::from_millis(10));
-        assert_eq!(wait(&retry(None), 5, Hint::None, 1.0), Duration::ZERO);
+            max_hint: None,
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use ahash::AHashMap;
 use sheer_policy::{
-    budget::Budget,
+    budget::Account,
     outbound::{Backend, HttpPolicy, HttpRule, OutboundPolicy},
     routes::Rule,
 };
@@ -37,8 +37,8 @@ pub(super) struct Resolution {
     /// Whether the mesh knows the destination.
     pub(super) known: bool,
     pub(super) services: Services,
-    /// What may be sent more than once.
-    pub(super) budget: Rc<RefCell<Budget>>,
+    /// What may be sent more than once: this worker's part of it.
+    pub(super) budget: Rc<Account>,
     pub(super) context: Rc<Context>,
     /// What the decision came from.
     parent: Arc<ObjectRef>,
@@ -60,15 +60,14 @@ impl Resolution {
         let labels = target_labels(&target, only_backend(&target.policy), dst.0);
         let parent = Arc::new(target.parent().clone());
         let nobody = Key::to_nobody(&parent, &target.name);
+        let now = Instant::now().into_std();
+        let budget = context.discovery.budgets().find(&target.policy, dst, now);
         Self {
             no_endpoint: Rc::new(NoEndpoint::new(&context.shard, labels, nobody)),
             parent,
             unrouted: OnceCell::new(),
             services: Services::new(context, &target, known),
-            budget: Rc::new(RefCell::new(Budget::new(
-                target.policy.budget,
-                Instant::now().into_std(),
-            ))),
+            budget: Rc::new(budget.open(now)),
             known,
             context: Rc::clone(context),
             plans: RefCell::default(),
@@ -80,7 +79,7 @@ impl Resolution {
     /// Keeps of `old` what is the same now.
     pub(super) fn take_over(&mut self, old: &Self) {
         self.services.take_over(&old.services);
-        if self.target.policy.budget == old.target.policy.budget {
+        if Arc::ptr_eq(self.budget.budget(), old.budget.budget()) {
             self.budget = Rc::clone(&old.budget);
         }
     }

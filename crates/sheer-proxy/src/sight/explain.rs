@@ -170,6 +170,7 @@ fn endpoint(backend: &Backend, endpoints: &[v1::EndpointState]) -> Decision {
     };
     let loser = |one: &v1::EndpointState| sheer_policy::explain::Loser {
         object: backend.object.clone(),
+        rule: None,
         choice: name(one),
         why: if one.why.is_empty() { cost(one) } else { one.why.clone() },
     };

@@ -198,6 +198,7 @@ fn answers_that_nobody_sees_speak_against_their_endpoint() {
             grpc_codes: vec![],
             timeout: None,
             backoff: None,
+            max_hint: None,
         };
         let action = HttpRule {
             retry: Some(retry),

@@ -34,14 +34,63 @@ fn the_first_answer_wins_and_the_other_attempt_is_cancelled() {
         assert_eq!(app.calls(), 2);
         assert!(app.seen.borrow().iter().all(|seen| seen.body == b"call"));
         eventually("the slow attempt is cancelled", || app.cancelled.get() == 1).await;
-        for result in ["sent", "answered"] {
-            assert_eq!(
-                metric(&proxy, "sheer_hedges_total", &[&format!("result=\"{result}\"")]),
-                1,
-                "{result}"
-            );
-        }
-        assert_eq!(metric(&proxy, "outbound_http_route_request_statuses_total", &[]), 1);
+        assert_eq!(hedges(&proxy, "sent"), 1);
+        assert_eq!(hedges(&proxy, "won"), 1);
+        counted_once(&proxy, 2);
+    });
+}
+
+fn hedges(proxy: &Proxy, result: &str) -> u64 {
+    metric(proxy, "sheer_hedges_total", &[&format!("result=\"{result}\"")])
+}
+
+/// However many attempts there were, it was one request with one answer; every attempt is one.
+fn counted_once(proxy: &Proxy, attempts: u64) {
+    for family in [
+        "request_total",
+        "response_total",
+        "outbound_http_route_request_statuses_total",
+        "route_request_total",
+        "route_response_total",
+    ] {
+        assert_eq!(metric(proxy, family, &[]), 1, "{family}");
+    }
+    assert_eq!(metric(proxy, "route_actual_request_total", &[]), attempts);
+    assert_eq!(metric(proxy, "sheer_request_further_attempts_total", &[]), attempts - 1);
+}
+
+/// The first attempt wins: the one beside it is cancelled, and none of its endpoint's business.
+#[test]
+fn the_attempt_beside_the_first_may_lose() {
+    run(async {
+        let app = App::start(|n| Say::grpc(0).after(if n == 0 { Duration::from_millis(300) } else { LONG })).await;
+        let (proxy, client) = proxy_for(&app, hedged()).await;
+        let answer = ask(&client, grpc(), b"call").await.expect("answered");
+        assert_eq!(answer.grpc_status(), "0");
+        eventually("the second attempt is cancelled", || app.cancelled.get() == 1).await;
+        let results = ["sent", "lost", "won"].map(|result| hedges(&proxy, result));
+        assert_eq!(results, [1, 1, 0]);
+        counted_once(&proxy, 2);
+        let successes = ["classification=\"success\""];
+        assert_eq!(
+            metric(&proxy, "route_actual_response_total", &successes),
+            2,
+            "given up is no failure"
+        );
+    });
+}
+
+/// Nobody wins: the client gives up, and the request is counted where its first attempt went.
+#[test]
+fn a_request_that_its_client_gives_up_is_counted_once() {
+    run(async {
+        let app = App::start(|_| Say::grpc(0).after(LONG)).await;
+        let (proxy, client) = proxy_for(&app, hedged()).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(200), ask(&client, grpc(), b"call")).await;
+        assert!(given_up.is_err());
+        eventually("both attempts are cancelled", || app.cancelled.get() == 2).await;
+        eventually("it is counted", || metric(&proxy, "response_total", &[]) == 1).await;
+        counted_once(&proxy, 2);
     });
 }
 
@@ -78,11 +127,15 @@ fn failures_lose() {
         let answer = ask(&client, grpc(), b"call").await.expect("answered");
         assert_eq!((answer.grpc_status(), app.calls()), ("0", 2));
         let app = App::start(|n| Say::grpc_head(14).after(Duration::from_millis(100 * (1 - n.min(1) as u64)))).await;
-        let (_proxy, client) = proxy_for(&app, hedged()).await;
+        let (proxy, client) = proxy_for(&app, hedged()).await;
         assert_eq!(
             ask(&client, grpc(), b"call").await.expect("answered").grpc_status(),
             "14"
         );
+        counted_once(&proxy, 2);
+        let failures = ["classification=\"failure\""];
+        assert_eq!(metric(&proxy, "route_actual_response_total", &failures), 2);
+        assert_eq!(metric(&proxy, "response_total", &failures), 1);
     });
 }
 
@@ -105,7 +158,7 @@ fn hedges_are_on_account_of_the_budget() {
             assert_eq!(answer.expect("answered").grpc_status(), "0");
         }
         assert_eq!(app.calls(), 60);
-        assert_eq!(metric(&proxy, "sheer_hedges_total", &["result=\"no-budget\""]), 40);
+        assert_eq!(hedges(&proxy, "no-budget"), 40);
     });
 }
 

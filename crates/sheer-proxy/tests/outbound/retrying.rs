@@ -19,6 +19,7 @@ fn retry() -> Retry {
         grpc_codes: vec![14],
         timeout: None,
         backoff: None,
+        max_hint: None,
     }
 }
 
@@ -210,21 +211,43 @@ fn servers_say_when_to_come_back() {
             backoff: Some(backoff),
             ..retry()
         };
-        let app = App::start(|n| {
-            if n == 0 {
-                Say::status(503).with("retry-after", "60")
-            } else {
-                Say::ok()
-            }
-        })
-        .await;
+        let once = |code: u16, after: &'static str| {
+            App::start(move |n| {
+                if n == 0 {
+                    Say::status(code).with("retry-after", after)
+                } else {
+                    Say::ok()
+                }
+            })
+        };
+        let app = once(503, "60").await;
         let (_proxy, client) = proxy_for(&app, with_retry(hinted.clone())).await;
         let began = Instant::now();
         assert_eq!(ask(&client, get("/"), b"").await.expect("answered").status, 200);
         assert!(
             began.elapsed() >= Duration::from_millis(300),
-            "as long as the rule allows"
+            "as long as the rule allows, where hints have no bound of their own"
         );
+
+        let bounded = Retry {
+            max_hint: Some(Duration::from_secs(2)),
+            ..hinted.clone()
+        };
+        let app = once(503, "1").await;
+        let (_proxy, client) = proxy_for(&app, with_retry(bounded.clone())).await;
+        let began = Instant::now();
+        assert_eq!(ask(&client, get("/"), b"").await.expect("answered").status, 200);
+        assert!(began.elapsed() >= Duration::from_secs(1), "as long as the server says");
+        let app = once(503, "60").await;
+        let (proxy, client) = proxy_for(&app, with_retry(bounded)).await;
+        let answer = ask(&client, get("/"), b"").await.expect("answered");
+        assert_eq!(
+            (answer.status.as_u16(), app.calls()),
+            (503, 1),
+            "the client knows better what to do for so long"
+        );
+        assert_eq!(answer.headers["retry-after"], "60");
+        assert_eq!(metric(&proxy, "route_retryable_total", &["skipped=\"hint\""]), 1);
 
         let app = App::start(|_| Say::grpc_head(14).with("grpc-retry-pushback-ms", "-1")).await;
         let (_proxy, client) = proxy_for(&app, with_retry(hinted)).await;
@@ -321,8 +344,9 @@ fn budgets_outlive_edits() {
         let app = App::start(|_| Say::status(503)).await;
         let proxy = Proxy::start();
         let edit = |n: usize| {
-            let mut policy = policy(vec![rule(with_retry(Retry { limit: 1, ..retry() }))]);
-            policy.parent.name = format!("web{n}");
+            let mut action = with_retry(Retry { limit: 1, ..retry() });
+            action.timeouts.request = Some(Duration::from_secs(60 + n as u64));
+            let mut policy = policy(vec![rule(action)]);
             policy.budget = RetryBudget {
                 ratio: 0.1,
                 min_per_second: 0,
@@ -338,5 +362,38 @@ fn budgets_outlive_edits() {
             ask(&client, get("/"), b"").await.expect("answered");
         }
         assert!((50..=55).contains(&app.calls()), "{}", app.calls());
+    });
+}
+
+/// The budget is the destination's: a second worker does not double it.
+#[test]
+fn workers_spend_one_budget_together() {
+    run(async {
+        let app = App::start(|_| Say::status(503)).await;
+        let proxy = Proxy::start();
+        let workers = [proxy.worker(), proxy.worker(), proxy.worker()];
+        let mut policy = policy(vec![rule(with_retry(Retry { limit: 1, ..retry() }))]);
+        policy.budget = RetryBudget {
+            ratio: 0.2,
+            min_per_second: 10,
+            ttl: Duration::from_secs(60),
+        };
+        apply(&proxy, policy);
+        proxy.discovery.endpoints([app.endpoint.clone()]);
+        let began = Instant::now();
+        let mut clients = Vec::new();
+        for worker in &workers {
+            clients.push(proxy.h2_by(worker).await);
+        }
+        for n in 0..300 {
+            ask(&clients[n % 3], get("/"), b"").await.expect("answered");
+        }
+        let floor = 10 * (2 + began.elapsed().as_secs() as usize);
+        assert!((360..=360 + floor).contains(&app.calls()), "{}", app.calls());
+        assert_eq!(
+            metric(&proxy, "outbound_http_route_retry_requests_total", &[]) as usize,
+            app.calls() - 300,
+            "what the workers counted is what the application saw"
+        );
     });
 }

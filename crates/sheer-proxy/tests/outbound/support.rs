@@ -17,7 +17,7 @@ use sheer_policy::outbound::Backend;
 use sheer_proxy::{
     addr::OrigDst,
     discovery::{
-        Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Labels, Lookup, ObjectRef, OutboundPolicy,
+        Budgets, Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Labels, Lookup, ObjectRef, OutboundPolicy,
         OutboundTarget, ProtocolPlan,
     },
     identity,
@@ -67,6 +67,7 @@ pub(crate) const PATH: &str = "web.shop.svc.cluster.local:80";
 pub(crate) struct Play {
     targets: Mutex<HashMap<OrigDst, watch::Sender<Lookup<OutboundTarget>>>>,
     endpoints: Mutex<HashMap<String, watch::Sender<Lookup<EndpointSet>>>>,
+    budgets: Budgets,
 }
 
 impl Discovery for Play {
@@ -89,6 +90,10 @@ impl Discovery for Play {
 
     fn inbound(&self, _port: u16) -> watch::Receiver<Lookup<InboundPolicy>> {
         unreachable!("the outbound path asks for no inbound policy")
+    }
+
+    fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 }
 
@@ -182,7 +187,7 @@ pub(crate) struct Proxy {
     pub(crate) discovery: Arc<Play>,
     pub(crate) registry: Registry,
     outbound: Rc<Outbound>,
-    _life: LifeControl,
+    life: LifeControl,
 }
 
 impl Proxy {
@@ -208,8 +213,20 @@ impl Proxy {
             discovery,
             registry,
             outbound,
-            _life: life,
+            life,
         }
+    }
+
+    /// Another worker of the same process.
+    pub(crate) fn worker(&self) -> Rc<Outbound> {
+        let (discovery, identity) = (Arc::clone(&self.discovery) as _, identity::channel().1);
+        Outbound::new(
+            Arc::new(settings()),
+            discovery,
+            identity,
+            self.life.life(),
+            self.registry.shard(),
+        )
     }
 
     /// Has requests recorded, and gives what is.
@@ -231,11 +248,7 @@ impl Proxy {
 
     /// A connection of an application to `dst`.
     pub(crate) async fn connect_to(&self, dst: SocketAddr) -> TcpStream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
-        tokio::task::spawn_local(Rc::clone(&self.outbound).serve_to(accepted, OrigDst(dst)));
-        client
+        connect_by(&self.outbound, dst).await
     }
 
     /// A port on which everything that connects wants to go to [`SERVICE`].
@@ -259,15 +272,32 @@ impl Proxy {
 
     /// An HTTP/2 client of `dst`.
     pub(crate) async fn h2_to(&self, dst: SocketAddr) -> Client {
-        let (send, connection) = h2::client::handshake(self.connect_to(dst).await).await.unwrap();
-        let ended = Rc::new(Cell::new(false));
-        let note = Rc::clone(&ended);
-        tokio::task::spawn_local(async move {
-            let _ = connection.await;
-            note.set(true);
-        });
-        Client { send, ended }
+        client_over(self.connect_to(dst).await).await
     }
+
+    /// An HTTP/2 client of [`SERVICE`] whose connection a worker accepted.
+    pub(crate) async fn h2_by(&self, worker: &Rc<Outbound>) -> Client {
+        client_over(connect_by(worker, SERVICE.parse().unwrap()).await).await
+    }
+}
+
+async fn connect_by(worker: &Rc<Outbound>, dst: SocketAddr) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    tokio::task::spawn_local(Rc::clone(worker).serve_to(accepted, OrigDst(dst)));
+    client
+}
+
+async fn client_over(tcp: TcpStream) -> Client {
+    let (send, connection) = h2::client::handshake(tcp).await.unwrap();
+    let ended = Rc::new(Cell::new(false));
+    let note = Rc::clone(&ended);
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+        note.set(true);
+    });
+    Client { send, ended }
 }
 
 pub(crate) fn settings() -> Settings {

@@ -266,6 +266,7 @@ fn attempts_are_children_and_each_is_told_to_its_callee() {
             grpc_codes: Vec::new(),
             timeout: None,
             backoff: None,
+            max_hint: None,
         };
         let rule = HttpRule {
             retry: Some(retry),

@@ -14,8 +14,8 @@ use rustls_pki_types::{PrivateKeyDer, ServerName};
 use sheer_proxy::{
     addr::{ClientAddr, OrigDst},
     discovery::{
-        Authentication, Authorization, Discovery, EndpointSet, InboundPolicy, Lookup, ObjectRef, OutboundTarget,
-        PeerIdentity, ProtocolPlan,
+        Authentication, Authorization, Budgets, Discovery, EndpointSet, InboundPolicy, Lookup, ObjectRef,
+        OutboundTarget, PeerIdentity, ProtocolPlan,
     },
     identity::{self, Credentials, Identity, Material, MeshAlpn},
     inbound::Inbound,
@@ -59,6 +59,10 @@ impl Discovery for Policies {
     fn inbound(&self, port: u16) -> watch::Receiver<Lookup<InboundPolicy>> {
         let first = || watch::Sender::new(Lookup::Known(Arc::new(self.1.clone())));
         self.0.lock().unwrap().entry(port).or_insert_with(first).subscribe()
+    }
+
+    fn budgets(&self) -> &Budgets {
+        unreachable!("nothing goes out here")
     }
 }
 

@@ -9,8 +9,8 @@ use sheer_policy::outbound::Backend;
 use sheer_proxy::{
     addr::{ClientAddr, OrigDst},
     discovery::{
-        Authentication, Authorization, Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Lookup, ObjectRef,
-        OutboundPolicy, OutboundTarget, PeerIdentity, ProtocolPlan,
+        Authentication, Authorization, Budgets, Discovery, Endpoint, EndpointSet, Hint, InboundPolicy, Lookup,
+        ObjectRef, OutboundPolicy, OutboundTarget, PeerIdentity, ProtocolPlan,
     },
     identity::{self, Credentials, Identity, Material},
     inbound::Inbound,
@@ -47,9 +47,13 @@ pub(crate) struct Pair {
 }
 
 /// Says one thing of every destination: it is one endpoint, and everybody may come in.
-struct OneEndpoint(Endpoint);
+struct OneEndpoint(Endpoint, Budgets);
 
 impl Discovery for OneEndpoint {
+    fn budgets(&self) -> &Budgets {
+        &self.1
+    }
+
     fn outbound(&self, _dst: OrigDst) -> watch::Receiver<Lookup<OutboundTarget>> {
         let policy = OutboundPolicy::plain(ObjectRef::default(), DETECT, Backend::forward(self.0.clone()));
         known(OutboundTarget {
@@ -120,13 +124,13 @@ impl Pair {
                 id: SERVER.into(),
                 server_name,
             });
-            let discovery = Arc::new(OneEndpoint(endpoint.clone()));
+            let discovery = Arc::new(OneEndpoint(endpoint.clone(), Budgets::default()));
             let shard = registry.shard();
             let inbound = Inbound::new(Arc::clone(&settings), discovery, own(&pki, SERVER), life.life(), shard);
             callee = Some(Rc::clone(&inbound));
             spawn_local(redirect(front, inbound, application));
         }
-        let discovery = Arc::new(OneEndpoint(endpoint));
+        let discovery = Arc::new(OneEndpoint(endpoint, Budgets::default()));
         let outbound = Outbound::new(settings, discovery, own(&pki, CLIENT), life.life(), registry.shard());
         Self {
             outbound,

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sheer_local::launch::{self, Event};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::Global;
+use crate::ending::Ending;
 use crate::outcome::Outcome;
-use crate::output::{Format, print_json};
+use crate::output::{Format, print_json, tell};
 use crate::page;
 use crate::progress::Progress;
 use crate::running::Mesh;
+use crate::words;
 use rows::{Final, Snapshot, Tally};
 use screen::Screen;
 
@@ -122,23 +123,22 @@ impl<'a> Demo<'a> {
     }
 
     async fn run(&mut self, mesh: &mut launch::Mesh, global: &Global) -> anyhow::Result<Outcome> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut ending = Ending::listen()?;
         let limit = Instant::now() + START_LIMIT;
         let mut progress = Progress::new();
         let mut ready = false;
         while !ready {
             tokio::select! {
                 biased; // the operator first
-                _ = interrupt.recv() => return self.finish(),
-                _ = terminate.recv() => return self.finish(),
+                () = ending.asked() => return self.finish(),
                 event = mesh.next_event() => ready = starting(event, &mut progress)?,
                 () = sleep_until(limit) => return self.never_ready().await,
             }
         }
         drop(progress);
         let page = page::bind(self.args.port).await?;
-        self.screen.header(&self.folder, &page.url()?);
+        let state = global.state.is_some().then(|| self.mesh.state().root());
+        self.screen.header(&self.folder, &page.url()?, state);
         let (own, global) = (self.mesh.clone(), global.clone());
         // Ends with the runtime.
         tokio::spawn(async move { page.serve(&own, &global).await });
@@ -147,8 +147,7 @@ impl<'a> Demo<'a> {
         loop {
             tokio::select! {
                 biased; // the operator first
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                () = ending.asked() => break,
                 () = self.end() => break,
                 event = mesh.next_event() => match event {
                     Some(event) => self.running(event)?,
@@ -225,7 +224,7 @@ impl<'a> Demo<'a> {
             return Ok(Outcome::Healthy); // somebody was watching
         }
         for failure in &failures {
-            eprintln!("sheer: {failure}");
+            tell(failure);
         }
         Ok(if failures.is_empty() {
             Outcome::Healthy
@@ -259,10 +258,14 @@ fn starting(event: Option<Event>, progress: &mut Progress) -> anyhow::Result<boo
         Event::Progress { text } => progress.report(&text),
         Event::Warning { text } | Event::Recovered { text } => {
             progress.clear();
-            eprintln!("sheer: {text}");
+            tell(text);
         }
         Event::Ready { pods, millis } => {
-            progress.done(&format!("{pods} pods ready in {:.1} s", millis as f64 / 1e3));
+            progress.done(&format!(
+                "{} ready in {:.1} s",
+                words::count(pods as u64, "pod"),
+                millis as f64 / 1e3
+            ));
             return Ok(true);
         }
         Event::Failed { text } => anyhow::bail!("{text}"),

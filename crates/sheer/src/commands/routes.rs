@@ -1,5 +1,6 @@
 //! `sheer routes`: the routes that proxies follow, rule by rule, with live rates.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -124,7 +125,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         Format::Table | Format::Wide => {
             table(&rows).print()?;
             if !status.is_empty() {
-                println!();
+                writeln!(std::io::stdout())?;
                 status_table(&status).print()?;
             }
         }

@@ -8,14 +8,20 @@ use std::{
     time::Duration,
 };
 
+use crate::{
+    cli::Global,
+    ending::Ending,
+    mesh,
+    outcome::Outcome,
+    output::{self, tell},
+    progress::Progress,
+    words,
+};
 use anyhow::Context as _;
 use sheer_local::{
     launch::{self, Event},
     state::State,
 };
-use tokio::signal::unix::{SignalKind, signal};
-
-use crate::{cli::Global, mesh, outcome::Outcome, output, progress::Progress};
 
 /// Flags of `sheer up`.
 #[derive(clap::Args, Debug)]
@@ -24,7 +30,7 @@ Each replica of a Deployment, StatefulSet or Pod becomes a process in a network 
 Images are not pulled: containers need a `command`, which starts in the current folder. Edits of the manifests take effect at once.
 
 Examples:
-  sheer up -f examples/bank/manifests/       run the sample; Ctrl-C ends it
+  sheer up -f examples/bank/manifests/       run the sample; Ctrl-C ends it, and so does the end of its terminal
   sheer up -f bank/ -f extra.yaml --detach   come back when everything is ready; `sheer down` ends it
   sheer --state /tmp/second up -f web.yaml   a second mesh beside the first")]
 pub(crate) struct Args {
@@ -58,7 +64,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
 
 /// Starts the mesh and stays with it until it ends.
 async fn attend(args: &Args, state: &State) -> anyhow::Result<Outcome> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut ending = Ending::listen()?;
     let launch = mesh::prepare(state, &args.filename)?;
     let mut mesh = launch::start(&launch, state).await?;
     let mut report = Reporter::new(args.background);
@@ -74,8 +80,7 @@ async fn attend(args: &Args, state: &State) -> anyhow::Result<Outcome> {
                 }
                 None => break,
             },
-            _ = interrupt.recv() => interrupts += 1,
-            _ = terminate.recv() => interrupts += 1,
+            () = ending.asked() => interrupts += 1,
         }
         match interrupts {
             0 => {}
@@ -122,7 +127,9 @@ impl Reporter {
             Event::Warning { text } | Event::Recovered { text } => self.line(text),
             Event::Ready { pods, millis } => {
                 self.say(&format!(
-                    "{pods} pods are ready after {:.1} s; see them with `sheer ps`",
+                    "{} {} ready after {:.1} s; see them with `sheer ps`",
+                    words::count(*pods as u64, "pod"),
+                    if *pods == 1 { "is" } else { "are" },
                     *millis as f64 / 1000.0
                 ));
             }
@@ -135,13 +142,13 @@ impl Reporter {
     fn say(&mut self, text: &str) {
         self.progress.done(text);
         if !output::stderr_is_terminal() {
-            eprintln!("sheer: {text}");
+            tell(text);
         }
     }
 
     fn line(&mut self, text: &str) {
         self.progress.clear();
-        eprintln!("sheer: {text}");
+        tell(text);
     }
 }
 

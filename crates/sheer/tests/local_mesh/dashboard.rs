@@ -88,10 +88,10 @@ fn map_is_true(mesh: &Mesh, url: &str) {
     ];
     let map = mesh.wait("every call is on the map", || {
         let map = ask(url, "map?window=10s&ns=bank");
-        calls
-            .iter()
-            .all(|(from, to)| rate(&map, from, to) > Some(5.0))
-            .then_some(map)
+        // The window is as old as the load once all of its ten seconds count.
+        let whole = rate(&map, "load", "gateway") >= Some(14.0);
+        let all = calls.iter().all(|(from, to)| rate(&map, from, to) > Some(5.0));
+        (whole && all).then_some(map)
     });
     for edge in map["edges"].as_array().expect("a list") {
         let within = ["source", "destination"]

@@ -62,3 +62,57 @@ fn a_command_ends_with_the_exec_that_was_told_to_end() {
         assert_eq!(left, "0\n", "nothing of it is left after {signal}");
     }
 }
+
+#[test]
+fn a_command_ends_with_the_exec_that_was_killed() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("client.yaml", client()).up();
+    let before = mesh.processes().len();
+    for command in ["exec", "debug"] {
+        let mut exec = mesh
+            .command(&[command, "client", "--", "sh", "-c", "touch begun; exec sleep 4713"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sheer starts");
+        let begun = mesh.folder().join("begun");
+        mesh.wait("the command runs", || begun.exists().then_some(()));
+        std::fs::remove_file(&begun).expect("removed");
+        exec.kill().expect("killed");
+        exec.wait().expect("it ends");
+        mesh.wait(&format!("nothing of {command} is left"), || {
+            (mesh.processes().len() == before).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_run_has_a_shells_exit_code() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("client.yaml", client()).up();
+    for (program, code) in [("no-such-program", 127), ("/etc/passwd", 126)] {
+        let output = mesh.run(&["exec", "client", "--", program]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(
+            said.starts_with(&format!("sheer: {program} cannot be run in pod client: ")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_the_mesh_does_not_have_is_misuse_for_every_command() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("client.yaml", client()).up();
+    for command in [
+        &["exec", "nope", "--", "true"][..],
+        &["debug", "nope", "--", "true"],
+        &["scale", "deploy/nope", "--replicas", "2"],
+        &["restart", "deploy/nope"],
+        &["scale", "pod/client", "--replicas", "2"],
+        &["endpoints", "nope:1"],
+    ] {
+        let output = mesh.run(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {output:?}");
+    }
+}

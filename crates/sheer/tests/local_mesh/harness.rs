@@ -146,7 +146,7 @@ impl Mesh {
             .expect("sheer up starts");
         *self.up.lock().expect("no test panicked here") = Some(child);
         self.wait("everything is ready", || {
-            self.up_log().contains("are ready after").then_some(())
+            self.up_log().contains(" ready after ").then_some(())
         });
         self
     }

@@ -29,11 +29,42 @@ fn down_leaves_nothing_and_may_be_repeated() {
 }
 
 #[test]
-fn ctrl_c_ends_it_in_order() {
+fn ctrl_c_and_its_like_end_it_in_order() {
     let mesh = Mesh::new(User::Current);
-    mesh.write("client.yaml", client()).up();
-    signal(mesh.outer(), Signal::SIGINT);
-    assert!(mesh.wait_outer().success());
+    mesh.write("client.yaml", client());
+    for told in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        mesh.up();
+        signal(mesh.outer(), told);
+        assert!(mesh.wait_outer().success(), "{told}");
+        mesh.assert_gone();
+    }
+}
+
+/// Runs its arguments on a terminal of their own, closes it once they said that they are ready, and prints how they ended.
+const CLOSE: &str = r#"
+import os, pty, signal, sys
+signal.alarm(60)
+pid, terminal = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+said = b""
+while b" ready after " not in said: said += os.read(terminal, 1024)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+#[test]
+fn the_end_of_its_terminal_ends_it_in_order() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("client.yaml", client());
+    let up = mesh.command(&["up", "-f", &mesh.manifests().to_string_lossy()]);
+    let output = std::process::Command::new("/usr/bin/python3")
+        .args(["-c", CLOSE])
+        .arg(up.get_program())
+        .args(up.get_args())
+        .current_dir(mesh.folder())
+        .output()
+        .expect("python3");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{output:?}");
     mesh.assert_gone();
 }
 
@@ -117,7 +148,7 @@ fn a_crashed_application_is_started_again_and_ps_says_why() {
     );
     assert!(
         mesh.sheer(&["logs", "crasher"])
-            .contains("about to fail\nsheer: app: exit code 4; started again in")
+            .contains("about to fail\nsheer: app: exit code 4; started again at once")
     );
 }
 
@@ -128,7 +159,7 @@ fn detached_it_comes_back_when_ready_and_runs_on() {
     let manifests = mesh.state().with_file_name("manifests");
     let up = mesh.run(&["up", "-f", &manifests.to_string_lossy(), "--detach"]);
     assert!(
-        up.status.success() && String::from_utf8_lossy(&up.stderr).contains("1 pods are ready"),
+        up.status.success() && String::from_utf8_lossy(&up.stderr).contains("1 pod is ready"),
         "{up:?}"
     );
     assert_eq!(mesh.ready_pods("deploy/web").len(), 1);

@@ -55,6 +55,46 @@ fn a_restart_replaces_every_pod_without_losing_a_request() {
     assert_eq!(failed, "0", "of {asked}");
 }
 
+/// A server that takes a second until it listens, without a probe that would say so.
+fn slow_without_a_probe() -> String {
+    let slow = web(2, "", "").replace("server = Server(", "import time; time.sleep(1); server = Server(");
+    let probe = "          readinessProbe: { httpGet: { path: /, port: http }, periodSeconds: 1 }\n";
+    assert!(slow.contains("sleep(1)") && slow.contains(probe));
+    slow.replace(probe, "")
+}
+
+#[test]
+fn without_a_probe_a_pod_takes_traffic_once_it_listens() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("web.yaml", &slow_without_a_probe())
+        .write("client.yaml", client())
+        .up();
+    let before = mesh.ready_pods("deploy/web");
+    let (asked, failed) = under_requests(&mesh, || {
+        mesh.sheer(&["restart", "deploy/web"]);
+        mesh.wait("new pods only", || {
+            let pods = mesh.ready_pods("deploy/web");
+            (pods.len() == 2 && pods.iter().all(|pod| !before.contains(pod))).then_some(())
+        });
+        mesh.sheer(&["scale", "deploy/web", "--replicas", "3"]);
+        mesh.wait("one more", || (mesh.ready_pods("deploy/web").len() == 3).then_some(()));
+    });
+    assert_eq!(failed, "0", "of {asked}");
+}
+
+#[test]
+fn a_port_on_which_nobody_listens_is_named_and_holds_nothing_up_for_long() {
+    let mesh = Mesh::new(User::Current);
+    let wrong = slow_without_a_probe().replace("containerPort: 8080", "containerPort: 9999");
+    mesh.write("web.yaml", &wrong).up();
+    let warning = "shop deploy/web: container app counts as ready, but nothing in it listens on port 9999";
+    assert_eq!(mesh.up_log().matches(warning).count(), 1, "{}", mesh.up_log());
+    let warned = || mesh.ps()["warnings"].to_string().contains(warning);
+    assert!(warned());
+    mesh.write("web.yaml", &slow_without_a_probe());
+    mesh.wait("the correction takes the warning back", || (!warned()).then_some(()));
+}
+
 #[test]
 fn an_edit_rolls_out_and_a_broken_one_does_not() {
     let mesh = Mesh::new(User::Current);
@@ -79,6 +119,11 @@ fn an_edit_rolls_out_and_a_broken_one_does_not() {
         ask().starts_with("four web-").then_some(())
     });
     mesh.remove("web.yaml");
+    mesh.wait("it is said what ends", || {
+        mesh.up_log()
+            .contains("web.yaml is gone: 1 workload ends (shop deploy/web)")
+            .then_some(())
+    });
     mesh.wait("its pods are gone", || {
         mesh.ps()["pods"]
             .as_array()

@@ -350,7 +350,7 @@ fn commands_explain_a_users_route() {
     );
     assert_eq!(canary["differences"], Value::Array(Vec::new()));
     let rule = decision(&canary, "rule", false);
-    is_written_in(rule, "routes.yaml", 2);
+    is_written_in(rule, "routes.yaml", 11);
     assert_eq!(rule["object"], "HTTPRoute shop/shop");
     // A path is more specific than a header: the specification's order.
     assert!(

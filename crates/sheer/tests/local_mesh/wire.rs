@@ -48,16 +48,18 @@ fn lines(text: &str) -> Vec<Value> {
 /// Runs a tap while something happens again and again.
 fn tapped(mesh: &Mesh, arguments: &[&str], happens: impl Fn()) -> Output {
     let mut command = mesh.command(&[&["tap", "-n", "shop"], arguments, &["--for", "4s"]].concat());
-    let mut tap = command
+    let tap = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("sheer runs");
-    while tap.try_wait().expect("it can be waited for").is_none() {
+    // Read as it comes: what is said fills a pipe.
+    let reading = std::thread::spawn(move || tap.wait_with_output());
+    while !reading.is_finished() {
         happens();
         crate::harness::pause();
     }
-    tap.wait_with_output().expect("its output")
+    reading.join().expect("no panic").expect("its output")
 }
 
 #[test]

@@ -206,3 +206,30 @@ fn a_folder_that_cannot_be_read_loses_nothing() {
     folder.write("a.yaml", &service("a", 2));
     assert_eq!(folder.scan(), ("a:2".to_owned(), Vec::new()));
 }
+
+#[test]
+fn what_the_mesh_wrote_itself_is_no_mistake_of_users() {
+    let (written, status) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: bank, annotations: {{sheer.dev/injct: disabled}}}}\n\
+             spec: {{containers: [{{name: app, command: [app], livenessProbe: {{tcpSocket: {{port: 80}}}}}}]}}\n"
+        )
+    };
+    fs::write(written.path().join("pod.yaml"), pod("a")).unwrap();
+    fs::write(status.path().join("bank.a.json"), pod("a")).unwrap();
+    fs::write(status.path().join("bank.b.json"), "{").unwrap();
+    let mut files = Files::new(vec![written.path().to_owned()], Some(status.path().to_owned()), None);
+    files.rescan();
+    let snapshot = files.state();
+    let findings = &snapshot.diagnosis().findings;
+    let of = |folder: &Path| {
+        findings
+            .iter()
+            .filter(|finding| finding.file.starts_with(folder))
+            .count()
+    };
+    assert_eq!(of(written.path()), 2, "{findings:?}");
+    // One that cannot be read is a fault of the mesh, and nobody else would say it.
+    assert_eq!(of(status.path()), 1, "{findings:?}");
+}

@@ -59,9 +59,11 @@ impl Fleet {
 
     fn exec(&self, target: &Target, container: Option<&str>) -> Result<Response, String> {
         let pod = self.find_pod(target)?;
-        let namespaces = pod
-            .namespaces()
-            .ok_or_else(|| format!("pod {} is still being set up: try again", pod.name))?;
+        let Some(namespaces) = pod.namespaces() else {
+            return Ok(Response::NotYet {
+                text: format!("pod {} is still being set up: try again", pod.name),
+            });
+        };
         let facts = run::facts_of(pod);
         let containers = &pod.workload.spec.containers;
         let named = |name: &str| containers.iter().find(|known| known.name == name);

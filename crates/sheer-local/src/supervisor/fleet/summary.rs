@@ -2,7 +2,7 @@
 
 use super::{Fleet, PodHandle};
 use crate::{
-    pod::{Phase, program::ProgramState},
+    pod::{Phase, program::ProgramState, readiness},
     protocol::{MeshStatus, PodSummary, ProgramStatus, Published, WorkloadStatus},
     supervisor::usage::Usage,
     workload::{PublishTarget, Workload},
@@ -39,7 +39,7 @@ impl Fleet {
                 .values()
                 .map(|pod| pod_summary(pod, &self.parts.usage))
                 .collect(),
-            warnings: self.warned.clone(),
+            warnings: self.warned.iter().chain(&self.silent_ports).cloned().collect(),
         }
     }
 
@@ -82,6 +82,22 @@ fn pod_summary(pod: &PodHandle, usage: &Usage) -> PodSummary {
         containers: programs.collect(),
         sidecar,
     }
+}
+
+/// What to tell of ports on which the programs of a pod do not listen. The same for all pods of a workload.
+pub(super) fn silent_ports(pod: &PodHandle) -> Vec<String> {
+    let id = &pod.workload.id;
+    let states = pod.states();
+    let silent = states.iter().filter(|state| !state.silent_ports.is_empty());
+    let tell = |state: &ProgramState| {
+        format!(
+            "{} {id}: container {} counts as ready, but nothing in it listens on port {} of the pod's address. Correct containerPort, or give it a readinessProbe.",
+            id.namespace,
+            state.name,
+            readiness::list(&state.silent_ports)
+        )
+    };
+    silent.map(tell).collect()
 }
 
 fn program(state: &ProgramState, usage: &Usage) -> ProgramStatus {

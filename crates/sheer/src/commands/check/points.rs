@@ -5,6 +5,7 @@ use sheer_api::v1::{Finding, finding::Severity};
 use super::evidence::{Evidence, Mesh, Pod, Proxy};
 use super::report::{Category, Mark, Point, Report};
 use crate::certificate::{Certificate, moment};
+use crate::words;
 
 /// A certificate of the mesh's own that ends sooner than this should be renewed now: 60 days.
 const RENEW_BEFORE: i64 = 60 * 24 * 3600;
@@ -233,7 +234,13 @@ fn workloads(mesh: &Mesh) -> Category {
         .collect();
     let restarted = mesh.pods.iter().filter(|pod| pod.restarts > 0);
     let restarted = restarted
-        .map(|pod| format!("{} was started again {} times", pod.name(), pod.restarts))
+        .map(|pod| {
+            format!(
+                "{} was started again {}",
+                pod.name(),
+                words::count(pod.restarts, "time")
+            )
+        })
         .collect();
     let points = vec![
         Point::new(
@@ -299,7 +306,7 @@ fn data_plane(mesh: &Mesh) -> Category {
         Point::new(
             "no proxy had to survive a panic",
             Mark::Warn,
-            each(&|_, proxy| (proxy.panics > 0.0).then(|| format!("{} panics", proxy.panics))),
+            each(&|_, proxy| (proxy.panics > 0.0).then(|| words::count(proxy.panics as u64, "panic"))),
             "`sheer logs -c sheer-proxy WORKLOAD` has the backtrace: please report it",
         ),
     ];

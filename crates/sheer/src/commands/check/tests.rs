@@ -148,5 +148,10 @@ fn warnings_alone_are_no_finding() {
     mesh.pods[0].restarts = 1;
     let report = judge(&evidence(Ok(mesh)));
     assert_eq!(report.mark(), Mark::Warn);
+    assert!(
+        report
+            .text(true, false)
+            .contains("bank/ledger-0 was started again 1 time\n")
+    );
     assert!(report.text(false, false).ends_with("Status check results are √\n"));
 }

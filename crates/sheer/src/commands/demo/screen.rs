@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
-use crate::output::{Format, Table, Tone, paint};
+use crate::output::{Format, Table, Tone, paint, tell};
 
 /// What to try while the demo runs, and what for.
 const TRY: &[(&str, &str)] = &[
@@ -61,16 +61,19 @@ impl Screen {
     }
 
     /// Says what there is to look at. On stderr: stdout is for tables.
-    pub(super) fn header(&self, folder: &Path, dashboard: &str) {
+    /// `state` is the directory where the mesh's state lies, unless that is where commands look by themselves.
+    pub(super) fn header(&self, folder: &Path, dashboard: &str, state: Option<&Path>) {
         if !self.quiet {
-            eprintln!("{}", header(&program(), folder, dashboard, io::stderr().is_terminal()));
+            let text = header(&call(&program(), state), folder, dashboard, io::stderr().is_terminal());
+            // The terminal may be gone: that is told by a signal.
+            let _ = writeln!(io::stderr(), "{text}");
         }
     }
 
     /// Says something between tables.
     pub(super) fn note(&mut self, text: &str) {
         self.wipe();
-        eprintln!("sheer: {text}");
+        tell(text);
     }
 
     /// Shows a table in place of the one before.
@@ -98,7 +101,7 @@ impl Screen {
 
     fn wipe(&mut self) {
         if self.live && self.standing > 0 {
-            print!("\x1b[{}A\x1b[J", self.standing);
+            let _ = write!(io::stdout(), "\x1b[{}A\x1b[J", self.standing);
             self.standing = 0;
         }
     }
@@ -121,14 +124,36 @@ fn program() -> String {
     }
 }
 
-fn header(program: &str, folder: &Path, dashboard: &str, colour: bool) -> String {
+/// What stands for `sheer` in the commands to try: copied into another terminal they must find this very mesh.
+fn call(program: &str, state: Option<&Path>) -> String {
+    let quoted = |text: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
+        if text.chars().all(plain) {
+            text.to_owned()
+        } else {
+            // As shells want it within double quotes, which stand in the single quotes of the alias.
+            let escaped: String = text
+                .chars()
+                .flat_map(|c| "\"$`\\".contains(c).then_some('\\').into_iter().chain([c]))
+                .collect();
+            format!("\"{}\"", escaped.replace('\'', r"'\''"))
+        }
+    };
+    match state {
+        Some(state) => format!("'{} --state {}'", quoted(program), quoted(&state.display().to_string())),
+        None if program == quoted(program) => program.to_owned(),
+        None => format!("'{}'", quoted(program)),
+    }
+}
+
+fn header(call: &str, folder: &Path, dashboard: &str, colour: bool) -> String {
     let mut text = format!(
         "The bank runs: eight services and their load, a sidecar beside each.\n\n  look: {dashboard}\n  pay:  {PAY}\n\n"
     );
     let width = TRY.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     text.push_str("Try in another terminal:\n");
-    if program != "sheer" {
-        text.push_str(&format!("  alias sheer={program}\n"));
+    if call != "sheer" {
+        text.push_str(&format!("  alias sheer={call}\n"));
     }
     for (command, purpose) in TRY {
         text.push_str(&format!(
@@ -146,6 +171,19 @@ fn header(program: &str, folder: &Path, dashboard: &str, colour: bool) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_to_try_find_the_mesh_that_runs() {
+        let state = Path::new("/tmp/second");
+        assert_eq!(call("sheer", None), "sheer");
+        assert_eq!(call("/opt/sheer", None), "/opt/sheer");
+        assert_eq!(call("sheer", Some(state)), "'sheer --state /tmp/second'");
+        let odd = Path::new("/tmp/it's $mine");
+        assert_eq!(
+            call("/opt/sheer", Some(odd)),
+            r#"'/opt/sheer --state "/tmp/it'\''s \$mine"'"#
+        );
+    }
 
     #[test]
     fn the_header_reads_well() {

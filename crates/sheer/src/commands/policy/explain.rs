@@ -366,6 +366,7 @@ mod tests {
             why: "it takes POST, the request is a GET".to_owned(),
             file: "/m/old.yaml".to_owned(),
             line: 3,
+            rule: 1,
         };
         let route = Decision {
             stage: "route".to_owned(),
@@ -375,6 +376,7 @@ mod tests {
             losers: vec![loser.clone(), loser.clone(), loser.clone(), loser.clone(), loser],
             file: "/m/routes.yaml".to_owned(),
             line: 12,
+            rule: 0,
         };
         let policy = Decision {
             stage: "policy".to_owned(),

@@ -84,15 +84,10 @@ fn list(frame: &mut Frame<'_>, area: Rect, top: &Top) {
         };
         Cell::from(format!("{}{arrow}", column.title())).style(style)
     });
-    // Numbers get what they need, names too up to a bound, and the path what room there is.
-    let widest = |of: fn(&PathStat) -> String| {
-        let widths = rows.iter().map(|path| of(path).chars().count());
-        let widest = widths.max().unwrap_or(0).clamp(11, 24);
-        Constraint::Max(u16::try_from(widest).unwrap_or(24))
-    };
+    // Names get what room there is; numbers what they need.
     let widths = [
-        widest(|path| resource(path.source.as_ref(), false)),
-        widest(|path| resource(path.destination.as_ref(), false)),
+        Constraint::Max(24),
+        Constraint::Max(24),
         Constraint::Length(8),
         Constraint::Fill(1),
         Constraint::Length(7),

@@ -39,7 +39,13 @@ fn retries_and_timeouts_of_a_service() {
         (retry.statuses, retry.grpc_codes),
         (vec![(500, 599), (429, 429)], vec![14, 10])
     );
-    assert!(retry.backoff.unwrap().honour_hint);
+    let backoff = retry.backoff.unwrap();
+    assert_eq!((backoff.min, backoff.max, backoff.honour_hint), (ms(25), ms(250), true));
+    assert_eq!(
+        retry.max_hint,
+        Some(ms(5_000)),
+        "which does not lengthen waits without a hint"
+    );
     let whole = Timeouts {
         request: Some(ms(10_000)),
         response: None,
@@ -63,10 +69,15 @@ fn retries_and_timeouts_of_a_service() {
         statuses,
         timeout,
         backoff,
+        max_hint,
         ..
     } = own.retry.unwrap();
     assert_eq!((limit, statuses, timeout), (2, vec![(503, 503)], Some(ms(500))));
-    assert_eq!(backoff.unwrap().min, ms(100));
+    let backoff = backoff.unwrap();
+    assert_eq!(
+        (backoff.min, backoff.max, max_hint),
+        (ms(100), ms(1_000), Some(ms(5_000)))
+    );
     assert_eq!(
         (rule(&written, "GET /b").timeouts, rule(&written, "GET /b").retry),
         (whole, default.retry)

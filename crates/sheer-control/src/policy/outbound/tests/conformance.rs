@@ -9,6 +9,27 @@ fn mesh_basic() {
     assert_eq!(rule_for(&policy, "GET /").unwrap().route, ObjectRef::default_of("http"));
 }
 
+/// A parent is the address of its Service, whatever host a request names.
+#[test]
+fn mesh_frontend_and_hostname() {
+    let route = http_route(
+        "frontend",
+        "echo-v2",
+        "  rules: [{filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: X-Header-Set, value: set}]}}]}]\n",
+    );
+    let written = echoes() + &route;
+    let [v1, v2] = ["mesh/echo-v1", "mesh/echo-v2"].map(|service| policy_of(&written, "mesh", service, 80));
+    let set = "response =x-header-set=set, echo-v2:80*1";
+    assert_decisions(&v2, &[("GET / host=echo-v2", set), ("GET / host=echo-v1", set)]);
+    assert_decisions(
+        &v1,
+        &[
+            ("GET / host=echo-v1", "echo-v1:80"),
+            ("GET / host=echo-v2", "echo-v1:80"),
+        ],
+    );
+}
+
 #[test]
 fn mesh_split() {
     let route = http_route(
