@@ -10,6 +10,15 @@ bench: setup-bench release ## CPU, throughput, latency and memory beside Envoy, 
 	cargo build --release --locked -p sheer-bench
 	$(CARGO_TARGET_DIR)/release/sheer-bench run --envoy $(CACHE)/bench-python/bin/envoy --out bench/results $(BENCH_CHECK) $(BENCH_ARGS)
 	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry $(BENCH_CHECK)
+	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry --of recorder $(BENCH_CHECK)
+
+.PHONY: bench-recorder soak-recorder
+bench-recorder: setup-bench release ## what the recorder costs in CPU a request, on against off
+	cargo build --release --locked -p sheer-bench
+	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry --of recorder $(BENCH_CHECK)
+
+soak-recorder: ## ten million header blocks of honest traffic: no false alarm, and memory stays
+	cargo test --locked --profile quick --workspace --lib -- --ignored ten_million --nocapture
 
 .PHONY: hot-code
 hot-code: release ## finds which code runs while traffic passes, for the linker (root, valgrind)

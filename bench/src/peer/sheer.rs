@@ -23,12 +23,9 @@ pub(super) fn up(bring: &Bring<'_>) -> Result<Pair> {
     })
 }
 
-/// One mesh with two pairs, that differ in what their sidecars tell: everything, and neither numbers nor spans.
-pub(crate) fn loud_and_quiet(bring: &Bring<'_>) -> Result<(Mesh, [Pair; 2])> {
-    let mesh = Mesh::up_with(
-        bring.bin,
-        &bring.config("telemetry.yaml", include_str!("../../telemetry.yaml"))?,
-    )?;
+/// One mesh with two pairs, that differ in what their sidecars do: everything, and all but what is measured.
+pub(crate) fn loud_and_quiet(bring: &Bring<'_>, manifests: &str) -> Result<(Mesh, [Pair; 2])> {
+    let mesh = Mesh::up_with(bring.bin, &bring.config("telemetry.yaml", manifests)?)?;
     process::pin(&[mesh.supervisor()], LOAD_CORE)?;
     let pairs = [http(&mesh, "load", "web")?, http(&mesh, "quiet-load", "quiet-web")?];
     pairs.iter().try_for_each(Pair::wait_until_it_answers)?;

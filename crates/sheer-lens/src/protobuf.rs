@@ -66,6 +66,10 @@ pub struct Place<'a> {
 pub trait Redact {
     /// What to write instead of a value, as text; `None` to write it.
     fn redact(&mut self, place: &Place<'_>) -> Option<String>;
+    /// The same of text and bytes of which only the structure is known, so that no name can say whether they are secret.
+    fn redact_nameless(&mut self, _place: &Place<'_>) -> Option<String> {
+        None
+    }
 }
 
 impl<F: FnMut(&Place<'_>) -> Option<String>> Redact for F {

@@ -44,6 +44,7 @@ pub(crate) use hint::Hint;
 pub(crate) use http1_reply::{Fate, Http1Reply};
 pub(crate) use http1_upstream::limits as http1_limits;
 pub(crate) use loan::{Home, Loan, Reader, Writer, whole};
+pub(crate) use outcome::Way;
 pub(crate) use reply::{Http1Line, Reply};
 pub(crate) use respond::Race;
 

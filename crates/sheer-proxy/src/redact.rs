@@ -11,6 +11,20 @@ const FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "se
 const ENDINGS: [&str; 2] = ["-token", "-secret"];
 /// Endings of names of query parameters whose values are replaced.
 const PARAMETERS: [&str; 4] = ["token", "secret", "password", "signature"];
+/// Endings of names of fields of JSON, forms and protobuf whose values are replaced; case, `_` and `-` do not count.
+const BODY_FIELDS: [&str; 11] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "authorization",
+    "cookie",
+    "apikey",
+    "privatekey",
+    "credential",
+    "credentials",
+];
 /// Shorter keys are not taken: they could be guessed.
 const SHORTEST_KEY: usize = 16;
 
@@ -20,6 +34,8 @@ pub(crate) struct Redactor {
     key: std::sync::Arc<hmac::Key>,
     /// Beside those that are built in: names, or endings as `*-key`, in lower case.
     more: std::sync::Arc<[String]>,
+    /// The same of fields of bodies, letters and digits only.
+    fields: std::sync::Arc<[String]>,
 }
 
 impl std::fmt::Debug for Redactor {
@@ -38,7 +54,21 @@ impl Redactor {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, key).into(),
             more: more.filter(|name| !name.is_empty()).collect(),
+            fields: std::sync::Arc::default(),
         }
+    }
+
+    /// With fields of bodies to replace beside those that are built in.
+    pub(crate) fn with_fields<'a>(mut self, fields: impl IntoIterator<Item = &'a String>) -> Self {
+        let fields = fields.into_iter().map(|name| plain(name));
+        self.fields = fields.filter(|name| !name.is_empty()).collect();
+        self
+    }
+
+    /// Whether the value of a field of a body is replaced.
+    pub(crate) fn is_sensitive_field(&self, name: &str) -> bool {
+        let name = plain(name);
+        BODY_FIELDS.iter().any(|field| name.ends_with(field)) || self.fields.iter().any(|field| name == *field)
     }
 
     /// With a key that nobody but this process has.
@@ -95,6 +125,12 @@ impl Redactor {
     }
 }
 
+/// A name by its letters and digits, in lower case: `api_key`, `apiKey` and `API-Key` are one name.
+fn plain(name: &str) -> String {
+    let kept = name.chars().filter(|letter| letter.is_alphanumeric());
+    kept.flat_map(char::to_lowercase).collect()
+}
+
 fn is_secret(parameter: &str) -> bool {
     let name = parameter.to_ascii_lowercase();
     PARAMETERS.iter().any(|end| name.ends_with(end))
@@ -141,6 +177,25 @@ mod tests {
             shown(&Redactor::new(b"short", []), "cookie", "x"),
             shown(&Redactor::new(&[0; 16], []), "cookie", "x")
         );
+    }
+
+    #[test]
+    fn fields_of_bodies_are_known_however_they_are_spelled() {
+        let redactor = Redactor::new(&[7; 32], []).with_fields(&["card_number".to_owned()]);
+        for name in [
+            "password",
+            "apiToken",
+            "API_KEY",
+            "cardNumber",
+            "card-number",
+            "clientSecret",
+            "PrivateKey",
+        ] {
+            assert!(redactor.is_sensitive_field(name), "{name}");
+        }
+        for name in ["payer", "tokens", "card", "secretary", ""] {
+            assert!(!redactor.is_sensitive_field(name), "{name}");
+        }
     }
 
     #[test]

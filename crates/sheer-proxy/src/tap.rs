@@ -18,7 +18,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -26,7 +26,9 @@ use std::{
 use tokio::sync::mpsc;
 
 pub(crate) use connection::TappedConnection;
-pub(crate) use event::{ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
+#[cfg(test)]
+pub(crate) use event::{Answer, Head as TapHead};
+pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
 pub(crate) use filter::Filter;
 pub(crate) use request::{Subject, Tapped};
 
@@ -41,6 +43,9 @@ pub(crate) struct Losses {
     pub(crate) rate: AtomicU64,
 }
 
+/// Bytes of bodies that may wait for one watcher: what is beyond is lost to it, and counted.
+const BODIES_WAITING: usize = 1024 * 1024;
+
 /// Somebody who watches.
 #[derive(Clone, Debug)]
 pub(crate) struct Watcher {
@@ -49,6 +54,10 @@ pub(crate) struct Watcher {
     pub(crate) losses: Arc<Losses>,
     /// Requests a second.
     pub(crate) rate: u32,
+    /// Bytes of each body that it wants; 0: none.
+    pub(crate) bodies: usize,
+    /// Bytes of bodies that wait for it.
+    pub(crate) waiting: Arc<AtomicUsize>,
 }
 
 /// A watcher on one worker.
@@ -92,6 +101,25 @@ impl Watching {
             self.watcher.losses.rate.fetch_add(1, Relaxed);
         }
         takes
+    }
+
+    /// Hands a piece of a body over, if there is room for it.
+    fn send_body(&self, event: &BodyEvent) {
+        let size = event.data.len();
+        if self.watcher.waiting.load(Relaxed) + size > BODIES_WAITING {
+            self.watcher.losses.slow.fetch_add(1, Relaxed);
+            return;
+        }
+        self.watcher.waiting.fetch_add(size, Relaxed);
+        if self
+            .watcher
+            .events
+            .try_send(Event::Body(Box::new(event.clone())))
+            .is_err()
+        {
+            self.watcher.waiting.fetch_sub(size, Relaxed);
+            self.watcher.losses.slow.fetch_add(1, Relaxed);
+        }
     }
 
     /// Hands an event over, if there is room for it.

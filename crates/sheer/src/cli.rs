@@ -38,6 +38,15 @@ pub(crate) struct Global {
     /// Directory of the local mesh's state, sockets and logs [default: $XDG_STATE_HOME/sheer or ~/.local/state/sheer]
     #[arg(long, global = true, env = "SHEER_STATE", value_name = "DIR", hide_env_values = true)]
     pub(crate) state: Option<PathBuf>,
+    /// Token with which to look at traffic, narrower than what the mesh's owner may do (`sheer token`)
+    #[arg(
+        long,
+        global = true,
+        env = "SHEER_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
 }
 
 impl Global {
@@ -104,6 +113,8 @@ pub(crate) enum Command {
     Diff(commands::diff::Args),
     /// Show what connections said, frame by frame, also before a failure.
     Frames(commands::frames::Args),
+    /// Make a token with which somebody may see a part, for a while.
+    Token(commands::token::Args),
     /// Run the control plane.
     Control(commands::control::Args),
     /// Print a script that completes commands in a shell.
@@ -178,6 +189,7 @@ impl Cli {
             Command::Tap(args) => commands::tap::run(&args, &global),
             Command::Diff(args) => commands::diff::run(&args, &global),
             Command::Frames(args) => commands::frames::run(&args, &global),
+            Command::Token(args) => commands::token::run(&args, &global),
             Command::Completion(args) => commands::completion::run(&args),
             Command::Version(args) => commands::version::run(&args, &global),
         }

@@ -31,6 +31,7 @@ pub(crate) mod routes;
 pub(crate) mod scale;
 pub(crate) mod stat;
 pub(crate) mod tap;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod trace;
 pub(crate) mod up;

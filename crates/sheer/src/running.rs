@@ -13,11 +13,12 @@ use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::stats_client::StatsClient;
 use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, FrameEvent, ListTracesRequest, ListTracesResponse,
-    PolicyDiffRequest, PolicyDiffResponse, PropagationRequest, ProxyConnections, ProxyDump, ProxyLogLevel,
-    RenewRequest, RenewedProxy, ReportRequest, ReportResponse, RouteStatus, RoutesRequest, ShowTraceRequest, TapLine,
-    Trace, WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest,
-    WatchTapRequest, WorkloadLogLevelRequest, WorkloadPropagation, WorkloadSecret,
+    ConfigDumpRequest, ExplainRequest, ExplainResponse, FrameEvent, IssueTokenRequest, IssueTokenResponse,
+    ListTracesRequest, ListTracesResponse, PolicyDiffRequest, PolicyDiffResponse, PropagationRequest, ProxyConnections,
+    ProxyDump, ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest, ReportResponse, RevokeTokensRequest,
+    RouteStatus, RoutesRequest, ShowTraceRequest, TapLine, Trace, WatchConnectionsRequest, WatchDiffRequest,
+    WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest,
+    WorkloadPropagation, WorkloadSecret,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -53,6 +54,8 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 #[derive(Clone, Debug)]
 pub(crate) struct Mesh {
     state: State,
+    /// What the caller shows to look at traffic; the mesh's owner needs none.
+    token: Option<String>,
 }
 
 /// One replica of a workload.
@@ -159,14 +162,17 @@ fn redirected(pod: &objects::Pod) -> Option<u16> {
 impl Mesh {
     /// The mesh of the state directory that the flags name. An error where none runs.
     pub(crate) async fn find(global: &Global) -> anyhow::Result<Self> {
-        let mesh = Self { state: global.state()? };
+        let mesh = Self {
+            state: global.state()?,
+            token: global.token.clone(),
+        };
         mesh.status().await?;
         Ok(mesh)
     }
 
     /// The mesh of a state directory that this process started.
     pub(crate) fn of(state: State) -> Self {
-        Self { state }
+        Self { state, token: None }
     }
 
     /// Where the mesh keeps its files.
@@ -262,6 +268,41 @@ impl Mesh {
         })
     }
 
+    /// A question with the caller's token.
+    fn with_token<T>(&self, question: T) -> anyhow::Result<tonic::Request<T>> {
+        let mut request = tonic::Request::new(question);
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {}", token.trim());
+            let value = value
+                .parse()
+                .map_err(|_| Misuse("the token is none that `sheer token` made".to_owned()))?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+
+    /// For what a token never allows.
+    fn must_own(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.token.is_none(),
+            "a token (SHEER_TOKEN, --token) allows to look at traffic and nothing else: this only the mesh's owner may"
+        );
+        Ok(())
+    }
+
+    /// Makes a token.
+    pub(crate) async fn issue_token(&self, request: IssueTokenRequest) -> anyhow::Result<IssueTokenResponse> {
+        let mut client = ControlClient::new(self.control().await?);
+        proxies_asked(client.issue_token(self.with_token(request)?)).await
+    }
+
+    /// Makes every token void.
+    pub(crate) async fn revoke_tokens(&self) -> anyhow::Result<()> {
+        let mut client = ControlClient::new(self.control().await?);
+        proxies_asked(client.revoke_tokens(self.with_token(RevokeTokensRequest {})?)).await?;
+        Ok(())
+    }
+
     /// The same, which connects when it is used first, and again whenever it has to: the control plane need not run now.
     pub(crate) fn channel(&self) -> Channel {
         endpoint().connect_with_connector_lazy(connector(self.state.clone()))
@@ -281,7 +322,7 @@ impl Mesh {
     /// What becomes of a request.
     pub(crate) async fn explain(&self, request: ExplainRequest) -> anyhow::Result<ExplainResponse> {
         let mut client = ControlClient::new(self.control().await?);
-        proxies_asked(client.explain(request)).await
+        proxies_asked(client.explain(self.with_token(request)?)).await
     }
 
     /// Every route and what the control plane says of it.
@@ -292,12 +333,14 @@ impl Mesh {
 
     /// Traces that the control plane keeps.
     pub(crate) async fn traces(&self, request: ListTracesRequest) -> anyhow::Result<ListTracesResponse> {
+        self.must_own()?;
         let mut client = TracesClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER);
         proxies_asked(client.list(request)).await
     }
 
     /// One of them.
     pub(crate) async fn trace(&self, id: &str) -> anyhow::Result<Trace> {
+        self.must_own()?;
         let mut client = TracesClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER);
         let trace_id = id.to_owned();
         proxies_asked(client.show(ShowTraceRequest { trace_id })).await
@@ -305,6 +348,7 @@ impl Mesh {
 
     /// Which workloads pass on the contexts of traces, and which break them.
     pub(crate) async fn propagation(&self) -> anyhow::Result<Vec<WorkloadPropagation>> {
+        self.must_own()?;
         let mut client = TracesClient::new(self.control().await?);
         Ok(proxies_asked(client.propagation(PropagationRequest::default()))
             .await?
@@ -314,39 +358,69 @@ impl Mesh {
     /// What changed manifests would do to traffic.
     pub(crate) async fn policy_diff(&self, request: PolicyDiffRequest) -> anyhow::Result<PolicyDiffResponse> {
         let client = ControlClient::new(self.control().await?);
-        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).policy_diff(request)).await
+        proxies_asked(
+            client
+                .max_decoding_message_size(LARGEST_ANSWER)
+                .policy_diff(self.with_token(request)?),
+        )
+        .await
     }
 
     /// What proxies hold.
     pub(crate) async fn config_dump(&self, request: ConfigDumpRequest) -> anyhow::Result<Vec<ProxyDump>> {
         let client = ControlClient::new(self.control().await?);
-        let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).config_dump(request)).await?;
+        let answer = proxies_asked(
+            client
+                .max_decoding_message_size(LARGEST_ANSWER)
+                .config_dump(self.with_token(request)?),
+        )
+        .await?;
         Ok(answer.proxies)
     }
 
     /// Connections of proxies.
     pub(crate) async fn connections(&self, request: WatchConnectionsRequest) -> anyhow::Result<Vec<ProxyConnections>> {
         let client = ControlClient::new(self.control().await?);
-        let answer = proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).connections(request)).await?;
+        let answer = proxies_asked(
+            client
+                .max_decoding_message_size(LARGEST_ANSWER)
+                .connections(self.with_token(request)?),
+        )
+        .await?;
         Ok(answer.proxies)
     }
 
     /// Frames of proxies.
     pub(crate) async fn frames(&self, request: WatchFramesRequest) -> anyhow::Result<tonic::Streaming<FrameEvent>> {
         let client = ControlClient::new(self.control().await?);
-        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).frames(request)).await
+        proxies_asked(
+            client
+                .max_decoding_message_size(LARGEST_ANSWER)
+                .frames(self.with_token(request)?),
+        )
+        .await
     }
 
     /// Requests as they pass.
     pub(crate) async fn tap(&self, request: WatchTapRequest) -> anyhow::Result<tonic::Streaming<TapLine>> {
         let client = ControlClient::new(self.control().await?);
-        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).tap(request)).await
+        proxies_asked(
+            client
+                .max_decoding_message_size(LARGEST_ANSWER)
+                .tap(self.with_token(request)?),
+        )
+        .await
     }
 
     /// Requests at the four points.
     pub(crate) async fn diff(&self, request: WatchDiffRequest) -> anyhow::Result<WatchDiffResponse> {
         let client = ControlClient::new(self.control().await?);
-        proxies_asked(client.max_decoding_message_size(LARGEST_ANSWER).diff(request)).await
+        proxies_asked(
+            client
+                .max_decoding_message_size(LARGEST_ANSWER)
+                .diff(self.with_token(request)?),
+        )
+        .await
     }
 
     /// The secrets of TLS sessions that the proxies of a workload begin from now on.
@@ -355,19 +429,23 @@ impl Mesh {
         request: WatchSecretsRequest,
     ) -> anyhow::Result<tonic::Streaming<WorkloadSecret>> {
         let mut client = ControlClient::new(self.control().await?);
-        proxies_asked(client.secrets(request)).await
+        proxies_asked(client.secrets(self.with_token(request)?)).await
     }
 
     /// What the proxies of a workload log, and a change of it.
     pub(crate) async fn log_level(&self, request: WorkloadLogLevelRequest) -> anyhow::Result<Vec<ProxyLogLevel>> {
         let mut client = ControlClient::new(self.control().await?);
-        Ok(proxies_asked(client.log_level(request)).await?.proxies)
+        Ok(proxies_asked(client.log_level(self.with_token(request)?))
+            .await?
+            .proxies)
     }
 
     /// Has the proxies of a workload replace their connections with peers.
     pub(crate) async fn renew_connections(&self, request: RenewRequest) -> anyhow::Result<Vec<RenewedProxy>> {
         let mut client = ControlClient::new(self.control().await?);
-        Ok(proxies_asked(client.renew_connections(request)).await?.proxies)
+        Ok(proxies_asked(client.renew_connections(self.with_token(request)?))
+            .await?
+            .proxies)
     }
 
     /// The virtual addresses of services, each with its service as `ledger.bank`.
@@ -386,6 +464,7 @@ impl Mesh {
 
     /// Asks the control plane's windows.
     pub(crate) async fn stats(&self) -> anyhow::Result<StatsClient<Channel>> {
+        self.must_own()?;
         Ok(StatsClient::new(self.control().await?).max_decoding_message_size(LARGEST_ANSWER))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sheer_api::v1::{Rights, Selection};
+use sheer_api::v1::Selection;
 
 /// Which workload.
 #[derive(clap::Args, Debug)]
@@ -46,17 +46,6 @@ impl PeerKind {
             Some(Self::Outside) => "outside",
         };
         name.to_owned()
-    }
-}
-
-/// Who asks, for the audit record. What they may see the control plane knows.
-pub(crate) fn caller() -> Rights {
-    let user = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_default();
-    Rights {
-        caller: format!("{user} (uid {})", nix::unistd::getuid()),
-        ..Rights::default()
     }
 }
 

@@ -4,18 +4,20 @@ use std::{path::Path, time::Duration};
 
 use sheer_api::v1::ObjectRef;
 
-/// Reads `500ms`, `30s`, `5m` or `1h`.
+/// Reads `85us`, `500ms`, `1.5s`, `5m` or `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time: write it as 30s or 5m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
-    match &text[digits..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        _ => Err(wrong()),
-    }
+    let wrong = || format!("`{text}` is no time: write it as 200ms, 1.5s, 5m or 1h");
+    let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+    let number: f64 = text[..unit].parse().map_err(|_| wrong())?;
+    let unit = match &text[unit..] {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
 }
 
 /// `1 pod`, `2 pods`.

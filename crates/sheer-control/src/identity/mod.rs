@@ -6,7 +6,7 @@
 pub mod token;
 
 mod authority;
-mod files;
+pub(crate) mod files;
 mod own;
 mod request;
 mod service;

@@ -156,6 +156,7 @@ const HONOURED: Table = &[
     ("", "inject", inject, SETTINGS),
     ("", "sight", sight, SETTINGS),
     ("", "redact-headers", any, SETTINGS),
+    ("", "redact-fields", any, SETTINGS),
     ("config", "opaque-ports", ports, PORT_SETTINGS),
     ("config", "skip-inbound-ports", ports, SETTINGS),
     ("config", "skip-outbound-ports", ports, SETTINGS),
@@ -172,6 +173,7 @@ const HONOURED: Table = &[
     ("config", "access-log-otlp", switch, SETTINGS),
     ("config", "telemetry", switch, SETTINGS),
     ("config", "trace-control-plane", switch, SETTINGS),
+    ("config", "recorder", recorder, SETTINGS),
     ("config", "trace-collector", authority, SETTINGS),
     ("config", "trace-collector-identity", any, SETTINGS),
     ("config", "trace-protocol", trace_protocol, SETTINGS),
@@ -269,6 +271,10 @@ fn access_log_filter(value: &str) -> Result<(), String> {
 
 fn switch(value: &str) -> Result<(), String> {
     one_of(value, &["true", "false"])
+}
+
+fn recorder(value: &str) -> Result<(), String> {
+    one_of(value, &["on", "off"])
 }
 
 fn trace_protocol(value: &str) -> Result<(), String> {

@@ -98,6 +98,8 @@ pub(crate) struct Peer {
     pub(crate) tls: bool,
     /// DNS names of the certificate that the peer showed, which was verified.
     pub(crate) names: Option<Arc<[String]>>,
+    /// The user at the other end of the Unix socket, as the kernel says.
+    pub(crate) user: Option<u32>,
 }
 
 impl Connected for Connection {
@@ -105,13 +107,18 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Peer {
         match self {
-            Self::Plain(_) | Self::Unix(_) => Peer::default(),
+            Self::Plain(_) => Peer::default(),
+            Self::Unix(stream) => Peer {
+                user: stream.peer_cred().ok().map(|cred| cred.uid()),
+                ..Peer::default()
+            },
             Self::Tls(stream) => {
                 let chain = stream.get_ref().1.peer_certificates();
                 let leaf = chain.and_then(<[_]>::first);
                 Peer {
                     tls: true,
                     names: leaf.map(|leaf| dns_names(leaf).into()),
+                    user: None,
                 }
             }
         }

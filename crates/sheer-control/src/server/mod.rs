@@ -31,7 +31,7 @@ use crate::{
     destination::DestinationService,
     identity::{Authority, IdentityService, OwnIdentity, token::Signer},
     policy::PolicyService,
-    sight::Sight,
+    sight::{Sight, asker::Tokens},
     socket::shorten,
     store::Store,
     telemetry::{Intake, StatsService, Windows},
@@ -92,7 +92,8 @@ impl Bound {
         let destination = DestinationService::server(store.clone(), config.clone(), streams.clone());
         let policy = PolicyService::new(store.clone(), config.clone(), streams.clone());
         let traces = Traces::new(store.clone(), config.clone(), streams.clone());
-        let sight = Sight::new(store.clone(), config.clone(), streams.clone(), &own)?;
+        let tokens = Tokens::open(&options.identity)?;
+        let sight = Sight::new(store.clone(), config.clone(), streams.clone(), &own, tokens)?;
         let report = |sight| {
             ControlServer::new(report::ReportService {
                 store: store.clone(),

@@ -22,7 +22,7 @@ use crate::{
     manifests,
     objects::ParentRef,
     routes,
-    sight::{Secrets, Sight},
+    sight::{Secrets, Sight, asker::Asker},
     store::{Snapshot, Store},
 };
 
@@ -40,6 +40,19 @@ impl ReportService {
     fn sight(&self) -> Result<&Sight, Status> {
         let refused = || Status::permission_denied("asked through the control plane's socket only");
         self.sight.as_ref().ok_or_else(refused)
+    }
+
+    /// For what only the mesh's owner may ask.
+    fn owners<T>(&self, request: &Request<T>, what: &str) -> Result<&Sight, Status> {
+        let sight = self.sight()?;
+        sight.asker(request)?.must_own(what)?;
+        Ok(sight)
+    }
+
+    /// For what a token may allow.
+    fn watched<T>(&self, request: &Request<T>) -> Result<(&Sight, Asker), Status> {
+        let sight = self.sight()?;
+        Ok((sight, sight.asker(request)?))
     }
 }
 
@@ -65,33 +78,71 @@ impl Control for ReportService {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        self.sight()?.explain(request.into_inner()).await.map(Response::new)
+        self.owners(&request, "to ask why a request is treated as it is")?
+            .explain(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn config_dump(&self, request: Request<ConfigDumpRequest>) -> Result<Response<ConfigDumpResponse>, Status> {
-        self.sight()?.config_dump(request.into_inner()).await.map(Response::new)
+        self.owners(&request, "to see what proxies hold")?
+            .config_dump(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn policy_diff(&self, request: Request<PolicyDiffRequest>) -> Result<Response<PolicyDiffResponse>, Status> {
-        self.sight()?.policy_diff(request.into_inner()).await.map(Response::new)
+        self.owners(&request, "to try a policy")?
+            .policy_diff(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn issue_token(
+        &self,
+        request: Request<v1::IssueTokenRequest>,
+    ) -> Result<Response<v1::IssueTokenResponse>, Status> {
+        let (sight, asker) = self.watched(&request)?;
+        asker.must_own("to make tokens")?;
+        sight
+            .tokens()
+            .issue(request.get_ref(), asker.caller())
+            .map(Response::new)
+    }
+
+    async fn revoke_tokens(
+        &self,
+        request: Request<v1::RevokeTokensRequest>,
+    ) -> Result<Response<v1::RevokeTokensResponse>, Status> {
+        let (sight, asker) = self.watched(&request)?;
+        asker.must_own("to revoke tokens")?;
+        tracing::info!(target: "audit", caller = asker.caller(), "audit: all tokens for sight are revoked");
+        let revoked = sight.tokens().revoke();
+        revoked.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(v1::RevokeTokensResponse {}))
     }
 
     type SecretsStream = Secrets;
 
     async fn secrets(&self, request: Request<WatchSecretsRequest>) -> Result<Response<Secrets>, Status> {
-        self.sight()?.secrets(request.get_ref()).map(Response::new)
+        let (sight, asker) = self.watched(&request)?;
+        sight.secrets(request.get_ref(), &asker).map(Response::new)
     }
 
     async fn log_level(
         &self,
         request: Request<WorkloadLogLevelRequest>,
     ) -> Result<Response<WorkloadLogLevelResponse>, Status> {
-        self.sight()?.log_level(request.into_inner()).await.map(Response::new)
+        self.owners(&request, "to change what proxies log")?
+            .log_level(request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn renew_connections(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
-        self.sight()?
-            .renew_connections(request.into_inner())
+        let (sight, asker) = self.watched(&request)?;
+        sight
+            .renew_connections(request.into_inner(), &asker)
             .await
             .map(Response::new)
     }
@@ -116,23 +167,27 @@ impl Control for ReportService {
         &self,
         request: Request<v1::WatchConnectionsRequest>,
     ) -> Result<Response<v1::WatchConnectionsResponse>, Status> {
-        self.sight()?.connections(request.into_inner()).await.map(Response::new)
+        let (sight, asker) = self.watched(&request)?;
+        sight.connections(request.into_inner(), &asker).await.map(Response::new)
     }
 
     type FramesStream = BoxStream<'static, Result<v1::FrameEvent, Status>>;
 
     async fn frames(&self, request: Request<v1::WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
-        self.sight()?.frames(request.into_inner()).await.map(Response::new)
+        let (sight, asker) = self.watched(&request)?;
+        sight.frames(request.into_inner(), &asker).await.map(Response::new)
     }
 
     type TapStream = BoxStream<'static, Result<v1::TapLine, Status>>;
 
     async fn tap(&self, request: Request<v1::WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
-        self.sight()?.tap(request.into_inner()).await.map(Response::new)
+        let (sight, asker) = self.watched(&request)?;
+        sight.tap(request.into_inner(), &asker).await.map(Response::new)
     }
 
     async fn diff(&self, request: Request<v1::WatchDiffRequest>) -> Result<Response<v1::WatchDiffResponse>, Status> {
-        self.sight()?.diff(request.into_inner()).await.map(Response::new)
+        let (sight, asker) = self.watched(&request)?;
+        sight.diff(request.into_inner(), &asker).await.map(Response::new)
     }
 }
 

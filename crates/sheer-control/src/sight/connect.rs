@@ -99,6 +99,11 @@ impl Proxy {
         answer(self.0.tap(asked)).await
     }
 
+    /// Descriptors of the application beside it.
+    pub(super) async fn reflect(&mut self, asked: v1::ReflectRequest) -> Result<v1::ReflectResponse, String> {
+        answer(self.0.reflect(asked)).await
+    }
+
     pub(super) async fn exchanges(&mut self, asked: v1::ExchangesRequest) -> Result<v1::ExchangesResponse, String> {
         answer(self.0.exchanges(asked)).await
     }

@@ -9,6 +9,7 @@
 //!
 //! Only asks: nothing here changes what proxies are told. A proxy that does not answer is a note, never an error of the whole.
 
+pub(crate) mod asker;
 mod connect;
 mod diff;
 mod dump;
@@ -32,6 +33,7 @@ use crate::{
     server::Streams,
     store::{Snapshot, Store},
 };
+use asker::{Asker, Tokens};
 use connect::Proxies;
 pub(crate) use secrets::Secrets;
 use view::View;
@@ -44,6 +46,7 @@ pub(crate) struct Sight {
     streams: Streams,
     proxies: Arc<Proxies>,
     redaction: RedactionKey,
+    tokens: Tokens,
 }
 
 impl Sight {
@@ -53,6 +56,7 @@ impl Sight {
         config: Arc<MeshConfig>,
         streams: Streams,
         own: &Arc<OwnIdentity>,
+        tokens: Tokens,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             store,
@@ -60,6 +64,7 @@ impl Sight {
             streams,
             proxies: Arc::new(Proxies::new(own.client_config()?)),
             redaction: RedactionKey::new()?,
+            tokens,
         })
     }
 
@@ -82,39 +87,50 @@ impl Sight {
     pub(crate) async fn connections(
         &self,
         request: v1::WatchConnectionsRequest,
+        asker: &Asker,
     ) -> Result<v1::WatchConnectionsResponse, Status> {
-        watch::connections(self, request).await
+        watch::connections(self, request, asker).await
     }
 
     /// Frames that proxies recorded, and those to come.
     pub(crate) async fn frames(
         &self,
         request: v1::WatchFramesRequest,
+        asker: &Asker,
     ) -> Result<BoxStream<'static, Result<v1::FrameEvent, Status>>, Status> {
-        watch::frames(self, request).await
+        watch::frames(self, request, asker).await
     }
 
     /// Requests as they pass.
     pub(crate) async fn tap(
         &self,
         request: v1::WatchTapRequest,
+        asker: &Asker,
     ) -> Result<BoxStream<'static, Result<v1::TapLine, Status>>, Status> {
-        watch::tap(self, request).await
+        watch::tap(self, request, asker).await
     }
 
     /// Requests at the four points.
-    pub(crate) async fn diff(&self, request: v1::WatchDiffRequest) -> Result<v1::WatchDiffResponse, Status> {
-        watch::diff(self, request).await
+    pub(crate) async fn diff(
+        &self,
+        request: v1::WatchDiffRequest,
+        asker: &Asker,
+    ) -> Result<v1::WatchDiffResponse, Status> {
+        watch::diff(self, request, asker).await
     }
 
     /// Secrets of TLS sessions, of all proxies of a workload.
-    pub(crate) fn secrets(&self, request: &v1::WatchSecretsRequest) -> Result<Secrets, Status> {
-        secrets::watch(self, request)
+    pub(crate) fn secrets(&self, request: &v1::WatchSecretsRequest, asker: &Asker) -> Result<Secrets, Status> {
+        secrets::watch(self, request, asker)
     }
 
     /// Has proxies replace their connections.
-    pub(crate) async fn renew_connections(&self, request: v1::RenewRequest) -> Result<v1::RenewResponse, Status> {
-        secrets::renew(self, request).await
+    pub(crate) async fn renew_connections(
+        &self,
+        request: v1::RenewRequest,
+        asker: &Asker,
+    ) -> Result<v1::RenewResponse, Status> {
+        secrets::renew(self, request, asker).await
     }
 
     /// Shows and changes what proxies log.
@@ -123,6 +139,16 @@ impl Sight {
         request: v1::WorkloadLogLevelRequest,
     ) -> Result<v1::WorkloadLogLevelResponse, Status> {
         log_level::log_level(self, request).await
+    }
+
+    /// Who asks.
+    pub(crate) fn asker<T>(&self, request: &tonic::Request<T>) -> Result<Asker, Status> {
+        Asker::of(request.metadata(), request.extensions(), &self.tokens)
+    }
+
+    /// Makes and revokes tokens.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {

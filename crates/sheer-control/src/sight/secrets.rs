@@ -4,17 +4,20 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use sheer_api::v1;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{Sight, connect::Proxies, dump::is_meshed, resolve};
-use crate::{
-    config::MeshConfig,
-    objects::{Pod, annotation},
-    store::Snapshot,
+use super::{
+    Sight,
+    asker::{Asker, Right},
+    connect::Proxies,
+    dump::is_meshed,
+    resolve,
+    watch::{is_hidden, name},
 };
+use crate::{config::MeshConfig, objects::Pod};
 
 /// Secrets that wait for the command line; proxies hold what comes beyond, and count what they lose.
 const WAITING: usize = 256;
@@ -22,9 +25,9 @@ const WAITING: usize = 256;
 /// Secrets of all proxies of a workload, as they come.
 pub(crate) type Secrets = Pin<Box<dyn Stream<Item = Result<v1::WorkloadSecret, Status>> + Send>>;
 
-pub(super) fn watch(sight: &Sight, asked: &v1::WatchSecretsRequest) -> Result<Secrets, Status> {
-    let pods = visible(sight, &asked.workload, &asked.namespace)?;
-    tracing::info!(target: "audit", right = "capture", workload = asked.workload, pods = pods.len(), "secrets of TLS sessions are watched");
+pub(super) fn watch(sight: &Sight, asked: &v1::WatchSecretsRequest, asker: &Asker) -> Result<Secrets, Status> {
+    let pods = visible(sight, (&asked.workload, &asked.namespace), asker)?;
+    tracing::info!(target: "audit", right = "capture", caller = asker.caller(), workload = asked.workload, pods = pods.len(), "audit: secrets of TLS sessions are watched");
     let (sender, receiver) = mpsc::channel(WAITING);
     for pod in pods {
         let (proxies, config, sender) = (Arc::clone(&sight.proxies), Arc::clone(&sight.config), sender.clone());
@@ -40,7 +43,14 @@ pub(super) fn watch(sight: &Sight, asked: &v1::WatchSecretsRequest) -> Result<Se
     let stream = futures::stream::unfold(receiver, async |mut receiver| {
         Some((Ok(receiver.recv().await?), receiver))
     });
-    Ok(Box::pin(stream))
+    let left = asker.left();
+    let end = async move {
+        match left {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    Ok(Box::pin(stream.take_until(Box::pin(end))))
 }
 
 /// Passes on what the proxy of a pod tells, to the end.
@@ -75,9 +85,9 @@ async fn follow(proxies: &Proxies, config: &MeshConfig, pod: &Pod, sender: mpsc:
     tell(None, why).await;
 }
 
-pub(super) async fn renew(sight: &Sight, asked: v1::RenewRequest) -> Result<v1::RenewResponse, Status> {
-    let pods = visible(sight, &asked.workload, &asked.namespace)?;
-    tracing::info!(target: "audit", right = "capture", workload = asked.workload, pods = pods.len(), "connections are replaced");
+pub(super) async fn renew(sight: &Sight, asked: v1::RenewRequest, asker: &Asker) -> Result<v1::RenewResponse, Status> {
+    let pods = visible(sight, (&asked.workload, &asked.namespace), asker)?;
+    tracing::info!(target: "audit", right = "capture", caller = asker.caller(), workload = asked.workload, pods = pods.len(), "audit: connections are replaced");
     let proxies = pods.iter().map(async |pod| {
         let renewed = async {
             sight
@@ -105,27 +115,20 @@ pub(super) async fn renew(sight: &Sight, asked: v1::RenewRequest) -> Result<v1::
 }
 
 /// The pods with a sidecar that a reference means, where they may be looked into.
-fn visible(sight: &Sight, workload: &str, namespace: &str) -> Result<Vec<Arc<Pod>>, Status> {
+fn visible(sight: &Sight, (workload, namespace): (&str, &str), asker: &Asker) -> Result<Vec<Arc<Pod>>, Status> {
     let snapshot = sight.snapshot();
     let pods = resolve::pods(&snapshot, workload, namespace)?;
-    if let Some(place) = pods.iter().find_map(|pod| hidden(&snapshot, pod)) {
+    if let Some(pod) = pods.iter().find(|pod| is_hidden(&snapshot, pod)) {
         return Err(Status::permission_denied(format!(
-            "{place} has sheer.dev/sight: disabled, so nobody looks into {workload}; the annotation wins over every right"
+            "sheer.dev/sight: disabled stands at {}, its workload or its namespace, so nobody looks into {workload}; the annotation wins over every right",
+            name(pod)
         )));
+    }
+    for pod in &pods {
+        asker.must(&snapshot, pod, Right::Capture)?;
     }
     Ok(pods
         .into_iter()
         .filter(|pod| is_meshed(sight, &snapshot, pod))
         .collect())
-}
-
-/// What hides a pod, where something does: its own annotation or its namespace's.
-fn hidden(snapshot: &Snapshot, pod: &Pod) -> Option<String> {
-    let disabled = |annotations| annotation(annotations, "", "sight") == Some("disabled");
-    let meta = &pod.metadata;
-    if disabled(&meta.annotations) {
-        return Some(format!("pod {}/{}", meta.namespace, meta.name));
-    }
-    let namespace = snapshot.find_namespace(&meta.namespace)?;
-    disabled(&namespace.metadata.annotations).then(|| format!("namespace {}", meta.namespace))
 }

@@ -8,14 +8,20 @@ mod diff;
 mod frames;
 mod names;
 mod peers;
+mod reflect;
 mod tap;
 
 use std::sync::Arc;
 
+use futures::stream::{self, BoxStream, StreamExt as _};
 use sheer_api::v1;
 use tonic::Status;
 
-use super::{Sight, dump, resolve};
+use super::{
+    Sight,
+    asker::{Asker, Right},
+    dump, resolve,
+};
 use crate::{
     objects::{Pod, annotation},
     store::Snapshot,
@@ -41,28 +47,22 @@ impl RedactionKey {
     }
 }
 
-/// All rights, for who holds the socket: it is the mesh's owner's.
-fn rights(key: &RedactionKey, snapshot: &Snapshot, pod: &Pod, asked: Option<v1::Rights>) -> v1::Rights {
-    let headers = setting(snapshot, pod, "redact-headers");
-    v1::Rights {
-        tap: true,
-        bodies: true,
-        frames: true,
-        capture: true,
-        probe: true,
-        caller: asked.map(|rights| rights.caller).unwrap_or_default(),
-        redaction: Some(v1::Redaction {
-            key: key.0.to_vec(),
-            headers: headers.map_or_else(Vec::new, |names| {
-                names
-                    .split(',')
-                    .map(|name| name.trim().to_owned())
-                    .filter(|name| !name.is_empty())
-                    .collect()
-            }),
-            fields: Vec::new(),
-        }),
-    }
+/// What the caller may see of a pod, and what is hidden of it.
+fn rights(sight: &Sight, snapshot: &Snapshot, pod: &Pod, asker: &Asker) -> v1::Rights {
+    redacted(&sight.redaction, snapshot, pod, asker)
+}
+
+fn redacted(key: &RedactionKey, snapshot: &Snapshot, pod: &Pod, asker: &Asker) -> v1::Rights {
+    let names = |name| {
+        let names = setting(snapshot, pod, name).unwrap_or_default().split(',');
+        let names = names.map(|name| name.trim().to_owned());
+        names.filter(|name| !name.is_empty()).collect()
+    };
+    asker.rights(v1::Redaction {
+        key: key.0.to_vec(),
+        headers: names("redact-headers"),
+        fields: names("redact-fields"),
+    })
 }
 
 /// An annotation of sight on a pod, or else on its workload, or else on its namespace.
@@ -111,21 +111,16 @@ struct Asked {
     why_not: Option<String>,
 }
 
-/// Who asks, as the command line says it.
-fn caller(rights: Option<&v1::Rights>) -> &str {
-    rights.map_or("", |rights| &rights.caller)
-}
-
 /// The pods that a selection means. An error where all of them are hidden.
 fn select(
     sight: &Sight,
     snapshot: &Snapshot,
     of: Option<v1::Selection>,
-    (what, caller): (&str, &str),
+    (asker, right, what): (&Asker, Right, &str),
 ) -> Result<Vec<Asked>, Status> {
     let v1::Selection { workload, namespace } = of.unwrap_or_default();
     // Who looked at what, and when: the log is the record.
-    tracing::info!(target: "audit", what, caller, workload, namespace, "sight");
+    tracing::info!(target: "audit", what, right = right.name(), caller = asker.caller(), workload, namespace, "audit: traffic is looked at");
     if workload.is_empty() {
         return Err(Status::invalid_argument(
             "name a workload, as deploy/web, sts/db or pod/web-0",
@@ -138,6 +133,11 @@ fn select(
             "sight is disabled for {workload} (annotation sheer.dev/sight of the workload or its namespace)"
         )));
     }
+    for pod in &shown {
+        asker.must(snapshot, pod, right).inspect_err(|refused| {
+            tracing::warn!(target: "audit", what, right = right.name(), caller = asker.caller(), workload, namespace, why = refused.message(), "audit: refused");
+        })?;
+    }
     let meshed = |pod: Arc<Pod>| Asked {
         why_not: (!dump::is_meshed(sight, snapshot, &pod)).then(|| "it has no sidecar".to_owned()),
         pod,
@@ -146,6 +146,25 @@ fn select(
 }
 
 /// A pod as answers name it.
-fn name(pod: &Pod) -> String {
+pub(super) fn name(pod: &Pod) -> String {
     format!("{}/{}", pod.metadata.namespace, pod.metadata.name)
+}
+
+/// Ends with the token of the caller, and says so.
+fn until_revoked<T: Send + 'static>(
+    asker: &Asker,
+    lines: BoxStream<'static, Result<T, Status>>,
+) -> BoxStream<'static, Result<T, Status>> {
+    const EXPIRED: &str = "the token has expired: ask the mesh's owner for a new one (`sheer token`)";
+    let Some(left) = asker.left() else { return lines };
+    let end = Box::pin(tokio::time::sleep(left));
+    let until = stream::unfold((lines, Some(end)), async |(mut lines, end)| {
+        let mut end = end?;
+        tokio::select! {
+            biased; // nothing is shown after the end
+            () = &mut end => Some((Err(Status::unauthenticated(EXPIRED)), (lines, None))),
+            line = lines.next() => Some((line?, (lines, Some(end)))),
+        }
+    });
+    until.boxed()
 }

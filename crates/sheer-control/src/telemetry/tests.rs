@@ -500,6 +500,7 @@ fn a_proxy_speaks_for_its_own_pod_alone() {
         let peer = Peer {
             tls: true,
             names: Some(names.into()),
+            user: None,
         };
         let began = mesh.intake.begin(Some(&peer), hello());
         began.map(drop).map_err(|status| status.code())

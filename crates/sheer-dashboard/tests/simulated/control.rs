@@ -6,11 +6,12 @@ use sheer_api::v1::control_server::Control;
 use sheer_api::v1::finding::Severity;
 use sheer_api::v1::{
     BackendState, ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, ExplainRequest,
-    ExplainResponse, Finding, FrameEvent, InboundState, Loser, ObjectRef, OutboundState, PolicyDiffRequest,
-    PolicyDiffResponse, ProxyDump, ProxyState, RenewRequest, RenewResponse, ReportRequest, ReportResponse,
-    RouteCondition, RouteParent, RouteState, RouteStatus, RoutesRequest, RoutesResponse, TapLine,
-    WatchConnectionsRequest, WatchConnectionsResponse, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest,
-    WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest, WorkloadLogLevelResponse, WorkloadSecret,
+    ExplainResponse, Finding, FrameEvent, InboundState, IssueTokenRequest, IssueTokenResponse, Loser, ObjectRef,
+    OutboundState, PolicyDiffRequest, PolicyDiffResponse, ProxyDump, ProxyState, RenewRequest, RenewResponse,
+    ReportRequest, ReportResponse, RevokeTokensRequest, RevokeTokensResponse, RouteCondition, RouteParent, RouteState,
+    RouteStatus, RoutesRequest, RoutesResponse, TapLine, WatchConnectionsRequest, WatchConnectionsResponse,
+    WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest, WatchTapRequest,
+    WorkloadLogLevelRequest, WorkloadLogLevelResponse, WorkloadSecret,
 };
 use tonic::{Request, Response, Status};
 
@@ -296,6 +297,14 @@ impl Control for Simulated {
         &self,
         _: Request<WatchConnectionsRequest>,
     ) -> Result<Response<WatchConnectionsResponse>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    async fn issue_token(&self, _: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    async fn revoke_tokens(&self, _: Request<RevokeTokensRequest>) -> Result<Response<RevokeTokensResponse>, Status> {
         Err(Status::unimplemented("the dashboard does not ask this"))
     }
 

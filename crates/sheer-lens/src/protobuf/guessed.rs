@@ -75,7 +75,7 @@ fn value(writer: &mut Writer<'_>, name: &str, value: Value<'_>) {
         Value::Fixed64(number) => both(writer, "@fixed64", number, f64::from_bits(number)),
         Value::Fixed32(number) => both(writer, "@fixed32", u64::from(number), f64::from(f32::from_bits(number))),
         Value::Group(fields) => message(writer, fields),
-        Value::Bytes(bytes) => guess(writer, bytes),
+        Value::Bytes(bytes) => guess(writer, name, bytes),
     }
 }
 
@@ -98,11 +98,16 @@ fn both(writer: &mut Writer<'_>, name: &str, number: u64, float: f64) {
     }
 }
 
-fn guess(writer: &mut Writer<'_>, bytes: &[u8]) {
+fn guess(writer: &mut Writer<'_>, name: &str, bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).ok();
     match text {
-        Some(text) if text.chars().all(is_printable) => writer.string(text),
+        Some(text) if text.chars().all(is_printable) => {
+            if !writer.is_nameless_redacted(name, bytes) {
+                writer.string(text);
+            }
+        }
         _ if is_message(bytes) => message(writer, bytes),
+        _ if writer.is_nameless_redacted(name, bytes) => {}
         _ => {
             let written = writer.object(|writer| {
                 writer.member("@bytes", |writer| writer.bytes(bytes));

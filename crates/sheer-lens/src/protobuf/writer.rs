@@ -127,6 +127,19 @@ impl<'a> Writer<'a> {
         true
     }
 
+    /// The same of text or bytes that only a number names.
+    pub(super) fn is_nameless_redacted(&mut self, name: &str, raw: &[u8]) -> bool {
+        let Some(text) = self.redact.redact_nameless(&Place {
+            path: &self.path,
+            name,
+            raw,
+        }) else {
+            return false;
+        };
+        self.string(&text);
+        true
+    }
+
     /// A number, `true`, `false` or `null`.
     pub(super) fn plain(&mut self, value: impl std::fmt::Display) {
         // Writing to a String cannot fail.

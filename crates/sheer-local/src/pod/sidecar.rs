@@ -248,10 +248,11 @@ fn traces(set: &mut impl FnMut(&str, String) -> Option<String>, pod: &PodFacts, 
     }
 }
 
-/// Annotations of telemetry, traces and the access log, and the settings that they are.
+/// Annotations of telemetry, traces, the recorder and the access log, and the settings that they are.
 const TRACE_ANNOTATIONS: &[(&str, &str)] = &[
     ("telemetry", "TELEMETRY_ENABLED"),
     ("trace-control-plane", "TRACE_CONTROL_PLANE"),
+    ("recorder", "RECORDER"),
     ("trace-collector", "TRACE_COLLECTOR_SVC_ADDR"),
     ("trace-collector-identity", "TRACE_COLLECTOR_SVC_NAME"),
     ("trace-protocol", "TRACE_PROTOCOL"),

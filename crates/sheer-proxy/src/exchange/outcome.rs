@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
 use sheer_policy::outbound::ResponseClasses;
@@ -361,6 +362,12 @@ impl Observation {
     pub(super) fn trailers(&self, trailers: &HeaderMap) {
         self.tapped(|tapped| tapped.trailers(trailers));
         self.outcome.borrow_mut().note_grpc_status(trailers);
+    }
+
+    /// A piece of a body goes by.
+    #[inline]
+    pub(super) fn body(&self, way: Way, data: &Bytes) {
+        self.tapped(|tapped| tapped.body(way, data));
     }
 
     pub(super) fn bytes(&self, way: Way, bytes: usize) {

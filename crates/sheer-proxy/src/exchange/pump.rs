@@ -50,6 +50,7 @@ pub(super) async fn pump(
                         wanted => room(body, out, wanted, || observation.stalled(way)).await?,
                     };
                     let part = data.split_to(room);
+                    observation.body(way, &part);
                     out.data(part, last && data.is_empty()).await.map_err(Stop::Sink)?;
                     body.release(room);
                     observation.bytes(way, room);

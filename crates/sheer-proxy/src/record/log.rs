@@ -166,6 +166,7 @@ impl Log {
             payload
         };
         let at = now.saturating_sub(segment.base) as u32;
+        grow(&mut segment.bytes, kept.len(), self.room);
         segment.bytes.extend_from_slice(kept);
         segment.records.push(Record {
             at,
@@ -202,6 +203,16 @@ impl Log {
     /// Forgets the older segment.
     pub(super) fn shorten(&mut self) {
         self.previous = None;
+    }
+}
+
+/// Makes room for more bytes: as any vector does, but no more than a segment takes.
+#[inline]
+fn grow(bytes: &mut Vec<u8>, more: usize, room: usize) {
+    let needed = bytes.len() + more;
+    if needed > bytes.capacity() {
+        let wanted = (bytes.capacity() * 2).max(512).min(room).max(needed);
+        bytes.reserve_exact(wanted - bytes.len());
     }
 }
 

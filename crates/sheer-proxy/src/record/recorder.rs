@@ -71,6 +71,8 @@ pub(crate) struct Wanted {
     pub(crate) upstream: Option<(SocketAddr, SocketAddr, u32)>,
     /// The latest, at most.
     pub(crate) limit: usize,
+    /// Without what was on the wire.
+    pub(crate) in_short: bool,
 }
 
 pub(crate) struct Inner {
@@ -159,7 +161,7 @@ impl Recorder {
         let mut copy = inner.summary();
         copy.recordings = inner.recordings(query);
         if failures {
-            copy.failures = inner.failure_copies();
+            copy.failures = inner.failure_copies(|_| true);
         }
         Some(copy)
     }
@@ -176,10 +178,16 @@ impl Recorder {
             .collect();
         ids.sort_unstable();
         ids.dedup();
-        let found = |id: &u64| inner.find(*id).map(|recording| recording.copy(Some(0)));
+        let records = (!wanted.in_short).then_some(0);
+        let found = |id: &u64| inner.find(*id).map(|recording| recording.copy(records));
         copy.recordings = ids.iter().filter_map(found).collect();
-        if wanted.failed || copy.exchanges.iter().any(|exchange| exchange.failed) {
-            copy.failures = inner.failure_copies();
+        if !wanted.in_short && copy.exchanges.iter().any(|exchange| exchange.failed) {
+            let is_of = |id: u64| {
+                copy.exchanges
+                    .iter()
+                    .any(|exchange| exchange.failed && exchange.id == id)
+            };
+            copy.failures = inner.failure_copies(|facts| facts.exchange.as_ref().is_some_and(|of| is_of(of.id)));
         }
         Some(copy)
     }
@@ -273,10 +281,11 @@ impl Inner {
         recording
     }
 
-    /// What a segment may take, so that all connections fit into half of the memory: the rest is for tables, failures, and what has ended.
+    /// What a segment may take, so that all connections fit into half of the memory: each has two, which may have grown to twice as much. The other
+    /// half is for tables, failures, and what has ended.
     pub(super) fn room(&self) -> usize {
         let live = self.live.borrow().len().max(1);
-        (self.limit / 2 / 2 / live).clamp(*SEGMENT.start(), *SEGMENT.end())
+        (self.limit / 2 / 4 / live).clamp(*SEGMENT.start(), *SEGMENT.end())
     }
 
     /// Makes sure that there is room for another connection: what ended long ago goes first, then what has been silent longest.
@@ -301,11 +310,32 @@ impl Inner {
         !short()
     }
 
-    /// Recordings have grown: where that is too much together, others are forgotten.
+    /// Recordings have grown: where that is too much together, what has ended is forgotten, then the older half of what has been silent longest. No
+    /// open connection loses its thread.
     pub(super) fn keep_within(&self) {
-        if self.used.get() + self.failures.borrow().bytes() > self.limit {
-            self.make_room();
+        let over = || self.used.get() + self.failures.borrow().bytes() > self.limit;
+        while over() {
+            let Some(ended) = self.ended.borrow_mut().pop_front() else {
+                break;
+            };
+            ended.forget("memory");
         }
+        if !over() {
+            return;
+        }
+        let live = self.live.borrow();
+        let from = self.hand.get();
+        let mut looked_at: Vec<_> = (from..from + LOOKED_AT.min(live.len()))
+            .map(|at| &live[at % live.len()])
+            .collect();
+        looked_at.sort_by_key(|one| one.active());
+        for one in looked_at {
+            one.shorten();
+            if !over() {
+                break;
+            }
+        }
+        self.hand.set(from.wrapping_add(LOOKED_AT) % live.len().max(1));
     }
 
     pub(super) fn account(&self, before: usize, now: usize) {
@@ -501,7 +531,7 @@ impl Inner {
         copies
     }
 
-    fn failure_copies(&self) -> Vec<FailureCopy> {
+    fn failure_copies(&self, wanted: impl Fn(&Facts) -> bool) -> Vec<FailureCopy> {
         let copy = |failure: &Failure| FailureCopy {
             facts: failure.facts.clone(),
             recordings: failure
@@ -513,7 +543,12 @@ impl Inner {
                 })
                 .collect(),
         };
-        self.failures.borrow().all().map(copy).collect()
+        let failures = self.failures.borrow();
+        failures
+            .all()
+            .filter(|failure| wanted(&failure.facts))
+            .map(copy)
+            .collect()
     }
 
     fn wanted(&self, wanted: &Wanted) -> Vec<Exchange> {

@@ -217,6 +217,10 @@ impl v1::sight_server::Sight for Sight {
             .map(Response::new)
     }
 
+    async fn reflect(&self, request: Request<v1::ReflectRequest>) -> Result<Response<v1::ReflectResponse>, Status> {
+        watch::reflect(self, request.into_inner()).await.map(Response::new)
+    }
+
     async fn exchanges(
         &self,
         request: Request<v1::ExchangesRequest>,

@@ -1,15 +1,18 @@
 //! What passed and passes: connections, frames and requests, as the recorder has them. Decoded and redacted here, on the control runtime: a worker only
 //! copies what it holds.
 
+mod bodies;
 mod connections;
 mod exchanges;
 mod frames;
+mod reflect;
 mod show;
 mod tap;
 
 pub(super) use connections::connections;
 pub(super) use exchanges::exchanges;
 pub(super) use frames::frames;
+pub(super) use reflect::reflect;
 pub(super) use tap::tap;
 
 use sheer_api::v1;
@@ -45,7 +48,7 @@ fn allowed(rights: Option<v1::Rights>, right: Right) -> Result<v1::Rights, Statu
 fn redactor(sight: &Sight, rights: &v1::Rights) -> Redactor {
     let redaction = rights.redaction.clone().unwrap_or_default();
     let more = sight.settings().sight.redact.iter().chain(&redaction.headers);
-    Redactor::new(&redaction.key, more)
+    Redactor::new(&redaction.key, more).with_fields(&redaction.fields)
 }
 
 fn peer(name: &str) -> Result<Option<Peer>, Status> {

@@ -2,16 +2,37 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sheer_api::Verdict;
 
-use crate::record::{Clock, LegId, Tape};
+use crate::{
+    exchange::Way,
+    record::{Clock, LegId, Tape},
+};
 
 /// Something happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Request(Box<RequestEvent>),
     Connection(Box<ConnectionEvent>),
+    Body(Box<BodyEvent>),
+}
+
+/// A piece of a body, as it went by.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyEvent {
+    /// Of the request.
+    pub(crate) id: u64,
+    pub(crate) is_outbound: bool,
+    pub(crate) clock: Clock,
+    pub(crate) way: Way,
+    pub(crate) at: u64,
+    pub(crate) head: Arc<Head>,
+    pub(crate) answer: Option<Arc<Answer>>,
+    /// Bytes of the body before it.
+    pub(crate) offset: usize,
+    pub(crate) data: Bytes,
 }
 
 /// How far a request is.
@@ -57,6 +78,23 @@ pub(crate) struct Head {
     pub(crate) identity: Option<Arc<str>>,
     pub(crate) client: LegFacts,
     pub(crate) mutual_tls: bool,
+}
+
+#[cfg(test)]
+impl Head {
+    pub(crate) fn for_tests(path: &str, headers: HeaderMap) -> Self {
+        Self {
+            method: Method::POST,
+            authority: String::new(),
+            path: path.to_owned(),
+            headers,
+            is_http1: false,
+            destination: String::new(),
+            identity: None,
+            client: LegFacts::default(),
+            mutual_tls: false,
+        }
+    }
 }
 
 /// The head of an answer.

@@ -2,15 +2,16 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
     Taps, Watching,
-    event::{Answer, End, Event, Head, LegFacts, PassedOver, RequestEvent, Stage},
+    event::{Answer, BodyEvent, End, Event, Head, LegFacts, PassedOver, RequestEvent, Stage},
 };
 use crate::{
     error::ProxyError,
-    exchange::{self, End as Ended, Origin, Outcome},
+    exchange::{self, End as Ended, Origin, Outcome, Way},
     record::{self, Leg},
 };
 
@@ -35,6 +36,29 @@ pub(crate) struct Tapped {
     message: String,
     trailers: HeaderMap,
     request_trailers: HeaderMap,
+    bodies: Bodies,
+}
+
+/// What is kept of the bodies of a request that somebody watches.
+#[derive(Default)]
+struct Bodies {
+    /// The most that anybody wants of each; 0: nobody wants them.
+    most: usize,
+    /// Somebody waits for the end: until then pieces are held.
+    are_held: bool,
+    passed: [usize; 2],
+    held: Vec<BodyEvent>,
+}
+
+impl Bodies {
+    fn new(watching: &[Rc<Watching>]) -> Self {
+        let wanted = || watching.iter().filter(|one| one.watcher.bodies > 0);
+        Self {
+            most: wanted().map(|one| one.watcher.bodies).max().unwrap_or(0),
+            are_held: wanted().any(|one| one.watcher.filter.waits_for_end()),
+            ..Self::default()
+        }
+    }
 }
 
 impl std::fmt::Debug for Tapped {
@@ -79,6 +103,7 @@ impl Tapped {
                 end: None,
             },
             taps: Rc::clone(taps),
+            bodies: Bodies::new(&watching),
             watching,
             message: String::new(),
             trailers: HeaderMap::new(),
@@ -131,6 +156,36 @@ impl Tapped {
             after: self.after(),
         };
         self.event.passed_over.push(passed_over);
+    }
+
+    /// A piece of a body goes by.
+    pub(crate) fn body(&mut self, way: Way, data: &Bytes) {
+        let offset = self.bodies.passed[way as usize];
+        let room = self.bodies.most.saturating_sub(offset);
+        if room == 0 || data.is_empty() {
+            return;
+        }
+        self.bodies.passed[way as usize] += data.len();
+        let event = BodyEvent {
+            id: self.event.id,
+            is_outbound: self.event.is_outbound,
+            clock: self.event.clock,
+            way,
+            at: self.taps.clock.now(),
+            head: Arc::clone(&self.event.head),
+            answer: self.event.answer.clone(),
+            offset,
+            // Copied: a piece of what was read last would hold on to all of it.
+            data: Bytes::copy_from_slice(&data[..data.len().min(room)]),
+        };
+        let waits = |watching: &&Rc<Watching>| watching.watcher.filter.waits_for_end();
+        let wants = self.watching.iter().filter(|watching| watching.watcher.bodies > offset);
+        for watching in wants.filter(|watching| !waits(watching)) {
+            watching.send_body(&event);
+        }
+        if self.bodies.are_held {
+            self.bodies.held.push(event);
+        }
     }
 
     /// Trailers of the answer.
@@ -193,6 +248,9 @@ impl Tapped {
                         watching.send(Event::Request(Box::new(event)));
                     }
                 }
+                let held = self.bodies.held.iter();
+                held.filter(|event| watching.watcher.bodies > event.offset)
+                    .for_each(|event| watching.send_body(event));
             }
             watching.send(Event::Request(Box::new(whole.clone())));
         }

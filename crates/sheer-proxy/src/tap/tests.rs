@@ -33,6 +33,8 @@ fn watcher(filter: v1::TapFilter, rate: u32, room: usize) -> (Watcher, mpsc::Rec
         events,
         losses: Arc::default(),
         rate,
+        bodies: 0,
+        waiting: Arc::default(),
     };
     (watcher, receiver)
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let request = WatchConnectionsRequest {
         of: Some(args.of.selection()),
         asked: Some(ConnectionsRequest {
-            rights: Some(watching::caller()),
+            rights: None,
             peer: PeerKind::name(args.peer),
             ended: args.ended,
         }),

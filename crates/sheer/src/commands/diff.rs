@@ -13,7 +13,7 @@ use crate::{
     outcome::Outcome,
     output::{Format, Tone, paint},
     running::Mesh,
-    watching::{Of, caller, text},
+    watching::{Of, text},
 };
 
 /// What the points are called.
@@ -63,7 +63,6 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         request_id: args.request.clone().unwrap_or_default(),
         trace: args.trace.clone().unwrap_or_default(),
         failed: args.failed,
-        caller: caller().caller,
     };
     let answer = crate::running::block_on(async { Mesh::find(global).await?.diff(request).await })?;
     for note in &answer.notes {

@@ -13,7 +13,7 @@ use crate::{
     outcome::Outcome,
     output::Format,
     running::Mesh,
-    watching::{self, Of, PeerKind},
+    watching::{Of, PeerKind},
 };
 
 /// Flags of `sheer frames`.
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let request = WatchFramesRequest {
         of: Some(args.of.selection()),
         asked: Some(FramesRequest {
-            rights: Some(watching::caller()),
+            rights: None,
             peer: PeerKind::name(args.peer),
             connection: args.conn,
             stream: args.stream,

@@ -5,9 +5,11 @@ mod lines;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
     time::Duration,
 };
 
+use anyhow::Context as _;
 use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
 
 use self::lines::Lines;
@@ -16,7 +18,8 @@ use crate::{
     outcome::{Misuse, Outcome},
     output::Format,
     running::Mesh,
-    watching::{self, Of},
+    watching::Of,
+    words::duration,
 };
 
 /// Flags of `sheer tap`.
@@ -26,6 +29,10 @@ A line is a request that is over, as both proxies that it passed saw it: also on
 sent again, and connections that are relayed as bytes. `json` has the head of the request and of the answer too, each when it comes (`kind`). What is dropped, because the
 reader is slow or the rate is reached, is counted and told. `--failed-only` begins with the failures that proxies have kept.
 
+`--body` shows bodies as they stream: JSON, and messages of gRPC, read by descriptors that applications offer (server reflection) or that `--descriptors` names (as
+`protoc --include_imports -o FILE` or `buf build -o FILE` write them); by structure where nobody knows them. Values of secret fields are keyed hashes. What cannot be
+read field by field is not shown: nobody could tell what in it is secret.
+
 Filters run in the proxy. STATUS and CODE take `!` for all others: --status '!2xx'.
 
 Examples:
@@ -33,6 +40,7 @@ Examples:
   sheer tap deploy/web --to svc/ledger --status 5xx
   sheer tap deploy/web --failed-only --for 10s
   sheer tap deploy/web --method POST --path /pay --header x-tenant=acme --latency '>200ms'
+  sheer tap deploy/web --to svc/ledger --body
   sheer tap deploy/web -o json | jq .timing_us")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -67,6 +75,15 @@ pub(crate) struct Args {
     /// Only requests that failed, those that proxies have kept first
     #[arg(long)]
     failed_only: bool,
+    /// Bodies too
+    #[arg(long)]
+    body: bool,
+    /// How much of each body, at most, as 64KiB or 1MiB
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "64KiB", requires = "body")]
+    max: u32,
+    /// Descriptors of messages, instead of what applications offer: a FileDescriptorSet
+    #[arg(long, value_name = "FILE", requires = "body")]
+    descriptors: Option<PathBuf>,
     /// Requests a second, at most
     #[arg(long, value_name = "N", default_value_t = 100)]
     rate: u32,
@@ -82,21 +99,21 @@ fn latency(text: &str) -> Result<Duration, String> {
     duration(text.trim().trim_start_matches('>').trim())
 }
 
-/// Reads `200ms`, `1.5s`, `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time, as 200ms or 1.5s");
-    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(at);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "us" | "µs" => number / 1e6,
-        "ms" => number / 1e3,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3_600.0,
+/// Reads `512`, `64KiB` or `1MiB`; a proxy keeps 1 MiB of a body at most.
+fn bytes(text: &str) -> Result<u32, String> {
+    let wrong = || format!("`{text}` is no size up to 1MiB: write it as 64KiB");
+    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u32 = text[..unit].parse().map_err(|_| wrong())?;
+    let unit = match text[unit..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1_024,
+        "m" | "mb" | "mib" => 1_024 * 1_024,
         _ => return Err(wrong()),
     };
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    number
+        .checked_mul(unit)
+        .filter(|size| (1..=1_024 * 1_024).contains(size))
+        .ok_or_else(wrong)
 }
 
 impl Args {
@@ -132,13 +149,21 @@ impl Args {
             of: Some(self.of.selection()),
             to: text(&self.to),
             asked: Some(TapRequest {
-                rights: Some(watching::caller()),
+                rights: None,
                 filter: Some(filter),
                 rate: self.rate,
                 kept: self.failed_only,
-                bodies: 0,
+                bodies: if self.body { self.max } else { 0 },
+                descriptors: self.descriptors()?,
             }),
         })
+    }
+}
+
+impl Args {
+    fn descriptors(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+        self.descriptors.iter().map(read).collect()
     }
 }
 
@@ -196,6 +221,10 @@ impl Shown {
                 Format::Json => json::request(&request),
                 Format::Table | Format::Wide => self.lines.request(&request),
             },
+            Some(Line::Body(body)) => match self.format {
+                Format::Json => json::body(&body),
+                Format::Table | Format::Wide => self.lines.body(&body),
+            },
             Some(Line::Connection(connection)) => match self.format {
                 Format::Json => json::connection(&connection),
                 Format::Table | Format::Wide => self.lines.connection(&connection),
@@ -218,6 +247,13 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["", "200", "ms", "1.2.3s", "5d", "-1s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            (bytes("64KiB"), bytes("512"), bytes("1MiB")),
+            (Ok(65_536), Ok(512), Ok(1_048_576))
+        );
+        for wrong in ["", "0", "2MiB", "KiB", "1GiB", "99999999999"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -364,6 +364,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/die": os._exit(3)
         body = (os.environ.get("GREETING", "") + socket.gethostname() + " " + self.client_address[0] + "\n").encode()
         self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(200); self.send_header("content-type", self.headers.get("content-type", "text/plain"))
+        self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
     def log_message(self, *args): print("served", self.path, flush=True)
 class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6

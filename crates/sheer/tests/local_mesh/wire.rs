@@ -6,8 +6,18 @@ use serde_json::Value;
 
 use crate::harness::{Mesh, User, meshed_client, meshed_web};
 
-/// What must not be seen anywhere: in a field that is always hidden, in two that look like secrets, and in the query.
-const SECRETS: [&str; 4] = ["planted-bearer", "planted-cookie", "planted-token", "planted-query"];
+/// What must not be seen anywhere: in a field that is always hidden, in two that look like secrets, in the query, and in bodies.
+const SECRETS: [&str; 6] = [
+    "planted-bearer",
+    "planted-cookie",
+    "planted-token",
+    "planted-query",
+    "planted-body",
+    "planted-text",
+];
+const PAY: &str = r#"curl -sS --max-time 10 -o /dev/null -H 'content-type: application/json' -d '{"payer":"ada","card":{"apiToken":"planted-body"}}' http://web/pay"#;
+const NOTE: &str =
+    "curl -sS --max-time 10 -o /dev/null -H 'content-type: text/plain' -d 'the pin is planted-text' http://web/note";
 const ASK: &str = "curl -sS --max-time 10 -o /dev/null -w '%{http_code}' -H 'authorization: Bearer planted-bearer' -H 'cookie: s=planted-cookie' \
     -H 'x-api-token: planted-token' -H 'x-tenant: acme' 'http://web/pay?access_token=planted-query&page=2'";
 
@@ -295,4 +305,102 @@ fn failures_are_kept_and_what_is_disabled_is_not_shown() {
             (output.status.code() == Some(1) && stderr.contains("sight is disabled")).then_some(())
         });
     }
+}
+
+#[test]
+fn bodies_are_shown_without_what_is_secret() {
+    let mesh = mesh();
+    let output = tapped(&mesh, &["pod/client", "--body", "-o", "json"], || {
+        mesh.shell("client", PAY);
+        mesh.shell("client", NOTE);
+    });
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_no_secret("tap --body", &(text.clone() + &String::from_utf8_lossy(&output.stderr)));
+    let lines = lines(&text);
+    let bodies: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "body").collect();
+    let of = |side: &str, format: &str| {
+        let found = bodies
+            .iter()
+            .find(|line| line["of"] == side && line["format"] == format);
+        *found.unwrap_or_else(|| panic!("no {format} of a {side}: {text}"))
+    };
+    let (asked, answered) = (of("request", "json"), of("response", "json"));
+    assert_eq!(asked["body"]["payer"], "ada");
+    let hidden = &asked["body"]["card"]["apiToken"];
+    assert!(
+        hidden.as_str().is_some_and(|hash| hash.starts_with("hash:")),
+        "{asked:#}"
+    );
+    // The application gave back what it got, and that can be seen.
+    assert_eq!(hidden, &answered["body"]["card"]["apiToken"]);
+    assert_eq!(asked["id"], answered["id"]);
+    let note = of("request", "hidden");
+    assert_eq!((&note["body"], &note["bytes"]), (&Value::Null, &Value::from(23)));
+    assert!(
+        note["note"].as_str().is_some_and(|note| note.contains("text/plain")),
+        "{note:#}"
+    );
+    // For people, too.
+    let output = tapped(&mesh, &["pod/client", "--body"], || {
+        mesh.shell("client", PAY);
+    });
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_no_secret("tap --body", &text);
+    assert!(text.contains(r#""payer":"ada""#), "{text}");
+}
+
+#[test]
+fn a_token_shows_what_it_was_made_for_and_nothing_else() {
+    let mesh = mesh();
+    let made = mesh.run(&[
+        "token",
+        "--allow",
+        "tap",
+        "--on",
+        "pod/client",
+        "-n",
+        "shop",
+        "--for",
+        "1m",
+    ]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let token = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    let with = |arguments: &[&str]| {
+        let output = mesh.run(&[&["--token", &token], arguments].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!stderr.contains(&token), "{stderr}");
+        (output.status.code(), stderr)
+    };
+    assert_eq!(with(&["conns", "-n", "shop", "pod/client"]).0, Some(0));
+    for (arguments, why) in [
+        (&["frames", "-n", "shop", "pod/client"][..], "does not allow `frames`"),
+        (&["conns", "-n", "shop", "deploy/web"], "is for pod/client in shop"),
+        (
+            &["tap", "-n", "shop", "pod/client", "--body", "--for", "1s"],
+            "does not allow `bodies`",
+        ),
+        (
+            &["token", "--allow", "frames", "--on", "pod/client", "-n", "shop"],
+            "only the mesh's owner may",
+        ),
+        (&["log-level", "-n", "shop", "pod/client"], "only the mesh's owner may"),
+    ] {
+        let (code, stderr) = with(arguments);
+        assert!(
+            code == Some(1) && stderr.contains(why),
+            "{arguments:?}: {code:?} {stderr}"
+        );
+    }
+    assert!(mesh.run(&["token", "--revoke-all"]).status.success());
+    let (code, stderr) = with(&["conns", "-n", "shop", "pod/client"]);
+    assert!(code == Some(1) && stderr.contains("revoked"), "{code:?} {stderr}");
+    assert_eq!(mesh.run(&["conns", "-n", "shop", "pod/client"]).status.code(), Some(0));
+    // Who looked, and who was refused.
+    let log = mesh.run(&["logs", "control"]);
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(
+        log.contains("a token for sight is made") && log.contains("audit: refused"),
+        "{log}"
+    );
+    assert!(!log.contains(&token), "a token is a secret");
 }

@@ -3,25 +3,25 @@
 use sheer_api::v1;
 use tonic::Status;
 
-use super::{Asked, caller, name, names, rights, select};
+use super::{Asked, name, names, rights, select};
 use crate::{
-    sight::{Sight, dump},
+    sight::{
+        Sight,
+        asker::{Asker, Right},
+        dump,
+    },
     store::Snapshot,
 };
 
 pub(in crate::sight) async fn connections(
     sight: &Sight,
     asked: v1::WatchConnectionsRequest,
+    asker: &Asker,
 ) -> Result<v1::WatchConnectionsResponse, Status> {
     let snapshot = sight.snapshot();
     let question = asked.asked.unwrap_or_default();
-    let pods = select(
-        sight,
-        &snapshot,
-        asked.of,
-        ("connections", caller(question.rights.as_ref())),
-    )?;
-    let proxies = pods.iter().map(|pod| one(sight, &snapshot, pod, &question));
+    let pods = select(sight, &snapshot, asked.of, (asker, Right::Tap, "connections"))?;
+    let proxies = pods.iter().map(|pod| one(sight, &snapshot, pod, (&question, asker)));
     Ok(v1::WatchConnectionsResponse {
         proxies: futures::future::join_all(proxies).await,
     })
@@ -31,11 +31,11 @@ async fn one(
     sight: &Sight,
     snapshot: &Snapshot,
     asked: &Asked,
-    question: &v1::ConnectionsRequest,
+    (question, asker): (&v1::ConnectionsRequest, &Asker),
 ) -> v1::ProxyConnections {
     let pod = &asked.pod;
     let question = v1::ConnectionsRequest {
-        rights: Some(rights(&sight.redaction, snapshot, pod, question.rights.clone())),
+        rights: Some(rights(sight, snapshot, pod, asker)),
         ..question.clone()
     };
     let answer = match &asked.why_not {

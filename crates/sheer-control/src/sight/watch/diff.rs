@@ -9,16 +9,20 @@ use sheer_api::v1;
 use tonic::Status;
 
 use super::{Sight, name, names, peers::Peers, rights, select};
-use crate::store::Snapshot;
+use crate::{
+    sight::asker::{Asker, Right},
+    store::Snapshot,
+};
 
 /// The request that is meant, or the last ones.
 pub(in crate::sight) async fn diff(
     sight: &Sight,
     asked: v1::WatchDiffRequest,
+    asker: &Asker,
 ) -> Result<v1::WatchDiffResponse, Status> {
     let snapshot = sight.snapshot();
     let (of, id) = which(&asked)?;
-    let peers = Peers::new(sight);
+    let peers = Peers::new(sight, asker);
     let question = |rights| v1::ExchangesRequest {
         rights: Some(rights),
         id,
@@ -29,9 +33,9 @@ pub(in crate::sight) async fn diff(
     };
     let mut answer = v1::WatchDiffResponse::default();
     let mut found: Vec<(String, String, v1::ExchangeView)> = Vec::new();
-    for one in select(sight, &snapshot, Some(of), ("diff", &asked.caller))? {
+    for one in select(sight, &snapshot, Some(of), (asker, Right::Tap, "diff"))? {
         let pod = one.pod;
-        let question = question(rights(&sight.redaction, &snapshot, &pod, None));
+        let question = question(rights(sight, &snapshot, &pod, asker));
         let views = match one.why_not {
             Some(why) => Err(why),
             None => match sight.proxies.connect(&sight.config, &pod).await {
@@ -110,7 +114,7 @@ async fn whole(
                 return None;
             }
             diff.destination = place(&upstream.remote);
-            diff.inbound = peers.inbound_of(upstream).await;
+            diff.inbound = peers.inbound_of(upstream, false).await;
         }
         (diff.source, diff.outbound) = (own, Some(view));
     } else {
@@ -119,7 +123,7 @@ async fn whole(
                 return None;
             }
             diff.source = place(&client.remote);
-            diff.outbound = peers.outbound_of(client).await;
+            diff.outbound = peers.outbound_of(client, false).await;
         }
         (diff.destination, diff.inbound) = (own, Some(view));
     }

@@ -6,10 +6,14 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use sheer_api::v1::{self, frame_event::Event};
 use tonic::Status;
 
-use super::{caller, is_hidden, name, names, rights, select};
+use super::{is_hidden, name, names, rights, select, until_revoked};
 use crate::{
     objects::Pod,
-    sight::{Sight, dump},
+    sight::{
+        Sight,
+        asker::{Asker, Right},
+        dump,
+    },
     store::Store,
 };
 
@@ -17,14 +21,15 @@ use crate::{
 pub(in crate::sight) async fn frames(
     sight: &Sight,
     asked: v1::WatchFramesRequest,
+    asker: &Asker,
 ) -> Result<BoxStream<'static, Result<v1::FrameEvent, Status>>, Status> {
     let snapshot = sight.snapshot();
     let question = asked.asked.unwrap_or_default();
     let mut streams = Vec::new();
-    for asked in select(sight, &snapshot, asked.of, ("frames", caller(question.rights.as_ref())))? {
+    for asked in select(sight, &snapshot, asked.of, (asker, Right::Frames, "frames"))? {
         let pod = asked.pod;
         let question = v1::FramesRequest {
-            rights: Some(rights(&sight.redaction, &snapshot, &pod, question.rights.clone())),
+            rights: Some(rights(sight, &snapshot, &pod, asker)),
             ..question.clone()
         };
         let opened = match asked.why_not {
@@ -40,11 +45,12 @@ pub(in crate::sight) async fn frames(
         }
     }
     // Each to its end, unless they go on.
-    Ok(if question.follow {
+    let frames = if question.follow {
         stream::select_all(streams).boxed()
     } else {
         stream::iter(streams).flatten().boxed()
-    })
+    };
+    Ok(until_revoked(asker, frames))
 }
 
 fn note(pod: &Pod, why: String) -> v1::FrameEvent {

@@ -5,11 +5,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use sheer_api::v1;
 
-use super::{is_hidden, names, rights};
+use super::{is_hidden, names, redacted};
 use crate::{
     config::MeshConfig,
     objects::Pod,
-    sight::connect::{Proxies, Proxy},
+    sight::{
+        asker::{Asker, Right},
+        connect::{Proxies, Proxy},
+    },
     store::{Snapshot, Store},
 };
 
@@ -22,16 +25,18 @@ pub(super) struct Peers {
     config: Arc<MeshConfig>,
     proxies: Arc<Proxies>,
     redaction: super::RedactionKey,
+    asker: Asker,
     open: Mutex<HashMap<String, Proxy>>,
 }
 
 impl Peers {
-    pub(super) fn new(sight: &super::Sight) -> Arc<Self> {
+    pub(super) fn new(sight: &super::Sight, asker: &Asker) -> Arc<Self> {
         Arc::new(Self {
             store: sight.store.clone(),
             config: Arc::clone(&sight.config),
             proxies: Arc::clone(&sight.proxies),
             redaction: sight.redaction.clone(),
+            asker: asker.clone(),
             open: Mutex::default(),
         })
     }
@@ -45,8 +50,8 @@ impl Peers {
         &self.config.cluster_domain
     }
 
-    /// The inbound view of a request that went out on this leg.
-    pub(super) async fn inbound_of(&self, upstream: &v1::Leg) -> Option<v1::ExchangeView> {
+    /// The inbound view of a request that went out on this leg; `in_short` without what was on the wire.
+    pub(super) async fn inbound_of(&self, upstream: &v1::Leg, in_short: bool) -> Option<v1::ExchangeView> {
         let leg = v1::Leg {
             local: upstream.remote.clone(),
             remote: upstream.local.clone(),
@@ -55,13 +60,14 @@ impl Peers {
         };
         let asked = v1::ExchangesRequest {
             client: Some(leg),
+            in_short,
             ..v1::ExchangesRequest::default()
         };
         self.ask(&upstream.remote, asked).await
     }
 
     /// The outbound view of a request that came in on this leg.
-    pub(super) async fn outbound_of(&self, client: &v1::Leg) -> Option<v1::ExchangeView> {
+    pub(super) async fn outbound_of(&self, client: &v1::Leg, in_short: bool) -> Option<v1::ExchangeView> {
         // The other side connected to where the connection was going before it was redirected here.
         let remote = if client.original.is_empty() {
             &client.local
@@ -76,6 +82,7 @@ impl Peers {
         };
         let asked = v1::ExchangesRequest {
             upstream: Some(leg),
+            in_short,
             ..v1::ExchangesRequest::default()
         };
         self.ask(&client.remote, asked).await
@@ -84,11 +91,11 @@ impl Peers {
     async fn ask(&self, address: &str, asked: v1::ExchangesRequest) -> Option<v1::ExchangeView> {
         let snapshot = self.store.latest();
         let pod = names::find_pod(&snapshot, address)?;
-        if is_hidden(&snapshot, &pod) {
+        if is_hidden(&snapshot, &pod) || !self.asker.may(&snapshot, &pod, Right::Tap) {
             return None;
         }
         let asked = v1::ExchangesRequest {
-            rights: Some(rights(&self.redaction, &snapshot, &pod, None)),
+            rights: Some(redacted(&self.redaction, &snapshot, &pod, &self.asker)),
             ..asked
         };
         let mut proxy = self.proxy(&pod).await?;

@@ -13,10 +13,13 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use sheer_api::v1::{self, tap_event::Event, tap_line::Line};
 use tonic::Status;
 
-use super::{Sight, caller, is_hidden, name, names, peers::Peers, rights, select};
+use super::{Sight, is_hidden, name, names, peers::Peers, reflect, rights, select, until_revoked};
 use crate::{
     objects::Pod,
-    sight::{dump, resolve},
+    sight::{
+        asker::{Asker, Right},
+        dump, resolve,
+    },
     store::Snapshot,
 };
 
@@ -30,13 +33,15 @@ struct To {
     words: Vec<String>,
     /// Pods at whose addresses they must arrive, where the operator named pods.
     pods: Option<HashSet<IpAddr>>,
+    /// Pods that stand behind it.
+    behind: Vec<Arc<Pod>>,
 }
 
 impl To {
     fn words(words: impl IntoIterator<Item = String>) -> Self {
         Self {
             words: words.into_iter().collect(),
-            pods: None,
+            ..Self::default()
         }
     }
 }
@@ -45,11 +50,12 @@ impl To {
 pub(in crate::sight) async fn tap(
     sight: &Sight,
     asked: v1::WatchTapRequest,
+    asker: &Asker,
 ) -> Result<BoxStream<'static, Result<v1::TapLine, Status>>, Status> {
     let snapshot = sight.snapshot();
-    let question = asked.asked.unwrap_or_default();
+    let mut question = asked.asked.unwrap_or_default();
     let namespace = asked.of.as_ref().map(|of| of.namespace.clone()).unwrap_or_default();
-    let pods = select(sight, &snapshot, asked.of, ("tap", caller(question.rights.as_ref())))?;
+    let pods = select(sight, &snapshot, asked.of, (asker, Right::Tap, "tap"))?;
     let own = pods
         .first()
         .map_or(namespace, |asked| asked.pod.metadata.namespace.clone());
@@ -60,14 +66,22 @@ pub(in crate::sight) async fn tap(
         "outbound".clone_into(&mut filter.direction);
     }
     let tapped: HashSet<IpAddr> = pods.iter().flat_map(|asked| asked.pod.addresses()).collect();
-    let peers = Peers::new(sight);
+    let peers = Peers::new(sight, asker);
+    if question.bodies > 0 {
+        for one in &pods {
+            asker.must(&snapshot, &one.pod, Right::Bodies)?;
+        }
+        tracing::info!(target: "audit", what = "tap", right = "bodies", caller = asker.caller(), "audit: traffic is looked at");
+        let own = reflect::descriptors(sight, &snapshot, (&pods, &to.behind), asker).await;
+        question.descriptors.extend(own);
+    }
     let share = u32::try_from(pods.len()).unwrap_or(1).max(1);
     let rate = if question.rate == 0 { 100 } else { question.rate };
     let mut streams = Vec::new();
     for asked in pods {
         let pod = asked.pod;
         let question = v1::TapRequest {
-            rights: Some(rights(&sight.redaction, &snapshot, &pod, question.rights.clone())),
+            rights: Some(rights(sight, &snapshot, &pod, asker)),
             filter: Some(filter.clone()),
             rate: rate.div_ceil(share),
             ..question.clone()
@@ -92,7 +106,7 @@ pub(in crate::sight) async fn tap(
             Err(why) => stream::once(async move { Ok(note(&joiner.own, &why)) }).boxed(),
         });
     }
-    Ok(stream::select_all(streams).boxed())
+    Ok(until_revoked(asker, stream::select_all(streams).boxed()))
 }
 
 fn to(sight: &Sight, snapshot: &Snapshot, text: &str, namespace: &str) -> Result<To, Status> {
@@ -121,7 +135,10 @@ fn to(sight: &Sight, snapshot: &Snapshot, text: &str, namespace: &str) -> Result
             service.metadata.name, service.metadata.namespace, sight.config.cluster_domain
         );
         let name = port.map_or_else(|| fqdn.clone(), |port| format!("{fqdn}:{port}"));
-        return Ok(To::words(service.addresses().into_iter().map(of).chain([name])));
+        return Ok(To {
+            behind: snapshot.pods_of(&service).to_vec(),
+            ..To::words(service.addresses().into_iter().map(of).chain([name]))
+        });
     }
     let pods = resolve::pods(snapshot, text, namespace)?;
     let ips: HashSet<IpAddr> = pods.iter().flat_map(|pod| pod.addresses()).collect();
@@ -136,6 +153,7 @@ fn to(sight: &Sight, snapshot: &Snapshot, text: &str, namespace: &str) -> Result
     Ok(To {
         words: addresses.chain(ips.iter().map(ToString::to_string)).collect(),
         pods: Some(ips),
+        behind: pods,
     })
 }
 
@@ -171,6 +189,12 @@ fn one(joiner: Arc<Joiner>, events: tonic::Streaming<v1::TapEvent>) -> BoxStream
     lines.filter_map(|line| futures::future::ready(line.map(Ok))).boxed()
 }
 
+/// What the other proxy recorded of a request that passes now: not one from before.
+fn other_half(view: v1::ExchangeView) -> Option<v1::TappedRequest> {
+    let tapped = view.tapped?;
+    Some(v1::TappedRequest { kept: false, ..tapped })
+}
+
 impl Joiner {
     async fn line(&self, event: v1::TapEvent) -> Option<Line> {
         let snapshot = self.peers.snapshot();
@@ -180,6 +204,10 @@ impl Joiner {
         match event.event? {
             Event::Request(request) => self.request(&snapshot, request).await.map(Line::Request),
             Event::Connection(connection) => self.connection(&snapshot, connection).map(Line::Connection),
+            Event::Body(body) => Some(Line::Body(v1::JoinedBody {
+                id: format!("{}/{}", self.pod.metadata.name, body.id),
+                body: Some(body),
+            })),
             Event::Loss(loss) => Some(Line::Loss(loss)),
             Event::Note(why) => Some(Line::Note(format!("{}: {why}", self.own))),
         }
@@ -207,7 +235,7 @@ impl Joiner {
                 return None;
             }
             if let Some(upstream) = upstream.filter(|_| is_end) {
-                joined.inbound = self.peers.inbound_of(upstream).await.and_then(|view| view.tapped);
+                joined.inbound = self.peers.inbound_of(upstream, true).await.and_then(other_half);
             }
             joined.outbound = Some(request);
         } else {
@@ -219,7 +247,7 @@ impl Joiner {
             (joined.source, joined.source_workload) = self.place(snapshot, address, address)?;
             (joined.destination, joined.destination_workload) = (self.own.clone(), self.workload.clone());
             if let Some(client) = client.filter(|_| is_end && request.mutual_tls) {
-                joined.outbound = self.peers.outbound_of(client).await.and_then(|view| view.tapped);
+                joined.outbound = self.peers.outbound_of(client, true).await.and_then(other_half);
             }
             joined.inbound = Some(request);
         }

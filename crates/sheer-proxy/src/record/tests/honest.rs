@@ -183,7 +183,7 @@ fn honest_traffic_raises_no_alarm() {
     });
 }
 
-/// `cargo test --release -- --ignored ten_million`: some minutes.
+/// `make soak-recorder`: some minutes.
 #[test]
 #[ignore = "takes minutes"]
 fn ten_million_blocks_raise_no_alarm_and_memory_stays() {

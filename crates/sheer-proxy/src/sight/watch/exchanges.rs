@@ -35,6 +35,7 @@ pub(in crate::sight) async fn exchanges(
         client: asked.client.as_ref().map(leg_of).transpose()?,
         upstream: asked.upstream.as_ref().map(leg_of).transpose()?,
         limit: if asked.trace.is_empty() { limit } else { LOOKED_THROUGH },
+        in_short: asked.in_short && asked.trace.is_empty(),
     };
     let halves = sight.workers().exchanges(&wanted).await;
     let mut views: Vec<_> = halves
@@ -275,7 +276,8 @@ pub(super) fn tapped(half: &RecorderCopy, exchange: &Exchange, view: &v1::Exchan
         let field = all.find(|field| field.name == name);
         field.map_or_else(String::new, |field| String::from_utf8_lossy(&field.value).into_owned())
     };
-    (shown.grpc_message, shown.message) = (said("grpc-message"), said("l5d-proxy-error"));
+    let grpc_message = sheer_lens::grpc::metadata::message(said("grpc-message").as_bytes());
+    (shown.grpc_message, shown.message) = (grpc_message, said("l5d-proxy-error"));
     shown
 }
 

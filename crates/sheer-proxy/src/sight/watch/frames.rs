@@ -9,6 +9,7 @@ use std::{
 
 use futures::stream::{BoxStream, StreamExt as _, unfold};
 use sheer_api::v1::{self, frame_event::Event};
+use sheer_lens::grpc;
 use tonic::Status;
 
 use super::{
@@ -308,7 +309,7 @@ fn said(failure: &FailureCopy, exchange: &Exchange) -> Option<String> {
         for field in block.fields {
             match &field.name[..] {
                 b"l5d-proxy-error" => return Some(String::from_utf8_lossy(&field.value).into_owned()),
-                b"grpc-message" => message = Some(String::from_utf8_lossy(&field.value).into_owned()),
+                b"grpc-message" => message = Some(grpc::metadata::message(&field.value)),
                 _ => {}
             }
         }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use sheer_api::v1::{self, tap_event};
 use tokio::{sync::mpsc, time::timeout};
 use tonic::Status;
 
-use super::{super::service::Sight, Right, allowed, exchanges, redactor};
+use super::{super::service::Sight, Right, allowed, bodies::Bodies, exchanges, redactor};
 use crate::{
     record::{FailureCopy, FailureKind, Query, RecorderCopy},
     redact::Redactor,
@@ -20,6 +23,8 @@ use crate::{
 
 /// Requests a second, where nobody says.
 const RATE: u32 = 100;
+/// Bytes of a body, at most.
+const LARGEST_BODY: usize = 1024 * 1024;
 /// Events that may wait for the reader.
 const QUEUE: usize = 1_024;
 /// How often a reader is told what it lost.
@@ -34,7 +39,13 @@ pub(in crate::sight) async fn tap(
     if !rights.tap {
         return Err(Status::permission_denied("the caller has not the right `tap`"));
     }
+    if asked.bodies > 0 && !rights.bodies {
+        return Err(Status::permission_denied("the caller has not the right `bodies`"));
+    }
     let redactor = redactor(&sight, &rights);
+    let limit = (asked.bodies as usize).min(LARGEST_BODY);
+    let (bodies, wrong) = Bodies::new(limit, &asked.descriptors, redactor.clone());
+    let waiting = Arc::new(AtomicUsize::new(0));
     let wanted = asked.filter.clone().unwrap_or_default();
     let filter = Filter::read(&wanted).map_err(Status::invalid_argument)?;
     let (events, receiver) = mpsc::channel(QUEUE);
@@ -46,10 +57,12 @@ pub(in crate::sight) async fn tap(
         events,
         losses: Arc::clone(&losses),
         rate: rate.div_ceil(u32::try_from(sight.settings().workers).unwrap_or(1).max(1)),
+        bodies: limit,
+        waiting: Arc::clone(&waiting),
     };
     // First those who watch, then what is kept: nothing falls in between.
     sight.workers().tap(&watcher).await;
-    let mut pending = VecDeque::new();
+    let mut pending: VecDeque<_> = wrong.into_iter().map(|why| of(tap_event::Event::Note(why))).collect();
     if asked.kept {
         let halves = sight.workers().recorded(&nothing(), true).await;
         pending.extend(kept(&halves, &watcher.filter, &redactor));
@@ -60,6 +73,8 @@ pub(in crate::sight) async fn tap(
         losses,
         told: (0, 0),
         redactor,
+        bodies,
+        waiting,
         _sight: sight,
     };
     Ok(unfold(reading, |mut reading| async move {
@@ -83,6 +98,8 @@ struct Reading {
     losses: Arc<Losses>,
     told: (u64, u64),
     redactor: Redactor,
+    bodies: Bodies,
+    waiting: Arc<AtomicUsize>,
     _sight: Arc<Sight>,
 }
 
@@ -94,15 +111,30 @@ impl Reading {
             }
             match timeout(LOSSES, self.receiver.recv()).await {
                 Ok(Some(event)) => {
-                    let event = match event {
-                        Event::Request(event) => tap_event::Event::Request(request(&event, &self.redactor)),
-                        Event::Connection(event) => tap_event::Event::Connection(connection(&event)),
-                    };
                     self.lost();
-                    self.pending.push_back(of(event));
+                    self.take(event);
                 }
                 Ok(None) => return None,
                 Err(_) => self.lost(),
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let show = |body| of(tap_event::Event::Body(body));
+        match event {
+            Event::Request(event) => {
+                self.pending.extend(self.bodies.end(&event).into_iter().map(show));
+                let shown = request(&event, &self.redactor);
+                self.pending.push_back(of(tap_event::Event::Request(shown)));
+            }
+            Event::Connection(event) => {
+                self.pending
+                    .push_back(of(tap_event::Event::Connection(connection(&event))));
+            }
+            Event::Body(event) => {
+                self.waiting.fetch_sub(event.data.len(), Relaxed);
+                self.pending.extend(self.bodies.piece(&event).into_iter().map(show));
             }
         }
     }
@@ -237,7 +269,7 @@ fn passed_over(event: &RequestEvent, one: &crate::tap::PassedOver) -> v1::Attemp
 fn grpc_message(shown: &v1::TappedRequest) -> String {
     let mut all = shown.response_trailers.iter().chain(&shown.response_headers);
     let message = all.find(|field| field.name == "grpc-message");
-    message.map_or_else(String::new, |field| String::from_utf8_lossy(&field.value).into_owned())
+    message.map_or_else(String::new, |field| sheer_lens::grpc::metadata::message(&field.value))
 }
 
 /// A relayed connection.

@@ -118,9 +118,14 @@ impl Lines {
     }
 
     fn failure(&self, pod: &str, failure: &Failure, out: &mut String) {
+        let side = failure
+            .exchange
+            .as_ref()
+            .map_or("", |exchange| exchange.direction.as_str());
         let mut title = format!(
-            "{pod}  failure {} at {}  {}",
+            "{pod}  failure {}{}{side} at {}  {}",
             failure.number,
+            if side.is_empty() { "" } else { " " },
             clock(failure.at_us),
             failure.reason
         );

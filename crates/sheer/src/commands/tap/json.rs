@@ -1,7 +1,7 @@
 //! Requests for programs: one JSON object a line.
 
 use serde_json::{Map, Value, json};
-use sheer_api::v1::{HeaderField, JoinedConnection, JoinedRequest, Leg, TappedConnection, TappedRequest};
+use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, Leg, TappedConnection, TappedRequest};
 
 use crate::watching::{moment, text};
 
@@ -40,7 +40,7 @@ pub(super) fn request(joined: &JoinedRequest) -> String {
         "grpc_status": grpc(main.grpc_status),
         "grpc_message": main.grpc_message,
         "failed": if ended { json!(main.failed) } else { Value::Null },
-        "kept": main.kept,
+        "kept": super::lines::is_kept(joined),
         "verdict": blamed.verdict,
         "reason": blamed.reason,
         "message": blamed.message,
@@ -117,6 +117,25 @@ fn leg(leg: Option<&Leg>) -> Value {
         Value::Null,
         |leg| json!({"connection": leg.connection, "stream": leg.stream, "local": leg.local, "remote": leg.remote}),
     )
+}
+
+/// A message of a body, or a body.
+pub(super) fn body(joined: &JoinedBody) -> String {
+    let body = joined.body.clone().unwrap_or_default();
+    let shown: Value = serde_json::from_str(&body.text).unwrap_or(Value::Null);
+    let value = json!({
+        "time": moment(body.at_us),
+        "kind": "body",
+        "id": joined.id,
+        "of": if body.response { "response" } else { "request" },
+        "number": body.number,
+        "format": body.format,
+        "type": body.type_name,
+        "bytes": body.bytes,
+        "body": shown,
+        "note": body.note,
+    });
+    format!("{value}\n")
 }
 
 /// A relayed connection.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sheer_api::v1::{HeaderField, JoinedConnection, JoinedRequest, TappedRequest};
+use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, TappedRequest};
 
 use crate::{
     output::{Tone, paint, size},
@@ -10,11 +10,16 @@ use crate::{
     words,
 };
 
+/// JSON that is not broken into lines.
+const SHORT: usize = 110;
+
 /// Puts requests into lines.
 pub(super) struct Lines {
     wide: bool,
     colour: bool,
     began: bool,
+    /// Of the id, and of who talks to whom: they grow with what comes.
+    widths: (usize, usize),
 }
 
 impl Lines {
@@ -23,6 +28,7 @@ impl Lines {
             wide,
             colour,
             began: false,
+            widths: (18, 32),
         }
     }
 
@@ -30,11 +36,20 @@ impl Lines {
         paint(text, tone, self.colour)
     }
 
+    /// Widths of the columns, which hold these from now on.
+    fn room(&mut self, id: &str, route: &str) -> (usize, usize) {
+        let (most_id, most_route) = &mut self.widths;
+        *most_id = (*most_id).max(id.chars().count());
+        *most_route = (*most_route).max(route.chars().count());
+        self.widths
+    }
+
     /// The header line comes with the first.
     fn header(&mut self, out: &mut String) {
         if !std::mem::replace(&mut self.began, true) {
+            let (id, route) = self.widths;
             let title = format!(
-                "{:<15}  {:<14} {:<44}  {:<11}  {:>8}  {:>7}/{:<7}  REQUEST",
+                "{:<15}  {:<id$}  {:<route$}  {:<11}  {:>8}  {:>7}/{:<7}  REQUEST",
                 "TIME", "ID", "FROM → TO", "STATUS", "TOOK", "UP", "DOWN"
             );
             let _ = writeln!(out, "{}", self.tone(&title, Tone::Dim));
@@ -51,16 +66,18 @@ impl Lines {
             return String::new();
         };
         let mut out = String::new();
+        let between = route(&joined.source, &joined.destination);
+        let (id, route) = self.room(&joined.id, &between);
         self.header(&mut out);
         let head = main.request.clone().unwrap_or_default();
         let timing = main.timing.unwrap_or_default();
         let (status, tone) = status(main);
         let _ = write!(
             out,
-            "{}  {:<14} {:<44}  {}  {:>8}  {:>7}/{:<7}  {} {}{}",
+            "{}  {:<id$}  {:<route$}  {}  {:>8}  {:>7}/{:<7}  {} {}{}",
             clock(main.at_us),
             joined.id,
-            format!("{} → {}", joined.source, joined.destination),
+            between,
             self.tone(&format!("{status:<11}"), tone),
             micros(timing.end_us),
             size(main.request_bytes),
@@ -97,6 +114,50 @@ impl Lines {
         }
     }
 
+    /// A message, as it comes: the line of its request follows when that is over.
+    pub(super) fn body(&mut self, joined: &JoinedBody) -> String {
+        let body = joined.body.clone().unwrap_or_default();
+        let mut out = String::new();
+        let (id, _) = self.room(&joined.id, "");
+        self.header(&mut out);
+        let arrow = if body.response { "←" } else { "→" };
+        let what = match (body.type_name.as_str(), body.format.as_str()) {
+            ("", format) => format,
+            (name, _) => name,
+        };
+        let title = format!(
+            "{arrow} {} {}  {what}, {}",
+            if body.response { "response" } else { "request" },
+            body.number + 1,
+            size(body.bytes)
+        );
+        let _ = write!(
+            out,
+            "{}  {:<id$}  {}",
+            self.tone(&clock(body.at_us), Tone::Dim),
+            joined.id,
+            self.tone(&title, Tone::Dim)
+        );
+        if !body.note.is_empty() {
+            let _ = write!(out, "  {}", self.tone(&body.note, Tone::Warn));
+        }
+        out.push('\n');
+        let shown = serde_json::from_str::<serde_json::Value>(&body.text).ok();
+        if let Some(shown) = shown {
+            // Short ones on one line.
+            let compact = shown.to_string();
+            let pretty = if compact.len() <= SHORT {
+                compact
+            } else {
+                serde_json::to_string_pretty(&shown).unwrap_or(compact)
+            };
+            for line in pretty.lines() {
+                let _ = writeln!(out, "    {line}");
+            }
+        }
+        out
+    }
+
     pub(super) fn connection(&mut self, joined: &JoinedConnection) -> String {
         let Some(main) = joined
             .outbound
@@ -107,6 +168,8 @@ impl Lines {
             return String::new();
         };
         let mut out = String::new();
+        let between = route(&joined.source, &joined.destination);
+        let (id, route) = self.room(&joined.id, &between);
         self.header(&mut out);
         let (status, tone) = if main.failed {
             ("failed", Tone::Bad)
@@ -130,10 +193,10 @@ impl Lines {
         };
         let _ = writeln!(
             out,
-            "{}  {:<14} {:<44}  {}  {:>8}  {:>7}/{:<7}  {} {}  {}",
+            "{}  {:<id$}  {:<route$}  {}  {:>8}  {:>7}/{:<7}  {} {}  {}",
             clock(main.at_us),
             joined.id,
-            format!("{} → {}", joined.source, joined.destination),
+            between,
             self.tone(&format!("{status:<11}"), tone),
             micros(main.duration_us),
             size(main.bytes_to_server),
@@ -147,6 +210,22 @@ impl Lines {
         );
         out
     }
+}
+
+/// Who talks to whom: within one namespace without its name.
+fn route(source: &str, destination: &str) -> String {
+    match (source.split_once('/'), destination.split_once('/')) {
+        (Some((one, source)), Some((other, destination))) if one == other => format!("{source} → {destination}"),
+        _ => format!("{source} → {destination}"),
+    }
+}
+
+/// It failed before this tap began.
+pub(super) fn is_kept(joined: &JoinedRequest) -> bool {
+    [&joined.outbound, &joined.inbound]
+        .into_iter()
+        .flatten()
+        .any(|view| view.kept)
 }
 
 /// HTTP status and, of gRPC, its own.
@@ -163,7 +242,7 @@ fn status(view: &TappedRequest) -> (String, Tone) {
 /// What is worth a word at the end of the line.
 fn remarks(joined: &JoinedRequest, main: &TappedRequest) -> Vec<String> {
     let mut said = Vec::new();
-    if main.kept {
+    if is_kept(joined) {
         said.push("kept".to_owned());
     }
     match main.end.as_str() {

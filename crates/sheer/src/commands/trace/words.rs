@@ -1,7 +1,5 @@
 //! Words and numbers of traces, as people read them.
 
-use std::time::Duration;
-
 use sheer_api::{names::grpc_code_name, v1::SpanKept};
 
 /// gRPC's code where there is one, else the HTTP status; empty where there was no answer.
@@ -41,24 +39,6 @@ pub(super) fn kept(kept: SpanKept) -> &'static str {
         SpanKept::Failed => "failed",
         SpanKept::Slow => "slow",
     }
-}
-
-/// `200ms`, `1.5s`, `10m`, `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let wrong = || "is no time: write 200ms, 1.5s, 10m or 1h".to_owned();
-    let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
-    let unit = match &text[digits..] {
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        _ => return Err(wrong()),
-    };
-    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
 }
 
 /// `ledger` of `deploy/ledger`.

@@ -5,7 +5,13 @@ use std::collections::BTreeSet;
 use sheer_api::v1::{Difference, PointView, RequestDiff, ShownField};
 
 /// Between the proxies HTTP/1 travels in HTTP/2, with fields of its own (`docs/headers.md`).
-const CARRIED: [&str; 3] = ["l5d-orig-proto", "sheer-h1-case", "sheer-h1-reason"];
+const CARRIED: [&str; 5] = [
+    "l5d-orig-proto",
+    "sheer-h1-case",
+    "sheer-h1-reason",
+    "sheer-h1-target",
+    "sheer-unserved",
+];
 /// Fields of one connection of HTTP/1 (RFC 9110, 7.6.1).
 const HOP: [&str; 7] = [
     "connection",
@@ -25,6 +31,15 @@ const OBEYED: [&str; 7] = [
     "l5d-timeout",
     "l5d-request-timeout",
     "l5d-response-timeout",
+];
+/// Fields that carry the context of a trace.
+const TRACE: [&str; 6] = [
+    "traceparent",
+    "grpc-trace-bin",
+    "b3",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
 ];
 /// What a proxy writes into an answer that it makes up itself.
 const MADE_UP: [&str; 9] = [
@@ -162,6 +177,12 @@ fn explain(
         "the inbound proxy tells the application who its client is"
     } else if name == "grpc-timeout" && part == "request" && between(1, 2) {
         "what remains of the caller's time"
+    } else if TRACE.contains(&name) && part == "request" && !new.is_empty() && (between(1, 2) || between(3, 4)) {
+        if old.is_empty() {
+            "the trace begins at this proxy"
+        } else {
+            "the proxy records the request: its own span stands for the caller's, the trace is the same"
+        }
     } else if OBEYED.contains(&name) && part == "request" && between(1, 2) && new.is_empty() {
         "the rule that takes the request obeys it, and takes it away"
     } else if CARRIED.contains(&name) && !between(2, 3) {
@@ -272,6 +293,22 @@ mod tests {
         assert_eq!(told(&diff), expected);
         let between = &differences(&diff)[1];
         assert!(between.why.contains("between the proxies"), "{}", between.why);
+    }
+
+    #[test]
+    fn a_proxy_puts_its_own_span_into_a_context_and_takes_none_away() {
+        let ok = &[(":status", "200")][..];
+        let context = |outbound: &[(&str, &str)], sent: &[(&str, &str)]| RequestDiff {
+            outbound: half(point(outbound, ok), point(sent, ok)),
+            ..RequestDiff::default()
+        };
+        let (from, to) = (
+            [(":path", "/"), ("traceparent", "00-a-1-01")],
+            [(":path", "/"), ("traceparent", "00-a-2-01")],
+        );
+        assert_eq!(told(&context(&from, &to)), [("traceparent".to_owned(), 2, true)]);
+        assert_eq!(told(&context(&from[..1], &to)), [("traceparent".to_owned(), 2, true)]);
+        assert_eq!(told(&context(&from, &to[..1])), [("traceparent".to_owned(), 2, false)]);
     }
 
     #[test]

@@ -1,0 +1,613 @@
+//! Bodies as they went by: cut into messages, put into JSON, and what may be secret replaced before it leaves the proxy. Runs on the control runtime.
+//!
+//! What cannot be read field by field is not shown, since nobody can tell what in it is secret: of a text, an image or a broken document the reader
+//! gets type, size and a keyed hash. Of protobuf without descriptors numbers are shown, text and bytes are not.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, header};
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+use sheer_api::v1;
+use sheer_lens::{
+    grpc::{Encoding, Message, Messages, decompress},
+    protobuf::{self, Limits, Place, Redact},
+};
+
+use crate::{
+    exchange::Way,
+    redact::Redactor,
+    tap::{BodyEvent, RequestEvent},
+};
+
+/// Bodies that are read at once. Of requests beyond it only the heads are shown.
+const OPEN: usize = 256;
+/// Both directions of a request.
+const WAYS: [Way; 2] = [Way::Request, Way::Response];
+
+/// Reads bodies for one reader.
+pub(super) struct Bodies {
+    /// Bytes of each body.
+    limit: usize,
+    descriptors: Vec<DescriptorPool>,
+    redactor: Redactor,
+    open: HashMap<(u64, bool), Reader>,
+}
+
+struct Reader {
+    kind: Kind,
+    received: usize,
+    /// A piece was lost: what follows cannot be read.
+    has_gap: bool,
+    number: u32,
+}
+
+enum Kind {
+    Grpc {
+        messages: Messages,
+        descriptor: Option<MessageDescriptor>,
+        encoding: Option<Encoding>,
+    },
+    /// One JSON document a line: NDJSON, and the `data:` of server-sent events.
+    Lines(Vec<u8>),
+    Whole {
+        bytes: Vec<u8>,
+        media: String,
+        encoding: Option<Encoding>,
+    },
+}
+
+/// A part of a body, readable.
+#[derive(Default)]
+struct Part {
+    format: &'static str,
+    type_name: String,
+    text: String,
+    bytes: usize,
+    note: String,
+}
+
+impl Bodies {
+    /// `descriptors`: encoded `FileDescriptorSet`s, for bodies of gRPC.
+    /// Gives what is wrong with those that cannot be read, too.
+    pub(super) fn new(limit: usize, descriptors: &[impl AsRef<[u8]>], redactor: Redactor) -> (Self, Vec<String>) {
+        let mut pools = Vec::new();
+        let mut wrong = Vec::new();
+        for set in descriptors {
+            match DescriptorPool::decode(set.as_ref()) {
+                Ok(pool) => pools.push(pool),
+                Err(error) => wrong.push(format!("descriptors cannot be read: {error}")),
+            }
+        }
+        let bodies = Self {
+            limit,
+            descriptors: pools,
+            redactor,
+            open: HashMap::new(),
+        };
+        (bodies, wrong)
+    }
+
+    /// A piece of a body: the messages that are whole with it.
+    pub(super) fn piece(&mut self, event: &BodyEvent) -> Vec<v1::TappedBody> {
+        let key = (event.id, event.way == Way::Response);
+        if self.open.len() >= OPEN && !self.open.contains_key(&key) {
+            return Vec::new();
+        }
+        let (limit, descriptors) = (self.limit, &self.descriptors);
+        let reader = self
+            .open
+            .entry(key)
+            .or_insert_with(|| Reader::new(event, limit, descriptors));
+        let mut parts = Vec::new();
+        reader.take(event, limit, &self.redactor, &mut parts);
+        let shown = |part: Part| {
+            reader.show(
+                part,
+                event.id,
+                (event.is_outbound, event.way),
+                event.clock.unix(event.at),
+            )
+        };
+        parts.into_iter().map(shown).collect()
+    }
+
+    /// The request is over: what is left of its bodies.
+    pub(super) fn end(&mut self, event: &RequestEvent) -> Vec<v1::TappedBody> {
+        let mut shown = Vec::new();
+        let Some(end) = &event.end else { return shown };
+        for way in WAYS {
+            let Some(mut reader) = self.open.remove(&(event.id, way == Way::Response)) else {
+                continue;
+            };
+            let whole = match way {
+                Way::Request => end.request_bytes,
+                Way::Response => end.response_bytes,
+            };
+            let missing = whole.saturating_sub(self.limit.min(reader.received) as u64);
+            if let Some(part) = reader.rest(missing, &self.redactor) {
+                let at = event.clock.unix(event.at);
+                shown.push(reader.show(part, event.id, (event.is_outbound, way), at));
+            }
+        }
+        shown
+    }
+}
+
+fn field<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+impl Reader {
+    fn new(event: &BodyEvent, limit: usize, descriptors: &[DescriptorPool]) -> Self {
+        let none = HeaderMap::new();
+        let headers = match (event.way, &event.answer) {
+            (Way::Request, _) => &event.head.headers,
+            (Way::Response, Some(answer)) => &answer.headers,
+            (Way::Response, None) => &none,
+        };
+        let media = field(headers, &header::CONTENT_TYPE)
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_ascii_lowercase();
+        let kind = if media == "application/grpc" || media.starts_with("application/grpc+") {
+            let encoding = headers.get("grpc-encoding").map_or(&b""[..], |value| value.as_bytes());
+            Kind::Grpc {
+                messages: Messages::new(limit),
+                descriptor: descriptors
+                    .iter()
+                    .find_map(|pool| message_of(pool, &event.head.path, event.way)),
+                encoding: Encoding::by_name(encoding),
+            }
+        } else if matches!(
+            media.as_str(),
+            "application/x-ndjson" | "application/jsonl" | "text/event-stream"
+        ) {
+            Kind::Lines(Vec::new())
+        } else {
+            Kind::Whole {
+                bytes: Vec::new(),
+                media,
+                encoding: Encoding::by_name(field(headers, &header::CONTENT_ENCODING).as_bytes()),
+            }
+        };
+        Self {
+            kind,
+            received: 0,
+            has_gap: false,
+            number: 0,
+        }
+    }
+
+    fn take(&mut self, event: &BodyEvent, limit: usize, redactor: &Redactor, parts: &mut Vec<Part>) {
+        self.has_gap |= event.offset != self.received;
+        if self.has_gap {
+            return;
+        }
+        let room = limit.saturating_sub(self.received);
+        let data = &event.data[..event.data.len().min(room)];
+        self.received += event.data.len();
+        match &mut self.kind {
+            Kind::Grpc {
+                messages,
+                descriptor,
+                encoding,
+            } => messages.feed(data, &mut |message: &Message<'_>| {
+                parts.push(grpc(message, descriptor.as_ref(), *encoding, limit, redactor));
+            }),
+            Kind::Lines(buffer) => {
+                buffer.extend_from_slice(data);
+                while let Some(end) = memchr::memchr(b'\n', buffer) {
+                    let line: Vec<u8> = buffer.drain(..=end).collect();
+                    parts.extend(line_of(&line, redactor));
+                }
+            }
+            Kind::Whole { bytes, .. } => bytes.extend_from_slice(data),
+        }
+    }
+
+    /// What is left at the end; `missing` bytes were not kept.
+    fn rest(&mut self, missing: u64, redactor: &Redactor) -> Option<Part> {
+        let missing = match (self.has_gap, missing) {
+            (true, _) => "the rest was lost: it came faster than it was read".to_owned(),
+            (false, 0) => String::new(),
+            (false, missing) => format!("{missing} more bytes are not kept (--max)"),
+        };
+        let mut part = match &mut self.kind {
+            Kind::Grpc { messages, .. } if messages.is_between_messages() => None,
+            Kind::Grpc { .. } => Some(Part {
+                note: "ends within a message".to_owned(),
+                ..Part::default()
+            }),
+            Kind::Lines(buffer) => line_of(buffer, redactor),
+            Kind::Whole { bytes, media, encoding } => {
+                (!bytes.is_empty()).then(|| document(bytes, media, *encoding, !missing.is_empty(), redactor))
+            }
+        };
+        if !missing.is_empty() {
+            let part = part.get_or_insert_default();
+            if !part.note.is_empty() {
+                part.note.push_str("; ");
+            }
+            part.note.push_str(&missing);
+        }
+        part
+    }
+
+    fn show(&mut self, part: Part, id: u64, (is_outbound, way): (bool, Way), at_us: i64) -> v1::TappedBody {
+        let number = self.number;
+        self.number += 1;
+        v1::TappedBody {
+            id,
+            direction: if is_outbound { "outbound" } else { "inbound" }.to_owned(),
+            at_us,
+            response: way == Way::Response,
+            number,
+            format: if part.format.is_empty() { "hidden" } else { part.format }.to_owned(),
+            type_name: part.type_name,
+            text: part.text,
+            bytes: part.bytes as u64,
+            note: part.note,
+        }
+    }
+}
+
+/// The message that a method takes or gives.
+fn message_of(pool: &DescriptorPool, path: &str, way: Way) -> Option<MessageDescriptor> {
+    let (service, method) = path.split('?').next()?.strip_prefix('/')?.split_once('/')?;
+    let service = pool.get_service_by_name(service)?;
+    let method = service.methods().find(|known| known.name() == method)?;
+    Some(match way {
+        Way::Request => method.input(),
+        Way::Response => method.output(),
+    })
+}
+
+/// Hides fields of protobuf.
+struct Hide<'a>(&'a Redactor);
+
+impl Redact for Hide<'_> {
+    fn redact(&mut self, place: &Place<'_>) -> Option<String> {
+        self.0.is_sensitive_field(place.name).then(|| self.0.hashed(place.raw))
+    }
+
+    fn redact_nameless(&mut self, place: &Place<'_>) -> Option<String> {
+        Some(self.0.hashed(place.raw))
+    }
+}
+
+fn grpc(
+    message: &Message<'_>,
+    descriptor: Option<&MessageDescriptor>,
+    encoding: Option<Encoding>,
+    limit: usize,
+    redactor: &Redactor,
+) -> Part {
+    let mut part = Part {
+        format: "protobuf",
+        bytes: message.length as usize,
+        ..Part::default()
+    };
+    let opened = match (message.is_compressed(), encoding) {
+        (false, _) => None,
+        (true, Some(encoding)) => Some(decompress(encoding, message.bytes, limit)),
+        (true, None) => {
+            (part.format, part.note) = ("hidden", "compressed in a way that nobody here can open".to_owned());
+            return part;
+        }
+    };
+    let bytes = opened.as_ref().map_or(message.bytes, |opened| &opened.bytes);
+    let limits = Limits {
+        size: limit * 2,
+        ..Limits::default()
+    };
+    let json = match descriptor {
+        Some(descriptor) => {
+            descriptor.full_name().clone_into(&mut part.type_name);
+            protobuf::by_descriptor(descriptor, bytes, limits, &mut Hide(redactor))
+        }
+        None => {
+            "no descriptor: field numbers, without text".clone_into(&mut part.note);
+            protobuf::by_structure(bytes, limits, &mut Hide(redactor))
+        }
+    };
+    let cut = json.is_cut || !message.is_whole() || opened.as_ref().is_some_and(|opened| opened.is_cut);
+    if let Some(failed) = opened
+        .as_ref()
+        .and_then(|opened| opened.failed.as_ref())
+        .filter(|_| !cut)
+    {
+        part.note = failed.to_string();
+    } else if cut {
+        "cut: it is larger than what is kept (--max)".clone_into(&mut part.note);
+    } else if let Some(fault) = json.fault {
+        part.note = format!("not what its type says: {fault}");
+    }
+    part.text = json.text;
+    part
+}
+
+/// A line of a stream of JSON documents; of server-sent events what stands behind `data:`.
+fn line_of(line: &[u8], redactor: &Redactor) -> Option<Part> {
+    let line = line.trim_ascii();
+    let document = line.strip_prefix(b"data:").unwrap_or(line).trim_ascii();
+    if document.is_empty()
+        || (line.len() == document.len() && !document.starts_with(b"{") && !document.starts_with(b"["))
+    {
+        // Names of events, their ids, comments.
+        return None;
+    }
+    Some(Part {
+        bytes: document.len(),
+        ..json(document, redactor).unwrap_or_else(|| hidden(document, "a line that is no JSON", redactor))
+    })
+}
+
+fn document(bytes: &[u8], media: &str, encoding: Option<Encoding>, is_cut: bool, redactor: &Redactor) -> Part {
+    /// What a compressed document may grow to.
+    const OPENED: usize = 1024 * 1024;
+    let opened = match encoding {
+        Some(Encoding::Identity) => None,
+        Some(encoding) => Some(decompress(encoding, bytes, OPENED).bytes),
+        None => return hidden(bytes, "compressed in a way that nobody here can open", redactor),
+    };
+    let plain = opened.as_deref().unwrap_or(bytes);
+    let is_json = media == "application/json" || media == "text/json" || media.ends_with("+json");
+    let part = match media {
+        _ if is_json && is_cut => hidden(bytes, "only the beginning of its JSON is here", redactor),
+        _ if is_json => json(plain, redactor).unwrap_or_else(|| hidden(bytes, "it is no JSON", redactor)),
+        "application/x-www-form-urlencoded" => form(plain, redactor),
+        "" => hidden(bytes, "of no declared type", redactor),
+        media => hidden(bytes, media, redactor),
+    };
+    Part {
+        bytes: bytes.len(),
+        ..part
+    }
+}
+
+fn hidden(bytes: &[u8], why: &str, redactor: &Redactor) -> Part {
+    Part {
+        format: "hidden",
+        note: format!("not shown ({why}), {}", redactor.hashed(bytes)),
+        bytes: bytes.len(),
+        ..Part::default()
+    }
+}
+
+fn json(bytes: &[u8], redactor: &Redactor) -> Option<Part> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    hide(&mut value, redactor);
+    Some(Part {
+        format: "json",
+        text: value.to_string(),
+        ..Part::default()
+    })
+}
+
+/// Replaces the values of secret names. The depth is bounded by the parser.
+fn hide(value: &mut serde_json::Value, redactor: &Redactor) {
+    use serde_json::Value;
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                if redactor.is_sensitive_field(name) {
+                    let hash = match &*member {
+                        Value::String(text) => redactor.hashed(text.as_bytes()),
+                        other => redactor.hashed(other.to_string().as_bytes()),
+                    };
+                    *member = Value::String(hash);
+                } else {
+                    hide(member, redactor);
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(|element| hide(element, redactor)),
+        _ => {}
+    }
+}
+
+/// Names and values of a form; not decoded, so that nothing is misread.
+fn form(bytes: &[u8], redactor: &Redactor) -> Part {
+    let text = String::from_utf8_lossy(bytes);
+    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let shown = if redactor.is_sensitive_field(name) {
+            redactor.hashed(value.as_bytes())
+        } else {
+            value.to_owned()
+        };
+        (name.to_owned(), serde_json::Value::String(shown))
+    });
+    let pairs: Vec<serde_json::Value> = pairs.map(|(name, value)| serde_json::json!({ name: value })).collect();
+    Part {
+        format: "form",
+        text: serde_json::Value::Array(pairs).to_string(),
+        ..Part::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::{
+        record::Clock,
+        tap::{Answer, TapHead},
+    };
+
+    fn event(media: &'static str, path: &str, way: Way, offset: usize, data: &[u8]) -> BodyEvent {
+        let headers: HeaderMap = [(header::CONTENT_TYPE, HeaderValue::from_static(media))]
+            .into_iter()
+            .collect();
+        BodyEvent {
+            id: 7,
+            is_outbound: true,
+            clock: Clock::new(),
+            way,
+            at: 0,
+            head: Arc::new(TapHead::for_tests(path, headers.clone())),
+            answer: Some(Arc::new(Answer {
+                status: 200,
+                headers,
+                after: 1,
+            })),
+            offset,
+            data: Bytes::copy_from_slice(data),
+        }
+    }
+
+    fn bodies(descriptors: &[Vec<u8>]) -> Bodies {
+        Bodies::new(4_096, descriptors, Redactor::new(&[7; 32], [])).0
+    }
+
+    fn rest(bodies: &mut Bodies, way: Way) -> Part {
+        let mut reader = bodies.open.remove(&(7, way == Way::Response)).expect("a body");
+        reader.rest(0, &Redactor::new(&[7; 32], [])).expect("a part")
+    }
+
+    #[test]
+    fn json_comes_whole_and_without_secrets() {
+        let mut bodies = bodies(&[]);
+        let text = br#"{"payer":"ada","card":{"apiToken":"planted","pan":[1,{"password":{"x":"planted"}}]}}"#;
+        let (a, b) = text.split_at(20);
+        assert!(
+            bodies
+                .piece(&event("application/json", "/", Way::Request, 0, a))
+                .is_empty()
+        );
+        assert!(
+            bodies
+                .piece(&event("application/json", "/", Way::Request, 20, b))
+                .is_empty()
+        );
+        let part = rest(&mut bodies, Way::Request);
+        assert_eq!(part.format, "json");
+        assert!(
+            part.text.contains(r#""payer":"ada""#) && part.text.contains(r#""apiToken":"hash:"#),
+            "{}",
+            part.text
+        );
+        assert!(!part.text.contains("planted"), "{}", part.text);
+        // A piece that was lost: what follows is no document.
+        bodies.piece(&event("application/json", "/", Way::Request, 0, a));
+        bodies.piece(&event("application/json", "/", Way::Request, 50, b));
+        let part = rest(&mut bodies, Way::Request);
+        assert!(part.text.is_empty() && part.note.contains("lost"), "{}", part.note);
+    }
+
+    #[test]
+    fn what_cannot_be_read_field_by_field_is_not_shown() {
+        for (media, text) in [
+            ("text/plain", "password is planted"),
+            ("application/json", "{\"a\": planted"),
+            ("", "planted"),
+        ] {
+            let mut bodies = bodies(&[]);
+            bodies.piece(&event(media, "/", Way::Response, 0, text.as_bytes()));
+            let part = rest(&mut bodies, Way::Response);
+            assert!(part.text.is_empty(), "{}", part.text);
+            assert!(
+                part.note.contains("hash:") && !part.note.contains("planted"),
+                "{}",
+                part.note
+            );
+            assert_eq!(part.bytes, text.len());
+        }
+        let mut bodies = bodies(&[]);
+        let form = b"user=ada&access_token=planted";
+        bodies.piece(&event("application/x-www-form-urlencoded", "/", Way::Request, 0, form));
+        let part = rest(&mut bodies, Way::Request);
+        assert!(
+            part.text.starts_with(r#"[{"user":"ada"},{"access_token":"hash:"#),
+            "{}",
+            part.text
+        );
+    }
+
+    #[test]
+    fn messages_of_grpc_come_one_by_one_by_descriptor_and_by_structure() {
+        let set = descriptors();
+        let mut message = vec![0, 0, 0, 0, 0];
+        message.extend([0x0a, 3]);
+        message.extend(b"ada");
+        message.extend([0x12, 7]);
+        message.extend(b"planted");
+        message.extend([0x18, 42]);
+        message[4] = (message.len() - 5) as u8;
+        let two = [message.clone(), message].concat();
+        let mut known = bodies(&[set]);
+        let shown = known.piece(&event("application/grpc", "/shop.Till/Pay", Way::Request, 0, &two));
+        assert_eq!(shown.len(), 2);
+        assert_eq!((shown[1].number, shown[1].type_name.as_str()), (1, "shop.Pay"));
+        assert!(
+            shown[0].text.starts_with(r#"{"payer":"ada","cardToken":"hash:"#),
+            "{}",
+            shown[0].text
+        );
+        assert!(shown[0].text.ends_with(r#","cents":"42"}"#), "{}", shown[0].text);
+        let mut unknown = bodies(&[]);
+        let shown = unknown.piece(&event(
+            "application/grpc+proto",
+            "/shop.Till/Pay",
+            Way::Response,
+            0,
+            &two,
+        ));
+        assert!(shown[0].text.contains(r#""3":42"#), "{}", shown[0].text);
+        assert!(
+            !shown[0].text.contains("ada") && !shown[0].text.contains("planted"),
+            "{}",
+            shown[0].text
+        );
+    }
+
+    /// Of: `package shop; message Pay { string payer = 1; string card_token = 2; int64 cents = 3; } service Till { rpc Pay(Pay) returns (Pay); }`
+    fn descriptors() -> Vec<u8> {
+        use prost::Message as _;
+        use prost_types::{
+            DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
+            ServiceDescriptorProto, field_descriptor_proto::Type,
+        };
+        let field = |name: &str, number, kind: Type| FieldDescriptorProto {
+            name: Some(name.to_owned()),
+            number: Some(number),
+            r#type: Some(kind.into()),
+            label: Some(1),
+            ..FieldDescriptorProto::default()
+        };
+        let pay = DescriptorProto {
+            name: Some("Pay".to_owned()),
+            field: vec![
+                field("payer", 1, Type::String),
+                field("card_token", 2, Type::String),
+                field("cents", 3, Type::Int64),
+            ],
+            ..DescriptorProto::default()
+        };
+        let method = MethodDescriptorProto {
+            name: Some("Pay".to_owned()),
+            input_type: Some(".shop.Pay".to_owned()),
+            output_type: Some(".shop.Pay".to_owned()),
+            ..MethodDescriptorProto::default()
+        };
+        let file = FileDescriptorProto {
+            name: Some("shop.proto".to_owned()),
+            package: Some("shop".to_owned()),
+            message_type: vec![pay],
+            service: vec![ServiceDescriptorProto {
+                name: Some("Till".to_owned()),
+                method: vec![method],
+                ..ServiceDescriptorProto::default()
+            }],
+            syntax: Some("proto3".to_owned()),
+            ..FileDescriptorProto::default()
+        };
+        FileDescriptorSet { file: vec![file] }.encode_to_vec()
+    }
+}
