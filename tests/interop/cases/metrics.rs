@@ -13,6 +13,7 @@ use crate::setup::Bench;
 const LINKERDS: &[&str] = &[
     "response_latency_ms metric names should not contain abbreviated units",
     "control_response_latency_ms metric names should not contain abbreviated units",
+    "route_response_latency_ms metric names should not contain abbreviated units",
 ];
 
 /// Families that this much traffic must have filled, with a label of each.

@@ -98,7 +98,7 @@ fn every_error() -> Vec<ProxyError> {
             addr,
             sidecar: true,
             why: "w".into(),
-            unprocessed: true,
+            unprocessed: false,
         },
         ProxyError::ClientGone { why: "w".into() },
         timeout(TimeLimit::Request),
