@@ -72,7 +72,7 @@ enum Answers {
 
 /// What is asked, as a stream.
 fn questions<T: Send + 'static>(
-    make: impl Fn(MessageRequest) -> T + Send + 'static,
+    make: impl Fn(MessageRequest) -> T + Send + Sync + 'static,
 ) -> (
     mpsc::Sender<MessageRequest>,
     impl futures::Stream<Item = T> + Send + 'static,

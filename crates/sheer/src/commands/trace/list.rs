@@ -35,10 +35,10 @@ pub(crate) struct Args {
     #[arg(long)]
     failed: bool,
     /// Traces that took this long at least, as 200ms or 1.5s
-    #[arg(long, value_name = "TIME", value_parser = words::duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::words::duration)]
     min_duration: Option<std::time::Duration>,
     /// Traces not older than this, as 10m
-    #[arg(long, value_name = "TIME", value_parser = words::duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::words::duration)]
     within: Option<std::time::Duration>,
     /// Traces whose id begins so
     #[arg(long, value_name = "HEX")]

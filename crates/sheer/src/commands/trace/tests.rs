@@ -239,14 +239,14 @@ fn times_are_read_and_written() {
         [850, 12_345, 250_000, 1_250_000].map(words::micros),
         ["850µs", "12.3ms", "250ms", "1.25s"]
     );
-    let read = |text| words::duration(text).map(|time| time.as_micros());
+    let read = |text| crate::words::duration(text).map(|time| time.as_micros());
     assert_eq!(
         ["200ms", "1.5s", "10m", "7us"].map(read),
         [Ok(200_000), Ok(1_500_000), Ok(600_000_000), Ok(7)]
     );
     assert!(
         ["", "5", "ms", "-1s", "2 s", "1e9s"]
-            .map(words::duration)
+            .map(crate::words::duration)
             .iter()
             .all(Result::is_err)
     );
