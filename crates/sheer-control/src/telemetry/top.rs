@@ -36,6 +36,27 @@ struct Found {
     totals: Totals,
     requests: Vec<u64>,
     failures: Vec<u64>,
+    /// For how long its proxies were seen to look.
+    span_ms: u64,
+}
+
+impl Found {
+    fn new(seconds: usize) -> Self {
+        Self {
+            totals: Totals::default(),
+            requests: vec![0; seconds],
+            failures: vec![0; seconds],
+            span_ms: 0,
+        }
+    }
+
+    fn add(&mut self, path: &v1::PathDelta, second: usize) {
+        self.totals.add_path(path);
+        for status in &path.statuses {
+            self.requests[second] += status.count;
+            self.failures[second] += if status.success { 0 } else { status.count };
+        }
+    }
 }
 
 /// What to look at.
@@ -66,44 +87,48 @@ pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::To
     let to_ms = now_ms() / 1_000 * 1_000 - 1_000;
     let from_ms = to_ms - look.window_ms.cast_signed();
     let seconds = (look.window_ms / 1_000) as usize;
+    // Proxies begin to look when somebody asks: a rate is of what was seen, not of the time before.
+    let is_fresh = windows.watched_since_ms() + BEGINNING_MS > from_ms;
     let mut found: BTreeMap<PathKey, Found> = BTreeMap::new();
-    let (mut proxies, mut first_ms) = (0, to_ms);
+    let mut proxies = 0;
     for source in windows.sources() {
         let source = source.lock();
         proxies += u32::from(source.streams > 0);
-        for report in source
+        let reports = source
             .paths
             .iter()
-            .filter(|report| (from_ms..to_ms).contains(&report.at_ms))
-        {
-            first_ms = first_ms.min(report.at_ms);
-            let second = ((report.at_ms - from_ms) / 1_000) as usize;
+            .filter(|report| (from_ms..to_ms).contains(&report.at_ms));
+        let mut reports: Vec<_> = reports.collect();
+        if is_fresh && reports.len() > 1 {
+            // Of a part of a second.
+            reports.remove(0);
+        }
+        let Some(first) = reports.first() else { continue };
+        // A report is of the second before its time.
+        let seen_ms = (to_ms - first.at_ms).unsigned_abs().div_ceil(1_000).max(1) * 1_000;
+        let span_ms = if is_fresh {
+            seen_ms.min(look.window_ms)
+        } else {
+            look.window_ms
+        };
+        for report in reports {
+            let second = (((report.at_ms - from_ms) / 1_000) as usize).min(seconds - 1);
             for path in &report.paths {
                 let Some(key) = key(snapshot, look, &source.place, path) else {
                     continue;
                 };
-                let found = found.entry(key).or_insert_with(|| Found {
-                    totals: Totals::default(),
-                    requests: vec![0; seconds],
-                    failures: vec![0; seconds],
-                });
-                found.totals.add_path(path);
-                for status in &path.statuses {
-                    found.requests[second.min(seconds - 1)] += status.count;
-                    found.failures[second.min(seconds - 1)] += if status.success { 0 } else { status.count };
-                }
+                let found = found.entry(key).or_insert_with(|| Found::new(seconds));
+                found.span_ms = found.span_ms.max(span_ms);
+                found.add(path, second);
             }
         }
     }
-    // Proxies begin to look when somebody asks: a rate is of what was seen, not of the time before.
-    let is_fresh = windows.watched_since_ms() + BEGINNING_MS > from_ms;
-    // A report is of the second before its time.
-    let seen_s = (to_ms - first_ms).unsigned_abs().div_ceil(1_000).max(1);
-    let span_ms = if is_fresh { seen_s * 1_000 } else { look.window_ms }.min(look.window_ms);
-    let mut paths: Vec<_> = found
-        .into_iter()
-        .map(|(key, found)| message(key, found, span_ms))
-        .collect();
+    let span_ms = found
+        .values()
+        .map(|found| found.span_ms)
+        .max()
+        .unwrap_or(look.window_ms);
+    let mut paths: Vec<_> = found.into_iter().map(|(key, found)| message(key, found)).collect();
     let requests = |path: &v1::PathStat| path.traffic.as_ref().map_or(0, |traffic| traffic.requests);
     paths.sort_by_key(|path| std::cmp::Reverse(requests(path)));
     paths.truncate(MOST_PATHS);
@@ -157,7 +182,7 @@ fn key(snapshot: &Snapshot, look: &Look, place: &resolve::Place, path: &v1::Path
     })
 }
 
-fn message(key: PathKey, found: Found, span_ms: u64) -> v1::PathStat {
+fn message(key: PathKey, found: Found) -> v1::PathStat {
     let seen_by = if key.outbound {
         Direction::Outbound
     } else {
@@ -169,7 +194,7 @@ fn message(key: PathKey, found: Found, span_ms: u64) -> v1::PathStat {
         service: key.service.map(|(service, port)| named(&service, &port.to_string())),
         method: key.method,
         path: key.path,
-        traffic: Some(found.totals.message(span_ms)),
+        traffic: Some(found.totals.message(found.span_ms)),
         seen_by: seen_by.into(),
         requests_by_second: found.requests,
         failures_by_second: found.failures,

@@ -142,7 +142,16 @@ fn failures(trace: &Trace) -> impl Iterator<Item = &Stored> {
         let mut below = span;
         // Ids are told by others, and may go round in circles.
         for _ in 0..trace.spans.len() {
-            let Some(above) = below.parent.and_then(|parent| by_id.get(&parent).copied()) else {
+            let named = below.parent.and_then(|parent| by_id.get(&parent).copied());
+            let caller = |other: &&Stored| other.kind == SpanKind::Client && other.shares_stream(below);
+            let by_wire = || {
+                trace
+                    .spans
+                    .iter()
+                    .find(caller)
+                    .filter(|_| below.kind == SpanKind::Server)
+            };
+            let Some(above) = named.or_else(by_wire) else {
                 return false;
             };
             let is_attempt = below.kind == SpanKind::Client && above.kind == SpanKind::Internal;

@@ -273,6 +273,12 @@ fn what_a_retry_made_good_is_no_failure() {
     ];
     let trace = only(&kept(spans.clone()));
     assert_eq!((trace.culprit, trace.summary.expect("a summary").failed), (-1, false));
+    // The same where nothing was drawn, and the callee knows no parent: it was the same stream.
+    let mut joined = spans.clone();
+    joined[2].1 = over(joined[2].1.clone(), 7);
+    joined[3].1 = over(joined[3].1.clone(), 7);
+    joined[3].1.parent_span_id.clear();
+    assert!(!only(&kept(joined)).summary.expect("a summary").failed);
     // Both attempts failed, and with them the request.
     for at in [1, 4, 5] {
         spans[at].1.failed = true;

@@ -1,6 +1,7 @@
 //! Traces: the list with its search, and the waterfall of one.
 
 use serde::Serialize;
+use sheer_api::names::grpc_code_name;
 use sheer_api::v1::attribute::Value;
 use sheer_api::v1::{
     Attribute, ListTracesRequest, PropagationRequest, ShowTraceRequest, Span, SpanKept, SpanKind, TimeShares,
@@ -37,6 +38,8 @@ struct Summary {
     http_status: u32,
     /// Absent where it is none of gRPC.
     grpc_status: Option<i32>,
+    /// The status as gRPC calls it, with its number.
+    grpc_name: Option<String>,
     kept: &'static str,
 }
 
@@ -101,6 +104,9 @@ fn summary(summary: TraceSummary) -> Summary {
         at_ms: summary.start_unix_ns as f64 / 1e6,
         kept: kept(summary.kept()),
         grpc_status: Some(summary.grpc_status).filter(|code| *code >= 0),
+        grpc_name: u32::try_from(summary.grpc_status)
+            .ok()
+            .and_then(|code| Some(format!("{code} {}", grpc_code_name(code)?))),
         id: summary.trace_id,
         duration_us: summary.duration_us,
         name: summary.name,

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use sheer_api::Verdict;
 use sheer_policy::{
     ObjectRef,
@@ -28,6 +28,10 @@ use crate::{
     error::ProxyError,
     exchange::{Head, Origin, Outcome},
 };
+
+// Looked up in every request: a name in text would be parsed each time.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// One request.
 #[derive(Debug)]
@@ -160,9 +164,15 @@ impl Attempt {
     pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.answered.get_or_insert_with(Instant::now);
         self.status = Some(status);
-        if let Some(code) = headers.get("grpc-status") {
+        if let Some(code) = headers.get(&GRPC_STATUS) {
             self.grpc_status = code.to_str().ok().and_then(|text| text.parse().ok());
         }
+    }
+
+    /// Whether it was answered with an error, or not at all; one that was given up for another is none.
+    fn is_failure(&self) -> bool {
+        let server_error = self.status.is_some_and(|status| status.is_server_error());
+        self.failure.is_some() || server_error || self.grpc_status.is_some_and(|code| code != 0)
     }
 
     /// It was not served.
@@ -178,7 +188,7 @@ impl Attempt {
 
 impl About {
     pub(super) fn of(head: &Head) -> Self {
-        let field = |name: &str| head.headers.get(name).cloned();
+        let field = |name: &HeaderName| head.headers.get(name).cloned();
         Self {
             method: head.method.clone(),
             uri: head.uri.clone(),
@@ -186,10 +196,10 @@ impl About {
             grpc: head.is_grpc(),
             host: match head.uri.authority() {
                 Some(_) => None,
-                None => field("host"),
+                None => field(&header::HOST),
             },
-            user_agent: field("user-agent"),
-            request_id: field("x-request-id"),
+            user_agent: field(&header::USER_AGENT),
+            request_id: field(&REQUEST_ID),
         }
     }
 
@@ -225,18 +235,29 @@ impl Record {
         }
     }
 
-    /// As new, with the room of the attempts before.
-    pub(super) fn clear(&mut self, started: Instant) {
-        let mut attempts = std::mem::take(&mut self.attempts);
-        attempts.clear();
-        *self = Self {
-            attempts,
-            ..Self::new(started)
-        };
+    /// Lets go of everything that it held, but for its room. Field by field: to make a new one and move it here costs more than all else.
+    pub(super) fn clear(&mut self) {
+        self.context = None;
+        self.trace = None;
+        self.span = None;
+        self.kept = None;
+        self.logged = false;
+        self.trace_state.clear();
+        self.request = About::default();
+        self.whom = Whom::Unknown;
+        self.attempts.clear();
+        self.outcome = None;
+        self.error.clear();
     }
 
     pub(crate) fn duration(&self) -> Duration {
         self.ended.duration_since(self.started)
+    }
+
+    /// Whether an attempt failed and another was made.
+    pub(super) fn was_retried(&self) -> bool {
+        let before = self.attempts.split_last().map_or(&[][..], |(_, before)| before);
+        before.iter().any(Attempt::is_failure)
     }
 
     /// From the start until the request's head left this proxy for the last time.

@@ -36,6 +36,8 @@ pub struct Tracer {
     share: Share,
     begun: Bucket,
     kept: Bucket,
+    /// Apart, so that a storm of retries leaves room for what failed in the end.
+    made_good: Bucket,
     slow: Option<Duration>,
     #[expect(clippy::vec_box, reason = "a record moves between requests as the box that it is in")]
     spare: RefCell<Vec<Box<Record>>>,
@@ -79,6 +81,7 @@ impl Tracer {
             share: Share::new(settings.sample_rate),
             begun: Bucket::new(settings.sample_limit * part),
             kept: Bucket::new(settings.keep_limit * part),
+            made_good: Bucket::new(settings.keep_limit * part / 4.0),
             slow: (!settings.slow.is_zero()).then_some(settings.slow),
             spare: RefCell::default(),
             passed: Targets::default(),
@@ -174,7 +177,8 @@ impl Tracer {
     fn record(&self, started: Instant) -> Box<Record> {
         match self.spare.borrow_mut().pop() {
             Some(mut record) => {
-                record.clear(started);
+                record.started = started;
+                record.ended = started;
                 record
             }
             None => Box::new(Record::new(started)),
@@ -244,23 +248,29 @@ impl Tracer {
 
     fn why_kept(&self, record: &Record, outcome: &Outcome) -> Option<Kept> {
         let gave_up = matches!(outcome.end, End::ClientReset(_));
-        let kept = if !gave_up && !outcome.is_success() || matches!(outcome.end, End::Proxy { .. }) {
-            Kept::Failed
+        let failed = !gave_up && !outcome.is_success() || matches!(outcome.end, End::Proxy { .. });
+        // What a retry made good is kept as well: the callee's proxy keeps its failure, and only this one knows that nobody saw it.
+        let (kept, bucket) = if failed {
+            (Kept::Failed, &self.kept)
+        } else if record.was_retried() {
+            (Kept::Failed, &self.made_good)
         } else if self.slow.is_some_and(|slow| record.duration() >= slow) {
-            Kept::Slow
+            (Kept::Slow, &self.kept)
         } else {
             return None;
         };
-        if self.kept.take(record.ended) {
+        if bucket.take(record.ended) {
             return Some(kept);
         }
         self.not_kept.inc();
         None
     }
 
-    fn keep_room(&self, record: Box<Record>) {
+    fn keep_room(&self, mut record: Box<Record>) {
         let mut spare = self.spare.borrow_mut();
         if spare.len() < SPARE {
+            // Now and not when it is used again: what it holds may hold a buffer of its connection.
+            record.clear();
             spare.push(record);
         }
     }

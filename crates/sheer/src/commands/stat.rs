@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
+use sheer_api::names::grpc_code_name;
 use sheer_api::v1::{Selector, Stat, StatRequest, StatResponse, Traffic, selector::Kind, series_key::Direction};
 
 use crate::{
@@ -302,16 +303,17 @@ fn cells(stat: &Stat, clients: bool) -> [(String, Tone); 17] {
     ]
 }
 
-/// Statuses with their counts, the most first: `grpc 0: 431, grpc 14: 3 (failfast)`.
+/// Statuses with their counts, the most first: `OK: 431, UNAVAILABLE: 3 (failfast)`.
 fn answers(traffic: &Traffic) -> String {
     let mut statuses: Vec<_> = traffic.statuses.iter().collect();
     statuses.sort_by_key(|status| std::cmp::Reverse(status.count));
     let words: Vec<_> = statuses
         .iter()
+        .filter(|status| status.count > 0)
         .take(4)
         .map(|status| {
             let code = match status.grpc_status {
-                Some(code) => format!("grpc {code}"),
+                Some(code) => grpc_code_name(code).map_or_else(|| format!("gRPC {code}"), str::to_owned),
                 None => status.http_status.to_string(),
             };
             let why = if status.error.is_empty() {

@@ -7,7 +7,7 @@ import { Mark } from '../parts/marks.js';
 import { Empty, Note, Page } from '../parts/messages.js';
 import { Table } from '../parts/table.js';
 
-const ended = (row) => (row.failed ? [row.reason || (row.grpc_status !== null ? `gRPC ${row.grpc_status}` : row.http_status), row.verdict].filter(Boolean).join(' · ') : '');
+const ended = (row) => (row.failed ? [row.reason || (row.grpc_status !== null ? (row.grpc_name || `gRPC ${row.grpc_status}`) : row.http_status), row.verdict].filter(Boolean).join(' · ') : '');
 
 function columns(longest) {
   return [

@@ -7,6 +7,7 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table, TableState},
 };
+use sheer_api::names::grpc_code_name;
 use sheer_api::v1::{PathStat, StatusCount, Traffic};
 
 use super::state::{Column, HISTORY, Key, Top};
@@ -70,6 +71,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, top: &Top) {
         };
         return frame.render_widget(Paragraph::new(text.dim()), area);
     }
+    let columns = Column::ALL.map(|column| is_shown(column, area.width) || column == top.sort);
     let header = Column::ALL.map(|column| {
         let is_sorted = column == top.sort;
         let arrow = match (is_sorted, top.reversed) {
@@ -84,10 +86,15 @@ fn list(frame: &mut Frame<'_>, area: Rect, top: &Top) {
         };
         Cell::from(format!("{}{arrow}", column.title())).style(style)
     });
-    // Names get what room there is; numbers what they need.
+    // Numbers get what they need, names too up to a bound, and the path what room there is.
+    let widest = |of: fn(&PathStat) -> String| {
+        let widths = rows.iter().map(|path| of(path).chars().count());
+        let widest = widths.max().unwrap_or(0).clamp(11, 24);
+        Constraint::Max(u16::try_from(widest).unwrap_or(24))
+    };
     let widths = [
-        Constraint::Max(24),
-        Constraint::Max(24),
+        widest(|path| resource(path.source.as_ref(), false)),
+        widest(|path| resource(path.destination.as_ref(), false)),
         Constraint::Length(8),
         Constraint::Fill(1),
         Constraint::Length(7),
@@ -96,17 +103,37 @@ fn list(frame: &mut Frame<'_>, area: Rect, top: &Top) {
         Constraint::Length(8),
         Constraint::Length(8),
     ];
-    let table = Table::new(rows.iter().map(|path| row(path)), widths)
-        .header(Row::new(header))
+    let table = Table::new(
+        rows.iter().map(|path| Row::new(chosen(row(path), columns))),
+        chosen(widths, columns),
+    );
+    let table = table
+        .header(Row::new(chosen(header, columns)))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::default().with_selected(top.selected());
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn row(path: &PathStat) -> Row<'static> {
+/// Where room is short the path matters most: the middle of the latencies and the method make room for it.
+fn is_shown(column: Column, width: u16) -> bool {
+    match column {
+        Column::P50 => width >= 115,
+        Column::P95 => width >= 105,
+        Column::Method => width >= 95,
+        _ => true,
+    }
+}
+
+fn chosen<T>(of: [T; 9], columns: [bool; 9]) -> impl Iterator<Item = T> {
+    of.into_iter()
+        .zip(columns)
+        .filter_map(|(one, is_shown)| is_shown.then_some(one))
+}
+
+fn row(path: &PathStat) -> [Cell<'static>; 9] {
     let traffic = path.traffic.clone().unwrap_or_default();
     let number = |(text, tone): (String, Tone)| Cell::from(text).style(style(tone));
-    Row::new([
+    [
         Cell::from(resource(path.source.as_ref(), false)),
         Cell::from(resource(path.destination.as_ref(), false)),
         Cell::from(path.method.clone()),
@@ -116,7 +143,7 @@ fn row(path: &PathStat) -> Row<'static> {
         number(millis(traffic.p50_ms)),
         number(millis(traffic.p95_ms)),
         number(millis(traffic.p99_ms)),
-    ])
+    ]
 }
 
 fn style(tone: Tone) -> Style {
@@ -202,7 +229,7 @@ fn answered(traffic: &Traffic) -> Vec<Line<'static>> {
     statuses.sort_by_key(|status| std::cmp::Reverse(status.count));
     let line = |status: &&StatusCount| {
         let code = match status.grpc_status {
-            Some(code) => format!("grpc-status {code}"),
+            Some(code) => grpc_code_name(code).map_or_else(|| format!("grpc-status {code}"), str::to_owned),
             None => format!("HTTP {}", status.http_status),
         };
         let why = if status.error.is_empty() {
@@ -210,7 +237,7 @@ fn answered(traffic: &Traffic) -> Vec<Line<'static>> {
         } else {
             format!("  by a proxy: {}", status.error)
         };
-        let text = format!("{code:<16}{:>8}{why}", status.count);
+        let text = format!("{code:<20}{:>8}{why}", status.count);
         if status.success {
             Line::from(text)
         } else {
@@ -248,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_keeps_the_numbers() {
+    fn a_narrow_terminal_keeps_the_path() {
         insta::assert_snapshot!(screen("/bal", 80));
     }
 
