@@ -68,7 +68,7 @@ impl Redactor {
     /// Whether the value of a field of a body is replaced.
     pub(crate) fn is_sensitive_field(&self, name: &str) -> bool {
         let name = plain(name);
-        BODY_FIELDS.iter().any(|field| name.ends_with(field)) || self.fields.iter().any(|field| name == *field)
+        BODY_FIELDS.iter().any(|field| name.ends_with(field)) || self.fields.contains(&name)
     }
 
     /// With a key that nobody but this process has.

@@ -73,6 +73,7 @@ fn tapped(mesh: &Mesh, arguments: &[&str], happens: impl Fn()) -> Output {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one mesh, looked at from one end to the other")]
 fn connections_and_frames_of_a_live_mesh() {
     let mesh = mesh();
     let conns: Value =
@@ -176,6 +177,7 @@ fn connections_and_frames_of_a_live_mesh() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one mesh, looked at from one end to the other")]
 fn a_request_is_one_line_with_both_views_and_four_points() {
     let mesh = mesh();
     let output = tapped(

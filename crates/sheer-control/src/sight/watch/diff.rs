@@ -58,7 +58,7 @@ pub(in crate::sight) async fn diff(
     found.sort_by_key(|(_, _, view)| std::cmp::Reverse(started(view)));
     found.truncate(1);
     for (own, pod, view) in found {
-        match whole(&peers, &snapshot, (own, &pod), view).await {
+        match Box::pin(whole(&peers, &snapshot, (own, &pod), view)).await {
             Some(diff) => answer.requests.push(diff),
             None => answer
                 .notes

@@ -136,7 +136,7 @@ fn to(sight: &Sight, snapshot: &Snapshot, text: &str, namespace: &str) -> Result
         );
         let name = port.map_or_else(|| fqdn.clone(), |port| format!("{fqdn}:{port}"));
         return Ok(To {
-            behind: snapshot.pods_of(&service).to_vec(),
+            behind: snapshot.pods_of(service).to_vec(),
             ..To::words(service.addresses().into_iter().map(of).chain([name]))
         });
     }

@@ -61,11 +61,14 @@ struct At<'a> {
     fields: &'a [ShownField],
 }
 
+/// One of the lists of fields that a point shows.
+type Part = fn(&PointView) -> &[ShownField];
+
 /// All differences, requests first, in the order of the points at which they show.
 pub(super) fn differences(diff: &RequestDiff) -> Vec<Difference> {
     let points = points(diff);
     let mut all = Vec::new();
-    let parts: [(&str, fn(&PointView) -> &[ShownField], bool); 4] = [
+    let parts: [(&str, Part, bool); 4] = [
         ("request", |point| &point.request, false),
         ("request-trailers", |point| &point.request_trailers, false),
         ("response", |point| &point.response, true),
