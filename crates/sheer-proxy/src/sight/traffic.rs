@@ -13,6 +13,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
+use prost::Message as _;
 use sheer_api::v1;
 
 use super::workers::Traffic;
@@ -22,14 +23,16 @@ use crate::{
     redact::Redactor,
 };
 
-/// Samples that are kept, the latest.
+/// Samples that are kept, the latest, and the bytes that they may take: they stand in every sidecar for a command that is seldom run.
 const KEPT: usize = 2_048;
+const KEPT_BYTES: usize = 512 * 1024;
 /// Samples in each interval: a hundred a second.
 const BURST: u32 = 10;
 /// How often the bucket is filled, while requests come.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Of larger header lists the rest is left out: samples are many, and routes look at small fields.
-const HEADER_BYTES: usize = 4_096;
+const HEADER_BYTES: usize = 1_024;
+
 /// Takes samples on one worker.
 pub(crate) struct Sampler {
     tokens: Cell<u32>,
@@ -39,12 +42,21 @@ pub(crate) struct Sampler {
     /// How many there were when the last sample was taken.
     sampled: Cell<u64>,
     kept: RefCell<VecDeque<Kept>>,
+    /// Bytes of all that is kept.
+    bytes: Cell<usize>,
 }
 
-/// A sample, and how many requests had come before it.
+/// A sample as a message of one piece, when it was taken, and how many requests had come before it.
 struct Kept {
     before: u64,
-    sample: v1::TrafficSample,
+    at_ms: i64,
+    sample: Box<[u8]>,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.sample.len()
+    }
 }
 
 /// Leave to take one sample.
@@ -57,7 +69,8 @@ pub(crate) struct Ticket {
 /// A sample of a request whose end is not known yet.
 pub(crate) struct Sample {
     sampler: Rc<Sampler>,
-    kept: Kept,
+    before: u64,
+    sample: v1::TrafficSample,
 }
 
 impl Sampler {
@@ -69,6 +82,7 @@ impl Sampler {
             seen: Cell::new(0),
             sampled: Cell::new(0),
             kept: RefCell::default(),
+            bytes: Cell::new(0),
         })
     }
 
@@ -98,20 +112,26 @@ impl Sampler {
             now_ms() - i64::try_from(within.as_millis()).unwrap_or(i64::MAX)
         });
         let kept = self.kept.borrow();
-        let recent = kept.iter().filter(|kept| kept.sample.at_ms >= oldest);
+        let recent = kept.iter().filter(|kept| kept.at_ms >= oldest);
         let first = recent.clone().map(|kept| kept.before).min();
         Traffic {
-            samples: recent.map(|kept| kept.sample.clone()).collect(),
+            samples: recent
+                .filter_map(|kept| v1::TrafficSample::decode(&*kept.sample).ok())
+                .collect(),
             seen: first.map_or(0, |first| self.seen.get() - first),
         }
     }
 
     fn keep(&self, kept: Kept) {
         let mut all = self.kept.borrow_mut();
-        if all.len() >= KEPT {
-            all.pop_front();
-        }
+        let mut bytes = self.bytes.get() + kept.bytes();
         all.push_back(kept);
+        while (all.len() > KEPT || bytes > KEPT_BYTES)
+            && let Some(oldest) = all.pop_front()
+        {
+            bytes -= oldest.bytes();
+        }
+        self.bytes.set(bytes);
     }
 }
 
@@ -175,10 +195,8 @@ impl Ticket {
         };
         Box::new(Sample {
             sampler: self.sampler,
-            kept: Kept {
-                before: self.before,
-                sample,
-            },
+            before: self.before,
+            sample,
         })
     }
 }
@@ -186,9 +204,17 @@ impl Ticket {
 impl Sample {
     /// The request is over.
     pub(crate) fn keep(mut self: Box<Self>, status: Option<StatusCode>) {
-        self.kept.sample.status = status.map_or(0, |status| status.as_u16().into());
-        let Self { sampler, kept } = *self;
-        sampler.keep(kept);
+        self.sample.status = status.map_or(0, |status| status.as_u16().into());
+        let Self {
+            sampler,
+            before,
+            sample,
+        } = *self;
+        sampler.keep(Kept {
+            before,
+            at_ms: sample.at_ms,
+            sample: sample.encode_to_vec().into(),
+        });
     }
 }
 
@@ -261,6 +287,37 @@ mod tests {
             tokio::time::sleep(INTERVAL * 3).await;
             assert!(!sampler.refilling.get());
             assert!(take(&sampler).is_some());
+        };
+        LocalSet::new().run_until(local).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_heads_are_fewer_and_not_more_memory() {
+        let long: &'static str = "v".repeat(800).leak();
+        let local = async {
+            let sampler = Sampler::new();
+            for _ in 0..KEPT {
+                let ticket = loop {
+                    match sampler.ticket() {
+                        Some(ticket) => break ticket,
+                        None => tokio::time::sleep(INTERVAL).await,
+                    }
+                };
+                let head = head(
+                    "http://a/x",
+                    &[("x-long", long), ("x-left-out", long), ("x-short", "s")],
+                );
+                ticket.outbound(dst(), &head).keep(Some(StatusCode::OK));
+            }
+            assert!(sampler.bytes.get() <= KEPT_BYTES && sampler.bytes.get() > KEPT_BYTES * 9 / 10);
+            let samples = sampler.kept(None).samples;
+            assert!(samples.len() > 400, "{}", samples.len());
+            let last = samples
+                .last()
+                .and_then(|sample| sample.request.as_ref())
+                .expect("a head");
+            let names: Vec<_> = last.headers.iter().map(|field| field.name.as_str()).collect();
+            assert_eq!(names, ["x-long", "x-short"]);
         };
         LocalSet::new().run_until(local).await;
     }

@@ -139,12 +139,21 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     Ok(told(&proxies))
 }
 
+/// Whether an object is the one that a user names: `ledger`, `ledger.bank`, `ledger:9000`.
 fn is_named(parent: Option<&ObjectRef>, name: &str, namespace: Option<&str>) -> bool {
+    let (name, port) = match name.rsplit_once(':').map(|(name, port)| (name, port.parse::<u32>())) {
+        Some((name, Ok(port))) => (name, Some(port)),
+        _ => (name, None),
+    };
     let (name, namespace) = match name.split_once('.') {
         Some((name, own)) => (name, Some(own.trim_end_matches(".svc.cluster.local"))),
         None => (name, namespace),
     };
-    parent.is_some_and(|parent| parent.name == name && namespace.is_none_or(|namespace| parent.namespace == namespace))
+    parent.is_some_and(|parent| {
+        // The parent of a route may be every port of its service: it has none then.
+        let has_port = port.is_none_or(|port| parent.port == 0 || parent.port == port);
+        parent.name == name && has_port && namespace.is_none_or(|namespace| parent.namespace == namespace)
+    })
 }
 
 fn rows(proxies: &[ProxyDump], scrapes: &Scrapes, is_meant: impl Fn(Option<&ObjectRef>) -> bool) -> Vec<Row> {
@@ -303,6 +312,19 @@ mod tests {
             name: name.to_owned(),
             ..ObjectRef::default()
         })
+    }
+
+    #[test]
+    fn services_are_named_with_and_without_a_port() {
+        let parent = ObjectRef {
+            name: "ledger".to_owned(),
+            namespace: "bank".to_owned(),
+            port: 9000,
+            ..ObjectRef::default()
+        };
+        let named = |name, namespace| is_named(Some(&parent), name, namespace);
+        assert!(named("ledger", None) && named("ledger:9000", Some("bank")) && named("ledger.bank:9000", None));
+        assert!(!named("ledger:80", None) && !named("ledger.shop:9000", None) && !named("ledger", Some("shop")));
     }
 
     #[test]
