@@ -78,7 +78,10 @@ impl Served {
             self.address
         );
         stream.write_all(head.as_bytes()).await.expect("sent");
-        Events(BufReader::new(stream))
+        Events {
+            lines: BufReader::new(stream),
+            waiting: Vec::new(),
+        }
     }
 }
 
@@ -112,32 +115,44 @@ impl Answer {
     }
 }
 
-/// Server-sent events, one after the other.
-struct Events(BufReader<TcpStream>);
+/// Server-sent events. Those of different names come in no certain order: what nobody asked for yet waits.
+struct Events {
+    lines: BufReader<TcpStream>,
+    waiting: Vec<(String, Value)>,
+}
 
 impl Events {
     /// The data of the next event of a name.
     async fn next(&mut self, name: &str) -> Value {
-        let wanted = format!("event: {name}");
+        if let Some(at) = self.waiting.iter().position(|(waiting, _)| waiting == name) {
+            return self.waiting.remove(at).1;
+        }
         let read = async {
-            let (mut line, mut here) = (String::new(), false);
             loop {
-                line.clear();
-                assert_ne!(
-                    self.0.read_line(&mut line).await.expect("read"),
-                    0,
-                    "the stream has ended"
-                );
-                if line.trim_end() == wanted {
-                    here = true;
-                } else if let (true, Some(data)) = (here, line.strip_prefix("data: ")) {
-                    return serde_json::from_str(data.trim_end()).expect("JSON");
+                let (event, data) = self.read().await;
+                if event == name {
+                    return data;
                 }
+                self.waiting.push((event, data));
             }
         };
         timeout(PATIENCE, read)
             .await
             .unwrap_or_else(|_| panic!("no event {name} comes"))
+    }
+
+    async fn read(&mut self) -> (String, Value) {
+        let (mut line, mut event) = (String::new(), String::new());
+        loop {
+            line.clear();
+            let length = self.lines.read_line(&mut line).await.expect("read");
+            assert_ne!(length, 0, "the stream has ended");
+            if let Some(name) = line.strip_prefix("event: ") {
+                name.trim_end().clone_into(&mut event);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return (event, serde_json::from_str(data.trim_end()).expect("JSON"));
+            }
+        }
     }
 }
 
@@ -421,6 +436,7 @@ async fn a_control_plane_that_is_away_is_a_problem_with_what_to_do_until_it_is_b
         );
         served.start(Mesh::bank());
         assert!(events.next("page").await["window"].is_object(), "{page}");
+        events.waiting.clear();
         served.control = None;
         events.next("problem").await;
     }
