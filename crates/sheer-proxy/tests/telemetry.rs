@@ -156,10 +156,11 @@ fn nothing_is_lost_or_counted_twice_while_the_control_plane_is_away() {
         let mut reports = plane.reports();
         proxy.requests(3, "/").await;
         wait(&mut reports, |reports| requests(reports) == 3).await;
-        // A report is sent and not acknowledged before everything is cut: it comes again.
+        // A report is sent and not acknowledged before everything is cut: it comes again. It may have been sent amid the requests, then it has a
+        // part of them, and the rest comes later.
         plane.acknowledge(false);
         proxy.requests(4, "/").await;
-        wait(&mut reports, |reports| requests(reports) == 7).await;
+        wait(&mut reports, |reports| requests(reports) > 3).await;
         plane.go_away();
         proxy.requests(5, "/").await;
         plane.acknowledge(true);

@@ -2,9 +2,10 @@
 //! application that loses contexts.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -147,28 +148,29 @@ fn is_joined(trace: &Value) -> bool {
             .all(|span| parent(span).is_some_and(|parent| parent["kind"] == "client"))
 }
 
+/// How long spans of one trace may be apart on their way to the control plane.
+const WHOLE: Duration = Duration::from_secs(10);
+
 /// Pays until a payment has a trace that is like that, and whole.
 fn payment(mesh: &Mesh, what: &str, search: &[&str], is_so: impl Fn(&Value) -> bool) -> Value {
-    let (mut number, mut tried) = (0, BTreeSet::new());
+    let (mut number, mut seen) = (0, BTreeMap::new());
     mesh.wait(what, || {
         number += 1;
         pay(mesh, &format!("{what}-{number}"));
-        let mut found = ids(mesh, search)
-            .into_iter()
-            .filter(|id| !tried.contains(id))
-            .collect::<Vec<_>>();
-        // The latest may still be on its way.
-        let first = 1.min(found.len());
-        found.rotate_left(first);
-        let found: Vec<_> = found.into_iter().map(|id| (show(mesh, &id), id)).collect();
-        found.into_iter().find_map(|(trace, id)| {
-            let fits = is_so(&trace) && is_joined(&trace);
-            if !fits {
-                tried.insert(id);
-            }
-            fits.then_some(trace)
+        ids(mesh, search).into_iter().find_map(|id| {
+            // What does not fit may do so once all of it is there.
+            let first = *seen.entry(id.clone()).or_insert_with(Instant::now);
+            let trace = (first.elapsed() < WHOLE).then(|| show(mesh, &id))?;
+            (is_so(&trace) && is_joined(&trace)).then_some(trace)
         })
     })
+}
+
+/// The pod that answered in a trace.
+fn pod<'a>(trace: &'a Value, workload: &str) -> &'a str {
+    let mut spans = tree(trace).iter();
+    let answered = spans.find(|span| span["kind"] == "server" && span["workload"] == workload);
+    answered.and_then(|span| span["pod"].as_str()).expect("a pod")
 }
 
 fn workloads(trace: &Value) -> BTreeSet<String> {
@@ -284,7 +286,9 @@ fn the_failing_hop_is_named(mesh: &Mesh) {
 }
 
 fn retries_are_children(mesh: &Mesh) {
-    let pod = mesh.ready_pods("deploy/ledger").remove(0);
+    // A pod that payments go to: one that was slow to start may have no traffic for a while.
+    let before = payment(mesh, "a payment", &["--service", "ledger"], |trace| trace["http_status"] == 201);
+    let pod = pod(&before, "deploy/ledger");
     let fault = |arguments: &str| {
         mesh.shell(
             &format!("pod/{pod}"),
