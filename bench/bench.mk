@@ -23,4 +23,13 @@ soak-recorder: ## ten million header blocks of honest traffic: no false alarm, a
 .PHONY: hot-code
 hot-code: release ## finds which code runs while traffic passes, for the linker (root, valgrind)
 	cargo build --release --locked -p sheer-bench
-	bench/hot-code.py --bin $(CARGO_TARGET_DIR)/release
+	bench/train.py hot-code --bin $(CARGO_TARGET_DIR)/release
+
+.PHONY: profile
+profile: ## measures the proxy for profile-guided optimisation (root, llvm-profdata of rustc's LLVM)
+	cargo build --release --locked -p sheer -p sheer-bench -p bank
+	mkdir -p $(CARGO_TARGET_DIR)/profile/raw
+	RUSTFLAGS="-Cprofile-generate=$(CARGO_TARGET_DIR)/profile/raw" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/profile \
+		cargo build --release --locked -p sheer-proxy --target $(RUST_HOST)
+	bench/train.py profile --bin $(CARGO_TARGET_DIR)/release --instrumented $(CARGO_TARGET_DIR)/profile/$(RUST_HOST)/release/sheer-proxy \
+		--raw $(CARGO_TARGET_DIR)/profile/raw --profdata llvm-profdata-$(RUST_LLVM)

@@ -1,6 +1,6 @@
 //! How the binary is linked.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -14,11 +14,12 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=-Wl,--icf=safe");
         // What runs while traffic passes stands side by side in what ships: a page counts as soon as one function on it ran.
         println!("cargo:rerun-if-changed=hot-code.ld");
-        let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
-        if std::env::var("OUT_DIR")
-            .is_ok_and(|out| Path::new(&out).components().any(|part| part.as_os_str() == "release"))
-        {
-            println!("cargo:rustc-link-arg-bins=-Wl,-T,{folder}/hot-code.ld");
+        let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where to write"));
+        if out.components().any(|part| part.as_os_str() == "release") {
+            // A copy beside what is built: a target folder may outlive the clone that filled it.
+            let order = out.join("hot-code.ld");
+            std::fs::copy("hot-code.ld", &order).expect("hot-code.ld is copied");
+            println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", order.display());
         }
     }
 }

@@ -50,7 +50,9 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    #[inline]
+    // Always: through memory its parts would be stored one by one and loaded as one word, which the processor waits for, field by field.
+    #[expect(clippy::inline_always, reason = "measured: two thirds of the decoder's time")]
+    #[inline(always)]
     pub(super) fn instruction(&mut self) -> Result<Instruction, ErrorKind> {
         let first = self.byte()?;
         Ok(match first {

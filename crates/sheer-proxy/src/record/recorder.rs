@@ -38,11 +38,13 @@ use crate::{
 };
 
 /// Smallest and largest segment of a connection's log: some frames, and more than anybody reads.
-const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
+const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=32 * 1024;
 /// What a fresh connection takes until it is counted: small segments and the tables of both directions.
 const FRESH: usize = 8 * 1024;
 /// Ended connections that are remembered.
 const ENDED: usize = 32;
+/// What they may take of the memory: one in this many. What failed is kept besides; of what ended well the latest is wanted at most.
+const ENDED_SHARE: usize = 8;
 /// Connections that are looked at for one to forget, where memory is short.
 const LOOKED_AT: usize = 16;
 /// Between two disagreements that are shown; all are counted.
@@ -358,11 +360,11 @@ impl Inner {
         }
         let mut ended = self.ended.borrow_mut();
         ended.push_back(Rc::clone(recording));
-        if ended.len() > ENDED {
-            ended.pop_front();
-        }
-        if self.used.get() > self.limit * 3 / 4 {
-            recording.shorten();
+        let mut taken: usize = ended.iter().map(|one| one.accounted()).sum();
+        while ended.len() > ENDED || (taken > self.limit / ENDED_SHARE && ended.len() > 1) {
+            let Some(oldest) = ended.pop_front() else { break };
+            taken -= oldest.accounted();
+            oldest.forget("memory");
         }
     }
 

@@ -394,6 +394,11 @@ impl Recording {
         self.recorder.account(before, memory);
     }
 
+    /// What is counted for it.
+    pub(super) fn accounted(&self) -> usize {
+        self.accounted.get()
+    }
+
     /// What is kept of what passed, oldest first.
     pub(super) fn segments(&self) -> Vec<Shared> {
         let flow = self.flow.borrow();

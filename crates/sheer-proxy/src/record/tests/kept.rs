@@ -140,3 +140,15 @@ fn more_connections_than_memory_holds_forget_the_silent_ones() {
         assert_eq!(everything(&recorder).live, 0);
     });
 }
+
+#[test]
+fn connections_that_ended_take_no_more_for_being_many() {
+    let recorder = Recorder::for_tests();
+    for _ in 0..1_000 {
+        let recording = recorder.recording_for_tests();
+        recording.account(8 * 1024);
+        recording.ended(None);
+    }
+    let used = recorder.inner().used();
+    assert!((8 * 1024..=1024 * 1024 / 8).contains(&used), "{used}");
+}

@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""Finds the code of sheer-proxy that runs while traffic passes, and writes it down for the linker.
+"""Runs sheer-proxy under traffic and writes down what the compiler and the linker should know of it.
 
-A page of code counts as memory as soon as one function on it ran. Spread over the whole binary, the functions of the data path map nearly all of
-it; side by side they map a third. Valgrind's callgrind says which functions ran in a proxy that is ready and carries HTTP/1, HTTP/2 and opaque
-TCP; crates/sheer-proxy/hot-code.ld names them, and crates/sheer-proxy/build.rs gives it to the linker. A name that no longer exists does no harm,
-a new function that is missing costs a page: run this again when the mark for memory in `make bench` comes near.
+hot-code: which functions run while traffic passes. A page of code counts as memory as soon as one function on it ran. Spread over the whole binary,
+the functions of the data path map nearly all of it; side by side they map a third. Valgrind's callgrind says which functions ran in a proxy that is
+ready and carries HTTP/1, HTTP/2 and opaque TCP; crates/sheer-proxy/hot-code.ld names them, and crates/sheer-proxy/build.rs gives it to the linker. A
+name that no longer exists does no harm, a new function that is missing costs a page: run it again when the mark for memory in `make bench` comes near.
 
-usage: make hot-code         (as root; installs valgrind, builds a release, takes two minutes beside the build)
+profile: which way branches go and what calls what how often (profile-guided optimisation), from a proxy that was built to count it, under the same
+traffic and under the sample's. crates/sheer-proxy/proxy.profdata has it, and `make release` gives it to the compiler. A function that has changed
+since is compiled without: run it again when the marks for CPU in `make bench` come near.
+
+usage: make hot-code    (as root; valgrind, a release, two minutes beside the build)
+       make profile     (as root; llvm-profdata of rustc's LLVM, a build of its own, two minutes beside it)
 """
 
 import argparse
@@ -21,7 +26,9 @@ import time
 
 HOST = pathlib.Path(__file__).resolve().parent
 MESH = HOST / "mesh.yaml"
-OUT = HOST.parent / "crates" / "sheer-proxy" / "hot-code.ld"
+PROXY = HOST.parent / "crates" / "sheer-proxy"
+HOT_CODE = PROXY / "hot-code.ld"
+PROFILE = PROXY / "proxy.profdata"
 # What legacy mangling puts behind a function's path: a hash that changes with the compiler.
 HASH = re.compile(r"17h[0-9a-f]{16}E(?:\.llvm\.\d+)?$")
 NAME = re.compile(r"^c?fn=\(\d+\) (\S+)")
@@ -29,16 +36,73 @@ NAME = re.compile(r"^c?fn=\(\d+\) (\S+)")
 
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--bin", type=pathlib.Path, required=True, help="folder of sheer, sheer-proxy and sheer-bench")
-    bin_ = args.parse_args().bin.resolve()
-    with tempfile.TemporaryDirectory(prefix="sheer-hot-") as work:
-        names = record(bin_, pathlib.Path(work))
+    args.add_argument("what", choices=["hot-code", "profile"])
+    args.add_argument("--bin", type=pathlib.Path, required=True, help="folder of sheer, sheer-bench, bank, and for hot-code of sheer-proxy")
+    args.add_argument("--instrumented", type=pathlib.Path, help="for profile: a sheer-proxy built with -Cprofile-generate=FOLDER")
+    args.add_argument("--raw", type=pathlib.Path, help="for profile: that folder")
+    args.add_argument("--profdata", default="llvm-profdata", help="for profile: llvm-profdata of the LLVM that rustc has")
+    args = args.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sheer-train-") as work:
+        if args.what == "hot-code":
+            hot_code(args.bin.resolve(), pathlib.Path(work))
+        else:
+            profile(args, pathlib.Path(work))
+
+
+def hot_code(bin_: pathlib.Path, work: pathlib.Path) -> None:
+    names = record(bin_, work)
     patterns = patterns_of(names, sections(bin_ / "sheer-proxy"))
     if len(patterns) < 500:
         sys.exit(f"only {len(patterns)} functions ran: traffic did not pass; nothing was written")
-    lines = "\n".join(f"    *(.text.{name} .text.unlikely.{name})" for name in patterns)
-    OUT.write_text(f"/* Functions that run while traffic passes; written by bench/hot-code.py. */\nSECTIONS {{\n  .text.hot : {{\n{lines}\n  }}\n}} INSERT BEFORE .text;\n")
-    print(f"{len(patterns)} functions: {OUT}")
+    lines = "\n".join(f"    *(.text.hot.{name} .text.{name} .text.unlikely.{name})" for name in patterns)
+    HOT_CODE.write_text(f"/* Functions that run while traffic passes; written by bench/train.py. */\nSECTIONS {{\n  .text.hot : {{\n{lines}\n  }}\n}} INSERT BEFORE .text;\n")
+    print(f"{len(patterns)} functions: {HOT_CODE}")
+
+
+def profile(args: argparse.Namespace, work: pathlib.Path) -> None:
+    """Proxies count while they carry traffic, and write it down at their end."""
+    bins = work / "bin"
+    bins.mkdir()
+    work.chmod(0o755)
+    for name in ("sheer", "bank"):
+        (bins / name).symlink_to(args.bin.resolve() / name)
+    (bins / "sheer-proxy").write_bytes(args.instrumented.read_bytes())
+    (bins / "sheer-proxy").chmod(0o755)
+    for old in args.raw.glob("*.profraw"):
+        old.unlink()
+    args.raw.chmod(0o1777)  # sidecars have a user of their own
+    (work / "www").mkdir()
+    (work / "www" / "128").write_text("x" * 128)
+    (work / "www" / "big").write_bytes(os.urandom(3_000_000))
+    mesh = MESH.read_text().replace("@SELF@", str(args.bin.resolve() / "sheer-bench")).replace("@WORK@", str(work))
+    (work / "mesh.yaml").write_text(mesh)
+    (work / "state").mkdir()
+    env = dict(os.environ, XDG_STATE_HOME=str(work / "state"))
+    sheer = str(bins / "sheer")
+    up = subprocess.Popen([sheer, "up", "-f", str(work / "mesh.yaml")], env=env)
+    try:
+        wait_ready(sheer, env)
+        traffic(env, sheer, args.bin.resolve() / "sheer-bench", scale=20)
+        run(env, sheer, "exec", "deploy/load", "--", "h2load", "-n", "200", "-c", "2", "-m", "4", "http://web.bench:9000/big")
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(60)
+    run(env, sheer, "demo", "--for", "30s", "-o", "json", "--port", "0")
+    raw = sorted(str(path) for path in args.raw.glob("*.profraw"))
+    if not raw:
+        sys.exit(f"no proxy wrote into {args.raw}; nothing was written")
+    run(env, args.profdata, "merge", "--sparse", "-o", str(PROFILE), *raw)
+    print(f"{PROFILE.stat().st_size} bytes: {PROFILE}")
+
+
+def traffic(env: dict[str, str], sheer: str, bench: pathlib.Path, scale: int) -> None:
+    """HTTP/2 on few and on many connections, HTTP/1, and opaque TCP."""
+    inside = [sheer, "exec", "deploy/load", "--"]
+    run(env, *inside, "h2load", "-n", str(3000 * scale), "-c", "4", "-m", "25", "http://web.bench:9000/128")
+    run(env, *inside, "h2load", "-n", str(3000 * scale if scale > 1 else 500), "-c", "16", "-m", "1", "http://web.bench:9000/128")
+    run(env, *inside, "h2load", "--h1", "-n", str(200 * scale), "-c", "2", "http://web.bench:9000/128")
+    address = subprocess.run([*inside, "getent", "ahostsv4", "tcp.bench"], env=env, check=True, capture_output=True, text=True).stdout.split()[0]
+    run(env, *inside, str(bench), "tcp-connect", "--addr", f"{address}:9100", "--seconds", "2", "--concurrency", "2")
 
 
 def record(bin_: pathlib.Path, work: pathlib.Path) -> set[str]:
@@ -73,12 +137,7 @@ def record(bin_: pathlib.Path, work: pathlib.Path) -> set[str]:
         proxies = running(proxy)
         for pid in proxies:
             vgdb(pid, out, "instrumentation", "on")
-        inside = [sheer, "exec", "deploy/load", "--"]
-        run(env, *inside, "h2load", "-n", "3000", "-c", "4", "-m", "25", "http://web.bench:9000/128")
-        run(env, *inside, "h2load", "-n", "500", "-c", "16", "-m", "1", "http://web.bench:9000/128")
-        run(env, *inside, "h2load", "--h1", "-n", "200", "-c", "2", "http://web.bench:9000/128")
-        address = subprocess.run([*inside, "getent", "ahostsv4", "tcp.bench"], env=env, check=True, capture_output=True, text=True).stdout.split()[0]
-        run(env, *inside, str(bin_ / "sheer-bench"), "tcp-connect", "--addr", f"{address}:9100", "--seconds", "2", "--concurrency", "2")
+        traffic(env, sheer, bin_ / "sheer-bench", scale=1)
         time.sleep(3)  # what comes by the second: numbers to the control plane
         for pid in proxies:
             vgdb(pid, out, "dump")
