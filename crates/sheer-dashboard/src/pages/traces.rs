@@ -167,6 +167,8 @@ struct Bar {
     attributes: Vec<(String, String)>,
     /// Who was connected to whom, as "10.77.0.4:51234 → 10.77.0.9:4143, stream 5"; may be empty.
     wire: String,
+    /// The same as the page of the request takes it, as "10.77.0.4:51234,10.77.0.9:4143,5"; may be empty.
+    carried_by: String,
     kept: &'static str,
 }
 
@@ -205,6 +207,7 @@ fn bar(placed: TraceSpan) -> Bar {
         },
         kept: kept(span.kept()),
         wire: wire(&span),
+        carried_by: carried_by(&span),
         name: span.name,
         workload: format!("{}/{}", placed.namespace, placed.workload),
         pod: placed.pod,
@@ -239,6 +242,13 @@ fn wire(span: &Span) -> String {
         stream => format!(", stream {stream}"),
     };
     format!("{} → {}{stream}", wire.client, wire.server)
+}
+
+fn carried_by(span: &Span) -> String {
+    let wire = span.wire.as_ref().filter(|wire| !wire.server.is_empty());
+    wire.map_or_else(String::new, |wire| {
+        format!("{},{},{}", wire.client, wire.server, wire.stream)
+    })
 }
 
 fn attribute(attribute: Attribute) -> (String, String) {

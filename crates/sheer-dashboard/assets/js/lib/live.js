@@ -18,13 +18,13 @@ const GONE = {
   todo: 'It ends with the command that runs it. Start it again with `sheer dashboard`; this page tries again by itself.',
 };
 
-const query = (params) => {
+export const query = (params) => {
   const set = Object.entries(params).filter(([, value]) => value !== undefined && value !== null && value !== '');
   return set.length ? `?${new URLSearchParams(set)}` : '';
 };
 
-/** Opens the stream of a page; returns how to close it. */
-function open(page, search, take) {
+/** Opens the stream of a page; returns how to close it. `take` is told whether updates are held back where it keeps them itself (`keeps`), and is not called then otherwise. */
+export function open(page, search, take, { keeps = false } = {}) {
   let source = null;
   let timer = 0;
   const well = () => connection.set({ state: 'live', at: Date.now() });
@@ -33,7 +33,7 @@ function open(page, search, take) {
     source.addEventListener('page', (event) => {
       well();
       trouble.set(null);
-      if (!paused.get()) take(JSON.parse(event.data));
+      if (keeps || !paused.get()) take(JSON.parse(event.data), paused.get());
     });
     source.addEventListener('status', (event) => status.set(JSON.parse(event.data)));
     source.addEventListener('problem', (event) => {
