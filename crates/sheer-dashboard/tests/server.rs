@@ -704,5 +704,5 @@ async fn with_a_token_it_shows_what_the_token_allows_and_says_which_right_lacks(
         (403, Some("forbidden"))
     );
     let mut events = served.events("/api/tap/events?ns=bank").await;
-    assert_eq!(lines(&mut events, 3).await.len(), 3);
+    assert!(lines(&mut events, 3).await.len() >= 3);
 }

@@ -1,7 +1,7 @@
 //! What the commands share that look at the wire: which workload, who is at the other end, times, and bytes as text (`sheer_dashboard::wire`).
 
 use sheer_api::v1::Selection;
-pub(crate) use sheer_dashboard::wire::text::{clock, moment, text};
+pub(crate) use sheer_dashboard::wire::text::{clock, text};
 
 /// Which workload.
 #[derive(clap::Args, Debug)]

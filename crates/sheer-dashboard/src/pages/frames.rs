@@ -173,6 +173,8 @@ async fn read(mut events: Streaming<FrameEvent>, wanted: &Wanted, failures: bool
             match of {
                 Event::Failure(failure) => {
                     is_its = failure.exchange.as_ref().is_some_and(|of| of.id == wanted.request);
+                    // Its frames say of what they were kept.
+                    drop(lines.event(&event.pod, of));
                 }
                 Event::Note(note) => found.notes.push(note.clone()),
                 Event::Dropped(frames) => found.notes.push(format!("{frames} frames passed too fast to be shown")),

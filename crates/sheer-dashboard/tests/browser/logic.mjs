@@ -126,7 +126,7 @@ test('fields that stay equal are told once, and what nobody knows is no absence'
 
 test('differences are summed up by whether somebody can explain them', () => {
   assert.equal(verdictOf([]).level, 'good');
-  assert.deepEqual(verdictOf(DIFF.differences.slice(1)), { level: 'good', text: '1 difference, all of them documented.' });
+  assert.deepEqual(verdictOf(DIFF.differences.slice(1)), { level: 'good', text: '1 difference, which is documented.' });
   const told = verdictOf(DIFF.differences);
   assert.deepEqual([told.level, told.text.includes('1 of which nobody can explain'), told.text.includes('③')], ['bad', true, true]);
 });

@@ -115,7 +115,7 @@ async function tapped() {
   await page.goto(at('/live'));
   await page.locator('table.tap tr.opens').first().waitFor();
   check((await text(page, 'main')).includes('has no sidecar'), 'what is not watched is not told');
-  await page.locator('.note', { hasText: 'beyond 100 a second are not shown' }).waitFor();
+  await page.locator('.head .tag', { hasText: 'beyond 100/s not shown' }).waitFor();
   await page.getByRole('button', { name: 'Failed only' }).click();
   await page.locator('table.tap .tag', { hasText: 'kept' }).first().waitFor();
   check(param('failed') === '1', page.url());
@@ -123,9 +123,9 @@ async function tapped() {
   await page.goto(at('/live?ns=bank&path=/bank.v1.Ledger'));
   await page.locator('table.tap tr.opens').first().waitFor();
   await page.keyboard.press('.');
-  await page.locator('.head .tag', { hasText: 'wait' }).waitFor();
+  await page.locator('.head .waits').waitFor();
   const rows = await page.locator('table.tap tr').count();
-  await page.waitForFunction(() => Number.parseInt(document.querySelector('.head .tag')?.textContent, 10) > 3, undefined, { timeout: PATIENCE });
+  await page.waitForFunction(() => Number.parseInt(document.querySelector('.head .waits')?.textContent, 10) > 3, undefined, { timeout: PATIENCE });
   check((await page.locator('table.tap tr').count()) === rows, 'rows come though they are held');
   await page.locator('td a.main').first().focus();
   await page.keyboard.press('Enter');
@@ -133,7 +133,7 @@ async function tapped() {
   await page.locator('.points-table tbody tr').first().waitFor();
   await page.goBack();
   await page.keyboard.press('.');
-  await page.locator('.head .tag', { hasText: 'wait' }).waitFor({ state: 'detached' });
+  await page.locator('.head .waits').waitFor({ state: 'detached' });
 }
 
 /** A failure at a glance: whose fault, what nobody can explain, the frames that were kept. */

@@ -171,3 +171,34 @@ async fn whole(
     diff.differences = compare::differences(&diff);
     Some(diff)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_asked_for_as_the_caller_and_as_the_callee_has_it() {
+        let wire = v1::Leg {
+            local: "10.77.0.6:40000".to_owned(),
+            remote: "10.77.0.5:9000".to_owned(),
+            stream: 31,
+            ..v1::Leg::default()
+        };
+        let question = v1::ExchangesRequest {
+            limit: 1,
+            ..v1::ExchangesRequest::default()
+        };
+        let questions = of_wire(question.clone(), Some(&wire));
+        assert_eq!(
+            (questions[0].upstream.as_ref(), questions[0].client.as_ref()),
+            (Some(&wire), None)
+        );
+        let callees = questions[1].client.as_ref().unwrap();
+        assert_eq!(
+            (&*callees.local, &*callees.remote, callees.stream),
+            ("10.77.0.5:9000", "10.77.0.6:40000", 31)
+        );
+        assert!(questions[1].upstream.is_none() && questions.iter().all(|question| question.limit == 1));
+        assert_eq!(of_wire(question.clone(), None), vec![question]);
+    }
+}

@@ -105,12 +105,15 @@ export function useAsked(page, params, period) {
   useEffect(() => {
     let over = false;
     let timer = 0;
+    let first = true;
     const ask = async () => {
-      if (!document.hidden && !paused.get()) {
+      // What was never asked is asked in any case: a page that is opened in the background, or while updates are held, has nothing to show else.
+      if (first || (!document.hidden && !paused.get())) {
+        first = false;
         try {
           const response = await fetch(`/api/${page}${search}`);
           const json = await response.json();
-          if (!over) set(json.problem ? { data: null, problem: json.problem } : { data: json, problem: null });
+          if (!over) set(json?.problem ? { data: null, problem: json.problem } : { data: json, problem: null });
         } catch (_) {
           if (!over) set({ data: null, problem: GONE });
         }

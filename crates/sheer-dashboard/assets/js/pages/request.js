@@ -46,8 +46,8 @@ function Tiles({ line }) {
 }
 
 function Trace({ id, params }) {
-  const { data, problem } = useAsked('trace', { id }, 0);
-  if (problem?.kind === 'not-found') return html`<section class="block"><header><h2>Trace</h2><code class="muted right">${id}</code></header><${Empty} title="This trace is not kept">Proxies draw a part of the requests, and keep those that fail or are slow.<//></section>`;
+  const { data, problem } = useAsked('trace', { id, perhaps: 1 }, 0);
+  if (data && !data.trace) return html`<section class="block"><header><h2>Trace</h2><code class="muted right">${id}</code></header><${Empty} title="This trace is not kept">Proxies draw a part of the requests, and keep those that fail or are slow.<//></section>`;
   if (problem) return html`<section class="block"><header><h2>Trace</h2></header><div class="inside"><${Problem} problem=${problem} /></div></section>`;
   if (!data) return html`<section class="block"><header><h2>Trace</h2></header><p class="waiting" role="status">asking the control plane …</p></section>`;
   return html`<${Spans} model=${data} chosen=${params.span} />`;

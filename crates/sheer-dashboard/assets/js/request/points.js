@@ -63,7 +63,7 @@ export function verdictOf(differences) {
   const bad = differences.filter((one) => !one.documented);
   if (!differences.length) return { level: 'good', text: 'What one application sent is what the other got: no difference at any point.' };
   const count = `${differences.length} ${differences.length === 1 ? 'difference' : 'differences'}`;
-  if (!bad.length) return { level: 'good', text: `${count}, all of them documented.` };
+  if (!bad.length) return { level: 'good', text: differences.length === 1 ? `${count}, which is documented.` : `${count}, all of them documented.` };
   const first = bad.reduce((least, one) => Math.min(least, one.first_seen_at), 4);
   return { level: 'bad', text: `${count}, ${bad.length} of which nobody can explain; the first appears at point ${POINTS[first - 1]?.[0] ?? first}.` };
 }

@@ -64,12 +64,12 @@ function Shown({ params, tap, views }) {
   const of = params.of ? format.parts(params.of).name : params.ns;
   return html`<div class="page">${tap.trouble && html`<${Problem} problem=${tap.trouble} />`}
     <div class=${`content ${tap.trouble ? 'stale' : ''}`}><div class="head"><h1>Live</h1>${views}
-        <span class="muted num">${format.count(tap.seen)} requests of ${of} seen · told by both proxies</span>
-        <span class="right">${tap.waiting.length > 0 && html`<span class="tag accent">${tap.waiting.length >= MOST ? `${MOST} or more` : tap.waiting.length} wait</span>`}
+        <span class="muted num">${format.count(tap.seen)} requests of ${of} seen</span>
+        ${tap.beyond > 0 && html`<span class="tag warn" title="Filter them, or let more come">${format.count(tap.beyond)} beyond ${tap.rate}/s not shown</span>`}
+        ${tap.slow > 0 && html`<span class="tag bad" title="They came faster than they could be told">${format.count(tap.slow)} events lost</span>`}
+        <span class="right">${tap.waiting.length > 0 && html`<span class="tag accent waits">${tap.waiting.length >= MOST ? `${MOST} or more` : tap.waiting.length} wait</span>`}
           <button type="button" class="control" aria-pressed=${tap.held} onClick=${() => paused.set(!tap.held)}>${tap.held ? 'Go on' : 'Hold'}</button></span></div>
       <${Form} params=${params} />
-      ${tap.beyond > 0 && html`<${Note} text=${`${format.count(tap.beyond)} requests beyond ${tap.rate} a second are not shown. Filter them, or let more come.`} />`}
-      ${tap.slow > 0 && html`<${Note} text=${`${format.count(tap.slow)} events are lost: they came faster than they could be told.`} />`}
       ${tap.notes.map((text) => html`<${Note} key=${text} text=${text} />`)}
       <section class="block">${tap.rows.length ? html`<${Rows} rows=${tap.rows} />` : html`<${Empty} title=${filtered ? 'No request is like that yet' : 'No request yet'}>
         ${params.failed === '1' ? 'Proxies have kept no failure that fits. New ones are shown as they happen.' : 'Lines come when requests are over. Proxies watch for as long as this page is open.'}<//>`}</section>
