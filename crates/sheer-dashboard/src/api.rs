@@ -1,4 +1,4 @@
-//! `/api/PAGE` (the model once) and `/api/PAGE/events` (the model whenever it changed, and the line below the page). Each tab of a browser holds one
+//! `/api/PAGE` (the model once) and `/api/PAGE/events` (the model whenever it changed, of the tap what came since, and the line below the page). Each tab of a browser holds one
 //! stream.
 
 use std::collections::HashMap;
@@ -52,7 +52,12 @@ pub(crate) async fn events(
     let page = page(&name)?;
     let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| too_many())?;
     let model = pages::watch(Arc::clone(&app.sources), page, Query::new(parameters));
-    let status = pages::watch(Arc::clone(&app.sources), Page::Status, Query::default());
+    // Whoever may look at traffic alone is not told of the mesh.
+    let status = if app.sources.control.is_narrowed() {
+        stream::pending().boxed()
+    } else {
+        pages::watch(Arc::clone(&app.sources), Page::Status, Query::default())
+    };
     let events = stream::select(changes(model, "page"), changes(status, "status"));
     Ok(Sse::new(held(events, permit))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))

@@ -2,12 +2,16 @@
 //! again (server-sent events).
 
 mod explain;
+mod frames;
 mod health;
 mod live;
 mod map;
 mod policy;
+mod request;
 mod routes;
+mod seen;
 mod status;
+mod tap;
 mod traces;
 mod workload;
 mod workloads;
@@ -30,6 +34,8 @@ pub(crate) struct Sources {
     pub(crate) checks: LastCheck,
     /// What proxies hold is much, and asked of each of them: one answer serves all pages for a while.
     dump: Mutex<Option<(Instant, std::sync::Arc<[sheer_api::v1::ProxyDump]>)>>,
+    /// Requests that were shown lately.
+    seen: Mutex<seen::Seen>,
 }
 
 impl Sources {
@@ -38,6 +44,7 @@ impl Sources {
             control,
             checks,
             dump: Mutex::new(None),
+            seen: Mutex::default(),
         }
     }
 }
@@ -55,6 +62,12 @@ pub(crate) enum Page {
     Holds,
     Routes,
     Live,
+    /// Requests as they pass, one by one: an event is what came since the last.
+    Tap,
+    /// One request at the four points.
+    Request,
+    /// Its frames.
+    Frames,
     Traces,
     Trace,
     Policy,
@@ -75,6 +88,9 @@ impl Page {
             "holds" => Self::Holds,
             "routes" => Self::Routes,
             "live" => Self::Live,
+            "tap" => Self::Tap,
+            "request" => Self::Request,
+            "frames" => Self::Frames,
             "traces" => Self::Traces,
             "trace" => Self::Trace,
             "policy" => Self::Policy,
@@ -88,12 +104,12 @@ impl Page {
     /// Time between two models of a page that stays open. None for what does not change, or only when asked.
     fn interval(self) -> Option<Duration> {
         let seconds = match self {
-            Self::Live => 1,
+            Self::Live | Self::Tap => 1,
             Self::Map | Self::Workloads | Self::Workload | Self::Routes => 2,
             Self::Traces => 3,
             Self::Policy | Self::Status | Self::Health => 5,
             Self::Holds => 10,
-            Self::Trace | Self::Explain => return None,
+            Self::Trace | Self::Explain | Self::Request | Self::Frames => return None,
         };
         Some(Duration::from_secs(seconds))
     }
@@ -109,6 +125,9 @@ pub(crate) async fn model(sources: &Sources, page: Page, query: &Query) -> Model
         Page::Holds => json(&policy::holds(sources, query).await?),
         Page::Routes => json(&routes::model(sources, query).await?),
         Page::Live => live::first(sources, query).await,
+        Page::Tap => tap::first(sources, query).await,
+        Page::Request => json(&*Box::pin(request::model(sources, query)).await?),
+        Page::Frames => json(&*Box::pin(frames::model(sources, query)).await?),
         Page::Traces => json(&traces::list(sources, query).await?),
         Page::Trace => json(&traces::show(sources, query).await?),
         Page::Policy => json(&policy::model(sources, query).await?),
@@ -122,6 +141,9 @@ pub(crate) async fn model(sources: &Sources, page: Page, query: &Query) -> Model
 pub(crate) fn watch(sources: std::sync::Arc<Sources>, page: Page, query: Query) -> BoxStream<'static, Model> {
     if page == Page::Live {
         return live::watch(sources, query).boxed();
+    }
+    if page == Page::Tap {
+        return tap::watch(sources, query).boxed();
     }
     let Some(period) = page.interval() else {
         return futures::stream::once(async move { model(&sources, page, &query).await }).boxed();
@@ -137,14 +159,7 @@ pub(crate) fn watch(sources: std::sync::Arc<Sources>, page: Page, query: Query) 
 }
 
 fn json(model: &impl Serialize) -> Model {
-    serde_json::to_string(model).map_err(|error| {
-        let todo = "This is a fault of the dashboard: please report it.";
-        Problem::new(
-            crate::problem::Kind::ControlRefused,
-            format!("an answer cannot be shown: {error}"),
-            todo,
-        )
-    })
+    serde_json::to_string(model).map_err(|error| Problem::unshown(&error))
 }
 
 /// The time that a model is about.

@@ -65,6 +65,15 @@ impl Problem {
         )
     }
 
+    /// An answer that cannot be written down.
+    pub(crate) fn unshown(error: &serde_json::Error) -> Self {
+        Self::new(
+            Kind::ControlRefused,
+            format!("an answer cannot be shown: {error}"),
+            "This is a fault of the dashboard: please report it.",
+        )
+    }
+
     fn status(&self) -> StatusCode {
         match self.kind {
             Kind::ControlAway | Kind::ControlOld => StatusCode::SERVICE_UNAVAILABLE,
@@ -104,6 +113,12 @@ impl From<tonic::Status> for Problem {
                 Kind::NotFound,
                 said,
                 "It may have ended, or be older than what is kept.",
+            ),
+            Code::PermissionDenied | Code::Unauthenticated => Self::new(
+                Kind::Forbidden,
+                said,
+                "Rights to look at traffic are the mesh's owner's to give: `sheer token --allow tap,frames --on deploy/NAME`. What \
+                 `sheer.dev/sight: disabled` hides, nobody sees.",
             ),
             Code::InvalidArgument => Self::new(Kind::BadQuestion, said, "Correct what is named."),
             _ => Self::new(Kind::ControlRefused, said, "`sheer logs control` shows more."),

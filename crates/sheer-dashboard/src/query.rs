@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use sheer_api::v1::Selector;
 use sheer_api::v1::selector::Kind;
+use sheer_api::v1::{Selection, Selector};
 
-use crate::problem::Problem;
+use crate::problem::{Kind as ProblemKind, Problem};
 use crate::resource::Id;
 
 /// What the control plane's windows hold at most: 6 h.
@@ -60,6 +60,27 @@ impl Query {
             .ok_or_else(|| Problem::parameter("of", text, "a workload as bank/deploy/ledger"))
     }
 
+    /// Whose traffic is looked at: the workload or pod that `of` names, or else every pod of the namespace.
+    pub(crate) fn selection(&self) -> Result<Selection, Problem> {
+        let id = match (self.text("of"), self.namespace()) {
+            ("", "") => {
+                return Err(Problem::new(
+                    ProblemKind::BadQuestion,
+                    "Whose requests? There are too many to show those of a whole mesh.",
+                    "Choose a namespace above, or a workload.",
+                ));
+            }
+            ("", namespace) => return Ok(selection(format!("ns/{namespace}"), String::new())),
+            _ => self.workload()?,
+        };
+        Ok(selection(id.short(), id.namespace))
+    }
+
+    /// A switch: `1` or nothing.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        matches!(self.text(name), "1" | "true" | "yes")
+    }
+
     /// Everything of a kind, in the namespace of the query or in all.
     pub(crate) fn every(&self, kind: Kind) -> Option<Selector> {
         Some(Selector {
@@ -68,6 +89,10 @@ impl Query {
             namespace: self.namespace().to_owned(),
         })
     }
+}
+
+fn selection(workload: String, namespace: String) -> Selection {
+    Selection { workload, namespace }
 }
 
 fn milliseconds(text: &str) -> Option<u64> {
@@ -99,6 +124,17 @@ mod tests {
         for wrong in ["7h", "0s", "10", "m", "-1s", "99999999999999999999h"] {
             assert!(query("window", wrong).window_ms().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn traffic_is_of_a_workload_or_of_a_namespace() {
+        let of = |name, value| {
+            let Selection { workload, namespace } = query(name, value).selection().unwrap();
+            (workload, namespace)
+        };
+        assert_eq!(of("of", "bank/pod/web-0"), ("pod/web-0".to_owned(), "bank".to_owned()));
+        assert_eq!(of("ns", "bank"), ("ns/bank".to_owned(), String::new()));
+        assert!(Query::default().selection().is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use axum::routing::get;
 use http::HeaderMap;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tonic::metadata::errors::InvalidMetadataValue;
 use tonic::transport::Channel;
 
 use crate::assets::{self, Assets};
@@ -34,7 +35,7 @@ pub(crate) struct App {
 
 /// A dashboard that can be served.
 pub struct Dashboard {
-    sources: Arc<Sources>,
+    sources: Sources,
     assets: Assets,
 }
 
@@ -42,9 +43,18 @@ impl Dashboard {
     /// A dashboard of the mesh whose control plane a channel leads to; the channel connects anew by itself.
     pub fn new(control: Channel, checks: Arc<dyn Checks>) -> Self {
         Self {
-            sources: Arc::new(Sources::new(Control::new(control), LastCheck::new(checks))),
+            sources: Sources::new(Control::new(control), LastCheck::new(checks)),
             assets: Assets::default(),
         }
+    }
+
+    /// Asks as whoever has this token of `sheer token`: it may look at the traffic that the token names, and at nothing else.
+    pub fn with_token(mut self, token: Option<&str>) -> Result<Self, InvalidMetadataValue> {
+        if let Some(token) = token {
+            let value = format!("Bearer {}", token.trim()).parse()?;
+            self.sources.control.narrow(value);
+        }
+        Ok(self)
     }
 
     /// Serves the files of a folder instead of those within this program, and reads them anew for each request: for those who work on the page.
@@ -66,7 +76,7 @@ impl Dashboard {
 
     fn router(self) -> Router {
         let app = Arc::new(App {
-            sources: self.sources,
+            sources: Arc::new(self.sources),
             assets: self.assets,
             streams: Arc::new(Semaphore::new(STREAMS)),
         });
@@ -88,7 +98,7 @@ async fn asset(State(app): State<Arc<App>>, Path(path): Path<String>, headers: H
 async fn page(State(app): State<Arc<App>>, request: Request) -> Response {
     let first = request.uri().path().split('/').nth(1).unwrap_or_default();
     match first {
-        "" | "map" | "workloads" | "routes" | "live" | "traces" | "policy" | "health" => {
+        "" | "map" | "workloads" | "routes" | "live" | "requests" | "traces" | "policy" | "health" => {
             app.assets.file("index.html", request.headers()).await
         }
         _ => assets::not_found(),

@@ -27,12 +27,17 @@ struct Served {
 
 impl Served {
     async fn of(mesh: Option<Mesh>) -> Self {
+        Self::with_token(mesh, None).await
+    }
+
+    async fn with_token(mesh: Option<Mesh>, token: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("control.sock");
         let control = mesh.map(|mesh| simulated::serve(mesh, &socket));
         let listener = Dashboard::bind(0).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let dashboard = Dashboard::new(simulated::channel(&socket), Arc::new(MadeUpChecks));
+        let dashboard = dashboard.with_token(token).expect("a token");
         let page = tokio::spawn(async move { dashboard.serve(listener).await.expect("it is served") });
         Self {
             address,
@@ -211,6 +216,14 @@ async fn other_names_and_other_pages_are_refused() {
             403,
         ),
         (
+            format!("GET /api/tap/events?ns=bank HTTP/1.1\r\nhost: {host}\r\norigin: http://evil.example\r\n"),
+            403,
+        ),
+        (
+            format!("GET /api/request?ns=bank&id=payments-6d9f4-0/3 HTTP/1.1\r\nhost: rebound.example:{port}\r\n"),
+            421,
+        ),
+        (
             format!(
                 "GET /api/map HTTP/1.1\r\nhost: {host}\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\n"
             ),
@@ -245,6 +258,7 @@ async fn pages_are_links_and_files_are_within() {
         "/map?focus=bank/deploy/ledger",
         "/workloads/bank/deploy/ledger",
         "/traces/4bf92f3577b34da6a3ce929d0e0e4736",
+        "/requests/bank/payments-6d9f4-0/41",
         "/health",
     ] {
         let answer = served.get(path).await;
@@ -480,4 +494,215 @@ async fn the_map_of_200_services_is_there_at_once_and_not_much() {
     let map = answer.json();
     assert_eq!(map["nodes"].as_array().unwrap().len(), 200);
     assert!(answer.body().len() < 512 * 1024, "{} bytes", answer.body().len());
+}
+
+/// Lines of the tap until there are so many.
+async fn lines(events: &mut Events, count: usize) -> Vec<Value> {
+    let mut lines = Vec::new();
+    while lines.len() < count {
+        let batch = events.next("page").await;
+        lines.extend(batch["lines"].as_array().expect("a list").clone());
+    }
+    lines
+}
+
+#[tokio::test]
+async fn requests_come_one_by_one_as_both_proxies_saw_them() {
+    let served = Served::of(Some(Mesh::bank())).await;
+    let mut events = served.events("/api/tap/events?ns=bank&rate=7").await;
+    let first = events.next("page").await;
+    assert_eq!((first["number"].as_u64(), first["rate"].as_u64()), (Some(0), Some(7)));
+    let (mut lines, mut beyond, mut notes) = (Vec::new(), 0, Vec::new());
+    while lines.len() < 60 || beyond == 0 {
+        let batch = events.next("page").await;
+        beyond += batch["beyond_rate"].as_u64().unwrap();
+        notes.extend(batch["notes"].as_array().unwrap().clone());
+        lines.extend(batch["lines"].as_array().unwrap().clone());
+    }
+    assert_eq!(notes, ["bank/reports-6d9f4-0: it has no sidecar"]);
+    let failed = lines
+        .iter()
+        .find(|line| line["failed"] == true)
+        .expect("one of seven fails");
+    assert_eq!(
+        (failed["verdict"].as_str(), failed["reason"].as_str()),
+        (Some("capacity"), Some("failfast"))
+    );
+    assert_eq!(
+        (
+            failed["namespace"].as_str(),
+            failed["views"]["inbound"]["request"].is_u64()
+        ),
+        (Some("bank"), true)
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["kind"] == "tcp" && line["response_bytes"] == 71_680),
+        "no connection"
+    );
+    assert!(events.next("status").await["version"].is_string());
+}
+
+#[tokio::test]
+async fn filters_are_the_proxies_own_and_kept_failures_come_first() {
+    let served = Served::of(Some(Mesh::bank())).await;
+    let mut events = served.events("/api/tap/events?of=bank/deploy/payments&failed=1").await;
+    let failed = lines(&mut events, 6).await;
+    let kept: Vec<bool> = failed.iter().map(|line| line["kept"] == true).collect();
+    assert_eq!(kept[..4], [true, true, true, false], "{failed:?}");
+    assert!(failed.iter().all(|line| line["failed"] == true));
+    let mut events = served
+        .events("/api/tap/events?of=bank/deploy/payments&path=/bank.v1.Fraud")
+        .await;
+    for line in lines(&mut events, 5).await {
+        assert_eq!(line["path"], "/bank.v1.Fraud/Score");
+    }
+    for (path, status) in [
+        ("/api/tap", 400),
+        ("/api/tap?of=nobody", 400),
+        ("/api/tap?ns=bank&over_ms=soon", 400),
+        ("/api/tap?of=bank/deploy/secret", 403),
+    ] {
+        let answer = served.get(path).await;
+        assert_eq!(answer.status(), status, "{path}: {}", answer.0);
+        assert!(answer.json()["problem"]["todo"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_request_has_its_verdict_its_four_views_its_trace_and_its_streams() {
+    let served = Served::of(Some(Mesh::bank())).await;
+    let page = served.json("/api/request?ns=bank&id=payments-6d9f4-0/3").await;
+    assert_eq!(
+        (page["summary"]["verdict"].as_str(), page["summary"]["reason"].as_str()),
+        (Some("capacity"), Some("failfast"))
+    );
+    assert_eq!(
+        (page["namespace"].as_str(), page["trace"].as_str()),
+        (Some("bank"), Some(&*format!("{:032x}", 0x4bfc)))
+    );
+    let points = page["diff"]["points"].as_object().unwrap();
+    assert!(points.values().all(|point| point["protocol"] == "http/2"), "{points:?}");
+    let differences = page["diff"]["differences"].as_array().unwrap();
+    let documented: Vec<_> = differences
+        .iter()
+        .map(|one| (one["field"].as_str().unwrap(), one["documented"] == true))
+        .collect();
+    assert_eq!(documented, [("x-tenant", false), ("l5d-client-id", true)]);
+    let legs = page["legs"].as_array().unwrap();
+    let named: Vec<_> = legs
+        .iter()
+        .map(|leg| (leg["point"].as_u64().unwrap(), leg["pod"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            (1, "bank/payments-6d9f4-0"),
+            (2, "bank/payments-6d9f4-0"),
+            (3, "bank/notify-6d9f4-0"),
+            (4, "bank/notify-6d9f4-0")
+        ]
+    );
+    // By the stream that a span names, which is of another workload.
+    let span = served
+        .json("/api/request?of=bank/pod/ledger-6d9f4-0&wire=10.77.1.1:40000,10.77.7.1:8080,15&trace=ab")
+        .await;
+    assert_eq!(span["id"], "payments-6d9f4-0/7");
+    assert_eq!(
+        served
+            .get("/api/request?of=bank/pod/ledger-0&wire=nothing")
+            .await
+            .status(),
+        400
+    );
+}
+
+#[tokio::test]
+async fn frames_are_of_the_request_also_where_only_the_failure_kept_them() {
+    let served = Served::of(Some(Mesh::bank())).await;
+    let asked = "1:bank/payments-6d9f4-0:7:1:15%202:bank/payments-6d9f4-0:7:2:15";
+    let well = served.json(&format!("/api/frames?legs={asked}")).await;
+    let points = well["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2);
+    let types: Vec<_> = points[0]["frames"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|frame| frame["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (types, points[0]["kept"].as_bool()),
+        (vec!["SETTINGS", "HEADERS", "DATA", "HEADERS"], Some(false))
+    );
+    let failed = served.json("/api/frames?legs=2:bank/payments-6d9f4-0:3:2:7").await;
+    let point = &failed["points"][0];
+    assert_eq!(
+        (point["kept"].as_bool(), point["frames"].as_array().unwrap().len()),
+        (Some(true), 5)
+    );
+    let last = point["frames"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (last["type"].as_str(), last["failure"]["reason"].as_str()),
+        (Some("RST_STREAM"), Some("failfast"))
+    );
+    for wrong in ["", "1:web-0:1:1:1", &["1:bank/web-0:1:1:1"; 5].join("%20")] {
+        assert_eq!(
+            served.get(&format!("/api/frames?legs={wrong}")).await.status(),
+            400,
+            "{wrong}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_proxies_have_forgotten_is_shown_as_it_was_told() {
+    let served = Served::of(Some(Mesh::bank())).await;
+    // Every fifth is forgotten at once.
+    assert_eq!(
+        served
+            .get("/api/request?ns=bank&id=payments-6d9f4-0/104")
+            .await
+            .status(),
+        404
+    );
+    let mut events = served.events("/api/tap/events?of=bank/deploy/payments").await;
+    let shown = lines(&mut events, 10).await;
+    assert!(
+        shown.iter().any(|line| line["id"] == "payments-6d9f4-0/104"),
+        "{shown:?}"
+    );
+    let page = served.json("/api/request?ns=bank&id=payments-6d9f4-0/104").await;
+    assert!(
+        page["diff"].is_null() && page["notes"][0].as_str().unwrap().contains("forgotten"),
+        "{page}"
+    );
+    assert_eq!(page["summary"]["headers"]["request"][1][0], "authorization");
+    assert_eq!(
+        served
+            .get("/api/request?ns=shop&id=payments-6d9f4-0/104")
+            .await
+            .status(),
+        404
+    );
+}
+
+#[tokio::test]
+async fn with_a_token_it_shows_what_the_token_allows_and_says_which_right_lacks() {
+    let served = Served::with_token(Some(Mesh::bank()), Some("sheer1.narrow")).await;
+    assert_eq!(
+        served.get("/api/request?ns=bank&id=payments-6d9f4-0/3").await.status(),
+        200
+    );
+    let frames = served.get("/api/frames?legs=2:bank/payments-6d9f4-0:3:2:7").await;
+    let problem = &frames.json()["problem"];
+    assert_eq!((frames.status(), problem["kind"].as_str()), (403, Some("forbidden")));
+    assert!(problem["what"].as_str().unwrap().contains("`frames`"), "{problem}");
+    let map = served.get("/api/map").await;
+    assert_eq!(
+        (map.status(), map.json()["problem"]["kind"].as_str()),
+        (403, Some("forbidden"))
+    );
+    let mut events = served.events("/api/tap/events?ns=bank").await;
+    assert!(lines(&mut events, 3).await.len() >= 3);
 }

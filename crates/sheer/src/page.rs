@@ -36,7 +36,10 @@ impl Bound {
     /// Serves the page of a mesh. Never ends by itself.
     pub(crate) async fn serve(self, mesh: &Mesh, global: &Global) -> anyhow::Result<()> {
         let checks = Arc::new(MeshChecks { global: global.clone() });
-        Dashboard::new(mesh.channel(), checks).serve(self.0).await?;
+        Dashboard::new(mesh.channel(), checks)
+            .with_token(mesh.token())?
+            .serve(self.0)
+            .await?;
         Ok(())
     }
 }

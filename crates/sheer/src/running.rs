@@ -281,6 +281,11 @@ impl Mesh {
         Ok(request)
     }
 
+    /// The caller's token, where there is one.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// For what a token never allows.
     fn must_own(&self) -> anyhow::Result<()> {
         anyhow::ensure!(

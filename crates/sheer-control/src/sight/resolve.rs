@@ -23,6 +23,9 @@ pub(super) struct Destination {
 
 /// The pods that a reference means, ready ones first. An error where there are none, or where they are of several namespaces.
 pub(super) fn pods(snapshot: &Snapshot, reference: &str, namespace: &str) -> Result<Vec<Arc<Pod>>, Status> {
+    if let Some(("ns" | "namespace" | "namespaces", name)) = reference.split_once('/') {
+        return pods_in(snapshot, name);
+    }
     let (kind, name) = match reference.split_once('/') {
         Some((kind, name)) => (Some(kind_of(kind, reference)?), name),
         None => (None, reference),
@@ -61,13 +64,26 @@ pub(super) fn pods(snapshot: &Snapshot, reference: &str, namespace: &str) -> Res
     Ok(pods)
 }
 
+/// Every pod of a namespace, ready ones first.
+fn pods_in(snapshot: &Snapshot, namespace: &str) -> Result<Vec<Arc<Pod>>, Status> {
+    let own = snapshot.pods().filter(|pod| pod.metadata.namespace == namespace);
+    let mut pods: Vec<_> = own.cloned().collect();
+    pods.sort_by_key(|pod| !pod.is_ready());
+    if pods.is_empty() {
+        return Err(Status::not_found(format!(
+            "no pod runs in namespace {namespace}: `sheer ps` shows what runs"
+        )));
+    }
+    Ok(pods)
+}
+
 fn kind_of(kind: &str, reference: &str) -> Result<Kind, Status> {
     match kind {
         "deploy" | "deployment" | "deployments" => Ok(Kind::Deployment),
         "sts" | "statefulset" | "statefulsets" => Ok(Kind::StatefulSet),
         "po" | "pod" | "pods" => Ok(Kind::Pod),
         _ => Err(Status::invalid_argument(format!(
-            "{reference:?} names no workload; write it as deploy/web, sts/db or pod/web-0"
+            "{reference:?} names no workload; write it as deploy/web, sts/db, pod/web-0 or, for all of a namespace, ns/bank"
         ))),
     }
 }

@@ -56,6 +56,12 @@ fn what_operators_mean() {
             .join(" "),
         Err(status) => status.message().to_owned(),
     };
+    assert_eq!(pods("ns/bank", ""), "ledger-0 web-0");
+    assert!(
+        pods("ns/nowhere", "").contains("no pod runs in namespace nowhere"),
+        "{}",
+        pods("ns/nowhere", "")
+    );
     for reference in [
         "deploy/ledger",
         "ledger",

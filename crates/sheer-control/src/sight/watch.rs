@@ -123,7 +123,7 @@ fn select(
     tracing::info!(target: "audit", what, right = right.name(), caller = asker.caller(), workload, namespace, "audit: traffic is looked at");
     if workload.is_empty() {
         return Err(Status::invalid_argument(
-            "name a workload, as deploy/web, sts/db or pod/web-0",
+            "name a workload, as deploy/web, sts/db or pod/web-0, or a namespace, as ns/bank",
         ));
     }
     let pods = resolve::pods(snapshot, &workload, &namespace)?;

@@ -19,19 +19,22 @@ const PAGES = [
 ];
 const BELOW = [
   { match: /^\/workloads\/([^/]+)\/([^/]+)\/(.+)$/, load: () => import('./pages/workload.js'), params: ([, ns, kind, name]) => ({ of: `${ns}/${kind}/${name}` }) },
+  { match: /^\/requests\/([^/]+)\/(deploy|sts|pod)\/([^/]+)$/, load: () => import('./pages/request.js'), params: ([, ns, kind, name]) => ({ of: `${ns}/${kind}/${name}` }) },
+  { match: /^\/requests\/([^/]+)\/([^/]+)\/(\d+)$/, load: () => import('./pages/request.js'), params: ([, ns, pod, number]) => ({ ns, id: `${pod}/${number}` }) },
   { match: /^\/traces\/([0-9a-f]+)$/, load: () => import('./pages/trace.js'), params: ([, id]) => ({ id }) },
 ];
 
 /** Times to choose from, the one that holds where none is chosen, and none for pages that have no such thing. */
-function windowsOf(path) {
-  if (path === '/live') return [['10s', '30s', '1m'], '30s'];
+function windowsOf(path, view) {
+  if (path === '/live') return view === 'paths' ? [['10s', '30s', '1m'], '30s'] : [[], ''];
+  if (path.startsWith('/requests/')) return [[], ''];
   if (path === '/traces') return [['5m', '10m', '1h', '6h'], '1h'];
   if (path === '/health' || path.startsWith('/traces/')) return [[], ''];
   return [['30s', '1m', '5m', '10m', '1h', '6h'], path.startsWith('/workloads/') ? '10m' : '1m'];
 }
 
-function windowOf(path, chosen) {
-  const [windows, usual] = windowsOf(path);
+function windowOf(path, chosen, view) {
+  const [windows, usual] = windowsOf(path, view);
   return windows.includes(chosen) ? chosen : usual;
 }
 
@@ -64,7 +67,7 @@ function Content({ path }) {
     return html`<${Empty} title="There is no such page">The link may be of another version. <${A} to=${link('/map')}>To the map<//><//>`;
   }
   const Shown = loaded.get(found.load.toString());
-  return Shown ? html`<${Shown} key=${path} ...${found.params} window=${windowOf(path, params.window)} />` : html`<${Waiting} />`;
+  return Shown ? html`<${Shown} key=${path} ...${found.params} window=${windowOf(path, params.window, params.view)} />` : html`<${Waiting} />`;
 }
 
 const ICONS = {
@@ -80,8 +83,8 @@ function Bar({ here, onHelp }) {
   const shown = useStore(theme);
   const { path, params } = useAddress();
   const namespaces = [...new Set([...(now?.namespaces ?? []), params.ns].filter(Boolean))].sort();
-  const [windows] = windowsOf(path);
-  const window = windowOf(path, params.window);
+  const [windows] = windowsOf(path, params.view);
+  const window = windowOf(path, params.window, params.view);
   return html`<header class="bar">
     <${A} class="brand" to=${link('/map')} aria-label="Sheer: the map"><img src="/assets/icon.svg" alt="" width="20" height="20" /><span>Sheer</span><//>
     <nav class="tabs" aria-label="Pages">${PAGES.map(
@@ -158,10 +161,12 @@ function Shell() {
   const { path } = useAddress();
   const [help, setHelp] = useState(false);
   const main = useRef(null);
-  const here = PAGES.find((page) => path === page.path || path.startsWith(`${page.path}/`));
+  // A request is a line of the live page, looked at closely.
+  const place = path.replace(/^\/requests\//, '/live/');
+  const here = PAGES.find((page) => place === page.path || place.startsWith(`${page.path}/`));
   useEffect(() => {
     const [, , , ...name] = path.split('/');
-    document.title = `${name.length ? `${decodeURIComponent(name.join('/'))} · ` : ''}${here?.title ?? 'Not found'} · Sheer`;
+    document.title = `${place !== path ? 'Request ' : ''}${name.length ? `${decodeURIComponent(name.join('/'))} · ` : ''}${here?.title ?? 'Not found'} · Sheer`;
     main.current.scrollTop = 0;
   }, [path]);
   useKeys({

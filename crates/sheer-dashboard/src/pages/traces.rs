@@ -9,7 +9,7 @@ use sheer_api::v1::{
 };
 
 use super::Sources;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::query::Query;
 
 #[derive(Debug, Serialize)]
@@ -132,8 +132,15 @@ fn kept(kept: SpanKept) -> &'static str {
     }
 }
 
+/// The waterfall; an empty object where there is none.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    waterfall: Option<Waterfall>,
+}
+
 #[derive(Debug, Serialize)]
-pub(super) struct Waterfall {
+struct Waterfall {
     trace: Summary,
     /// Parents before children.
     spans: Vec<Bar>,
@@ -167,6 +174,8 @@ struct Bar {
     attributes: Vec<(String, String)>,
     /// Who was connected to whom, as "10.77.0.4:51234 → 10.77.0.9:4143, stream 5"; may be empty.
     wire: String,
+    /// The same as the page of the request takes it, as "10.77.0.4:51234,10.77.0.9:4143,5"; may be empty.
+    carried_by: String,
     kept: &'static str,
 }
 
@@ -178,16 +187,23 @@ struct Event {
     attributes: Vec<(String, String)>,
 }
 
-pub(super) async fn show(sources: &Sources, query: &Query) -> Result<Waterfall, Problem> {
+/// Nothing where it is not kept and the page asks for what there may be (`perhaps`): of a request that is shown beside it, not every trace is drawn.
+pub(super) async fn show(sources: &Sources, query: &Query) -> Result<Shown, Problem> {
     let request = ShowTraceRequest {
         trace_id: query.text("id").to_owned(),
     };
-    let trace = sources.control.show_trace(request).await?;
-    Ok(Waterfall {
+    let trace = match sources.control.show_trace(request).await {
+        Err(problem) if problem.kind == Kind::NotFound && query.is_on("perhaps") => return Ok(Shown::default()),
+        answer => answer?,
+    };
+    let waterfall = Waterfall {
         spans: trace.spans.into_iter().map(bar).collect(),
         culprit: usize::try_from(trace.culprit).ok(),
         notes: trace.notes,
         trace: summary(trace.summary.unwrap_or_default()),
+    };
+    Ok(Shown {
+        waterfall: Some(waterfall),
     })
 }
 
@@ -205,6 +221,7 @@ fn bar(placed: TraceSpan) -> Bar {
         },
         kept: kept(span.kept()),
         wire: wire(&span),
+        carried_by: carried_by(&span),
         name: span.name,
         workload: format!("{}/{}", placed.namespace, placed.workload),
         pod: placed.pod,
@@ -239,6 +256,13 @@ fn wire(span: &Span) -> String {
         stream => format!(", stream {stream}"),
     };
     format!("{} → {}{stream}", wire.client, wire.server)
+}
+
+fn carried_by(span: &Span) -> String {
+    let wire = span.wire.as_ref().filter(|wire| !wire.server.is_empty());
+    wire.map_or_else(String::new, |wire| {
+        format!("{},{},{}", wire.client, wire.server, wire.stream)
+    })
 }
 
 fn attribute(attribute: Attribute) -> (String, String) {

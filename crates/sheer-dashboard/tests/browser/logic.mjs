@@ -6,6 +6,8 @@ import { levelOf, levelOfSuccess } from '../../assets/js/lib/health.js';
 import { around, graphOf, matching } from '../../assets/js/map/graph.js';
 import { layout } from '../../assets/js/map/layout.js';
 import { NODE } from '../../assets/js/map/size.js';
+import { sections, verdictOf } from '../../assets/js/request/points.js';
+import { add, EMPTY, ends, MOST, release, remarks } from '../../assets/js/tap/rows.js';
 
 test('numbers are few digits, and none is rounded up to well', () => {
   assert.deepEqual([0, 0.001, 0.5, 9.876, 98.76, 987.6, 98765, 9876543].map(format.rate), ['0', '<0.01', '0.50', '9.88', '98.8', '988', '98.8k', '9.88M']);
@@ -68,4 +70,63 @@ test('a search means every word of it', () => {
   const graph = graphOf(model(20, 2));
   assert.equal(matching(graph, '  '), null);
   assert.deepEqual([...matching(graph, 'W-3 ns-1')], ['ns-1/deploy/w-3']);
+});
+
+const batch = (number, ...ids) => ({ number, lines: ids.map((id) => ({ namespace: 'bank', id: `web-0/${id}`, time: `2026-11-26T10:00:00.${String(id).padStart(6, '0')}Z` })), slow: 0, beyond_rate: 1, rate: 100, notes: ['told'] });
+
+test('rows of the tap are newest first, each once, and bounded', () => {
+  let state = add(EMPTY, batch(0, 3, 1, 2), false);
+  state = add(state, batch(1, 2, 4), false);
+  assert.deepEqual(state.rows.map((row) => row.id), ['web-0/4', 'web-0/3', 'web-0/2', 'web-0/1']);
+  assert.deepEqual([state.seen, state.beyond, state.notes], [5, 2, ['told']]);
+  for (let i = 0; i < MOST; i += 1) state = add(state, batch(i + 2, 10 + i), false);
+  assert.equal(state.rows.length, MOST);
+  assert.equal(state.rows[0].id, `web-0/${9 + MOST}`);
+});
+
+test('what comes while rows are held waits, within bounds, and is shown then', () => {
+  let state = add(EMPTY, batch(0, 1), false);
+  const rows = state.rows;
+  state = add(state, batch(1, 2, 3), true);
+  assert.equal(state.rows, rows);
+  assert.equal(state.waiting.length, 2);
+  for (let i = 0; i < MOST + 9; i += 1) state = add(state, batch(i + 2, 10 + i), true);
+  assert.equal(state.waiting.length, MOST);
+  state = release(state);
+  assert.deepEqual([state.waiting.length, state.rows.length, release(state) === state], [0, MOST, true]);
+});
+
+test('watching that began anew is said among the rows', () => {
+  const state = add(add(EMPTY, batch(0, 1), false), batch(0, 2), false, '2026-11-26T10:00:00.000001Z9');
+  assert.equal(state.rows.filter((row) => row.gap).length, 1);
+});
+
+test('a line says who is at fault and what was tried before', () => {
+  const views = { outbound: { attempts: 3, passed_over: [{ status: 503, grpc_status: null }, { status: 200, grpc_status: 14 }] } };
+  assert.deepEqual(remarks({ kind: 'end', reason: 'failfast', verdict: 'capacity', views }), ['failfast · capacity', 'attempt 3 after 503, gRPC 14']);
+  assert.deepEqual(remarks({ kind: 'tcp', message: 'FIN', closed_by: 'client', views: {} }), ['FIN by the client']);
+  assert.deepEqual(ends({ source: 'bank/web-0', destination: 'bank/ledger-0' }), ['web-0', 'ledger-0']);
+  assert.deepEqual(ends({ source: 'bank/web-0', destination: 'shop/cart-0' }), ['bank/web-0', 'shop/cart-0']);
+});
+
+const point = (...request) => ({ protocol: 'http/2', request, request_trailers: [], response: [], response_trailers: [] });
+const DIFF = {
+  points: { 1: point(['a', '1'], ['c', 'x'], ['c', 'y']), 2: point(['a', '1'], ['c', 'x'], ['c', 'y']), 3: point(['A', '2'], ['c', 'x'], ['c', 'y']), 4: null },
+  differences: [{ part: 'request', field: 'A', first_seen_at: 3, documented: false }, { part: 'request', field: 'b', first_seen_at: 4, documented: true }],
+};
+
+test('fields that stay equal are told once, and what nobody knows is no absence', () => {
+  const [request] = sections(DIFF);
+  const row = (name) => request.rows.find((one) => one.name === name).cells.map((cell) => [cell.values, cell.span]);
+  assert.deepEqual(row('a'), [[['1'], 2], [['2'], 1], [undefined, 1]]);
+  assert.deepEqual(row('c'), [[['x', 'y'], 3], [undefined, 1]]);
+  assert.deepEqual(row('b'), [[null, 3], [undefined, 1]]);
+  assert.deepEqual(sections(DIFF, true)[0].rows.map((one) => one.name), ['a', 'b']);
+});
+
+test('differences are summed up by whether somebody can explain them', () => {
+  assert.equal(verdictOf([]).level, 'good');
+  assert.deepEqual(verdictOf(DIFF.differences.slice(1)), { level: 'good', text: '1 difference, which is documented.' });
+  const told = verdictOf(DIFF.differences);
+  assert.deepEqual([told.level, told.text.includes('1 of which nobody can explain'), told.text.includes('③')], ['bad', true, true]);
 });

@@ -14,7 +14,8 @@ const PAGES = [
   { name: 'workloads', path: '/workloads', ready: 'table tbody tr', shows: 'main', words: ['ledger', 'payments', 'Req/s', '%'] },
   { name: 'workload', path: `/workloads/${workload}`, ready: '.chart canvas', shows: 'main', words: ['ledger', 'Success', 'Requests', 'Latency', 'Called by', 'Pods', 'Certificate ends in'] },
   { name: 'routes', path: '/routes', ready: 'main h1', shows: 'main', words: ['Routes'] },
-  { name: 'live', path: '/live', ready: 'table tbody tr', shows: 'main', words: ['/bank.v1', 'payments', 'told by'] },
+  { name: 'live', path: '/live?ns=bank', ready: 'table.tap tbody tr.opens:nth-child(12)', shows: 'main', words: ['/bank.v1', 'payments', '0 OK', 'seen', 'Failed only'] },
+  { name: 'live-paths', path: '/live?view=paths', ready: 'table tbody tr', shows: 'main', words: ['/bank.v1', 'payments', 'told by'] },
   { name: 'traces', path: '/traces', ready: 'table tbody tr', shows: 'main', words: ['/v1/payments', 'kept'] },
   { name: 'policy', path: '/policy', ready: 'main h1', shows: 'main', words: ['What it denied', 'What applies', 'ledger'] },
   { name: 'explain', path: '/policy?ns=bank&from=deploy/payments&to=svc/ledger:9000&method=POST&path=/bank.v1.Ledger/Post', ready: '.steps li', shows: '.ask', words: ['forwarded', 'service'] },
@@ -57,6 +58,62 @@ async function waterfall(browser, theme, viewport) {
   await close();
 }
 
+/** A line of the tap leads to its request: the four views, the frames and the trace. Held, so that the line stays where it is. */
+async function request(browser, theme, viewport) {
+  const { page, wrong, close } = await tab(browser, { viewport, theme });
+  await page.goto(at('/live?ns=bank&path=/bank.v1.Ledger'));
+  const line = page.locator('table.tap tr.opens').first();
+  await line.waitFor();
+  const said = await text(page, 'table.tap tr.opens');
+  check(said.includes('/bank.v1.Ledger/Post') && said.includes('ledger'), `a line that the filter does not let through: ${said}`);
+  await page.locator('td a.main').first().click();
+  await page.locator('.points-table tbody tr').first().waitFor();
+  await page.locator('table.frames tbody tr').first().waitFor();
+  check(/^\/requests\/bank\/[^/]+\/\d+$/.test(new URL(page.url()).pathname), page.url());
+  const four = await text(page, '.four');
+  for (const word of ['①', '④', ':path', '/bank.v1.Ledger/Post', 'documented', 'l5d-client-id', 'grpc-status']) check(four.includes(word), `the four views do not say "${word}": ${four.slice(0, 900)}`);
+  check(!four.includes('unexplained'), `honest traffic has a difference that nobody can explain: ${four.slice(0, 900)}`);
+  const frames = await text(page, 'table.frames');
+  for (const word of ['HEADERS', 'DATA', 'END_STREAM', 'content-type']) check(frames.includes(word), `the frames do not say "${word}": ${frames.slice(0, 600)}`);
+  check((await text(page, '.verdict')).includes('It went well: 0 OK'), await text(page, '.verdict'));
+  await page.getByRole('button', { name: /^Point 3/ }).click();
+  await page.locator('table.frames tbody tr').first().waitFor();
+  check(new URL(page.url()).searchParams.get('at') === '3', page.url());
+  await page.locator('.below .right').filter({ hasText: 'updated' }).waitFor();
+  // The page as it was opened is what a link to it shows, also when the proxies have forgotten the request.
+  const shared = page.url();
+  await page.goto(at('/health'));
+  await page.goto(shared);
+  await page.locator('.points-table tbody tr').first().waitFor();
+  await page.locator('table.frames tbody tr').first().waitFor();
+  await page.locator('.below .right').filter({ hasText: 'updated' }).waitFor();
+  const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  check(beyond <= 0, `the request's page is ${beyond} px wider than the screen`);
+  const found = await inaccessible(page);
+  check(found.length === 0, `request (${theme}): axe finds\n  ${found.join('\n  ')}`);
+  await page.screenshot({ path: `${folder}/request-${theme}-${viewport.width}.png` });
+  check(wrong.length === 0, wrong.join('\n'));
+  await close();
+}
+
+/** A span leads to its request, and the request to the whole trace. */
+async function spanned(browser) {
+  const { page, wrong, close } = await tab(browser);
+  await page.goto(at('/traces'));
+  await page.locator('td a.main').first().click();
+  await page.locator('.waterfall td.who button').last().click();
+  await page.locator('.details').waitFor();
+  const trace = new URL(page.url()).pathname.split('/').pop();
+  await page.getByRole('link', { name: 'The request at the four points' }).click();
+  // Found, or forgotten since: its trace is there in either case.
+  await page.locator('.points-table tbody tr, .problem').first().waitFor();
+  await page.locator('.waterfall .track').first().waitFor();
+  check(new URL(page.url()).searchParams.get('trace') === trace, `${page.url()} is not of trace ${trace}`);
+  const away = wrong.filter((one) => !one.includes('404'));
+  check(away.length === 0, away.join('\n'));
+  await close();
+}
+
 const browser = await start();
 try {
   const only = process.env.SHEER_PAGES?.split(',');
@@ -64,8 +121,10 @@ try {
     for (const viewport of [WIDE, NARROW]) {
       for (const page of PAGES) if (!only || only.includes(page.name)) await visit(browser, page, theme, viewport);
       if (!only || only.includes('trace')) await waterfall(browser, theme, viewport);
+      if (!only || only.includes('request')) await request(browser, theme, viewport);
     }
   }
+  if (!only || only.includes('request')) await spanned(browser);
 } finally {
   await browser.close();
 }

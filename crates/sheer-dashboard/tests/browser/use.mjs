@@ -109,15 +109,57 @@ async function steady() {
   check(moved < 0.01, `the page moves while numbers come: ${moved}`);
 }
 
+/** The tap by its filters: failures that are kept, held rows that wait, a line that is chosen by keyboard, a filter that is a link. */
+async function tapped() {
+  // Of the only namespace, as no other could be meant.
+  await page.goto(at('/live'));
+  await page.locator('table.tap tr.opens').first().waitFor();
+  check((await text(page, 'main')).includes('has no sidecar'), 'what is not watched is not told');
+  await page.locator('.head .tag', { hasText: 'beyond 100/s not shown' }).waitFor();
+  await page.getByRole('button', { name: 'Failed only' }).click();
+  await page.locator('table.tap .tag', { hasText: 'kept' }).first().waitFor();
+  check(param('failed') === '1', page.url());
+  check((await page.locator('table.tap tr.opens').count()) === (await page.locator('table.tap tr.failed').count()), 'a line that did not fail');
+  await page.goto(at('/live?ns=bank&path=/bank.v1.Ledger'));
+  await page.locator('table.tap tr.opens').first().waitFor();
+  await page.keyboard.press('.');
+  await page.locator('.head .waits').waitFor();
+  const rows = await page.locator('table.tap tr').count();
+  await page.waitForFunction(() => Number.parseInt(document.querySelector('.head .waits')?.textContent, 10) > 3, undefined, { timeout: PATIENCE });
+  check((await page.locator('table.tap tr').count()) === rows, 'rows come though they are held');
+  await page.locator('td a.main').first().focus();
+  await page.keyboard.press('Enter');
+  // Every fifth request is forgotten: that is said, and what was told of it is there.
+  await page.locator('.points-table tbody tr').first().waitFor();
+  await page.goBack();
+  await page.keyboard.press('.');
+  await page.locator('.head .waits').waitFor({ state: 'detached' });
+}
+
+/** A failure at a glance: whose fault, what nobody can explain, the frames that were kept. */
+async function blamed() {
+  await page.goto(at('/requests/bank/payments-6d9f4-0/3'));
+  await page.locator('.verdict.bad', { hasText: 'capacity is at fault: failfast' }).waitFor();
+  check((await text(page, '.four')).includes('1 of which nobody can explain; the first appears at point ③'), await text(page, '.four'));
+  check((await page.locator('td.unexplained').count()) === 1 && (await page.locator('td.documented').count()) === 1, 'differences are not told apart');
+  await page.getByRole('button', { name: 'Only differences' }).click();
+  check(param('only') === 'changed', page.url());
+  check((await page.locator('.points-table th[scope="row"]').allInnerTexts()).join() === 'x-tenant,l5d-client-id', 'other fields are shown');
+  await page.locator('table.frames', { hasText: 'RST_STREAM' }).waitFor();
+  check((await text(page, '.facts-line')).includes('kept when it failed'), await text(page, '.facts-line'));
+}
+
 /** What the mesh says is text, whatever is in it. */
 async function harmless() {
-  await page.goto(at('/live'));
-  await page.locator('code', { hasText: '<img src=x onerror=alert(1)>' }).waitFor();
+  for (const path of ['/live?view=paths', '/live?ns=bank']) {
+    await page.goto(at(path));
+    await page.locator('code', { hasText: '<img src=x onerror=alert(1)>' }).first().waitFor();
+  }
   check((await page.locator('main img').count()) === 0, 'a path became an element');
 }
 
 try {
-  for (const step of [map, search, keys, live, themes, steady, harmless]) await step();
+  for (const step of [map, search, keys, live, tapped, blamed, themes, steady, harmless]) await step();
   check(wrong.length === 0, wrong.join('\n'));
 } finally {
   await browser.close();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures::stream::BoxStream;
 use sheer_api::v1::control_server::Control;
 use sheer_api::v1::finding::Severity;
 use sheer_api::v1::{
@@ -15,8 +16,8 @@ use sheer_api::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Simulated;
 use super::meshes::{End, Mesh, now_ms};
+use super::{Simulated, sight};
 
 fn reference(kind: &str, namespace: &str, name: &str) -> ObjectRef {
     ObjectRef {
@@ -308,20 +309,20 @@ impl Control for Simulated {
         Err(Status::unimplemented("the dashboard does not ask this"))
     }
 
-    type FramesStream = tokio_stream::Empty<Result<FrameEvent, Status>>;
+    type FramesStream = BoxStream<'static, Result<FrameEvent, Status>>;
 
-    async fn frames(&self, _: Request<WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
-        Err(Status::unimplemented("the dashboard does not ask this"))
+    async fn frames(&self, request: Request<WatchFramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
+        sight::frames(&request).map(Response::new)
     }
 
-    type TapStream = tokio_stream::Empty<Result<TapLine, Status>>;
+    type TapStream = BoxStream<'static, Result<TapLine, Status>>;
 
-    async fn tap(&self, _: Request<WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
-        Err(Status::unimplemented("the dashboard does not ask this"))
+    async fn tap(&self, request: Request<WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {
+        sight::tap(&request).map(Response::new)
     }
 
-    async fn diff(&self, _: Request<WatchDiffRequest>) -> Result<Response<WatchDiffResponse>, Status> {
-        Err(Status::unimplemented("the dashboard does not ask this"))
+    async fn diff(&self, request: Request<WatchDiffRequest>) -> Result<Response<WatchDiffResponse>, Status> {
+        sight::diff(&request).map(Response::new)
     }
 
     type SecretsStream = tokio_stream::Empty<Result<WorkloadSecret, Status>>;

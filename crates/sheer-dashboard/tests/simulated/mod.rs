@@ -10,6 +10,7 @@
 
 mod control;
 pub mod meshes;
+mod sight;
 mod stats;
 mod traces;
 

@@ -15,7 +15,7 @@ use crate::running::Mesh;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 It listens on loopback only, changes nothing, and answers no other web page. From another machine: ssh -L 8084:127.0.0.1:8084 HOST.
-The mesh may end and start again meanwhile.
+The mesh may end and start again meanwhile. With a token (SHEER_TOKEN, --token) it shows the requests that the token allows, and nothing else.
 
 Examples:
   sheer dashboard                 http://127.0.0.1:8084/ until Ctrl-C

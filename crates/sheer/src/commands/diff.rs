@@ -5,8 +5,8 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
 };
 
-use serde_json::{Map, Value, json};
 use sheer_api::v1::{Difference, PointView, RequestDiff, ShownField, WatchDiffRequest};
+use sheer_dashboard::wire::diff::{self, PARTS, Part, points};
 
 use crate::{
     cli::Global,
@@ -63,6 +63,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         request_id: args.request.clone().unwrap_or_default(),
         trace: args.trace.clone().unwrap_or_default(),
         failed: args.failed,
+        wire: None,
     };
     let answer = crate::running::block_on(async { Mesh::find(global).await?.diff(request).await })?;
     for note in &answer.notes {
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let colour = stdout.is_terminal();
     for request in &answer.requests {
         let shown = match args.output {
-            Format::Json => format!("{}\n", json(request)),
+            Format::Json => format!("{}\n", diff::request(request)),
             format => page(request, format == Format::Wide, colour),
         };
         stdout.write_all(shown.as_bytes())?;
@@ -81,25 +82,6 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let is_bad = answer.requests.is_empty() || all.any(|difference| !difference.documented);
     Ok(if is_bad { Outcome::Finding } else { Outcome::Healthy })
 }
-
-/// The four points, where they are known.
-fn points(request: &RequestDiff) -> [Option<&PointView>; 4] {
-    [
-        request.outbound.as_ref().and_then(|view| view.client.as_ref()),
-        request.outbound.as_ref().and_then(|view| view.upstream.as_ref()),
-        request.inbound.as_ref().and_then(|view| view.client.as_ref()),
-        request.inbound.as_ref().and_then(|view| view.upstream.as_ref()),
-    ]
-}
-
-type Part = (&'static str, fn(&PointView) -> &[ShownField]);
-
-const PARTS: [Part; 4] = [
-    ("request", |point| &point.request),
-    ("request-trailers", |point| &point.request_trailers),
-    ("response", |point| &point.response),
-    ("response-trailers", |point| &point.response_trailers),
-];
 
 fn page(request: &RequestDiff, wide: bool, colour: bool) -> String {
     let mut out = String::new();
@@ -205,52 +187,4 @@ fn difference(difference: &Difference, colour: bool, out: &mut String) {
         values(&difference.after)
     );
     let _ = writeln!(out, "    {}", paint(&difference.why, Tone::Dim, colour));
-}
-
-fn json(request: &RequestDiff) -> Value {
-    let mut shown = Map::new();
-    for (nth, point) in (1..).zip(points(request)) {
-        shown.insert(nth.to_string(), point.map_or(Value::Null, self::point));
-    }
-    let values = |values: &[Vec<u8>]| -> Vec<String> { values.iter().map(|value| text(value)).collect() };
-    let differences: Vec<Value> = request
-        .differences
-        .iter()
-        .map(|one| {
-            json!({
-                "part": one.part,
-                "field": one.field,
-                "first_seen_at": one.first_seen_at,
-                "documented": one.documented,
-                "before": values(&one.before),
-                "after": values(&one.after),
-                "why": one.why,
-            })
-        })
-        .collect();
-    json!({
-        "request_id": request.request_id,
-        "source": request.source,
-        "destination": request.destination,
-        "points": shown,
-        "differences": differences,
-    })
-}
-
-fn point(point: &PointView) -> Value {
-    let list = |fields: &[ShownField]| -> Vec<Value> {
-        fields
-            .iter()
-            .map(|field| json!([field.name, text(&field.value)]))
-            .collect()
-    };
-    let mut shown = Map::new();
-    shown.insert("protocol".to_owned(), json!(point.protocol));
-    for (part, fields) in PARTS {
-        shown.insert(part.replace('-', "_"), json!(list(fields(point))));
-    }
-    if !point.missing.is_empty() {
-        shown.insert("missing".to_owned(), json!(point.missing));
-    }
-    Value::Object(shown)
 }

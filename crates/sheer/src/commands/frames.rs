@@ -1,11 +1,11 @@
 //! `sheer frames`: what the connections of a workload's proxies said, frame by frame.
 
-mod json;
 mod lines;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
 use sheer_api::v1::{FramesRequest, WatchFramesRequest, frame_event::Event};
+use sheer_dashboard::wire::frames as json;
 
 use self::lines::Lines;
 use crate::{
@@ -114,7 +114,7 @@ impl Shown {
             Event::Failure(_) | Event::Connection(_) | Event::Frame(_) => self.anything = true,
         }
         let text = match self.format {
-            Format::Json => self.json.event(pod, &event),
+            Format::Json => line(self.json.event(pod, &event)),
             Format::Table | Format::Wide => self.lines.event(pod, &event),
         };
         // Whoever reads the other end of a pipe wants it now.
@@ -122,4 +122,8 @@ impl Shown {
         out.write_all(text.as_bytes())?;
         out.flush()
     }
+}
+
+fn line(value: Option<serde_json::Value>) -> String {
+    value.map_or_else(String::new, |value| format!("{value}\n"))
 }

@@ -1,6 +1,5 @@
 //! `sheer tap`: requests and relayed connections as they pass.
 
-mod json;
 mod lines;
 
 use std::{
@@ -11,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
+use sheer_dashboard::wire::tap as json;
 
 use self::lines::Lines;
 use crate::{
@@ -218,21 +218,29 @@ impl Shown {
                 return Ok(());
             }
             Some(Line::Request(request)) => match self.format {
-                Format::Json => json::request(&request),
+                Format::Json => object(&json::request(&request)),
                 Format::Table | Format::Wide => self.lines.request(&request),
             },
             Some(Line::Body(body)) => match self.format {
-                Format::Json => json::body(&body),
+                Format::Json => object(&json::body(&body)),
                 Format::Table | Format::Wide => self.lines.body(&body),
             },
             Some(Line::Connection(connection)) => match self.format {
-                Format::Json => json::connection(&connection),
+                Format::Json => object(&json::connection(&connection)),
                 Format::Table | Format::Wide => self.lines.connection(&connection),
             },
         };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()
+    }
+}
+
+fn object(value: &serde_json::Value) -> String {
+    if value.is_null() {
+        String::new()
+    } else {
+        format!("{value}\n")
     }
 }
 

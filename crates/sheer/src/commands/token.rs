@@ -34,7 +34,7 @@ pub(crate) struct Args {
         required_unless_present = "revoke_all"
     )]
     allow: Vec<String>,
-    /// Of which workload, as deploy/web or pod/web-0; may be repeated
+    /// Of which workload, as deploy/web or pod/web-0, or ns/bank for all of a namespace; may be repeated
     #[arg(long, value_name = "WORKLOAD", required_unless_present = "revoke_all")]
     on: Vec<String>,
     /// Namespace of names that have none

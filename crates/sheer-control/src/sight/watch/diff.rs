@@ -10,7 +10,10 @@ use tonic::Status;
 
 use super::{Sight, name, names, peers::Peers, rights, select};
 use crate::{
-    sight::asker::{Asker, Right},
+    sight::{
+        asker::{Asker, Right},
+        connect::Proxy,
+    },
     store::Snapshot,
 };
 
@@ -23,30 +26,29 @@ pub(in crate::sight) async fn diff(
     let snapshot = sight.snapshot();
     let (of, id) = which(&asked)?;
     let peers = Peers::new(sight, asker);
-    let question = |rights| v1::ExchangesRequest {
-        rights: Some(rights),
+    let question = v1::ExchangesRequest {
         id,
         trace: asked.trace.clone(),
         failed: asked.failed,
         limit: 1,
         ..v1::ExchangesRequest::default()
     };
+    let questions = of_wire(question, asked.wire.as_ref());
     let mut answer = v1::WatchDiffResponse::default();
     let mut found: Vec<(String, String, v1::ExchangeView)> = Vec::new();
     for one in select(sight, &snapshot, Some(of), (asker, Right::Tap, "diff"))? {
         let pod = one.pod;
-        let question = question(rights(sight, &snapshot, &pod, asker));
+        let rights = rights(sight, &snapshot, &pod, asker);
         let views = match one.why_not {
             Some(why) => Err(why),
             None => match sight.proxies.connect(&sight.config, &pod).await {
-                Ok(mut proxy) => proxy.exchanges(question).await,
+                Ok(proxy) => first_of(proxy, &questions, &rights).await,
                 Err(why) => Err(why),
             },
         };
         match views {
             Ok(views) => found.extend(
                 views
-                    .exchanges
                     .into_iter()
                     .map(|view| (name(&pod), pod.metadata.name.clone(), view)),
             ),
@@ -72,6 +74,45 @@ pub(in crate::sight) async fn diff(
         );
     }
     Ok(answer)
+}
+
+/// A question for the request that a stream between two proxies carried: one for the proxy of the caller, and one for that of the callee, as nobody knows here which
+/// of them is asked. Without a stream, the question as it is.
+fn of_wire(question: v1::ExchangesRequest, wire: Option<&v1::Leg>) -> Vec<v1::ExchangesRequest> {
+    let Some(wire) = wire else { return vec![question] };
+    let mirrored = v1::Leg {
+        local: wire.remote.clone(),
+        remote: wire.local.clone(),
+        ..wire.clone()
+    };
+    let callers = v1::ExchangesRequest {
+        upstream: Some(wire.clone()),
+        ..question.clone()
+    };
+    let callees = v1::ExchangesRequest {
+        client: Some(mirrored),
+        ..question
+    };
+    vec![callers, callees]
+}
+
+/// The answer to the first question to which a proxy knows one.
+async fn first_of(
+    mut proxy: Proxy,
+    questions: &[v1::ExchangesRequest],
+    rights: &v1::Rights,
+) -> Result<Vec<v1::ExchangeView>, String> {
+    for question in questions {
+        let question = v1::ExchangesRequest {
+            rights: Some(rights.clone()),
+            ..question.clone()
+        };
+        let found = proxy.exchanges(question).await?.exchanges;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// An id as the tap prints it names the pod whose proxy counted the request.
@@ -129,4 +170,35 @@ async fn whole(
     }
     diff.differences = compare::differences(&diff);
     Some(diff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_asked_for_as_the_caller_and_as_the_callee_has_it() {
+        let wire = v1::Leg {
+            local: "10.77.0.6:40000".to_owned(),
+            remote: "10.77.0.5:9000".to_owned(),
+            stream: 31,
+            ..v1::Leg::default()
+        };
+        let question = v1::ExchangesRequest {
+            limit: 1,
+            ..v1::ExchangesRequest::default()
+        };
+        let questions = of_wire(question.clone(), Some(&wire));
+        assert_eq!(
+            (questions[0].upstream.as_ref(), questions[0].client.as_ref()),
+            (Some(&wire), None)
+        );
+        let callees = questions[1].client.as_ref().unwrap();
+        assert_eq!(
+            (&*callees.local, &*callees.remote, callees.stream),
+            ("10.77.0.5:9000", "10.77.0.6:40000", 31)
+        );
+        assert!(questions[1].upstream.is_none() && questions.iter().all(|question| question.limit == 1));
+        assert_eq!(of_wire(question.clone(), None), vec![question]);
+    }
 }

@@ -58,6 +58,14 @@ export const ago = (at_ms, now_ms = Date.now()) => (at_ms ? `${age(now_ms - at_m
 const CLOCK = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 export const clock = (at_ms) => CLOCK.format(at_ms);
 
+/** The time of day of a moment as RFC 3339 has it, in UTC, to the millisecond: as proxies and their commands tell it. */
+export const moment = (time) => time.slice(11, 23);
+
+const GRPC = ['OK', 'CANCELLED', 'UNKNOWN', 'INVALID_ARGUMENT', 'DEADLINE_EXCEEDED', 'NOT_FOUND', 'ALREADY_EXISTS', 'PERMISSION_DENIED', 'RESOURCE_EXHAUSTED',
+  'FAILED_PRECONDITION', 'ABORTED', 'OUT_OF_RANGE', 'UNIMPLEMENTED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS', 'UNAUTHENTICATED'];
+/** A status of gRPC as it calls it. */
+export const grpc = (code) => GRPC[code] ?? `code ${code}`;
+
 /** `web.bank.serviceaccount.identity.…` as operators know it. */
 export function identity(name) {
   return name ? name.replace(/\.serviceaccount\.identity\..*$/, '') : NONE;

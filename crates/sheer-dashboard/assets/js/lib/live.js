@@ -18,13 +18,13 @@ const GONE = {
   todo: 'It ends with the command that runs it. Start it again with `sheer dashboard`; this page tries again by itself.',
 };
 
-const query = (params) => {
+export const query = (params) => {
   const set = Object.entries(params).filter(([, value]) => value !== undefined && value !== null && value !== '');
   return set.length ? `?${new URLSearchParams(set)}` : '';
 };
 
-/** Opens the stream of a page; returns how to close it. */
-function open(page, search, take) {
+/** Opens the stream of a page; returns how to close it. `take` is told whether updates are held back where it keeps them itself (`keeps`), and is not called then otherwise. */
+export function open(page, search, take, { keeps = false } = {}) {
   let source = null;
   let timer = 0;
   const well = () => connection.set({ state: 'live', at: Date.now() });
@@ -33,7 +33,7 @@ function open(page, search, take) {
     source.addEventListener('page', (event) => {
       well();
       trouble.set(null);
-      if (!paused.get()) take(JSON.parse(event.data));
+      if (keeps || !paused.get()) take(JSON.parse(event.data), paused.get());
     });
     source.addEventListener('status', (event) => status.set(JSON.parse(event.data)));
     source.addEventListener('problem', (event) => {
@@ -105,12 +105,15 @@ export function useAsked(page, params, period) {
   useEffect(() => {
     let over = false;
     let timer = 0;
+    let first = true;
     const ask = async () => {
-      if (!document.hidden && !paused.get()) {
+      // What was never asked is asked in any case: a page that is opened in the background, or while updates are held, has nothing to show else.
+      if (first || (!document.hidden && !paused.get())) {
+        first = false;
         try {
           const response = await fetch(`/api/${page}${search}`);
           const json = await response.json();
-          if (!over) set(json.problem ? { data: null, problem: json.problem } : { data: json, problem: null });
+          if (!over) set(json?.problem ? { data: null, problem: json.problem } : { data: json, problem: null });
         } catch (_) {
           if (!over) set({ data: null, problem: GONE });
         }

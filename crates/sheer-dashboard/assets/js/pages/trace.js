@@ -40,10 +40,16 @@ function Line({ span, index, total, chosen, culprit }) {
 
 const Pairs = ({ of }) => html`<dl class="facts">${of.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
-function Details({ span }) {
+/** The page of the request that a span is of: the stream that carried it names it, or else the trace does. */
+function requestOf(span, trace) {
+  const [namespace, pod] = [span.workload.split('/')[0], span.pod.split('/').pop()];
+  return namespace && pod ? link(`/requests/${namespace}/pod/${pod}`, { wire: span.carried_by, trace }) : null;
+}
+
+function Details({ span, trace }) {
   const shares = span.shares ? SHARES.map(([name, key, text]) => [html`<i class=${`swatch ${name}`}></i>${text}`, format.us(span.shares[key])]) : [];
   return html`<tr class="details"><td colspan="3"><div class="columns three">
-    <div><h3>Span</h3><${Pairs} of=${[
+    <div>${requestOf(span, trace) && html`<p class="to"><${A} class="control" to=${requestOf(span, trace)}>The request at the four points<//></p>`}<h3>Span</h3><${Pairs} of=${[
       ['Recorded by', `the ${span.kind === 'server' ? "callee's" : "caller's"} proxy, ${span.pod}`],
       ['Begins', `${format.us(span.offset_us)} after the first`],
       ['Kept as', span.kept || '–'],
@@ -60,9 +66,19 @@ function Scale({ total }) {
   return html`<div class="scale" aria-hidden="true">${[0, 0.25, 0.5, 0.75, 1].map((part) => html`<span style=${{ left: `${part * 100}%` }}>${format.us(total * part)}</span>`)}</div>`;
 }
 
-function Waterfall({ model, chosen }) {
+/** The waterfall alone. */
+export function Spans({ model, chosen }) {
   const { trace, spans } = model;
   const total = Math.max(trace.duration_us, ...spans.map((span) => span.offset_us + span.duration_us), 1);
+  return html`<section class="block waterfall"><header><h2>Waterfall</h2><ul class="shares" aria-label="Colours">${SHARES.map(([name, , text]) => html`<li key=${name}><i class=${`swatch ${name}`}></i>${text}</li>`)}</ul>
+        <span class="muted right"><code>${trace.id}</code></span></header>
+      <div class="scroll" role="region" aria-label="Spans" tabindex="0"><table><thead><tr><th scope="col">Span</th><th scope="col" class="n">Duration</th><th scope="col" class="bars"><${Scale} total=${total} /><span class="hidden-but-read">Time</span></th></tr></thead>
+        <tbody>${spans.map((span, index) => html`<${Line} key=${span.id} span=${span} index=${index} total=${total} chosen=${span.id === chosen} culprit=${model.culprit} />
+          ${span.id === chosen && html`<${Details} key=${`${span.id} details`} span=${span} trace=${trace.id} />`}`)}</tbody></table></div></section>`;
+}
+
+function Waterfall({ model, chosen }) {
+  const { trace } = model;
   return html`<div class="head"><h1><${Mark} level=${trace.failed ? 'bad' : 'good'} label=${trace.failed ? 'failed' : 'well'} />${trace.name}</h1>
       <span class="muted">${trace.source} → ${trace.target}</span>
       <span class="right"><${A} class="control" to=${link('/traces')}>All traces<//></span></div>
@@ -73,11 +89,7 @@ function Waterfall({ model, chosen }) {
       <div><dt>Failed at</dt><dd>${trace.failed ? html`<span class="bad">${trace.failed_at.split('/').pop()}</span>` : '–'}</dd></div>
       <div class="two"><dt>Verdict</dt><dd>${trace.verdict || '–'}${trace.reason && html`<small> ${trace.reason}</small>`}</dd></div></dl>
     ${model.notes.map((text) => html`<${Note} key=${text} text=${text} />`)}
-    <section class="block waterfall"><header><h2>Waterfall</h2><ul class="shares" aria-label="Colours">${SHARES.map(([name, , text]) => html`<li key=${name}><i class=${`swatch ${name}`}></i>${text}</li>`)}</ul>
-        <span class="muted right"><code>${trace.id}</code></span></header>
-      <div class="scroll" role="region" aria-label="Spans" tabindex="0"><table><thead><tr><th scope="col">Span</th><th scope="col" class="n">Duration</th><th scope="col" class="bars"><${Scale} total=${total} /><span class="hidden-but-read">Time</span></th></tr></thead>
-        <tbody>${spans.map((span, index) => html`<${Line} key=${span.id} span=${span} index=${index} total=${total} chosen=${span.id === chosen} culprit=${model.culprit} />
-          ${span.id === chosen && html`<${Details} key=${`${span.id} details`} span=${span} />`}`)}</tbody></table></div></section>`;
+    <${Spans} model=${model} chosen=${chosen} />`;
 }
 
 export default function Trace({ id }) {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, TappedRequest};
+use sheer_dashboard::wire::tap::is_kept;
 
 use crate::{
     output::{Tone, paint, size},
@@ -218,14 +219,6 @@ fn route(source: &str, destination: &str) -> String {
         (Some((one, source)), Some((other, destination))) if one == other => format!("{source} → {destination}"),
         _ => format!("{source} → {destination}"),
     }
-}
-
-/// It failed before this tap began.
-pub(super) fn is_kept(joined: &JoinedRequest) -> bool {
-    [&joined.outbound, &joined.inbound]
-        .into_iter()
-        .flatten()
-        .any(|view| view.kept)
 }
 
 /// HTTP status and, of gRPC, its own.

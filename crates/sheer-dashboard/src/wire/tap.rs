@@ -1,14 +1,15 @@
-//! Requests for programs: one JSON object a line.
+//! Requests, relayed connections and bodies as JSON.
 
 use serde_json::{Map, Value, json};
 use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, Leg, TappedConnection, TappedRequest};
 
-use crate::watching::{moment, text};
+use super::text::{moment, text};
 
-/// A request at a stage.
-pub(super) fn request(joined: &JoinedRequest) -> String {
+/// A request at a stage; null where neither proxy saw it.
+#[must_use]
+pub fn request(joined: &JoinedRequest) -> Value {
     let Some(main) = joined.outbound.as_ref().or(joined.inbound.as_ref()) else {
-        return String::new();
+        return Value::Null;
     };
     let head = main.request.clone().unwrap_or_default();
     let ended = main.kind == "end";
@@ -24,7 +25,7 @@ pub(super) fn request(joined: &JoinedRequest) -> String {
             views.insert(name.to_owned(), view(side));
         }
     }
-    let value = json!({
+    json!({
         "time": moment(main.at_us),
         "kind": main.kind,
         "id": joined.id,
@@ -40,7 +41,7 @@ pub(super) fn request(joined: &JoinedRequest) -> String {
         "grpc_status": grpc(main.grpc_status),
         "grpc_message": main.grpc_message,
         "failed": if ended { json!(main.failed) } else { Value::Null },
-        "kept": super::lines::is_kept(joined),
+        "kept": is_kept(joined),
         "verdict": blamed.verdict,
         "reason": blamed.reason,
         "message": blamed.message,
@@ -52,8 +53,16 @@ pub(super) fn request(joined: &JoinedRequest) -> String {
         "trailers": {"request": fields(&main.request_trailers), "response": fields(&main.response_trailers)},
         "timing_us": timing(main),
         "views": views,
-    });
-    format!("{value}\n")
+    })
+}
+
+/// It failed before this tap began.
+#[must_use]
+pub fn is_kept(joined: &JoinedRequest) -> bool {
+    [&joined.outbound, &joined.inbound]
+        .into_iter()
+        .flatten()
+        .any(|view| view.kept)
 }
 
 fn status(status: u32) -> Value {
@@ -120,10 +129,11 @@ fn leg(leg: Option<&Leg>) -> Value {
 }
 
 /// A message of a body, or a body.
-pub(super) fn body(joined: &JoinedBody) -> String {
+#[must_use]
+pub fn body(joined: &JoinedBody) -> Value {
     let body = joined.body.clone().unwrap_or_default();
     let shown: Value = serde_json::from_str(&body.text).unwrap_or(Value::Null);
-    let value = json!({
+    json!({
         "time": moment(body.at_us),
         "kind": "body",
         "id": joined.id,
@@ -134,14 +144,14 @@ pub(super) fn body(joined: &JoinedBody) -> String {
         "bytes": body.bytes,
         "body": shown,
         "note": body.note,
-    });
-    format!("{value}\n")
+    })
 }
 
-/// A relayed connection.
-pub(super) fn connection(joined: &JoinedConnection) -> String {
+/// A relayed connection; null where neither proxy saw it.
+#[must_use]
+pub fn connection(joined: &JoinedConnection) -> Value {
     let Some(main) = joined.outbound.as_ref().or(joined.inbound.as_ref()) else {
-        return String::new();
+        return Value::Null;
     };
     let mut views = Map::new();
     for (name, side) in [("outbound", &joined.outbound), ("inbound", &joined.inbound)] {
@@ -149,7 +159,7 @@ pub(super) fn connection(joined: &JoinedConnection) -> String {
             views.insert(name.to_owned(), connection_view(side));
         }
     }
-    let value = json!({
+    json!({
         "time": moment(main.at_us),
         "kind": "tcp",
         "event": main.kind,
@@ -173,8 +183,7 @@ pub(super) fn connection(joined: &JoinedConnection) -> String {
         "response_bytes": main.bytes_to_client,
         "timing_us": {"end": main.duration_us},
         "views": views,
-    });
-    format!("{value}\n")
+    })
 }
 
 fn connection_view(view: &TappedConnection) -> Value {

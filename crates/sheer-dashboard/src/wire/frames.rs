@@ -1,4 +1,4 @@
-//! Frames for programs: one JSON object a line.
+//! Frames as JSON.
 
 use std::collections::HashMap;
 
@@ -8,23 +8,24 @@ use sheer_api::v1::{
     frame_event::Event,
 };
 
-use crate::watching::{moment, text};
+use super::text::{moment, text};
 
-/// Puts events into lines. What is known of a connection stands on each of its lines.
-#[derive(Default)]
-pub(super) struct Lines {
+/// Puts events into objects. What is known of a connection stands in each of its frames.
+#[derive(Debug, Default)]
+pub struct Lines {
     connections: HashMap<(String, u64), Value>,
     /// The failure that what follows belongs to.
     failure: Option<Value>,
 }
 
 impl Lines {
-    pub(super) fn event(&mut self, pod: &str, event: &Event) -> String {
-        let value = match event {
+    /// A frame or a failure; none for what is told with the frames after it.
+    pub fn event(&mut self, pod: &str, event: &Event) -> Option<Value> {
+        Some(match event {
             Event::Connection(connection) => {
                 self.connections
                     .insert((pod.to_owned(), connection.id), self::connection(connection));
-                return String::new();
+                return None;
             }
             Event::Failure(failure) => {
                 let failure = self::failure(pod, failure);
@@ -39,9 +40,8 @@ impl Lines {
                 }
                 value
             }
-            Event::Dropped(_) | Event::Note(_) => return String::new(),
-        };
-        format!("{value}\n")
+            Event::Dropped(_) | Event::Note(_) => return None,
+        })
     }
 }
 
