@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
+use sheer_api::v1::{
+    HeaderMatch, JoinedRequest, TapFilter, TapLine, TapLoss, TapRequest, TappedRequest, WatchTapRequest, tap_line::Line,
+};
 
 use self::lines::Lines;
 use crate::{
@@ -195,6 +197,21 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     })
 }
 
+/// What is shown of a request: the side that sent it, where there is one. Its sidecar may have forgotten the head, where connections are busy: then
+/// what arrived says it.
+fn whole(joined: &JoinedRequest) -> Option<TappedRequest> {
+    let mut main = joined.outbound.as_ref().or(joined.inbound.as_ref())?.clone();
+    if let Some(other) = &joined.inbound {
+        if main.request.as_ref().is_none_or(|head| head.method.is_empty()) {
+            main.request.clone_from(&other.request);
+        }
+        if main.response_headers.is_empty() {
+            main.response_headers.clone_from(&other.response_headers);
+        }
+    }
+    Some(main)
+}
+
 struct Shown {
     format: Format,
     lines: Lines,
@@ -238,7 +255,32 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
+    use sheer_api::v1::RequestHead;
+
     use super::*;
+
+    #[test]
+    fn a_head_that_one_side_forgot_is_shown_by_the_other() {
+        let head = |method: &str| RequestHead {
+            method: method.to_owned(),
+            ..RequestHead::default()
+        };
+        let side = |method: &str, status| TappedRequest {
+            request: Some(head(method)),
+            status,
+            ..TappedRequest::default()
+        };
+        let joined = |outbound: &str| JoinedRequest {
+            outbound: Some(side(outbound, 200)),
+            inbound: Some(side("POST", 500)),
+            ..JoinedRequest::default()
+        };
+        for (outbound, shown) in [("", "POST"), ("PUT", "PUT")] {
+            let main = whole(&joined(outbound)).expect("a side");
+            assert_eq!((main.request, main.status), (Some(head(shown)), 200));
+        }
+        assert_eq!(whole(&JoinedRequest::default()), None);
+    }
 
     #[test]
     fn times() {

@@ -287,7 +287,9 @@ fn the_failing_hop_is_named(mesh: &Mesh) {
 
 fn retries_are_children(mesh: &Mesh) {
     // A pod that payments go to: one that was slow to start may have no traffic for a while.
-    let before = payment(mesh, "a payment", &["--service", "ledger"], |trace| trace["http_status"] == 201);
+    let before = payment(mesh, "a payment", &["--service", "ledger"], |trace| {
+        trace["http_status"] == 201
+    });
     let pod = pod(&before, "deploy/ledger");
     let fault = |arguments: &str| {
         mesh.shell(

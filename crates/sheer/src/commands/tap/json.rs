@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, Leg, TappedConnection, TappedRequest};
 
+use super::whole;
 use crate::watching::{moment, text};
 
 /// A request at a stage.
 pub(super) fn request(joined: &JoinedRequest) -> String {
-    let Some(main) = joined.outbound.as_ref().or(joined.inbound.as_ref()) else {
+    let Some(main) = &whole(joined) else {
         return String::new();
     };
     let head = main.request.clone().unwrap_or_default();
@@ -41,7 +42,7 @@ pub(super) fn request(joined: &JoinedRequest) -> String {
         "grpc_message": main.grpc_message,
         "failed": if ended { json!(main.failed) } else { Value::Null },
         "kept": super::lines::is_kept(joined),
-        "verdict": blamed.verdict,
+        "verdict": verdict(main, blamed),
         "reason": blamed.reason,
         "message": blamed.message,
         "end": main.end,
@@ -110,6 +111,16 @@ fn view(view: &TappedRequest) -> Value {
         "reason": view.reason,
         "timing_us": timing(view),
     })
+}
+
+/// Who is at fault: as the proxy says that made the answer up; a failure that no proxy made up is the application's own.
+fn verdict<'a>(main: &'a TappedRequest, blamed: &'a TappedRequest) -> &'a str {
+    let is_made_up = |field: &HeaderField| field.name == "l5d-proxy-error";
+    let is_answered = matches!(main.end.as_str(), "complete" | "server-reset") && main.failed;
+    if blamed.verdict.is_empty() && is_answered && !main.response_headers.iter().any(is_made_up) {
+        return "application";
+    }
+    &blamed.verdict
 }
 
 fn leg(leg: Option<&Leg>) -> Value {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, TappedRequest};
 
+use super::whole;
 use crate::{
     output::{Tone, paint, size},
     watching::{clock, micros, text},
@@ -57,12 +58,7 @@ impl Lines {
     }
 
     pub(super) fn request(&mut self, joined: &JoinedRequest) -> String {
-        let Some(main) = joined
-            .outbound
-            .as_ref()
-            .or(joined.inbound.as_ref())
-            .filter(|main| main.kind == "end")
-        else {
+        let Some(main) = &whole(joined).filter(|main| main.kind == "end") else {
             return String::new();
         };
         let mut out = String::new();
