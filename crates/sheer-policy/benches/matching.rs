@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use regex::Regex;
 use sheer_policy::{
     ObjectRef,
-    routes::{HeaderMatch, PathMatch, RequestMatch, RequestView, Routes, Rule, ValueMatch},
+    routes::{Condition, HeaderMatch, PathMatch, QueryMatch, RequestMatch, RequestView, Routes, Rule, ValueMatch},
 };
 
 const ROUNDS: usize = 200;
@@ -25,6 +25,10 @@ fn main() {
         "header value",
         "prefix and header",
         "regular expression",
+        "header pattern",
+        "query value",
+        "query pattern",
+        "profile condition",
     ] {
         let (one, thousand) = (measure(kind, 1), measure(kind, 1_000));
         println!("{kind:<24} {one:>10.1} {thousand:>12.1} {:>10.1}", thousand - one);
@@ -33,6 +37,9 @@ fn main() {
 
 fn measure(kind: &str, count: usize) -> f64 {
     let routes = Routes::new((0..count).map(|i| rule(kind, i)).collect());
+    let queries: Vec<String> = (0..64)
+        .map(|i| format!("page=2&tenant=tenant-{}", i * 7 % count))
+        .collect();
     let (paths, headers): (Vec<_>, Vec<_>) = (0..64).map(|i| request(kind, i * 7 % count)).unzip();
     let mut best = f64::MAX;
     for _ in 0..ROUNDS {
@@ -42,7 +49,7 @@ fn measure(kind: &str, count: usize) -> f64 {
                 method: &Method::POST,
                 host: Some("ledger.bank:8080"),
                 path: &paths[i % 64],
-                query: None,
+                query: kind.starts_with("query").then(|| &*queries[i % 64]),
                 headers: &headers[i % 64],
             };
             black_box(routes.find(black_box(&view)).is_some());
@@ -61,11 +68,25 @@ fn rule(kind: &str, i: usize) -> Rule<()> {
         "prefix and header" => Some(PathMatch::Prefix("/v1".to_owned())),
         _ => None,
     };
-    let by_header = matches!(kind, "header value" | "prefix and header");
-    let header = by_header.then(|| HeaderMatch {
+    let value = match kind {
+        "header value" | "prefix and header" => Some(ValueMatch::Exact(format!("tenant-{i}").into_bytes())),
+        "header pattern" => Some(ValueMatch::Regex(pattern(i).parse().expect("an expression"))),
+        _ => None,
+    };
+    let header = value.map(|value| HeaderMatch {
         name: HeaderName::from_static("x-tenant"),
-        value: ValueMatch::Exact(format!("tenant-{i}").into_bytes()),
+        value,
     });
+    let value = match kind {
+        "query value" => Some(ValueMatch::Exact(format!("tenant-{i}"))),
+        "query pattern" => Some(ValueMatch::Regex(pattern(i).parse().expect("an expression"))),
+        _ => None,
+    };
+    let parameter = value.map(|value| QueryMatch {
+        name: "tenant".to_owned(),
+        value,
+    });
+    let condition = || Condition::All(vec![Condition::Method(Method::POST), Condition::Path(regex(i))]);
     Rule {
         route: ObjectRef::default_of("bench"),
         index: i,
@@ -74,10 +95,16 @@ fn rule(kind: &str, i: usize) -> Rule<()> {
         matches: vec![RequestMatch {
             path,
             headers: header.into_iter().collect(),
+            query: parameter.into_iter().collect(),
+            condition: (kind == "profile condition").then(condition),
             ..RequestMatch::default()
         }],
         action: (),
     }
+}
+
+fn pattern(i: usize) -> String {
+    format!("^(?:[a-z]+-{i})$")
 }
 
 fn regex(i: usize) -> Regex {

@@ -9,6 +9,8 @@ use aws_lc_rs::hmac;
 const FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
 /// Endings of names of such fields.
 const ENDINGS: [&str; 2] = ["-token", "-secret"];
+/// Ends the name of gRPC metadata that is bytes: a secret is one in either form.
+const BINARY: &[u8] = b"-bin";
 /// Endings of names of query parameters whose values are replaced.
 const PARAMETERS: [&str; 4] = ["token", "secret", "password", "signature"];
 /// Endings of names of fields of JSON, forms and protobuf whose values are replaced; case, `_` and `-` do not count.
@@ -79,6 +81,14 @@ impl Redactor {
 
     /// Whether a field's value is replaced.
     pub(crate) fn is_sensitive(&self, name: &[u8]) -> bool {
+        let text = name
+            .len()
+            .checked_sub(BINARY.len())
+            .filter(|at| name[*at..].eq_ignore_ascii_case(BINARY));
+        self.is_secret_name(name) || text.is_some_and(|at| self.is_secret_name(&name[..at]))
+    }
+
+    fn is_secret_name(&self, name: &[u8]) -> bool {
         let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
         let ends = |ending: &str| {
             let at = name.len().checked_sub(ending.len());
@@ -163,12 +173,16 @@ mod tests {
             "Set-Cookie",
             "cookie",
             "x-secret",
+            "x-secret-bin",
+            "x-account-BIN",
         ] {
             assert_eq!(shown(&redactor, name, "Bearer x"), bearer, "{name}");
         }
         assert_ne!(shown(&redactor, "authorization", "Bearer y"), bearer);
         assert_eq!(shown(&redactor, "x-tenant", "acme"), "acme");
         assert_eq!(shown(&redactor, "tokens", "acme"), "acme");
+        assert_eq!(shown(&redactor, "x-tenant-bin", "acme"), "acme");
+        assert_eq!(shown(&redactor, "-bin", "acme"), "acme");
         // Another process of the mesh, with the same key.
         assert_eq!(shown(&Redactor::new(&[7; 32], []), "cookie", "Bearer x"), bearer);
         assert_ne!(shown(&Redactor::new(&[8; 32], []), "cookie", "Bearer x"), bearer);

@@ -322,6 +322,14 @@ fn probes_are_let_through_and_nothing_else() {
         assert_eq!((kubelet.status("/ready").await, kubelet.status("/").await), (200, 403));
         assert_eq!(kubelet.send(grpc("/ready")).await.status(), StatusCode::OK);
         assert_eq!(app.count("/ready"), 1, "a POST is no probe");
+        let counted = |name| metric(&proxy, name, &[]);
+        assert_eq!(
+            (
+                counted("inbound_http_authz_allow_total"),
+                counted("inbound_http_authz_deny_total")
+            ),
+            (1, 2)
+        );
 
         // Not refused for the load of others either.
         let limited = InboundPolicy {
@@ -643,7 +651,14 @@ fn an_override_is_for_its_clients() {
         let mut meshed = Client::meshed(&proxy, app.addr).await;
         assert_eq!(burst(&mut meshed, 100).await.0, 100);
         let mut plain = Client::plain(&proxy, app.addr).await;
-        assert!(burst(&mut plain, 20).await.1.is_some());
+        let (let_in, refused) = burst(&mut plain, 20).await;
+        assert!(refused.is_some());
+        let counted = metric(&proxy, "inbound_http_local_ratelimit_total", &[]);
+        assert_eq!(
+            counted,
+            20 - let_in as u64,
+            "the client with the override is not among them"
+        );
     });
 }
 

@@ -42,7 +42,7 @@ pub fn request(joined: &JoinedRequest) -> Value {
         "grpc_message": main.grpc_message,
         "failed": if ended { json!(main.failed) } else { Value::Null },
         "kept": is_kept(joined),
-        "verdict": blamed.verdict,
+        "verdict": verdict(main, blamed),
         "reason": blamed.reason,
         "message": blamed.message,
         "end": main.end,
@@ -119,6 +119,16 @@ fn view(view: &TappedRequest) -> Value {
         "reason": view.reason,
         "timing_us": timing(view),
     })
+}
+
+/// Who is at fault: as the proxy says that made the answer up; a failure that no proxy made up is the application's own.
+fn verdict<'a>(main: &'a TappedRequest, blamed: &'a TappedRequest) -> &'a str {
+    let is_made_up = |field: &HeaderField| field.name == "l5d-proxy-error";
+    let is_answered = matches!(main.end.as_str(), "complete" | "server-reset") && main.failed;
+    if blamed.verdict.is_empty() && is_answered && !main.response_headers.iter().any(is_made_up) {
+        return "application";
+    }
+    &blamed.verdict
 }
 
 fn leg(leg: Option<&Leg>) -> Value {

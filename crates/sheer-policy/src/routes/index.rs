@@ -2,23 +2,17 @@
 //!
 //! Every host and match of every rule is one candidate, and how specific it is does not depend on the request; so all candidates are put in
 //! order once, and the first that matches wins. Hosts are found by name, exact paths by a hash, prefixes by a hash for each length that
-//! occurs, regular expressions in one pass for all of them, and among candidates of one path those that ask for a header by the value of that
-//! header. What remains is walked in order.
+//! occurs, regular expressions in one pass for all of them, and among candidates of one path those that ask for a header, a query parameter or a
+//! ServiceProfile's path by what the request has of it. What remains is walked in order.
+
+mod list;
 
 use std::{cmp::Reverse, sync::Arc};
 
 use ahash::AHashMap;
-use http::HeaderName;
-use regex_automata::{Anchored, Input, meta, nfa::thompson::WhichCaptures};
 
-use super::{Found, HostMatch, PathMatch, RequestMatch, RequestView, Rule, ValueMatch, matching::without_port};
-
-/// From this many candidates on, a list is searched by the value of a header, and patterns become one automaton.
-const WORTH_HASHING: usize = 8;
-/// Largest automaton, bytes: some ten thousand patterns as people write them.
-const AUTOMATON: usize = 32 << 20;
-/// What a thread keeps of the states that such an automaton met, bytes. Where it is too little, matching falls back to a much slower way.
-const STATES: usize = 8 << 20;
+use self::list::List;
+use super::{Found, HostMatch, PathMatch, RequestMatch, RequestView, Rule, matching::without_port};
 
 /// The rules of one parent by what requests look like.
 #[derive(Clone, Debug, Default)]
@@ -47,32 +41,7 @@ struct Paths {
     prefix_lengths: Vec<usize>,
     /// Regular expressions and the like: in order.
     pattern: List,
-    /// Where there are many of them.
-    many: Option<Many>,
     any: List,
-}
-
-/// Candidates in order, and those of them that ask for one value of a header.
-#[derive(Clone, Debug, Default)]
-struct List {
-    /// Looked at for every request.
-    rest: Vec<u32>,
-    by_value: Option<ByValue>,
-}
-
-/// Many patterns as one automaton, which in one pass over a path finds the first of them that matches: what it costs does not depend on
-/// their number.
-#[derive(Clone, Debug)]
-struct Many {
-    automaton: meta::Regex,
-    /// The place in [`List::rest`] of each pattern, in order.
-    places: Vec<u32>,
-}
-
-#[derive(Clone, Debug)]
-struct ByValue {
-    name: HeaderName,
-    values: AHashMap<Box<[u8]>, Vec<u32>>,
 }
 
 impl Index {
@@ -97,7 +66,6 @@ impl Index {
             let paths = index.paths(*host);
             paths
                 .list(found.and_then(|found| found.path.as_ref()))
-                .rest
                 .push(place as u32);
         }
         let matches: Vec<_> = all.iter().map(|(.., found)| *found).collect();
@@ -165,22 +133,7 @@ impl Index {
                 return Some(found);
             }
         }
-        self.find_pattern(paths, rules, request)
-            .or_else(|| first(&paths.any, false))
-    }
-
-    /// The first pattern that matches. Where its rule asks for more than a path and does not get it, the others are walked.
-    fn find_pattern<R>(&self, paths: &Paths, rules: &[Arc<Rule<R>>], request: &RequestView<'_>) -> Option<Candidate> {
-        let Some(many) = &paths.many else {
-            return self.first(&paths.pattern, rules, request, true);
-        };
-        let place = many.find(request.path)?;
-        let candidate = self.candidates[place as usize];
-        let found = &rules[candidate.rule].matches[candidate.matched];
-        if found.check_rest(request).is_ok() {
-            return Some(candidate);
-        }
-        self.first(&paths.pattern, rules, request, true)
+        first(&paths.pattern, true).or_else(|| first(&paths.any, false))
     }
 
     /// The first of a list that matches. `by_path`: the path has to be looked at as well.
@@ -191,25 +144,17 @@ impl Index {
         request: &RequestView<'_>,
         by_path: bool,
     ) -> Option<Candidate> {
-        let holds = |place: &&u32| {
-            let candidate = self.candidates[**place as usize];
+        let place = list.first(request, |place, is_path_known| {
+            let candidate = self.candidates[place as usize];
             let Some(found) = rules[candidate.rule].matches.get(candidate.matched) else {
                 return true;
             };
-            (!by_path || found.path.as_ref().is_none_or(|path| path.matches(request.path)))
-                && found.check_rest(request).is_ok()
-        };
-        let mut best = list.rest.iter().find(holds);
-        if let Some(by_value) = &list.by_value {
-            for value in request.headers.get_all(&by_value.name) {
-                let places = by_value.values.get(value.as_bytes()).into_iter().flatten();
-                let found = places
-                    .take_while(|place| best.is_none_or(|best| *place < best))
-                    .find(holds);
-                best = found.or(best);
-            }
-        }
-        best.map(|place| self.candidates[*place as usize])
+            // A path costs the most.
+            let by_path = by_path && !is_path_known;
+            found.check_rest(request).is_ok()
+                && (!by_path || found.path.as_ref().is_none_or(|path| path.matches(request.path)))
+        })?;
+        Some(self.candidates[place as usize])
     }
 }
 
@@ -227,83 +172,10 @@ impl Paths {
         self.prefix_lengths = self.prefix.keys().map(|prefix| prefix.len()).collect();
         self.prefix_lengths.sort_unstable_by_key(|length| Reverse(*length));
         self.prefix_lengths.dedup();
-        for list in self.exact.values_mut().chain(self.prefix.values_mut()) {
+        let lists = self.exact.values_mut().chain(self.prefix.values_mut());
+        for list in lists.chain([&mut self.pattern, &mut self.any]) {
             list.split(matches);
         }
-        self.many = Many::of(&self.pattern, matches);
-        if self.many.is_none() {
-            self.pattern.split(matches);
-        }
-        self.any.split(matches);
-    }
-}
-
-impl Many {
-    /// None where there are few, or where they are too large for one automaton: those are walked.
-    fn of(list: &List, matches: &[Option<&RequestMatch>]) -> Option<Self> {
-        if list.rest.len() < WORTH_HASHING {
-            return None;
-        }
-        let path = |place: &u32| matches[*place as usize]?.path.as_ref();
-        let patterns = list.rest.iter().map(|place| path(place)?.pattern());
-        let patterns: Vec<_> = patterns.collect::<Option<_>>()?;
-        let config = meta::Config::new()
-            .nfa_size_limit(Some(AUTOMATON))
-            .hybrid_cache_capacity(STATES)
-            .which_captures(WhichCaptures::Implicit);
-        let automaton = meta::Builder::new().configure(config).build_many(&patterns).ok()?;
-        Some(Self {
-            automaton,
-            places: list.rest.clone(),
-        })
-    }
-
-    /// Patterns are anchored at both ends: of those that match, the first wins.
-    fn find(&self, path: &str) -> Option<u32> {
-        let input = Input::new(path).anchored(Anchored::Yes);
-        let found = self.automaton.search_half(&input)?;
-        Some(self.places[found.pattern()])
-    }
-}
-
-impl List {
-    /// Puts those that ask for one value of the most wanted header apart.
-    fn split(&mut self, matches: &[Option<&RequestMatch>]) {
-        if self.rest.len() < WORTH_HASHING {
-            return;
-        }
-        let exact = |place: u32| {
-            let headers = matches[place as usize].map_or(&[][..], |found| &found.headers);
-            headers.iter().filter_map(|header| match &header.value {
-                ValueMatch::Exact(value) => Some((&header.name, value)),
-                ValueMatch::Regex(_) => None,
-            })
-        };
-        let mut wanted: AHashMap<&HeaderName, usize> = AHashMap::new();
-        for (name, _) in self.rest.iter().flat_map(|place| exact(*place)) {
-            *wanted.entry(name).or_default() += 1;
-        }
-        let Some((name, count)) = wanted
-            .into_iter()
-            .max_by_key(|(name, count)| (*count, Reverse(name.as_str())))
-        else {
-            return;
-        };
-        if count < WORTH_HASHING {
-            return;
-        }
-        let mut values: AHashMap<Box<[u8]>, Vec<u32>> = AHashMap::new();
-        self.rest.retain(|place| {
-            let value = exact(*place).find(|(found, _)| *found == name).map(|(_, value)| value);
-            if let Some(value) = value {
-                values.entry(value.as_slice().into()).or_default().push(*place);
-            }
-            value.is_none()
-        });
-        self.by_value = Some(ByValue {
-            name: name.clone(),
-            values,
-        });
     }
 }
 

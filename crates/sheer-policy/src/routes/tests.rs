@@ -30,13 +30,31 @@ fn segments() -> impl Strategy<Value = String> {
         .prop_map(|segments| segments.iter().map(|segment| format!("/{segment}")).collect())
 }
 
+fn whole(regex: &str) -> Regex {
+    Regex::new(&format!("^(?:{regex})$")).unwrap()
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    let one = prop_oneof![
+        4 => prop::sample::select(vec!["/a.*", "/b", ".*b", "/a/.*"]).prop_map(|regex| Condition::Path(whole(regex))),
+        1 => method().prop_map(Condition::Method),
+    ];
+    one.prop_recursive(3, 8, 3, |inner| {
+        let several = || prop::collection::vec(inner.clone(), 0..3);
+        prop_oneof![
+            2 => several().prop_map(Condition::All),
+            1 => several().prop_map(Condition::Any),
+            1 => inner.clone().prop_map(|inner| Condition::Not(Box::new(inner))),
+        ]
+    })
+}
+
 fn path_match() -> impl Strategy<Value = PathMatch> {
     let regexes = vec!["/a.*", "/[ab]+", ".*b", "/a/.*"];
     prop_oneof![
         segments().prop_map(PathMatch::Exact),
         segments().prop_map(PathMatch::Prefix),
-        prop::sample::select(regexes)
-            .prop_map(|regex| PathMatch::Regex(Regex::new(&format!("^(?:{regex})$")).unwrap())),
+        prop::sample::select(regexes).prop_map(|regex| PathMatch::Regex(whole(regex))),
         prop::sample::select(vec!["a", "b"]).prop_map(|method| PathMatch::GrpcMethod(method.to_owned())),
     ]
 }
@@ -45,13 +63,17 @@ fn header_match() -> impl Strategy<Value = HeaderMatch> {
     let name = prop::sample::select(vec!["x-a", "x-b"]).prop_map(HeaderName::from_static);
     let value = prop_oneof![
         4 => prop::sample::select(vec!["1", "2", "3"]).prop_map(|value| ValueMatch::Exact(value.as_bytes().to_vec())),
-        1 => Just(ValueMatch::Regex(BytesRegex::new("^(?:[12])$").unwrap())),
+        2 => prop::sample::select(vec!["[12]", "[^1]", "3|4", ".?"])
+            .prop_map(|regex| ValueMatch::Regex(BytesRegex::new(&format!("^(?:{regex})$")).unwrap())),
     ];
     (name, value).prop_map(|(name, value)| HeaderMatch { name, value })
 }
 
 fn query_match() -> impl Strategy<Value = QueryMatch> {
-    let value = prop::sample::select(vec!["1", "2 3"]).prop_map(|value| ValueMatch::Exact(value.to_owned()));
+    let value = prop_oneof![
+        prop::sample::select(vec!["1", "2 3"]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
+        prop::sample::select(vec!["1?", "2.*", "[12].*"]).prop_map(|regex| ValueMatch::Regex(whole(regex))),
+    ];
     (prop::sample::select(vec!["q", "r"]), value).prop_map(|(name, value)| QueryMatch {
         name: name.to_owned(),
         value,
@@ -68,13 +90,14 @@ fn request_match() -> impl Strategy<Value = RequestMatch> {
         prop::option::of(method()),
         prop::collection::vec(header_match(), 0..3),
         prop::collection::vec(query_match(), 0..2),
+        prop::option::weighted(0.3, condition()),
     )
-        .prop_map(|(path, method, headers, query)| RequestMatch {
+        .prop_map(|(path, method, headers, query, condition)| RequestMatch {
             path,
             method,
             headers,
             query,
-            condition: None,
+            condition,
         })
 }
 
@@ -118,7 +141,13 @@ fn asked() -> impl Strategy<Value = Asked> {
             Some("[::1]:80"),
         ]),
         prop_oneof![segments(), Just("/".to_owned()), segments().prop_map(|path| path + "/")],
-        prop::sample::select(vec![None, Some("q=1"), Some("r=2+3&q=%31"), Some("q=2%203&q=1")]),
+        prop::sample::select(vec![
+            None,
+            Some("q=1"),
+            Some("q&r=27"),
+            Some("r=2+3&q=%31"),
+            Some("q=2%203&q=1"),
+        ]),
         prop::collection::vec(field, 0..4),
     )
         .prop_map(|(method, host, path, query, fields)| {

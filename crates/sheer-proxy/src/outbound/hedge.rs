@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context as Task, Poll},
+    time::Duration,
 };
 
 use http::{HeaderMap, StatusCode};
@@ -24,7 +25,9 @@ use super::{
 };
 use crate::{
     error::{ProxyError, TimeLimit},
-    exchange::{BodyCopy, CopyState, Head, Judgement, Outcome, Race, Referee, Request, Responder, Sink, exchange},
+    exchange::{
+        BodyCopy, CopyState, Head, Hint, Judgement, Outcome, Race, Referee, Request, Responder, Sink, exchange,
+    },
     filters,
     pool::{Lease, Pick},
 };
@@ -33,6 +36,9 @@ use crate::{
 const LARGEST_BODY: usize = 64 * 1024;
 /// Answers that lose against an attempt that is still under way, where the rule lists none: UNAVAILABLE.
 const LOSES: &[u16] = &[14];
+
+/// Longest pushback of a server that is waited for; one that is longer forbids further attempts.
+const LONGEST_PUSHBACK: Duration = Duration::from_secs(5);
 
 /// One attempt, on its way.
 type Attempt<'a> = Pin<Box<dyn Future<Output = Result<(), ProxyError>> + 'a>>;
@@ -49,6 +55,8 @@ struct Hedging<'a> {
     running: Vec<(u32, Attempt<'a>)>,
     timer: Pin<Box<Sleep>>,
     sent: u32,
+    /// A server that failed asked for so much time.
+    not_before: Option<Instant>,
     /// Somebody has won, and the others are cancelled.
     settled: bool,
     failed: Option<ProxyError>,
@@ -64,6 +72,8 @@ struct Shared {
     leased: Cell<u32>,
     /// Who has an attempt now.
     under_way: RefCell<Vec<Rc<AtEndpoint>>>,
+    /// What the answer that lost last says of further attempts.
+    pushback: Cell<Option<Hint>>,
     /// Whose answer was found to have lost just now.
     passed_over: RefCell<Option<Rc<AtEndpoint>>>,
     /// Who is told how the request went: where the attempt that won went, or where the first did while none has.
@@ -127,6 +137,7 @@ pub(super) async fn run(sending: &Sending<'_>, hedge: Hedge, hand: &mut Hand) ->
         running: Vec::with_capacity(2),
         timer: Box::pin(tokio::time::sleep(hedge.delay)),
         sent: 0,
+        not_before: None,
         settled: false,
         failed: None,
     };
@@ -164,29 +175,49 @@ impl<'a> Hedging<'a> {
                     Poll::Pending => at += 1,
                     Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                     Poll::Ready(Err(error)) => {
-                        let (number, _) = self.running.remove(at);
-                        self.count(number, "lost");
-                        self.shared.running.set(self.shared.running.get() - 1);
-                        if is_over(&error) {
-                            self.sent = self.hedge.max_attempts;
-                        }
-                        self.failed = Some(error);
+                        self.failed(at, error);
                     }
                 }
             }
             if self.race.is_won() {
                 return Poll::Pending;
             }
-            // After a failure the next need not wait for its turn.
-            let due = self.timer.as_mut().poll(task).is_ready() || self.running.is_empty();
+            // After a failure the next need not wait for its turn, but for as long as the server asks.
+            let is_free = self.not_before.is_none_or(|at| Instant::now() >= at);
+            let due = self.timer.as_mut().poll(task).is_ready() || (self.running.is_empty() && is_free);
             if due && self.begin_next() {
                 continue;
+            }
+            if self.sent < self.hedge.max_attempts {
+                return Poll::Pending;
             }
             return match self.failed.take_if(|_| self.running.is_empty()) {
                 Some(error) => Poll::Ready(Err(error)),
                 None => Poll::Pending,
             };
         }
+    }
+
+    /// An attempt failed, or its answer lost.
+    fn failed(&mut self, at: usize, error: ProxyError) {
+        let (number, _) = self.running.remove(at);
+        self.shared.running.set(self.shared.running.get() - 1);
+        if !self.settled {
+            self.count(number, "lost");
+        }
+        match self.shared.pushback.take() {
+            Some(Hint::After(after)) if after <= LONGEST_PUSHBACK => {
+                let at = Instant::now() + after;
+                self.not_before = Some(at);
+                self.timer.as_mut().reset(at);
+            }
+            Some(Hint::After(_) | Hint::Never) => self.sent = self.hedge.max_attempts,
+            Some(Hint::None) | None => {}
+        }
+        if is_over(&error) {
+            self.sent = self.hedge.max_attempts;
+        }
+        self.failed = Some(error);
     }
 
     /// Somebody has won: dropping the others cancels their streams.
@@ -321,7 +352,7 @@ impl std::fmt::Debug for Racer {
 
 impl Referee for Racer {
     fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Judgement {
-        if self.sends_again_for(headers) || self.loses(status.is_server_error()) {
+        if self.sends_again_for(headers) || self.loses(status.is_server_error(), headers) {
             Judgement::SendAgain
         } else if status.is_success() && !headers.contains_key("grpc-status") && self.shared.running.get() > 1 {
             Judgement::SeeTrailers
@@ -335,7 +366,7 @@ impl Referee for Racer {
         let code = trailers
             .get("grpc-status")
             .and_then(|code| code.to_str().ok()?.parse().ok());
-        self.loses(code.is_some_and(|code: u16| self.loses.contains(&code)))
+        self.loses(code.is_some_and(|code: u16| self.loses.contains(&code)), trailers)
     }
 
     fn amend(&self, headers: &mut HeaderMap) {
@@ -355,9 +386,10 @@ impl Referee for Racer {
 
 impl Racer {
     /// A failure loses while others are under way. Its endpoint hears of it at once.
-    fn loses(&self, failed: bool) -> bool {
+    fn loses(&self, failed: bool, said: &HeaderMap) -> bool {
         let loses = failed && self.shared.running.get() > 1;
         if loses {
+            self.shared.pushback.set(Some(Hint::of(said)));
             self.shared.passed_over.replace(Some(Rc::clone(&self.endpoint)));
         }
         loses

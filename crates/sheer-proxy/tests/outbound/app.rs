@@ -331,6 +331,21 @@ pub(crate) fn forward(app: &App) -> Backends {
     Backends::only(&Arc::new(Backend::forward(app.endpoint.clone())))
 }
 
+/// Attempts that the proxy counted: what applications see of its requests.
+pub(crate) fn attempts(proxy: &Proxy) -> usize {
+    metric(proxy, "route_actual_request_total", &[]) as usize
+}
+
+/// Requests that the proxy counted as ended by itself for a reason.
+pub(crate) fn errors(proxy: &Proxy, reason: &str) -> u64 {
+    metric(proxy, "sheer_errors_total", &[&format!("reason=\"{reason}\"")])
+}
+
+/// Requests that the proxy counted as sent again.
+pub(crate) fn retries(proxy: &Proxy) -> usize {
+    metric(proxy, "outbound_http_route_retry_requests_total", &[]) as usize
+}
+
 /// The sum of a family's series whose labels hold all of these.
 pub(crate) fn metric(proxy: &Proxy, family: &str, labels: &[&str]) -> u64 {
     let page = proxy.registry.render(Format::Prometheus);

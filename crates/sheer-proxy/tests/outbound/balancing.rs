@@ -26,6 +26,14 @@ async fn spread(client: &Client, requests: usize, at_once: usize) -> BTreeMap<St
     spread
 }
 
+/// What the proxy counted of requests to a server is what the server counted.
+fn counted_as_seen(proxy: &Proxy, servers: &[Server]) {
+    for server in servers {
+        let counted = proxy.counted("request_total", &format!("target_addr=\"{}\"", server.addr));
+        assert_eq!(counted, server.switches.calls.get() as u64, "{}", server.addr);
+    }
+}
+
 async fn three() -> [Server; 3] {
     [
         Server::start("a").await,
@@ -47,6 +55,7 @@ fn every_request_of_a_connection_is_balanced_over_one_connection_an_endpoint() {
         for server in &servers {
             assert_eq!(server.switches.connections.get(), 1);
         }
+        counted_as_seen(&proxy, &servers);
     });
 }
 
@@ -62,6 +71,7 @@ fn a_slow_endpoint_has_under_a_tenth_of_the_requests() {
         let client = proxy.h2().await;
         let spread = spread(&client, 600, 6).await;
         assert!(spread["a"] + spread["c"] > 540, "{spread:?}");
+        counted_as_seen(&proxy, &servers);
     });
 }
 
@@ -77,6 +87,7 @@ fn an_endpoint_that_fails_fast_loses_its_traffic() {
             spread.get("503 Service Unavailable").is_none_or(|&n| n < 20),
             "{spread:?}"
         );
+        counted_as_seen(&proxy, &servers);
     });
 }
 
@@ -98,5 +109,6 @@ fn more_connections_are_opened_where_streams_are_limited() {
         );
         let connections = server.switches.connections.get();
         assert!((2..=8).contains(&connections), "{connections} connections");
+        counted_as_seen(&proxy, &[server]);
     });
 }

@@ -146,6 +146,39 @@ fn failures_lose() {
     });
 }
 
+/// A server that failed says whether, and when, there may be another attempt.
+#[test]
+fn servers_say_whether_to_hedge_on() {
+    run(async {
+        for (pushback, calls) in [("-1", 2), ("60000", 2), ("100", 3)] {
+            // The first takes its time, the second fails at once, the third would answer.
+            let app = App::start(move |n| match n {
+                0 => Say::grpc(0).after(Duration::from_millis(600)),
+                1 => Say::grpc_head(14).with("grpc-retry-pushback-ms", pushback),
+                _ => Say::grpc(0),
+            })
+            .await;
+            let mut rule = hedged();
+            rule.hedge = Some(Hedge {
+                delay: Duration::from_millis(50),
+                max_attempts: 3,
+            });
+            let (proxy, client) = proxy_for(&app, rule).await;
+            let began = Instant::now();
+            assert_eq!(
+                ask(&client, grpc(), b"call").await.expect("answered").grpc_status(),
+                "0"
+            );
+            assert_eq!(app.calls(), calls, "{pushback}");
+            assert!(
+                began.elapsed() >= Duration::from_millis(150),
+                "the third waits as long as it was told"
+            );
+            counted_once(&proxy, calls as u64);
+        }
+    });
+}
+
 #[test]
 fn hedges_are_on_account_of_the_budget() {
     run(async {

@@ -23,6 +23,12 @@ fn a_refusing_endpoint_costs_no_request() {
         for _ in 0..50 {
             assert_eq!(client.call().await.expect("answered").server(), "a");
         }
+        let well = "classification=\"success\"";
+        assert_eq!(
+            (server.switches.calls.get(), proxy.counted("response_total", well)),
+            (50, 50)
+        );
+        assert_eq!(proxy.counted("response_total", ""), 50);
     });
 }
 
@@ -55,6 +61,7 @@ fn who_waits_in_vain_is_told_which_service_and_why() {
             "the second is told at once"
         );
 
+        assert_eq!(proxy.counted("sheer_errors_total", "reason=\"failfast\""), 2);
         let _back = Server::start_at("back", dead).await;
         eventually_answered_by(&client, "back").await;
         assert!(
@@ -117,6 +124,9 @@ fn a_killed_endpoint_takes_only_what_it_was_serving() {
             lost += failed;
         }
         assert!(lost <= 4, "{lost} lost, more than were under way");
+        let failed = "classification=\"failure\"";
+        assert_eq!(proxy.counted("response_total", failed), lost as u64);
+        assert_eq!(proxy.counted("response_total", ""), 400);
     });
 }
 
@@ -138,6 +148,9 @@ fn goaway_loses_no_request() {
             "{} connections",
             server.switches.connections.get()
         );
+        let failed = "classification=\"failure\"";
+        assert_eq!(proxy.counted("response_total", failed), 0);
+        assert_eq!(proxy.counted("response_total", ""), 300);
     });
 }
 
@@ -156,6 +169,10 @@ fn endpoints_that_come_and_go_lose_no_request() {
                 assert_eq!(answer.expect("answered").status, 200);
             }
         }
+        let failed = "classification=\"failure\"";
+        assert_eq!(proxy.counted("response_total", failed), 0);
+        let seen: usize = servers.iter().map(|server| server.switches.calls.get()).sum();
+        assert_eq!((seen, proxy.counted("response_total", "")), (300, 300));
     });
 }
 

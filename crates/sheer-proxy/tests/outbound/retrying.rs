@@ -7,7 +7,7 @@ use sheer_policy::outbound::{Backoff, HttpRule, Retry, RetryBudget};
 use tokio::time::Instant;
 
 use crate::{
-    app::{App, Say, apply, ask, get, grpc, metric, policy, proxy_for, rule, to_service, with},
+    app::{App, Say, apply, ask, attempts, get, grpc, metric, policy, proxy_for, retries, rule, to_service, with},
     support::{Proxy, run},
 };
 
@@ -68,13 +68,13 @@ fn the_last_answer_is_passed_on_as_it_is() {
 fn other_statuses_and_rules_without_retries_are_left_alone() {
     run(async {
         let app = App::start(|_| Say::status(404)).await;
-        let (_proxy, client) = proxy_for(&app, with_retry(retry())).await;
+        let (proxy, client) = proxy_for(&app, with_retry(retry())).await;
         assert_eq!(ask(&client, get("/"), b"").await.expect("answered").status, 404);
-        assert_eq!(app.calls(), 1);
+        assert_eq!((app.calls(), attempts(&proxy), retries(&proxy)), (1, 1, 0));
         let app = App::start(|_| Say::status(503)).await;
-        let (_proxy, client) = proxy_for(&app, to_service()).await;
+        let (proxy, client) = proxy_for(&app, to_service()).await;
         assert_eq!(ask(&client, get("/"), b"").await.expect("answered").status, 503);
-        assert_eq!(app.calls(), 1);
+        assert_eq!((app.calls(), attempts(&proxy), retries(&proxy)), (1, 1, 0));
     });
 }
 
@@ -83,20 +83,22 @@ fn grpc_codes_count_in_head_and_trailers() {
     run(async {
         for failure in [Say::grpc_head(14), Say::grpc(14)] {
             let app = App::start(move |n| if n == 0 { failure.clone() } else { Say::grpc(0) }).await;
-            let (_proxy, client) = proxy_for(&app, with_retry(retry())).await;
+            let (proxy, client) = proxy_for(&app, with_retry(retry())).await;
             let answer = ask(&client, grpc(), b"call").await.expect("answered");
             assert_eq!(
                 (answer.grpc_status(), answer.body.as_str(), app.calls()),
                 ("0", "answer", 2)
             );
+            assert_eq!((attempts(&proxy), retries(&proxy)), (2, 1));
+            assert_eq!(metric(&proxy, "sheer_retries_total", &["reason=\"grpc-status\""]), 1);
         }
         let app = App::start(|_| Say::grpc(5)).await;
-        let (_proxy, client) = proxy_for(&app, with_retry(retry())).await;
+        let (proxy, client) = proxy_for(&app, with_retry(retry())).await;
         assert_eq!(
             ask(&client, grpc(), b"call").await.expect("answered").grpc_status(),
             "5"
         );
-        assert_eq!(app.calls(), 1);
+        assert_eq!((app.calls(), retries(&proxy)), (1, 0));
     });
 }
 
@@ -109,7 +111,7 @@ fn heads_are_held_back_briefly_only() {
             ..Say::grpc(14)
         })
         .await;
-        let (_proxy, client) = proxy_for(&app, with_retry(retry())).await;
+        let (proxy, client) = proxy_for(&app, with_retry(retry())).await;
         let mut send = client.send.clone().ready().await.unwrap();
         let began = Instant::now();
         let (response, _) = send.send_request(grpc(), true).unwrap();
@@ -119,8 +121,8 @@ fn heads_are_held_back_briefly_only() {
         let trailers = body.trailers().await.unwrap().unwrap();
         // Too late to be tried again: the client has the head.
         assert_eq!(
-            (&trailers["grpc-status"], app.calls()),
-            (&"14".parse::<http::HeaderValue>().unwrap(), 1)
+            (&trailers["grpc-status"], app.calls(), retries(&proxy)),
+            (&"14".parse::<http::HeaderValue>().unwrap(), 1, 0)
         );
     });
 }
@@ -133,10 +135,11 @@ fn bodies_beyond_the_buffer_are_sent_once() {
             max_request_bytes: 10,
             ..retry()
         };
-        let (_proxy, client) = proxy_for(&app, with_retry(small)).await;
+        let (proxy, client) = proxy_for(&app, with_retry(small)).await;
         let large = vec![b'x'; 70_000];
         assert_eq!(ask(&client, get("/"), &large[..]).await.expect("answered").status, 503);
         assert_eq!((app.calls(), app.seen.borrow()[0].body.len()), (1, 70_000));
+        assert_eq!((attempts(&proxy), retries(&proxy)), (1, 0));
     });
 }
 
@@ -151,13 +154,15 @@ fn resets_are_tried_again_by_rules_that_have_retries() {
             }
         })
         .await;
-        let (_proxy, client) = proxy_for(&app, with_retry(retry())).await;
+        let (proxy, client) = proxy_for(&app, with_retry(retry())).await;
         assert_eq!(ask(&client, get("/"), b"x").await.expect("answered").status, 200);
-        assert_eq!(app.calls(), 2);
+        assert_eq!((app.calls(), attempts(&proxy), retries(&proxy)), (2, 2, 1));
+        assert_eq!(metric(&proxy, "sheer_retries_total", &["reason=\"reset\""]), 1);
         let app = App::start(|_| Say::reset(h2::Reason::INTERNAL_ERROR)).await;
-        let (_proxy, client) = proxy_for(&app, to_service()).await;
+        let (proxy, client) = proxy_for(&app, to_service()).await;
         let error = ask(&client, get("/"), b"x").await.expect_err("reset");
         assert_eq!((error.reason(), app.calls()), (Some(h2::Reason::INTERNAL_ERROR), 1));
+        assert_eq!((attempts(&proxy), retries(&proxy)), (1, 0));
     });
 }
 
@@ -176,12 +181,13 @@ fn an_attempt_has_its_own_time() {
         crate::support::eventually("the slow attempt is cancelled", || app.cancelled.get() == 1).await;
 
         let app = App::start(|_| Say::ok().after(Duration::from_secs(20))).await;
-        let (_proxy, client) = proxy_for(&app, with_retry(timed)).await;
+        let (proxy, client) = proxy_for(&app, with_retry(timed)).await;
         let answer = ask(&client, get("/"), b"x").await.expect("answered");
         assert_eq!(
             (answer.status.as_u16(), answer.reason(), app.calls()),
             (504, "timeout-attempt", 3)
         );
+        assert_eq!((attempts(&proxy), retries(&proxy)), (3, 2));
     });
 }
 
@@ -195,6 +201,7 @@ fn another_endpoint_is_asked_where_there_is_one() {
             assert_eq!(ask(&client, get("/"), b"").await.expect("answered").status, 200);
         }
         assert_eq!(good.calls(), 20);
+        assert_eq!((attempts(&proxy), retries(&proxy)), (20 + bad.calls(), bad.calls()));
     });
 }
 
@@ -265,7 +272,7 @@ fn requests_may_ask_for_retries_where_the_rule_allows_it() {
             allow_request_headers: true,
             ..to_service()
         };
-        let (_proxy, client) = proxy_for(&app, allowed).await;
+        let (proxy, client) = proxy_for(&app, allowed).await;
         assert_eq!(ask(&client, asking(), b"").await.expect("answered").status, 200);
         assert_eq!(
             (
@@ -275,12 +282,14 @@ fn requests_may_ask_for_retries_where_the_rule_allows_it() {
             ),
             (2, None, None)
         );
-        let (_proxy, client) = proxy_for(&app, to_service()).await;
+        assert_eq!((attempts(&proxy), retries(&proxy)), (2, 1));
+        let (proxy, client) = proxy_for(&app, to_service()).await;
         assert_eq!(ask(&client, asking(), b"").await.expect("answered").status, 429);
         assert_eq!(
             (app.calls(), app.header(2, "l5d-retry-http").as_deref()),
             (3, Some("429"))
         );
+        assert_eq!((attempts(&proxy), retries(&proxy)), (1, 0));
     });
 }
 
@@ -334,6 +343,8 @@ fn a_server_that_refuses_every_stream_is_not_stormed() {
             assert_eq!(error.reason(), Some(h2::Reason::REFUSED_STREAM));
         }
         assert!((100..=110).contains(&app.calls()), "{}", app.calls());
+        let further = metric(&proxy, "sheer_request_further_attempts_total", &[]);
+        assert_eq!(further as usize, app.calls() - 100);
     });
 }
 
@@ -362,6 +373,7 @@ fn budgets_outlive_edits() {
             ask(&client, get("/"), b"").await.expect("answered");
         }
         assert!((50..=55).contains(&app.calls()), "{}", app.calls());
+        assert_eq!((attempts(&proxy), retries(&proxy)), (app.calls(), app.calls() - 50));
     });
 }
 

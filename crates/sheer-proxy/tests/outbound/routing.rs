@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::{
     app::{
-        App, Say, apply, ask, forward, get, grpc, metric, policy, proxy_for, rule, rule_for, to_service, weighted, with,
+        App, Say, apply, ask, attempts, errors, forward, get, grpc, metric, policy, proxy_for, rule, rule_for,
+        to_service, weighted, with,
     },
     support::{Proxy, SERVICE, http1_echo, run, script},
 };
@@ -67,6 +68,9 @@ fn each_request_goes_where_its_rule_says() {
             assert_eq!(app.calls(), before + 1);
         }
         assert_eq!((blue.calls(), green.calls()), (2, 1));
+        assert_eq!(attempts(&proxy), 3);
+        let well = ["http_status=\"200\"", "route_name=\"route\""];
+        assert_eq!(metric(&proxy, "outbound_http_route_request_statuses_total", &well), 3);
     });
 }
 
@@ -83,7 +87,7 @@ fn what_no_rule_takes_is_not_found() {
         assert_eq!(answer.header("sheer-verdict"), "policy");
         let answer = ask(&client, grpc(), b"").await.expect("answered");
         assert_eq!((answer.status, answer.grpc_status()), (StatusCode::OK, "5"));
-        assert_eq!(app.calls(), 0);
+        assert_eq!((app.calls(), attempts(&proxy), errors(&proxy, "no-route")), (0, 0, 2));
     });
 }
 
@@ -169,6 +173,12 @@ fn the_next_takes_over_while_the_first_is_away() {
                 tokio::task::spawn_local(async move { drop(ask(&client, get("/"), b"").await) });
                 false
             }
+        })
+        .await;
+        let at_spare = ["backend_name=\"spare\"", "http_status=\"200\""];
+        let answered = || metric(&proxy, "outbound_http_route_backend_response_statuses_total", &at_spare);
+        crate::support::eventually("what the spare one answered is counted", || {
+            answered() == spare.calls() as u64
         })
         .await;
     });
@@ -321,12 +331,13 @@ fn faults_are_injected_and_say_that_they_are() {
             ..to_service()
         };
         let http = abort(AbortAnswer::Http(StatusCode::IM_A_TEAPOT), Share::ALL);
-        let (_proxy, client) = proxy_for(&app, with(vec![http])).await;
+        let (proxy, client) = proxy_for(&app, with(vec![http])).await;
         for request in [get("/"), grpc()] {
             let answer = ask(&client, request, b"").await.expect("answered");
             assert_eq!((answer.status.as_u16(), answer.reason()), (418, "fault-injected"));
             assert!(answer.header("l5d-proxy-error").contains("for a test"));
         }
+        assert_eq!((attempts(&proxy), errors(&proxy, "fault-injected")), (0, 2));
         let code = abort(AbortAnswer::Grpc(8), Share::ALL);
         let (_proxy, client) = proxy_for(&app, with(vec![code])).await;
         assert_eq!(ask(&client, grpc(), b"").await.expect("answered").grpc_status(), "8");
@@ -337,16 +348,19 @@ fn faults_are_injected_and_say_that_they_are() {
             denominator: 2,
         };
         let sometimes = abort(AbortAnswer::Http(StatusCode::SERVICE_UNAVAILABLE), half);
-        let (_proxy, client) = proxy_for(&app, with(vec![sometimes])).await;
+        let (proxy, client) = proxy_for(&app, with(vec![sometimes])).await;
         for _ in 0..200 {
             ask(&client, get("/"), b"").await.expect("answered");
         }
         assert!((60..=140).contains(&app.calls()), "{}", app.calls());
+        assert_eq!(attempts(&proxy), app.calls());
+        assert_eq!(errors(&proxy, "fault-injected") as usize, 200 - app.calls());
 
-        let (_proxy, client) = proxy_for(&app, with(vec![delay])).await;
+        let (proxy, client) = proxy_for(&app, with(vec![delay])).await;
         let began = Instant::now();
         assert_eq!(ask(&client, get("/"), b"").await.expect("answered").status, 200);
         assert!(began.elapsed() >= Duration::from_millis(80));
+        assert_eq!((attempts(&proxy), errors(&proxy, "fault-injected")), (1, 0));
     });
 }
 

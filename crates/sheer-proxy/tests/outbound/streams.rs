@@ -174,6 +174,7 @@ fn connections_have_weights_too() {
         }
         // 50 expected.
         assert!((22..=80).contains(&ones), "{ones}");
+        assert_eq!(metric(&proxy, "outbound_tcp_route_open_total", &[]), 200);
     });
 }
 

@@ -6,7 +6,7 @@ use sheer_policy::outbound::{Delay, Filter, HttpRule, Share, Timeouts};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
-    app::{App, Say, apply, ask, get, grpc, policy, proxy_for, rule, to_service, with},
+    app::{App, Say, apply, ask, attempts, errors, get, grpc, policy, proxy_for, rule, to_service, with},
     inbound,
     support::{Proxy, endpoint, run},
 };
@@ -49,13 +49,14 @@ fn each_timeout_says_which_it_is() {
             ),
         ] {
             let app = slow().await;
-            let (_proxy, client) = proxy_for(&app, timed(timeouts)).await;
+            let (proxy, client) = proxy_for(&app, timed(timeouts)).await;
             let began = Instant::now();
             let answer = ask(&client, get("/"), b"x").await.expect("answered");
             assert_eq!((answer.status.as_u16(), answer.reason()), (504, reason));
             assert!(began.elapsed() >= Duration::from_millis(100) && began.elapsed() < LONG);
             assert_eq!(ask(&client, grpc(), b"x").await.expect("answered").grpc_status(), "4");
             crate::support::eventually("the server is told", || app.cancelled.get() == 2).await;
+            assert_eq!((attempts(&proxy), errors(&proxy, reason)), (app.calls(), 2));
         }
     });
 }
@@ -69,20 +70,20 @@ fn timeouts_within_a_response() {
             ..Say::ok()
         })
         .await;
-        for timeouts in [
-            Timeouts {
-                request: SHORT,
-                ..Timeouts::default()
-            },
-            Timeouts {
-                idle: SHORT,
-                ..Timeouts::default()
-            },
-        ] {
-            let (_proxy, client) = proxy_for(&app, timed(timeouts)).await;
+        let of_request = Timeouts {
+            request: SHORT,
+            ..Timeouts::default()
+        };
+        let idle = Timeouts {
+            idle: SHORT,
+            ..Timeouts::default()
+        };
+        for (timeouts, reason) in [(of_request, "timeout-request"), (idle, "timeout-idle")] {
+            let (proxy, client) = proxy_for(&app, timed(timeouts)).await;
             assert!(ask(&client, get("/"), b"x").await.is_err());
             let answer = ask(&client, grpc(), b"x").await.expect("trailers");
             assert_eq!((answer.status.as_u16(), answer.grpc_status()), (200, "4"));
+            assert_eq!((attempts(&proxy), errors(&proxy, reason)), (2, 2));
         }
         // The head came in time, and the rest may take as long as it likes.
         let app = App::start(|_| Say {
@@ -122,6 +123,7 @@ fn waiting_for_an_endpoint_is_time_too() {
             (answer.status.as_u16(), answer.reason(), app.calls()),
             (504, "timeout-request", 0)
         );
+        assert_eq!((attempts(&proxy), errors(&proxy, "timeout-request")), (0, 1));
     });
 }
 
@@ -133,14 +135,15 @@ fn requests_may_ask_for_timeouts() {
             allow_request_headers: true,
             ..to_service()
         };
-        let (_proxy, client) = proxy_for(&app, allowed).await;
+        let (proxy, client) = proxy_for(&app, allowed).await;
         for (name, reason) in [
             ("l5d-timeout", "timeout-request"),
             ("l5d-response-timeout", "timeout-response"),
         ] {
             let answer = ask(&client, with(get("/"), name, "50ms"), b"").await.expect("answered");
-            assert_eq!(answer.reason(), reason);
+            assert_eq!((answer.reason(), errors(&proxy, reason)), (reason, 1));
         }
+        assert_eq!(attempts(&proxy), app.calls());
         assert_eq!(app.header(0, "l5d-timeout"), None);
     });
 }
@@ -149,7 +152,7 @@ fn requests_may_ask_for_timeouts() {
 fn what_remains_of_a_deadline_is_passed_on() {
     run(async {
         let app = App::start(|_| Say::grpc(0)).await;
-        let (_proxy, client) = proxy_for(&app, delayed(Duration::from_millis(50))).await;
+        let (proxy, client) = proxy_for(&app, delayed(Duration::from_millis(50))).await;
         let call = |timeout| ask(&client, with(grpc(), "grpc-timeout", timeout), b"");
         assert_eq!(call("10S").await.expect("answered").grpc_status(), "0");
         let passed = remaining(&app, 0);
@@ -161,7 +164,7 @@ fn what_remains_of_a_deadline_is_passed_on() {
         // Over before it could be sent.
         let answer = call("20m").await.expect("answered");
         assert_eq!((answer.grpc_status(), answer.reason()), ("4", "deadline"));
-        assert_eq!(app.calls(), 1);
+        assert_eq!((app.calls(), attempts(&proxy), errors(&proxy, "deadline")), (1, 1, 1));
     });
 }
 
@@ -169,7 +172,7 @@ fn what_remains_of_a_deadline_is_passed_on() {
 fn a_deadline_ends_a_request_that_is_under_way() {
     run(async {
         let app = App::start(|_| Say::grpc(0).after(LONG)).await;
-        let (_proxy, client) = proxy_for(&app, to_service()).await;
+        let (proxy, client) = proxy_for(&app, to_service()).await;
         let answer = ask(&client, with(grpc(), "grpc-timeout", "100m"), b"")
             .await
             .expect("answered");
@@ -177,7 +180,7 @@ fn a_deadline_ends_a_request_that_is_under_way() {
             (answer.grpc_status(), answer.reason(), answer.header("sheer-verdict")),
             ("4", "deadline", "application")
         );
-        assert_eq!(app.calls(), 1);
+        assert_eq!((app.calls(), attempts(&proxy), errors(&proxy, "deadline")), (1, 1, 1));
     });
 }
 

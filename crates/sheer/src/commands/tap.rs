@@ -9,8 +9,14 @@ use std::{
 };
 
 use anyhow::Context as _;
+<<<<<<< HEAD
 use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
 use sheer_dashboard::wire::tap as json;
+=======
+use sheer_api::v1::{
+    HeaderMatch, JoinedRequest, TapFilter, TapLine, TapLoss, TapRequest, TappedRequest, WatchTapRequest, tap_line::Line,
+};
+>>>>>>> w/policy
 
 use self::lines::Lines;
 use crate::{
@@ -246,7 +252,32 @@ fn object(value: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sheer_api::v1::RequestHead;
+
     use super::*;
+
+    #[test]
+    fn a_head_that_one_side_forgot_is_shown_by_the_other() {
+        let head = |method: &str| RequestHead {
+            method: method.to_owned(),
+            ..RequestHead::default()
+        };
+        let side = |method: &str, status| TappedRequest {
+            request: Some(head(method)),
+            status,
+            ..TappedRequest::default()
+        };
+        let joined = |outbound: &str| JoinedRequest {
+            outbound: Some(side(outbound, 200)),
+            inbound: Some(side("POST", 500)),
+            ..JoinedRequest::default()
+        };
+        for (outbound, shown) in [("", "POST"), ("PUT", "PUT")] {
+            let main = whole(&joined(outbound)).expect("a side");
+            assert_eq!((main.request, main.status), (Some(head(shown)), 200));
+        }
+        assert_eq!(whole(&JoinedRequest::default()), None);
+    }
 
     #[test]
     fn times() {
