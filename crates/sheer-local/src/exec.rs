@@ -8,17 +8,22 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::{
         fd::{AsRawFd as _, RawFd},
-        unix::process::{CommandExt as _, ExitStatusExt as _},
+        unix::{
+            fs::OpenOptionsExt as _,
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
     },
+    path::{Path, PathBuf},
     process::ExitStatus,
 };
 
 use anyhow::Context as _;
 use nix::{
     errno::Errno,
+    mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::{
         prctl::set_pdeathsig,
@@ -56,13 +61,18 @@ pub fn exec(state: &State, target: Target, container: Option<String>, command: &
 }
 
 /// Runs a command of the host in the pod's network, and in nothing else of it: the host's tools and files, the caller's environment and folder, and
-/// the pod's interfaces, sockets and rules.
+/// the pod's interfaces, sockets, rules and names.
 pub fn debug(state: &State, target: Target, command: &[String]) -> anyhow::Result<u8> {
     let mut client = Client::connect(state)?;
     let target = client.exec(target, None)?;
     let supervisor = client.supervisor_pid()?;
     let own = own_program()?;
+    let names = Names::new(&target.resolv_conf).context("the pod's resolv.conf")?;
     enter_network(supervisor, &target).with_context(|| format!("pod {} cannot be entered", target.pod))?;
+    names
+        .lay()
+        .context("the pod's resolv.conf cannot be laid over that of the machine")?;
+    drop(names);
     let mut call = call(&own, &target.pod, command);
     call.env("SHEER_POD", &target.pod).env("PATH", search_path());
     attend_to(call, &target.pod)
@@ -110,6 +120,43 @@ fn enter_network(supervisor: i32, target: &ExecTarget) -> anyhow::Result<()> {
     }
     setns(network, CloneFlags::CLONE_NEWNET).map_err(explain)?;
     setns(hostname, CloneFlags::CLONE_NEWUTS).map_err(explain)
+}
+
+/// A pod's `resolv.conf` in a file of its own, until it is laid over the machine's.
+struct Names(PathBuf);
+
+impl Names {
+    fn new(text: &str) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("sheer-debug-{}.conf", std::process::id()));
+        // Never through a link that somebody else left there.
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&path)?;
+        let names = Self(path);
+        file.write_all(text.as_bytes())?;
+        Ok(names)
+    }
+
+    /// For this process and what it starts: the machine's file stays as it is for all others.
+    fn lay(&self) -> nix::Result<()> {
+        const OVER: &str = "/etc/resolv.conf";
+        let none = None::<&str>;
+        if !Path::new(OVER).exists() {
+            return Ok(());
+        }
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some(&self.0), OVER, none, MsFlags::MS_BIND, none)
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        // What is laid over another file stays there without its name.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Everything is opened first: after the first step, `/proc` of the host is out of sight.

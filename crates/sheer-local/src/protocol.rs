@@ -183,4 +183,6 @@ pub struct ExecTarget {
     pub env: BTreeMap<String, String>,
     /// Folder of the container.
     pub dir: PathBuf,
+    /// The pod's `/etc/resolv.conf`.
+    pub resolv_conf: String,
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 pub(crate) use certify::{Certifier, roots};
 pub use credentials::{Credentials, CredentialsError, Material, MeshAlpn};
 pub(crate) use crypto::{anonymous_client_config, describe as describe_tls};
-pub(crate) use key_tap::{KeyTap, Secret};
+pub(crate) use key_tap::{KeyTap, Secret, with_remote};
 pub use peer::{PeerError, PeerNames, peer_names};
 pub use verify::WrongPeer;
 

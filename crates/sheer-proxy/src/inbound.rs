@@ -198,6 +198,7 @@ impl Inbound {
             client,
             app: None,
             handshake: Duration::ZERO,
+            server_name: None,
         };
 
         let first = self.unless_drained(self.first_bytes(&mut talk, redirected.as_ref()));
@@ -284,6 +285,7 @@ impl Inbound {
                 client,
                 app: talk.app,
                 handshake: began.elapsed(),
+                server_name: None,
             },
             accepted.alpn,
         ))

@@ -29,7 +29,7 @@ pub(crate) use connection::TappedConnection;
 #[cfg(test)]
 pub(crate) use event::{Answer, Head as TapHead};
 pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
-pub(crate) use filter::Filter;
+pub(crate) use filter::{Filter, names_trace};
 pub(crate) use request::{Subject, Tapped};
 
 use crate::{exchange, record::Clock};

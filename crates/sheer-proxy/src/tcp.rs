@@ -11,7 +11,11 @@ mod tests;
 
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -100,19 +104,39 @@ impl<T: Duplex + ?Sized> Duplex for Box<T> {
 /// Bytes that a relay moved so far; may be read from another thread while it runs.
 #[derive(Debug, Default)]
 pub struct Counters {
-    to_server: AtomicU64,
-    to_client: AtomicU64,
+    to_server: Moved,
+    to_client: Moved,
+}
+
+/// Bytes that went one way, and when the first did.
+#[derive(Debug, Default)]
+struct Moved {
+    bytes: AtomicU64,
+    first: OnceLock<Instant>,
+}
+
+impl Moved {
+    fn add(&self, bytes: usize) {
+        if self.bytes.fetch_add(bytes as u64, Ordering::Relaxed) == 0 {
+            let _ = self.first.set(Instant::now());
+        }
+    }
 }
 
 impl Counters {
     /// Bytes from client to server.
     pub fn to_server(&self) -> u64 {
-        self.to_server.load(Ordering::Relaxed)
+        self.to_server.bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes from server to client.
     pub fn to_client(&self) -> u64 {
-        self.to_client.load(Ordering::Relaxed)
+        self.to_client.bytes.load(Ordering::Relaxed)
+    }
+
+    /// When the first byte of the server went to the client.
+    pub fn answered(&self) -> Option<Instant> {
+        self.to_client.first.get().copied()
     }
 
     /// Bytes both ways.

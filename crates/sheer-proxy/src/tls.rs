@@ -2,7 +2,13 @@
 //!
 //! The configurations, with the checks of certificates in them, are [`crate::identity`]'s; here they are put to use.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future as _, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{ClientConnection, HandshakeKind};
 use tokio::net::TcpStream;
@@ -12,7 +18,7 @@ use crate::{
     detect::Rewind,
     discovery::PeerIdentity,
     error::{ConnectCause, ProxyError},
-    identity::{Credentials, MeshAlpn, PeerError, PeerNames, WrongPeer, peer_names},
+    identity::{Credentials, MeshAlpn, PeerError, PeerNames, WrongPeer, peer_names, with_remote},
     io::Stream,
 };
 
@@ -37,7 +43,8 @@ pub async fn accept(
     credentials: &Credentials,
 ) -> Result<Accepted, ProxyError> {
     let failed = |why: String| ProxyError::TlsAccept { client, why };
-    let handshake = TlsAcceptor::from(credentials.server_config()).accept(tcp);
+    let mut handshake = pin!(TlsAcceptor::from(credentials.server_config()).accept(tcp));
+    let handshake = poll_fn(|cx| with_remote(client, || handshake.as_mut().poll(cx)));
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(error.to_string())),
@@ -65,7 +72,8 @@ pub async fn connect(
     alpn: MeshAlpn,
 ) -> Result<Stream, ProxyError> {
     let connector = TlsConnector::from(credentials.client_config(peer, alpn));
-    let handshake = connector.connect(peer.server_name.clone(), tcp);
+    let mut handshake = pin!(connector.connect(peer.server_name.clone(), tcp));
+    let handshake = poll_fn(|cx| with_remote(addr, || handshake.as_mut().poll(cx)));
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => {
             still_valid(stream.get_ref().1).map_err(|error| ProxyError::TlsConnect {

@@ -37,16 +37,26 @@ use tokio::sync::mpsc;
 pub use self::tracer::Tracer;
 pub(crate) use self::{
     collector::{Collector, Finish, Parts},
+    id::TraceId,
     propagation::Passed,
     record::{Attempt, Inbound, Record, Whom},
     span::version as http_version,
     tracer::{Sent, Trail},
 };
+
 use self::{propagation::Serving, tracer::Told};
 use crate::{
     access_log::AccessLog,
     settings::{self, Settings},
 };
+
+/// The trace that a request names in any of the formats, with 32 digits.
+pub(crate) fn named(headers: &http::HeaderMap) -> Option<[u8; 32]> {
+    match context::read(headers) {
+        context::Said::Context(context) => Some(context.trace.hex()),
+        _ => None,
+    }
+}
 
 /// Records that may wait for the control runtime, from all workers.
 const QUEUE: usize = 4_096;

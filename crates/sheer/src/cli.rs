@@ -54,6 +54,11 @@ impl Global {
     pub(crate) fn state(&self) -> anyhow::Result<sheer_local::state::State> {
         sheer_local::state::State::locate(self.state.clone()).map_err(Into::into)
     }
+
+    /// For what a token never allows.
+    pub(crate) fn must_own(&self) -> anyhow::Result<()> {
+        crate::running::must_own(self.token.as_deref())
+    }
 }
 
 /// Every command.

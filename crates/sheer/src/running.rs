@@ -13,12 +13,12 @@ use sheer_api::v1::control_client::ControlClient;
 use sheer_api::v1::stats_client::StatsClient;
 use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
-    ConfigDumpRequest, ExplainRequest, ExplainResponse, FrameEvent, IssueTokenRequest, IssueTokenResponse,
-    ListTracesRequest, ListTracesResponse, PolicyDiffRequest, PolicyDiffResponse, PropagationRequest, ProxyConnections,
-    ProxyDump, ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest, ReportResponse, RevokeTokensRequest,
-    RouteStatus, RoutesRequest, ShowTraceRequest, TapLine, Trace, WatchConnectionsRequest, WatchDiffRequest,
-    WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest,
-    WorkloadPropagation, WorkloadSecret,
+    ConfigDumpRequest, EnterRequest, ExplainRequest, ExplainResponse, FrameEvent, IssueTokenRequest,
+    IssueTokenResponse, ListTracesRequest, ListTracesResponse, PolicyDiffRequest, PolicyDiffResponse,
+    PropagationRequest, ProxyConnections, ProxyDump, ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest,
+    ReportResponse, RevokeTokensRequest, RouteStatus, RoutesRequest, ShowTraceRequest, TapLine, Trace,
+    WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest,
+    WatchTapRequest, WorkloadLogLevelRequest, WorkloadPropagation, WorkloadSecret,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -288,10 +288,13 @@ impl Mesh {
 
     /// For what a token never allows.
     fn must_own(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.token.is_none(),
-            "a token (SHEER_TOKEN, --token) allows to look at traffic and nothing else: this only the mesh's owner may"
-        );
+        must_own(self.token.as_deref())
+    }
+
+    /// Notes that somebody enters the network of a workload; an error where nobody may.
+    pub(crate) async fn enter(&self, request: EnterRequest) -> anyhow::Result<()> {
+        let mut client = ControlClient::new(self.control().await?);
+        proxies_asked(client.enter(self.with_token(request)?)).await?;
         Ok(())
     }
 
@@ -522,6 +525,15 @@ pub(crate) async fn proxies_asked<T>(
         }
         Err(status) => Err(anyhow!("{}", status.message())),
     }
+}
+
+/// An error for whoever shows a token.
+pub(crate) fn must_own(token: Option<&str>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        token.is_none(),
+        "a token (SHEER_TOKEN, --token) allows to look at traffic and nothing else: this only the mesh's owner may"
+    );
+    Ok(())
 }
 
 /// One GET over a fresh connection. HTTP/1.0, so that the answer ends with the connection.

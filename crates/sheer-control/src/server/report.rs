@@ -22,7 +22,7 @@ use crate::{
     manifests,
     objects::ParentRef,
     routes,
-    sight::{Secrets, Sight, asker::Asker},
+    sight::{self, Secrets, Sight, asker::Asker},
     store::{Snapshot, Store},
 };
 
@@ -133,10 +133,17 @@ impl Control for ReportService {
         &self,
         request: Request<WorkloadLogLevelRequest>,
     ) -> Result<Response<WorkloadLogLevelResponse>, Status> {
-        self.owners(&request, "to change what proxies log")?
-            .log_level(request.into_inner())
-            .await
-            .map(Response::new)
+        let (sight, asker) = self.watched(&request)?;
+        let asked = request.get_ref();
+        asker
+            .must_own("to change what proxies log")
+            .inspect_err(|why| sight::refused(("log-level", ""), &asker, (&asked.workload, &asked.namespace), why))?;
+        sight.log_level(request.into_inner(), &asker).await.map(Response::new)
+    }
+
+    async fn enter(&self, request: Request<v1::EnterRequest>) -> Result<Response<v1::EnterResponse>, Status> {
+        let (sight, asker) = self.watched(&request)?;
+        sight.enter(request.get_ref(), &asker).map(Response::new)
     }
 
     async fn renew_connections(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {

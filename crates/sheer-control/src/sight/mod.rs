@@ -13,7 +13,9 @@ pub(crate) mod asker;
 mod connect;
 mod diff;
 mod dump;
+mod enter;
 mod explain;
+pub(crate) mod hidden;
 mod log_level;
 mod places;
 mod resolve;
@@ -35,9 +37,11 @@ use crate::{
 };
 use asker::{Asker, Tokens};
 use connect::Proxies;
+use hidden::Latest;
 pub(crate) use secrets::Secrets;
 use view::View;
 use watch::RedactionKey;
+pub(crate) use watch::refused;
 
 /// Answers the questions of `sheer.v1.Control` that are about proxies.
 pub(crate) struct Sight {
@@ -46,6 +50,7 @@ pub(crate) struct Sight {
     streams: Streams,
     proxies: Arc<Proxies>,
     redaction: RedactionKey,
+    hidden: Arc<Latest>,
     tokens: Tokens,
 }
 
@@ -64,6 +69,7 @@ impl Sight {
             streams,
             proxies: Arc::new(Proxies::new(own.client_config()?)),
             redaction: RedactionKey::new()?,
+            hidden: Arc::default(),
             tokens,
         })
     }
@@ -137,13 +143,20 @@ impl Sight {
     pub(crate) async fn log_level(
         &self,
         request: v1::WorkloadLogLevelRequest,
+        asker: &Asker,
     ) -> Result<v1::WorkloadLogLevelResponse, Status> {
-        log_level::log_level(self, request).await
+        log_level::log_level(self, request, asker).await
+    }
+
+    /// Somebody enters the network of a workload.
+    pub(crate) fn enter(&self, request: &v1::EnterRequest, asker: &Asker) -> Result<v1::EnterResponse, Status> {
+        enter::enter(self, request, asker)
     }
 
     /// Who asks.
     pub(crate) fn asker<T>(&self, request: &tonic::Request<T>) -> Result<Asker, Status> {
         Asker::of(request.metadata(), request.extensions(), &self.tokens)
+            .inspect_err(|refused| tracing::warn!(target: "audit", why = refused.message(), "audit: refused"))
     }
 
     /// Makes and revokes tokens.

@@ -1,11 +1,12 @@
 //! What passed and passes on the wire, asked of the proxies: with the caller's rights, the mesh's key for what is redacted, and names in place of addresses.
 //!
 //! `sheer.dev/sight: disabled` on a workload or its namespace wins over every right: its own proxy is not asked, and what other proxies recorded of
-//! connections with it is left out.
+//! connections with it, or on the way to it, is left out ([`super::hidden`]).
 
 mod connections;
 mod diff;
 mod frames;
+mod judge;
 mod names;
 mod peers;
 mod reflect;
@@ -15,17 +16,16 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use sheer_api::v1;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     Sight,
     asker::{Asker, Right},
-    dump, resolve,
+    dump,
+    hidden::{Hidden, is_hidden},
+    resolve,
 };
-use crate::{
-    objects::{Pod, annotation},
-    store::Snapshot,
-};
+use crate::{objects::Pod, store::Snapshot};
 
 pub(super) use connections::connections;
 pub(super) use diff::diff;
@@ -47,62 +47,18 @@ impl RedactionKey {
     }
 }
 
-/// What the caller may see of a pod, and what is hidden of it.
-fn rights(sight: &Sight, snapshot: &Snapshot, pod: &Pod, asker: &Asker) -> v1::Rights {
-    redacted(&sight.redaction, snapshot, pod, asker)
+/// What the caller may see, and what is hidden of it: the same for every proxy, as a request passes several.
+fn rights(sight: &Sight, snapshot: &Snapshot, asker: &Asker) -> v1::Rights {
+    redacted(&sight.redaction, &sight.hidden.of(snapshot), asker)
 }
 
-fn redacted(key: &RedactionKey, snapshot: &Snapshot, pod: &Pod, asker: &Asker) -> v1::Rights {
-    let names = |name| {
-        let names = setting(snapshot, pod, name).unwrap_or_default().split(',');
-        let names = names.map(|name| name.trim().to_owned());
-        names.filter(|name| !name.is_empty()).collect()
-    };
+fn redacted(key: &RedactionKey, hidden: &Hidden, asker: &Asker) -> v1::Rights {
+    let [headers, fields] = hidden.redacted();
     asker.rights(v1::Redaction {
         key: key.0.to_vec(),
-        headers: names("redact-headers"),
-        fields: names("redact-fields"),
+        headers,
+        fields,
     })
-}
-
-/// An annotation of sight on a pod, or else on its workload, or else on its namespace.
-fn setting<'a>(snapshot: &'a Snapshot, pod: &'a Pod, name: &str) -> Option<&'a str> {
-    let workload = || {
-        let (kind, owner) = snapshot.owner_of(pod)?;
-        let is = |id: &crate::objects::ObjectId| {
-            id.kind == *kind && id.name == *owner && id.namespace == pod.metadata.namespace
-        };
-        let written = snapshot.written().iter().find(|manifest| is(&manifest.object.id()))?;
-        annotation(&written.object.metadata().annotations, "", name)
-    };
-    let namespace = || {
-        annotation(
-            &snapshot.find_namespace(&pod.metadata.namespace)?.metadata.annotations,
-            "",
-            name,
-        )
-    };
-    annotation(&pod.metadata.annotations, "", name)
-        .or_else(workload)
-        .or_else(namespace)
-}
-
-/// Whether nobody may look at a pod's traffic. Any of the three places is enough: what one hides no other shows.
-pub(super) fn is_hidden(snapshot: &Snapshot, pod: &Pod) -> bool {
-    let says = |annotations: &crate::objects::Labels| annotation(annotations, "", "sight") == Some("disabled");
-    let namespace = snapshot.find_namespace(&pod.metadata.namespace);
-    let owner = snapshot.owner_of(pod);
-    says(&pod.metadata.annotations)
-        || namespace.is_some_and(|namespace| says(&namespace.metadata.annotations))
-        || owner.is_some_and(|(kind, name)| {
-            snapshot.written().iter().any(|manifest| {
-                let id = manifest.object.id();
-                id.kind == *kind
-                    && id.name == *name
-                    && id.namespace == pod.metadata.namespace
-                    && says(&manifest.object.metadata().annotations)
-            })
-        })
 }
 
 /// A pod that was asked after, and why its proxy cannot be asked.
@@ -118,31 +74,59 @@ fn select(
     of: Option<v1::Selection>,
     (asker, right, what): (&Asker, Right, &str),
 ) -> Result<Vec<Asked>, Status> {
-    let v1::Selection { workload, namespace } = of.unwrap_or_default();
-    // Who looked at what, and when: the log is the record.
-    tracing::info!(target: "audit", what, right = right.name(), caller = asker.caller(), workload, namespace, "audit: traffic is looked at");
+    let of = of.unwrap_or_default();
+    let named = (of.workload.as_str(), of.namespace.as_str());
+    let selected = selected(sight, snapshot, &of, (asker, right));
+    // Who looked at what, and when, and who may not: the log is the record.
+    match &selected {
+        Ok(_) => looked((what, right.name()), asker, named),
+        Err(why) => refused((what, right.name()), asker, named, why),
+    }
+    selected
+}
+
+fn selected(
+    sight: &Sight,
+    snapshot: &Snapshot,
+    v1::Selection { workload, namespace }: &v1::Selection,
+    (asker, right): (&Asker, Right),
+) -> Result<Vec<Asked>, Status> {
     if workload.is_empty() {
         return Err(Status::invalid_argument(
             "name a workload, as deploy/web, sts/db or pod/web-0, or a namespace, as ns/bank",
         ));
     }
-    let pods = resolve::pods(snapshot, &workload, &namespace)?;
+    let pods = resolve::pods(snapshot, workload, namespace)?;
     let (hidden, shown): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| is_hidden(snapshot, pod));
     if shown.is_empty() && !hidden.is_empty() {
-        return Err(Status::permission_denied(format!(
-            "sight is disabled for {workload} (annotation sheer.dev/sight of the workload or its namespace)"
-        )));
+        return Err(disabled(workload));
     }
     for pod in &shown {
-        asker.must(snapshot, pod, right).inspect_err(|refused| {
-            tracing::warn!(target: "audit", what, right = right.name(), caller = asker.caller(), workload, namespace, why = refused.message(), "audit: refused");
-        })?;
+        asker.must(snapshot, pod, right)?;
     }
     let meshed = |pod: Arc<Pod>| Asked {
         why_not: (!dump::is_meshed(sight, snapshot, &pod)).then(|| "it has no sidecar".to_owned()),
         pod,
     };
     Ok(shown.into_iter().map(meshed).collect())
+}
+
+/// What is said of a workload that nobody may look at.
+pub(super) fn disabled(workload: &str) -> Status {
+    Status::permission_denied(format!(
+        "sight is disabled for {workload} (annotation sheer.dev/sight: disabled of the workload or its namespace); the annotation wins over every right"
+    ))
+}
+
+fn looked((what, right): (&str, &str), asker: &Asker, (workload, namespace): (&str, &str)) {
+    tracing::info!(target: "audit", what, right, caller = asker.caller(), workload, namespace, "audit: traffic is looked at");
+}
+
+/// For the audit record: somebody asked for what they may not have. Mistakes are none.
+pub(crate) fn refused((what, right): (&str, &str), asker: &Asker, (workload, namespace): (&str, &str), why: &Status) {
+    if why.code() == Code::PermissionDenied {
+        tracing::warn!(target: "audit", what, right, caller = asker.caller(), workload, namespace, why = why.message(), "audit: refused");
+    }
 }
 
 /// A pod as answers name it.

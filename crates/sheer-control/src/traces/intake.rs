@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream::BoxStream};
-use sheer_api::v1::{PushReply, SpanBatch, SpanSource, trace_intake_server::TraceIntake};
+use sheer_api::v1::{PushReply, Span, SpanBatch, SpanSource, trace_intake_server::TraceIntake};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Source, Traces, store::text};
-use crate::{server::Peer, target::WorkloadName};
+use crate::{server::Peer, sight::hidden::Hidden, target::WorkloadName};
 
 /// Largest name of a service that is taken.
 const LONGEST_NAME: usize = 256;
@@ -77,9 +77,16 @@ impl Traces {
             let mut propagation = self.propagation.lock();
             propagation.add(source, &batch.propagation, std::time::Instant::now());
         }
+        let hidden = self.hidden.of(&self.objects.latest());
         let mut kept = self.kept.lock();
         kept.dropped_by_proxies += batch.dropped;
-        batch.spans.iter().for_each(|span| kept.add(span, source));
+        for span in &batch.spans {
+            if is_hidden(&hidden, span, source) {
+                kept.add(&without_contents(span), source);
+            } else {
+                kept.add(span, source);
+            }
+        }
     }
 
     /// Who tells, as far as the mesh knows it. A proxy speaks for its own pod only.
@@ -119,6 +126,32 @@ impl Traces {
             workload,
             service,
         }))
+    }
+}
+
+/// Whether nobody may look at a request that this span is of: by who recorded it, and by both ends.
+pub(super) fn is_hidden(hidden: &Hidden, span: &Span, source: &Source) -> bool {
+    let is_at = |end: &str| hidden.is_at(end);
+    let is_named = |key| text(&span.attributes, key).is_some_and(|name| hidden.is_called(name));
+    hidden.has_pod(&source.namespace, &source.pod)
+        || span
+            .wire
+            .as_ref()
+            .is_some_and(|wire| is_at(&wire.client) || is_at(&wire.server))
+        || is_named("peer.service")
+        || is_named("server.address")
+        || is_named("client.address")
+}
+
+/// The place of a span in its tree, its times, and whether it failed.
+pub(super) fn without_contents(span: &Span) -> Span {
+    Span {
+        name: "hidden (sheer.dev/sight: disabled)".to_owned(),
+        status_message: String::new(),
+        attributes: Vec::new(),
+        events: Vec::new(),
+        trace_state: String::new(),
+        ..span.clone()
     }
 }
 

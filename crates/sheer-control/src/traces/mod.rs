@@ -5,6 +5,8 @@
 //!                      └────► propagation
 //! ```
 //!
+//! Of workloads with `sheer.dev/sight: disabled` only the places and times of spans are kept: neither paths nor any attribute.
+//!
 //! Nothing here is on the way of any request, and nothing is written to disk: who wants traces for longer has proxies export them.
 
 mod intake;
@@ -20,7 +22,7 @@ use parking_lot::Mutex;
 use sheer_api::v1::{trace_intake_server::TraceIntakeServer, traces_server::TracesServer};
 
 use self::{intake::Intake, propagation::Propagation, query::Query, store::Kept};
-use crate::{config::MeshConfig, server::Streams, store::Store};
+use crate::{config::MeshConfig, server::Streams, sight::hidden::Latest, store::Store};
 
 /// What is kept. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +32,7 @@ pub(crate) struct Traces {
     streams: Streams,
     kept: Arc<Mutex<Kept>>,
     propagation: Arc<Mutex<Propagation>>,
+    hidden: Arc<Latest>,
 }
 
 /// The proxy that recorded a span, and its workload.
@@ -52,6 +55,7 @@ impl Traces {
             streams,
             kept: Arc::default(),
             propagation: Arc::default(),
+            hidden: Arc::default(),
         }
     }
 

@@ -444,3 +444,59 @@ fn what_is_no_span_or_too_much_is_dropped_and_counted() {
     assert_eq!(kept.state().spans, 1 + 2_000);
     assert!(kept.state().dropped_spans > 100);
 }
+
+/// The annotation wins over everything: what a span says of a request is not kept, on either side of it.
+#[test]
+fn of_hidden_workloads_only_the_place_in_the_tree_is_kept() {
+    use super::intake::{is_hidden, without_contents};
+    use crate::{sight::hidden::Hidden, store::Snapshot};
+
+    const PODS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: quiet-0, namespace: shop, labels: {app: quiet}, annotations: {sheer.dev/sight: disabled}}
+spec: {containers: [{name: a}]}
+status: {phase: Running, podIP: 10.77.0.5}
+";
+    const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: quiet, namespace: shop}
+spec: {clusterIP: 10.96.0.3, selector: {app: quiet}, ports: [{port: 80}]}
+";
+    let hidden = Hidden::of(&Snapshot::of(SERVICE, PODS));
+    let source = |pod: &str| Source {
+        namespace: "shop".to_owned(),
+        pod: pod.to_owned(),
+        workload: String::new(),
+        service: String::new(),
+    };
+    let with = |key: &str, value: &str| Span {
+        name: "GET /secret".to_owned(),
+        attributes: vec![Attribute {
+            key: key.to_owned(),
+            value: Some(Value::Text(value.to_owned())),
+        }],
+        ..span(1, (1, 0), SpanKind::Client, (0, 1))
+    };
+    let path = with("url.path", "/secret");
+    assert!(is_hidden(&hidden, &path, &source("quiet-0")) && !is_hidden(&hidden, &path, &source("web-0")));
+    assert!(is_hidden(
+        &hidden,
+        &with("peer.service", "quiet.shop.svc.cluster.local:80"),
+        &source("web-0")
+    ));
+    let wire = SpanWire {
+        client: "10.77.0.5:4000".to_owned(),
+        server: "10.77.0.4:80".to_owned(),
+        stream: 1,
+    };
+    let called = Span {
+        wire: Some(wire),
+        ..path.clone()
+    };
+    assert!(is_hidden(&hidden, &called, &source("web-0")), "it is the caller");
+    let kept = without_contents(&path);
+    assert!(kept.attributes.is_empty() && !kept.name.contains("secret"));
+    assert_eq!((kept.span_id, kept.start_unix_ns), (path.span_id, path.start_unix_ns));
+}

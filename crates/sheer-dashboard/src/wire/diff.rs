@@ -55,6 +55,7 @@ pub fn request(request: &RequestDiff) -> Value {
         "source": request.source,
         "destination": request.destination,
         "points": shown,
+        "missing": request.missing,
         "differences": differences,
     })
 }

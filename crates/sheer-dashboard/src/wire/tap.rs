@@ -191,9 +191,14 @@ pub fn connection(joined: &JoinedConnection) -> Value {
         "closed_by": main.closed_by,
         "request_bytes": main.bytes_to_server,
         "response_bytes": main.bytes_to_client,
-        "timing_us": {"end": main.duration_us},
+        "timing_us": connection_timing(main),
         "views": views,
     })
+}
+
+fn connection_timing(view: &TappedConnection) -> Value {
+    let known = |us: u64| if us == 0 { Value::Null } else { json!(us) };
+    json!({"connect": known(view.connected_us), "first_byte": known(view.first_byte_us), "end": known(view.duration_us)})
 }
 
 fn connection_view(view: &TappedConnection) -> Value {
@@ -201,6 +206,11 @@ fn connection_view(view: &TappedConnection) -> Value {
         "request": view.id,
         "destination": view.destination,
         "client_identity": view.client_identity,
+        "request_bytes": view.bytes_to_server,
+        "response_bytes": view.bytes_to_client,
+        "closed_by": view.closed_by,
+        "how": view.how,
+        "timing_us": connection_timing(view),
         "client": leg(view.client.as_ref()),
         "upstream": leg(view.upstream.as_ref()),
     })

@@ -6,13 +6,13 @@ use futures::stream::BoxStream;
 use sheer_api::v1::control_server::Control;
 use sheer_api::v1::finding::Severity;
 use sheer_api::v1::{
-    BackendState, ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, ExplainRequest,
-    ExplainResponse, Finding, FrameEvent, InboundState, IssueTokenRequest, IssueTokenResponse, Loser, ObjectRef,
-    OutboundState, PolicyDiffRequest, PolicyDiffResponse, ProxyDump, ProxyState, RenewRequest, RenewResponse,
-    ReportRequest, ReportResponse, RevokeTokensRequest, RevokeTokensResponse, RouteCondition, RouteParent, RouteState,
-    RouteStatus, RoutesRequest, RoutesResponse, TapLine, WatchConnectionsRequest, WatchConnectionsResponse,
-    WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest, WatchTapRequest,
-    WorkloadLogLevelRequest, WorkloadLogLevelResponse, WorkloadSecret,
+    BackendState, ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, EnterRequest,
+    EnterResponse, ExplainRequest, ExplainResponse, Finding, FrameEvent, InboundState, IssueTokenRequest,
+    IssueTokenResponse, Loser, ObjectRef, OutboundState, PolicyDiffRequest, PolicyDiffResponse, ProxyDump, ProxyState,
+    RenewRequest, RenewResponse, ReportRequest, ReportResponse, RevokeTokensRequest, RevokeTokensResponse,
+    RouteCondition, RouteParent, RouteState, RouteStatus, RoutesRequest, RoutesResponse, TapLine,
+    WatchConnectionsRequest, WatchConnectionsResponse, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest,
+    WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest, WorkloadLogLevelResponse, WorkloadSecret,
 };
 use tonic::{Request, Response, Status};
 
@@ -335,6 +335,10 @@ impl Control for Simulated {
         &self,
         _: Request<WorkloadLogLevelRequest>,
     ) -> Result<Response<WorkloadLogLevelResponse>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
+    }
+
+    async fn enter(&self, _: Request<EnterRequest>) -> Result<Response<EnterResponse>, Status> {
         Err(Status::unimplemented("the dashboard does not ask this"))
     }
 

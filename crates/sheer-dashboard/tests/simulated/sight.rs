@@ -336,6 +336,7 @@ pub(super) fn diff(request: &Request<WatchDiffRequest>) -> Result<WatchDiffRespo
     let joined = joined(nth, false);
     Ok(WatchDiffResponse {
         requests: vec![RequestDiff {
+            missing: String::new(),
             request_id: joined.id,
             source: joined.source,
             destination: joined.destination,

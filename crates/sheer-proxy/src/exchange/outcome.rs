@@ -258,6 +258,13 @@ impl Observation {
         }
     }
 
+    /// The trace that it is part of, also one that began here, with 32 digits.
+    pub(crate) fn trace(&self) -> Option<[u8; 32]> {
+        let mut trail = self.trail.borrow_mut();
+        let trace = trail.as_mut()?.record().trace;
+        trace.map(crate::trace::TraceId::hex)
+    }
+
     /// The same, of one attempt.
     pub(crate) fn attempt(&self, number: usize, note: impl FnOnce(&mut Attempt)) {
         self.record(|record| {

@@ -4,7 +4,9 @@
 //! secrets and is told how many; no handshake waits for it.
 
 use std::{
+    cell::Cell,
     fmt,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,6 +24,21 @@ pub(crate) struct Secret {
     pub(crate) label: Arc<str>,
     pub(crate) client_random: [u8; 32],
     pub(crate) secret: Vec<u8>,
+    /// The other end of the connection, where the handshake ran in [`with_remote`].
+    pub(crate) remote: Option<SocketAddr>,
+}
+
+thread_local! {
+    /// Whose handshake this thread works on: the TLS library does not say.
+    static REMOTE: Cell<Option<SocketAddr>> = const { Cell::new(None) };
+}
+
+/// Does a part of the handshake with `remote`, so that its secrets can be told from others.
+pub(crate) fn with_remote<T>(remote: SocketAddr, part: impl FnOnce() -> T) -> T {
+    let before = REMOTE.replace(Some(remote));
+    let done = part();
+    REMOTE.set(before);
+    done
 }
 
 impl fmt::Debug for Secret {
@@ -106,6 +123,7 @@ impl rustls::KeyLog for KeyTap {
             label: label.into(),
             client_random,
             secret: secret.to_vec(),
+            remote: REMOTE.get(),
         }));
     }
 
@@ -128,6 +146,18 @@ mod tests {
         assert!(tap.will_log("CLIENT_TRAFFIC_SECRET_0"));
         drop(watch);
         assert!(!tap.will_log("CLIENT_TRAFFIC_SECRET_0"));
+    }
+
+    #[tokio::test]
+    async fn a_secret_knows_whose_it_is() {
+        let tap = KeyTap::default();
+        let mut watch = tap.watch();
+        let remote = "10.77.0.5:4143".parse().expect("an address");
+        with_remote(remote, || tap.log("A", &[7; 32], b"secret"));
+        tap.log("B", &[7; 32], b"secret");
+        let (known, _) = watch.next().await.expect("one");
+        let (unknown, _) = watch.next().await.expect("another");
+        assert_eq!((known.remote, unknown.remote), (Some(remote), None));
     }
 
     #[tokio::test]

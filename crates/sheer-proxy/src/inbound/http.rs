@@ -105,6 +105,7 @@ impl Requests {
             identity: self.client.identity().cloned(),
             mutual_tls: self.client.is_meshed(),
             client: LegFacts::new(client.id(), client.tape()),
+            trace: None,
         }
     }
 
@@ -198,8 +199,6 @@ impl http2::Service for Requests {
                 responder.carry_http1();
             }
         }
-        observation.tap(self.inbound.taps().request(|| self.subject(&leg), &request.head));
-        observation.recorded(self.inbound.recorder(), leg);
         observation.speaks(Spoken::of(&request.head));
         if let Some(note) = admission.observers.path(&self.client, &request.head) {
             observation.note_path(note);
@@ -209,6 +208,12 @@ impl http2::Service for Requests {
                 self.whom(responder.stream(), &admission)
             });
         }
+        let subject = || Subject {
+            trace: observation.trace(),
+            ..self.subject(&leg)
+        };
+        observation.tap(self.inbound.taps().request(subject, &request.head));
+        observation.recorded(self.inbound.recorder(), leg);
         if let Some(ticket) = self.inbound.sampler().ticket() {
             let (addr, client) = (self.cx.addr, self.client.addr);
             observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Inbound,
-    policy::{self, Client, ClientTls},
+    policy::{self, ClientTls},
     port::Port,
     speech::Conversation,
 };
@@ -30,9 +30,12 @@ impl Inbound {
             ClientTls::None | ClientTls::Mutual(_) => Speaks::Tcp,
         };
         let recorder = self.recorder();
-        let about = Self::about((&talk.stream, &talk.client, talk.handshake), &port, speaks);
+        let mut about = Self::about((&talk.stream, &talk.client, talk.handshake), &port, speaks);
+        if let Some(name) = &talk.server_name {
+            about.tls.get_or_insert_default().server_name.clone_from(name);
+        }
         let client_tape = recorder.relay(about, talk.stream.tcp());
-        let mut tapped = self.tapped(&talk.client, &port, &client_tape);
+        let mut tapped = self.tapped(&talk, &port, &client_tape);
         let rule = policy::authorize(&observers.policy().authorizations, &talk.client);
         let authz = observers.tcp_authz(rule);
         if rule.is_none() {
@@ -93,14 +96,15 @@ impl Inbound {
     }
 
     /// For who watches connections.
-    fn tapped(&self, client: &Client, port: &Port, tape: &Tape) -> Option<Box<TappedConnection>> {
+    fn tapped(&self, talk: &Conversation, port: &Port, tape: &Tape) -> Option<Box<TappedConnection>> {
+        let client = &talk.client;
         let id = LegId {
             connection: tape.id(),
             stream: 0,
         };
         self.taps().connection(|| Stream {
             is_tls: matches!(client.tls, ClientTls::Opaque),
-            server_name: String::new(),
+            server_name: talk.server_name.clone().unwrap_or_default(),
             destination: port.app.addr().to_string(),
             address: Some(port.app.addr()),
             identity: client.identity().cloned(),

@@ -32,6 +32,8 @@ pub(super) struct Conversation {
     pub(super) app: Option<(TcpStream, BytesMut)>,
     /// How long its TLS took to agree.
     pub(super) handshake: Duration,
+    /// What the application's own TLS asks for.
+    pub(super) server_name: Option<String>,
 }
 
 /// What the first bytes are.
@@ -69,7 +71,10 @@ impl Inbound {
                 .map_err(|error| ProxyError::client_lost(&error))?;
             return Ok(match &found {
                 detect::Tls::ClientHello { sni, .. } if self.is_own_name(sni.as_deref()) => Speech::OwnTls,
-                detect::Tls::ClientHello { .. } => Speech::OtherTls,
+                detect::Tls::ClientHello { sni, .. } => {
+                    talk.server_name.clone_from(sni);
+                    Speech::OtherTls
+                }
                 detect::Tls::Plain | detect::Tls::Partial => Speech::Client,
                 detect::Tls::Silent | detect::Tls::Closed => match port {
                     None => return Err(self.loops()),

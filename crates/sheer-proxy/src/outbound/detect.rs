@@ -39,7 +39,7 @@ impl Detected {
             Self::Http1(_) => "http/1",
             Self::Http2(_) => "http/2",
             Self::Opaque(_, _, opaque::Kind::Tls(_)) => "tls",
-            Self::Opaque(_, _, opaque::Kind::Bytes) => "opaq",
+            Self::Opaque(_, _, opaque::Kind::Bytes | opaque::Kind::Unasked(_)) => "opaq",
         }
     }
 }
@@ -100,6 +100,7 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
     let has_tls_rules = !target.resolution().target.policy.tls.is_empty();
     let mut buf = BytesMut::new();
     let mut server = None;
+    let mut hello = None;
     let silent = match detect::tls(&mut client, &mut buf, wait).await.map_err(client_lost)? {
         Tls::Silent => true,
         // It may still listen.
@@ -107,7 +108,11 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
         Tls::ClientHello { sni, .. } if has_tls_rules => {
             return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Tls(sni)));
         }
-        Tls::ClientHello { .. } | Tls::Plain | Tls::Partial => false,
+        Tls::ClientHello { sni, .. } => {
+            hello = Some(sni);
+            false
+        }
+        Tls::Plain | Tls::Partial => false,
     };
     if silent {
         let opened = tokio::select! {
@@ -131,8 +136,11 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
         }
         // The prefix of a ClientHello may come in pieces.
         let tls = detect::tls(&mut client, &mut buf, wait).await.map_err(client_lost)?;
-        if let (Tls::ClientHello { sni, .. }, true) = (tls, has_tls_rules) {
-            return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Tls(sni)));
+        if let Tls::ClientHello { sni, .. } = tls {
+            if has_tls_rules {
+                return Ok(Detected::Opaque(rewind(client, buf), None, Kind::Tls(sni)));
+            }
+            hello = Some(sni);
         }
     }
     // A ClientHello is not HTTP, which this finds out from what is in the buffer. A server side that was opened in vain is closed.
@@ -141,7 +149,7 @@ async fn first_bytes(mut client: TcpStream, target: &Rc<Target>, wait: Wait) -> 
             Http::Http1 => Detected::Http1(rewind(client, buf)),
             Http::Http2 => Detected::Http2(rewind(client, buf)),
             Http::Opaque | Http::Partial | Http::Silent | Http::Closed => {
-                Detected::Opaque(rewind(client, buf), server, Kind::Bytes)
+                Detected::Opaque(rewind(client, buf), server, hello.map_or(Kind::Bytes, Kind::Unasked))
             }
         },
     )

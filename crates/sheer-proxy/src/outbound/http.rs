@@ -157,6 +157,7 @@ impl HttpConnection {
             identity: None,
             mutual_tls: false,
             client: LegFacts::new(client.id(), client.tape()),
+            trace: None,
         }
     }
 
@@ -263,8 +264,6 @@ impl http2::Service for HttpConnection {
         let resolution = self.target.resolution();
         let observation = Observation::start(resolution.no_endpoint());
         let leg = responder.leg();
-        observation.tap(self.outbound.taps().request(|| self.subject(&leg), &request.head));
-        observation.recorded(self.outbound.recorder(), leg);
         observation.speaks(Spoken::of(&request.head));
         if let Some(note) = resolution.path(&request.head) {
             observation.note_path(note);
@@ -276,6 +275,13 @@ impl http2::Service for HttpConnection {
         if let Some(tracer) = self.outbound.tracer() {
             tracer.outbound(&observation, &request.head, &*self.target);
         }
+        // Last: whoever asks for a trace means also one that begins here.
+        let subject = || Subject {
+            trace: observation.trace(),
+            ..self.subject(&leg)
+        };
+        observation.tap(self.outbound.taps().request(subject, &request.head));
+        observation.recorded(self.outbound.recorder(), leg);
         let admitted = headers::check_limit(&request.head, &self.context()).and_then(|size| {
             self.outbound.observer.header_list(size);
             self.outbound.observer.admit()

@@ -14,7 +14,7 @@ use crate::{
     io::{self, Io},
     metrics::{Family, LabelSet, Shard, TcpOpen, family},
     pool::{self, Carrier, Pick, Service, TcpLease},
-    record::{About, LegId, Speaks},
+    record::{About, LegId, Speaks, TlsFacts},
     tap::{LegFacts, Stream},
     tcp::{self, Meters, Tapes},
 };
@@ -34,16 +34,35 @@ pub(super) struct Server {
 pub(super) enum Kind {
     /// Nothing.
     Bytes,
-    /// It is TLS of the application, for this server name.
+    /// It is TLS of the application, for this server name, by which a rule chooses.
     Tls(Option<String>),
+    /// The same, where no rule asks for the name: it goes where bytes go, and whoever looks is told.
+    Unasked(Option<String>),
 }
 
 impl Kind {
     fn speaks(&self) -> Speaks {
         match self {
             Self::Bytes => Speaks::Tcp,
-            Self::Tls(_) => Speaks::Tls,
+            Self::Tls(_) | Self::Unasked(_) => Speaks::Tls,
         }
+    }
+
+    /// What the client's TLS asks for.
+    fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Bytes => None,
+            Self::Tls(name) | Self::Unasked(name) => name.as_deref(),
+        }
+    }
+
+    /// What the recorder is told of the application's own TLS.
+    fn tls_facts(&self) -> Option<Box<TlsFacts>> {
+        let server_name = self.server_name()?.to_owned();
+        Some(Box::new(TlsFacts {
+            server_name,
+            ..TlsFacts::default()
+        }))
     }
 }
 
@@ -91,7 +110,7 @@ impl<'a> Route<'a> {
         let policy = &resolution.target.policy;
         let service = &*resolution.target.name;
         let rule = match kind {
-            Kind::Bytes => policy.opaque.first(),
+            Kind::Bytes | Kind::Unasked(_) => policy.opaque.first(),
             Kind::Tls(server_name) => policy.tls_rule(server_name.as_deref()),
         };
         let rule = rule.ok_or_else(|| ProxyError::NoRoute {
@@ -150,7 +169,7 @@ impl Counts {
             .object("route_", &route.rule.route)
             .build();
         let (open, close) = match kind {
-            Kind::Bytes => (
+            Kind::Bytes | Kind::Unasked(_) => (
                 &family::OUTBOUND_TCP_ROUTE_OPEN_TOTAL,
                 &family::OUTBOUND_TCP_ROUTE_CLOSE_TOTAL,
             ),
@@ -197,20 +216,24 @@ pub(super) async fn serve(
 ) {
     let resolution = target.resolution();
     let server_name = match kind {
-        Kind::Bytes => None,
+        Kind::Bytes | Kind::Unasked(_) => None,
         Kind::Tls(server_name) => server_name.as_deref(),
     };
     resolution.context.egress.connection(&resolution, server_name);
     let mut counts = Counts::new(&resolution, kind);
     let recorder = outbound.recorder();
-    let client_tape = recorder.relay(Outbound::about(target, kind.speaks()), client.io().tcp());
+    let about = About {
+        tls: kind.tls_facts(),
+        ..Outbound::about(target, kind.speaks())
+    };
+    let client_tape = recorder.relay(about, client.io().tcp());
     let id = LegId {
         connection: client_tape.id(),
         stream: 0,
     };
     let mut tapped = outbound.taps().connection(|| Stream {
-        is_tls: matches!(kind, Kind::Tls(_)),
-        server_name: server_name.unwrap_or_default().to_owned(),
+        is_tls: kind.speaks() == Speaks::Tls,
+        server_name: kind.server_name().unwrap_or_default().to_owned(),
         destination: resolution.target.name.to_string(),
         address: Some(target.dst().0),
         identity: None,

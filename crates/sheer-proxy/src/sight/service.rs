@@ -235,5 +235,6 @@ fn message((secret, lost): (Secret, u64)) -> v1::TlsSecret {
         client_random: secret.client_random.to_vec(),
         secret: secret.secret,
         lost,
+        remote: secret.remote.map_or_else(String::new, |remote| remote.to_string()),
     }
 }

@@ -1,6 +1,10 @@
 //! A connection that is relayed as bytes, and that somebody watches.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Taps, Watching,
@@ -18,6 +22,7 @@ pub(crate) struct TappedConnection {
     taps: Rc<Taps>,
     watching: Vec<Rc<Watching>>,
     event: ConnectionEvent,
+    began: Instant,
     counters: Option<Rc<Counters>>,
     is_told: bool,
 }
@@ -41,6 +46,8 @@ impl TappedConnection {
                 at: started,
                 stream: Arc::new(stream),
                 upstream: LegFacts::default(),
+                connected: 0,
+                first_byte: 0,
                 to_server: 0,
                 to_client: 0,
                 closed_by: "proxy",
@@ -51,6 +58,7 @@ impl TappedConnection {
             },
             taps: Rc::clone(taps),
             watching,
+            began: Instant::now(),
             counters: None,
             is_told: false,
         })
@@ -63,6 +71,8 @@ impl TappedConnection {
             stream: 0,
         };
         self.event.upstream = LegFacts::new(id, upstream);
+        // Never 0: it has happened.
+        self.event.connected = micros(self.began.elapsed()).max(1);
         self.counters = Some(Rc::clone(counters));
         for watching in self.watching.iter().filter(|one| !one.watcher.filter.waits_for_end()) {
             watching.send(Event::Connection(Box::new(self.event.clone())));
@@ -107,6 +117,8 @@ impl TappedConnection {
         self.event.at = self.taps.clock.now();
         if let Some(counters) = &self.counters {
             (self.event.to_server, self.event.to_client) = (counters.to_server(), counters.to_client());
+            let answered = counters.answered();
+            self.event.first_byte = answered.map_or(0, |at| micros(at.saturating_duration_since(self.began)).max(1));
         }
         for watching in &self.watching {
             if watching.watcher.filter.takes_connection_end(&self.event) {
@@ -122,6 +134,10 @@ impl Drop for TappedConnection {
             self.tell();
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What is bad about an end; none for an orderly one.

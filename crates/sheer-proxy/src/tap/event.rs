@@ -176,6 +176,9 @@ pub(crate) struct ConnectionEvent {
     pub(crate) at: u64,
     pub(crate) stream: Arc<Stream>,
     pub(crate) upstream: LegFacts,
+    /// Microseconds until the server's side was open, and until its first byte went to the client; 0 where that did not happen.
+    pub(crate) connected: u64,
+    pub(crate) first_byte: u64,
     pub(crate) to_server: u64,
     pub(crate) to_client: u64,
     /// "client", "server" or "proxy".

@@ -5,14 +5,17 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sheer_api::v1;
 
 use super::{
     event::{ConnectionEvent, Stream},
     request::Subject,
 };
-use crate::exchange::{Head, Outcome};
+use crate::{
+    exchange::{Head, Outcome},
+    trace,
+};
 
 /// Fields that carry the id of a trace or of a request.
 const TRACE: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "x-request-id"];
@@ -189,18 +192,21 @@ impl Filter {
                 let mut values = head.headers.get_all(name).iter();
                 values.any(|found| value.as_ref().is_none_or(|value| found.as_bytes() == value))
             })
-            && (self.trace.is_empty() || self.is_of_trace(head))
+            && (self.trace.is_empty() || self.is_of_trace(subject, head))
     }
 
-    fn is_of_trace(&self, head: &Head) -> bool {
-        TRACE.iter().any(|name| {
-            let value = head
-                .headers
-                .get(*name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default();
-            value == self.trace || value.split('-').any(|part| part == self.trace)
-        })
+    fn is_of_trace(&self, subject: &Subject, head: &Head) -> bool {
+        let is = |trace: Option<[u8; 32]>| trace.is_some_and(|trace| trace.eq_ignore_ascii_case(self.trace.as_bytes()));
+        is(subject.trace)
+            || is(trace::named(&head.headers))
+            || TRACE.iter().any(|name| {
+                let value = head
+                    .headers
+                    .get(*name)
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default();
+                value == self.trace || value.split('-').any(|part| part == self.trace)
+            })
     }
 
     /// What the end tells.
@@ -232,13 +238,6 @@ impl Filter {
         } else {
             timing.end_us
         });
-        let is_of_trace = |name: &&str| {
-            let values = values(name);
-            values.iter().any(|value| {
-                let value = String::from_utf8_lossy(value);
-                value == self.trace || value.split('-').any(|part| part == self.trace)
-            })
-        };
         let client = exchange.and_then(|exchange| exchange.client.as_ref());
         let original = client.and_then(|leg| leg.original.parse().ok());
         self.outbound.is_none_or(of_half)
@@ -252,7 +251,11 @@ impl Filter {
                     .iter()
                     .any(|value| wanted.as_ref().is_none_or(|wanted| value == wanted))
             })
-            && (self.trace.is_empty() || TRACE.iter().any(is_of_trace))
+            && (self.trace.is_empty()
+                || head
+                    .headers
+                    .iter()
+                    .any(|field| names_trace(&field.name, &field.value, &self.trace)))
             && self
                 .status
                 .is_none_or(|codes| codes.has(u16::try_from(shown.status).ok().filter(|status| *status > 0)))
@@ -279,6 +282,19 @@ impl Filter {
         let took = Duration::from_micros(event.at.saturating_sub(event.started));
         self.latency_over.is_none_or(|over| took > over) && (!self.failed_only || event.failed)
     }
+}
+
+/// Whether a field says that a request is of a trace, or that it has this `x-request-id`.
+pub(crate) fn names_trace(name: &str, value: &[u8], wanted: &str) -> bool {
+    if name.eq_ignore_ascii_case("grpc-trace-bin") {
+        let value = HeaderValue::from_bytes(value);
+        let headers = value.map(|value| HeaderMap::from_iter([(HeaderName::from_static("grpc-trace-bin"), value)]));
+        let named = headers.ok().and_then(|headers| trace::named(&headers));
+        return named.is_some_and(|named| named.eq_ignore_ascii_case(wanted.as_bytes()));
+    }
+    let value = String::from_utf8_lossy(value);
+    let carries = TRACE.iter().any(|field| name.eq_ignore_ascii_case(field));
+    carries && (value == wanted || value.split('-').any(|part| part == wanted))
 }
 
 /// With its port or without.

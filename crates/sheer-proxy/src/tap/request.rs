@@ -26,6 +26,8 @@ pub(crate) struct Subject {
     pub(crate) identity: Option<Arc<str>>,
     pub(crate) mutual_tls: bool,
     pub(crate) client: LegFacts,
+    /// The trace that it is part of, as its proxy knows it: also one that no field names yet.
+    pub(crate) trace: Option<[u8; 32]>,
 }
 
 /// A request that somebody watches.

@@ -23,6 +23,7 @@ fn subject() -> Subject {
         identity: None,
         mutual_tls: false,
         client: LegFacts::default(),
+        trace: None,
     }
 }
 
@@ -109,6 +110,38 @@ fn what_only_the_end_tells_is_told_then_and_whole() {
         [Stage::Request, Stage::Response, Stage::End]
     );
     assert!(seen.iter().all(|(_, path)| path == "/pay/2"), "{seen:?}");
+}
+
+#[test]
+fn a_trace_is_found_in_every_format_and_where_no_field_names_it_yet() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let taken = |trace: Option<[u8; 32]>, field: Option<(&str, &str)>| {
+        let mut request = Request::get("http://a/").body(()).expect("a request");
+        if let Some((name, value)) = field {
+            let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            request.headers_mut().insert(name, value.parse().expect("a value"));
+        }
+        let filter = v1::TapFilter {
+            trace: TRACE.to_owned(),
+            ..v1::TapFilter::default()
+        };
+        let subject = Subject { trace, ..subject() };
+        let head = RequestHead::of_h2(request.into_parts().0);
+        Filter::read(&filter).expect("a filter").takes_head(&subject, &head)
+    };
+    assert!(!taken(None, None));
+    let own: [u8; 32] = TRACE.as_bytes().try_into().expect("32 digits");
+    assert!(taken(Some(own), None), "it began at this proxy");
+    assert!(taken(
+        None,
+        Some(("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+    ));
+    // Version 0; field 0: the trace; field 1: the span; field 2: the flags.
+    let binary = "AAAK92UZFs1D3YRI6yEcgDGcAbeta3FpIDMxAgE";
+    assert!(taken(None, Some(("grpc-trace-bin", binary))));
+    assert!(
+        names_trace("grpc-trace-bin", binary.as_bytes(), TRACE) && !names_trace("x-other", TRACE.as_bytes(), TRACE)
+    );
 }
 
 #[test]

@@ -13,7 +13,6 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -23,7 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::Duplex;
+use super::{Duplex, Moved};
 use crate::sys::Pipe;
 
 /// What a fresh direction reads at once.
@@ -66,7 +65,7 @@ pub(super) enum Phase {
 pub(super) struct Ends<'a, A, B> {
     pub(super) from: &'a mut A,
     pub(super) to: &'a mut B,
-    pub(super) counter: &'a AtomicU64,
+    pub(super) counter: &'a Moved,
 }
 
 /// State of one direction.
@@ -253,11 +252,11 @@ impl Half {
         }
     }
 
-    fn note(&mut self, sent: usize, counter: &AtomicU64) {
+    fn note(&mut self, sent: usize, counter: &Moved) {
         if sent > 0 {
             self.moved += sent as u64;
             self.unflushed = true;
-            counter.fetch_add(sent as u64, Ordering::Relaxed);
+            counter.add(sent);
         }
     }
 }

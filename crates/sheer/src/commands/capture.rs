@@ -14,6 +14,7 @@ mod names;
 mod pcapng;
 mod readers;
 mod recording;
+mod unseen;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -133,11 +134,15 @@ async fn capture(args: &Args, mesh: &Mesh, pods: &[Pod]) -> anyhow::Result<Recor
     let mut readers = Readers::start(mesh, pods, args.snap, &args.filter)?;
     let (tell, mut secrets) = mpsc::channel(1024);
     let mut sidecars = pods.iter().filter(|pod| pod.meshed).count();
-    if args.no_secrets || sidecars == 0 {
+    if args.no_secrets {
         sidecars = 0;
-        drop(tell);
-    } else {
-        follow_secrets(args, mesh, tell).await?;
+    }
+    // Also without secrets: what nobody may look at is left out.
+    follow_secrets(args, mesh, tell).await?;
+    if !args.fresh && sidecars > 0 {
+        eprintln!(
+            "sheer: connections between sidecars that are there already stay encrypted, and they last: --fresh has them replaced first, without losing a request"
+        );
     }
     let ready = async {
         let (mut waiting_readers, mut waiting_sidecars) = (pods.len(), sidecars);
@@ -146,7 +151,8 @@ async fn capture(args: &Args, mesh: &Mesh, pods: &[Pod]) -> anyhow::Result<Recor
                 biased; // the end of a reader before it began is what went wrong
                 event = readers.next() => waiting_readers -= usize::from(recording.take(event)? == Event::READY),
                 Some(secret) = secrets.recv() => {
-                    let first = secret.secret.as_ref().is_none_or(|secret| secret.label.is_empty());
+                    let is_first = secret.secret.as_ref().is_none_or(|secret| secret.label.is_empty());
+                    let first = is_first && secret.unseen.is_none();
                     waiting_sidecars -= usize::from(first && waiting_sidecars > 0);
                     recording.take_secret(secret);
                 }
@@ -197,6 +203,12 @@ async fn capture(args: &Args, mesh: &Mesh, pods: &[Pod]) -> anyhow::Result<Recor
     while let Ok(secret) = secrets.try_recv() {
         recording.take_secret(secret);
     }
+    let left_out = recording.leave_out(pods);
+    if left_out > 0 {
+        eprintln!(
+            "sheer: {left_out} packets are left out: they are, or may be, of workloads with sheer.dev/sight: disabled, which nobody looks into"
+        );
+    }
     Ok(recording)
 }
 
@@ -205,6 +217,7 @@ async fn follow_secrets(args: &Args, mesh: &Mesh, tell: mpsc::Sender<WorkloadSec
     let request = WatchSecretsRequest {
         workload: args.workload.clone(),
         namespace: args.namespace.clone().unwrap_or_default(),
+        without_secrets: args.no_secrets,
     };
     let mut stream = mesh.secrets(request).await?;
     tokio::spawn(async move {

@@ -48,6 +48,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             rights: None,
             peer: PeerKind::name(args.peer),
             ended: args.ended,
+            ..ConnectionsRequest::default()
         }),
     };
     let proxies = crate::running::block_on(async { Mesh::find(global).await?.connections(request).await })?;
@@ -117,13 +118,21 @@ fn plain(cells: impl IntoIterator<Item = String>) -> Cells {
     cells.into_iter().map(|cell| (cell, Tone::Plain)).collect()
 }
 
+/// With the server name of TLS that is passed through.
+fn protocol(connection: &Connection) -> String {
+    match connection.server_name.as_str() {
+        "" => connection.protocol.clone(),
+        name => format!("{} {name}", connection.protocol),
+    }
+}
+
 fn row(connection: &Connection) -> Cells {
     let mut cells = plain([
         connection.id.to_string(),
         connection.direction.clone(),
         connection.peer.clone(),
         remote(connection),
-        connection.protocol.clone(),
+        protocol(connection),
         words::identity(&connection.identity),
         words::age_ms(connection.age_ms),
         streams(connection),
@@ -159,7 +168,7 @@ fn wide_row(connection: &Connection) -> Cells {
         } else {
             &connection.name
         }),
-        connection.protocol.clone(),
+        protocol(connection),
         words::or_dash(&connection.identity),
         words::or_dash(&tls.unwrap_or_default()),
         words::age_ms(connection.age_ms),

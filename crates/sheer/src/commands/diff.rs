@@ -92,7 +92,8 @@ fn page(request: &RequestDiff, wide: bool, colour: bool) -> String {
     let _ = writeln!(out, "{}", paint(&title, Tone::Good, colour));
     for (name, point) in POINTS.into_iter().zip(points(request)) {
         let said = match point {
-            None => "no proxy of the mesh, or its recorder has forgotten it".to_owned(),
+            None if request.missing.is_empty() => "no proxy of the mesh, or its recorder has forgotten it".to_owned(),
+            None => request.missing.clone(),
             Some(point) if !point.missing.is_empty() => point.missing.clone(),
             Some(point) => summary(point),
         };

@@ -30,6 +30,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
+    global.must_own()?;
     let target = Target {
         namespace: args.namespace.clone(),
         reference: args.workload.clone(),

@@ -7,7 +7,7 @@ use sheer_api::v1::{LogLevelRequest, ProxyLogLevel, WorkloadLogLevelRequest};
 
 use crate::{
     cli::Global,
-    outcome::Outcome,
+    outcome::{Misuse, Outcome},
     output::{Format, Table, Tone, print_json},
     running::Mesh,
     words::duration,
@@ -64,6 +64,10 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     };
     let proxies = crate::running::block_on(async { Mesh::find(global).await?.log_level(request).await })?;
     anyhow::ensure!(!proxies.is_empty(), "{} has no sidecar", args.workload);
+    // The mistake is the same for every sidecar, and no answer.
+    if let Some(wrong) = proxies.iter().find(|proxy| proxy.error.contains("is not a filter")) {
+        return Err(Misuse(wrong.error.clone()).into());
+    }
     let rows: Vec<Row<'_>> = proxies.iter().map(row).collect();
     match args.output {
         Format::Json => print_json(&rows)?,

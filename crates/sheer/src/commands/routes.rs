@@ -23,12 +23,13 @@ rule, over the proxies that are looked at, measured while the command runs: requ
 
 Examples:
   sheer routes -n bank svc/ledger
+  sheer routes -n bank
   sheer routes -n bank deploy/web
   sheer routes -n bank svc/ledger -o json")]
 pub(crate) struct Args {
-    /// A service or a workload, as svc/ledger or deploy/web
+    /// A service or a workload, as svc/ledger or deploy/web [default: all of the namespace]
     #[arg(value_name = "RESOURCE")]
-    resource: String,
+    resource: Option<String>,
     /// Namespace of a name that has none
     #[arg(short, long)]
     namespace: Option<String>,
@@ -90,9 +91,10 @@ enum Meant {
 
 /// Shows the rules.
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
-    let (meant, workload) = match args.resource.split_once('/') {
+    let resource = args.resource.clone().unwrap_or_default();
+    let (meant, workload) = match resource.split_once('/') {
         Some(("svc" | "service" | "services", name)) => (Meant::Service(name.to_owned()), String::new()),
-        _ => (Meant::Workload, args.resource.clone()),
+        _ => (Meant::Workload, resource.clone()),
     };
     // The callers of a service may be in any namespace.
     let namespace = match meant {
@@ -133,7 +135,11 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     if rows.is_empty() {
         eprintln!(
             "sheer: no proxy follows a route of {} now: proxies ask for one when traffic needs it",
-            args.resource
+            if resource.is_empty() {
+                args.namespace.as_deref().unwrap_or("the mesh")
+            } else {
+                &resource
+            }
         );
     }
     Ok(told(&proxies))

@@ -226,7 +226,10 @@ fn rows(request: &StatRequest, answer: &StatResponse) -> Vec<Row> {
 /// The table for people. Columns that a question does not have are left out.
 fn table(request: &StatRequest, answer: &StatResponse, wide: bool) -> Table {
     let (clients, pods) = (is_of_clients(request), has_pods(request));
-    let with_namespace = request.what.as_ref().is_none_or(|what| what.namespace.is_empty());
+    let kind = request.what.as_ref().map(Selector::kind);
+    // A namespace is in none.
+    let with_namespace =
+        kind != Some(Kind::Namespace) && request.what.as_ref().is_none_or(|what| what.namespace.is_empty());
     let columns: [(&str, bool); 17] = [
         ("NAMESPACE", with_namespace),
         ("NAME", true),
@@ -267,6 +270,7 @@ fn cells(stat: &Stat, clients: bool) -> [(String, Tone); 17] {
     let traffic = stat.traffic.as_ref().unwrap_or(&none);
     let tcp = traffic.tcp.unwrap_or_default();
     let of = stat.resource.as_ref();
+    let is_route = of.is_some_and(|of| !of.part.is_empty());
     // Nothing arrives there: these numbers are of what it sent.
     let sent = !clients && stat.direction() == Direction::Outbound;
     let silent = traffic.requests == 0;
@@ -286,12 +290,16 @@ fn cells(stat: &Stat, clients: bool) -> [(String, Tone); 17] {
         percent(traffic.success_rate(), ENOUGH),
         percent(traffic.actual_success_rate(), ENOUGH),
         quiet(rate(traffic.rps())),
-        quiet(rate(traffic.actual_rps())),
+        // Not known of these: no attempts are counted.
+        traffic
+            .actual_success_rate()
+            .map_or_else(|| plain("-".to_owned()), |_| quiet(rate(traffic.actual_rps()))),
         quiet(rate(traffic.per_second(traffic.retries))),
         millis(traffic.p50_ms),
         millis(traffic.p95_ms),
         millis(traffic.p99_ms),
-        plain(tcp.open.to_string()),
+        // Of a route nobody counts connections.
+        plain(if is_route { "-".to_owned() } else { tcp.open.to_string() }),
         percent(traffic.mtls_share(), 1.0),
         bytes(tcp.read_bytes),
         bytes(tcp.written_bytes),

@@ -5,18 +5,13 @@ mod lines;
 use std::{
     io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-<<<<<<< HEAD
-use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
-use sheer_dashboard::wire::tap as json;
-=======
 use sheer_api::v1::{
     HeaderMatch, JoinedRequest, TapFilter, TapLine, TapLoss, TapRequest, TappedRequest, WatchTapRequest, tap_line::Line,
 };
->>>>>>> w/policy
 
 use self::lines::Lines;
 use crate::{
@@ -181,6 +176,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         let mut shown = Shown {
             format: args.output,
             lines: Lines::new(args.output == Format::Wide, io::stdout().is_terminal()),
+            losses: Losses::new(),
         };
         let watch = async {
             while let Some(line) = lines
@@ -204,6 +200,53 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
 struct Shown {
     format: Format,
     lines: Lines,
+    losses: Losses,
+}
+
+/// What was not shown: every proxy tells its own, and once a second is enough. The rest is told at the end.
+struct Losses {
+    untold: TapLoss,
+    told: Instant,
+}
+
+impl Losses {
+    fn new() -> Self {
+        Self {
+            untold: TapLoss::default(),
+            told: Instant::now(),
+        }
+    }
+
+    fn add(&mut self, TapLoss { slow, rate }: TapLoss) {
+        self.untold.slow += slow;
+        self.untold.rate += rate;
+        for line in self.due(Instant::now()) {
+            eprintln!("{line}");
+        }
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<String> {
+        if now.duration_since(self.told) < Duration::from_secs(1) {
+            return Vec::new();
+        }
+        self.told = now;
+        self.take()
+    }
+
+    fn take(&mut self) -> Vec<String> {
+        let TapLoss { slow, rate } = std::mem::take(&mut self.untold);
+        let rate = (rate > 0).then(|| format!("sheer: {rate} requests beyond the rate are not shown (--rate)"));
+        let slow = (slow > 0).then(|| format!("sheer: {slow} events are lost: they come faster than they are read"));
+        rate.into_iter().chain(slow).collect()
+    }
+}
+
+impl Drop for Losses {
+    fn drop(&mut self) {
+        for line in self.take() {
+            eprintln!("{line}");
+        }
+    }
 }
 
 impl Shown {
@@ -214,13 +257,8 @@ impl Shown {
                 eprintln!("sheer: {note}");
                 return Ok(());
             }
-            Some(Line::Loss(TapLoss { slow, rate })) => {
-                if rate > 0 {
-                    eprintln!("sheer: {rate} requests beyond the rate are not shown (--rate)");
-                }
-                if slow > 0 {
-                    eprintln!("sheer: {slow} events are lost: they come faster than they are read");
-                }
+            Some(Line::Loss(loss)) => {
+                self.losses.add(loss);
                 return Ok(());
             }
             Some(Line::Request(request)) => match self.format {
@@ -257,26 +295,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_that_one_side_forgot_is_shown_by_the_other() {
-        let head = |method: &str| RequestHead {
-            method: method.to_owned(),
-            ..RequestHead::default()
-        };
-        let side = |method: &str, status| TappedRequest {
-            request: Some(head(method)),
-            status,
-            ..TappedRequest::default()
-        };
-        let joined = |outbound: &str| JoinedRequest {
-            outbound: Some(side(outbound, 200)),
-            inbound: Some(side("POST", 500)),
-            ..JoinedRequest::default()
-        };
-        for (outbound, shown) in [("", "POST"), ("PUT", "PUT")] {
-            let main = whole(&joined(outbound)).expect("a side");
-            assert_eq!((main.request, main.status), (Some(head(shown)), 200));
-        }
-        assert_eq!(whole(&JoinedRequest::default()), None);
+    fn losses_are_told_once_a_second() {
+        let mut losses = Losses::new();
+        let began = losses.told;
+        losses.add(TapLoss { slow: 0, rate: 3 });
+        losses.add(TapLoss { slow: 1, rate: 4 });
+        assert_eq!(losses.due(began + Duration::from_millis(900)).len(), 0);
+        let told = losses.due(began + Duration::from_millis(1_100));
+        assert!(told.len() == 2 && told[0].contains("7 requests"), "{told:?}");
+        assert_eq!(losses.due(began + Duration::from_millis(2_200)).len(), 0);
     }
 
     #[test]

@@ -213,10 +213,20 @@ fn the_hosts_tools_see_the_pods_network() {
     let listening = debugged(&["ss", "-Htln"]);
     assert!(listening.contains(":4143"), "{listening}");
     assert!(debugged(&["nft", "list", "ruleset"]).contains("redirect"));
-    // The host's files, not the pod's.
+    // The host's files, not the pod's; names are the pod's, and the machine's own file stays what it is.
+    assert_eq!(
+        debugged(&["cat", "/etc/hosts"]),
+        std::fs::read_to_string("/etc/hosts").expect("a file")
+    );
+    let before = std::fs::read_to_string("/etc/resolv.conf").expect("a file");
     assert_eq!(
         debugged(&["cat", "/etc/resolv.conf"]),
-        std::fs::read_to_string("/etc/resolv.conf").expect("a file")
+        mesh.sheer(&["exec", "-n", "shop", "deploy/web", "--", "cat", "/etc/resolv.conf"])
+    );
+    assert_eq!(std::fs::read_to_string("/etc/resolv.conf").expect("a file"), before);
+    assert!(
+        debugged(&["getent", "hosts", "web"]).contains("web"),
+        "names of services"
     );
     let failed = mesh.run(&["debug", "-n", "shop", "deploy/web", "--", "sh", "-c", "exit 7"]);
     assert_eq!(failed.status.code(), Some(7));
@@ -240,6 +250,7 @@ fn a_log_level_comes_back_by_itself() {
     let app = mesh.sheer(&["logs", "-n", "shop", "deploy/web", "--app"]);
     assert!(!app.contains("DEBUG"), "{app}");
     let wrong = mesh.run(&["log-level", "-n", "shop", "deploy/web", "sheer_proxy=loud"]);
-    assert_eq!(wrong.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&wrong.stdout).contains("is not a filter"));
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("is not a filter"));
+    assert!(wrong.stdout.is_empty());
 }

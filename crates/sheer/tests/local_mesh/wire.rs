@@ -386,6 +386,14 @@ fn a_token_shows_what_it_was_made_for_and_nothing_else() {
             "only the mesh's owner may",
         ),
         (&["log-level", "-n", "shop", "pod/client"], "only the mesh's owner may"),
+        (
+            &["exec", "-n", "shop", "pod/client", "--", "true"],
+            "only the mesh's owner may",
+        ),
+        (
+            &["debug", "-n", "shop", "pod/client", "--", "true"],
+            "only the mesh's owner may",
+        ),
     ] {
         let (code, stderr) = with(arguments);
         assert!(
@@ -393,6 +401,13 @@ fn a_token_shows_what_it_was_made_for_and_nothing_else() {
             "{arguments:?}: {code:?} {stderr}"
         );
     }
+    // It reaches one end, and the other one is not called forgotten.
+    let output = mesh.run(&["--token", &token, "diff", "-n", "shop", "pod/client"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("the token is for pod/client in shop, not for shop/web-"),
+        "{said}"
+    );
     assert!(mesh.run(&["token", "--revoke-all"]).status.success());
     let (code, stderr) = with(&["conns", "-n", "shop", "pod/client"]);
     assert!(code == Some(1) && stderr.contains("revoked"), "{code:?} {stderr}");
@@ -405,4 +420,199 @@ fn a_token_shows_what_it_was_made_for_and_nothing_else() {
         "{log}"
     );
     assert!(!log.contains(&token), "a token is a secret");
+}
+
+/// A workload with `sheer.dev/sight: disabled`, looked at from its caller, with everything that looks.
+#[test]
+#[expect(clippy::too_many_lines, reason = "one mesh, looked at with every command")]
+fn what_is_sent_to_a_hidden_workload_is_seen_nowhere() {
+    const PLANTED: &str = "planted-for-quiet";
+    const TO_QUIET: &str = "curl -sS --max-time 10 -o /dev/null -H 'content-type: application/json' -H 'x-note: planted-for-quiet' \
+        -d '{\"note\":\"planted-for-quiet\"}' http://quiet/planted-for-quiet";
+    const TO_WEB: &str = "curl -sS --max-time 10 -o /dev/null -H 'content-type: application/json' -d '{\"note\":\"seen\"}' http://web/seen";
+    let mesh = Mesh::new(User::Current);
+    let quiet = meshed_web(1)
+        .replace("name: web,", "name: quiet,")
+        .replace("app: web ", "app: quiet ")
+        .replace("annotations: {  }", "annotations: { sheer.dev/sight: disabled }");
+    assert!(quiet.contains("sight: disabled") && !quiet.contains("web"), "{quiet}");
+    mesh.write("web.yaml", &meshed_web(1))
+        .write("quiet.yaml", &quiet)
+        .write("client.yaml", &meshed_client())
+        .up();
+    let both = || {
+        mesh.shell("client", TO_QUIET);
+        mesh.shell("client", TO_WEB);
+    };
+    both();
+    let clean = |what: &str, output: &Output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(!text.contains(PLANTED), "{what} shows it:\n{text}");
+        text
+    };
+    for arguments in [
+        &["pod/client"][..],
+        &["pod/client", "-o", "wide"],
+        &["pod/client", "-o", "json"],
+        &["pod/client", "--body", "-o", "json"],
+    ] {
+        let text = clean("tap", &tapped(&mesh, arguments, both));
+        assert!(text.contains("/seen"), "{arguments:?} shows the other one: {text}");
+    }
+    // What the caller's own proxy answers goes nowhere, and shows no more.
+    mesh.sheer(&["scale", "-n", "shop", "deploy/quiet", "--replicas", "0"]);
+    let failing = tapped(&mesh, &["pod/client", "--failed-only", "-o", "json"], || {
+        mesh.shell("client", TO_QUIET);
+    });
+    clean("tap --failed-only", &failing);
+    for arguments in [
+        &["frames", "-n", "shop", "pod/client", "-o", "wide"][..],
+        &["frames", "-n", "shop", "pod/client", "--last-failures"],
+        &["conns", "-n", "shop", "pod/client", "--ended", "-o", "json"],
+        &["diff", "-n", "shop", "pod/client", "-o", "json"],
+        &["diff", "-n", "shop", "pod/client", "--failed"],
+    ] {
+        let text = clean(arguments[0], &mesh.run(arguments));
+        assert!(!text.contains("quiet."), "{arguments:?}: {text}");
+    }
+    mesh.sheer(&["scale", "-n", "shop", "deploy/quiet", "--replicas", "1"]);
+    mesh.wait("it runs again", || (mesh.ready_pods("quiet").len() == 1).then_some(()));
+
+    let file = mesh.folder().join("client.pcapng");
+    let path = file.display().to_string();
+    let capturing = mesh
+        .command(&[
+            "capture",
+            "-n",
+            "shop",
+            "pod/client",
+            "--fresh",
+            "--for",
+            "3s",
+            "-o",
+            &path,
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sheer runs");
+    let capturing = std::thread::spawn(move || capturing.wait_with_output());
+    while !capturing.is_finished() {
+        both();
+        crate::harness::pause();
+    }
+    let output = capturing.join().expect("no panic").expect("its output");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("are left out"), "{said}");
+    let bytes = std::fs::read(&file).expect("the file");
+    let holds = |text: &str| bytes.windows(text.len()).any(|piece| piece == text.as_bytes());
+    assert!(!holds(PLANTED), "in plain, from the application to its sidecar");
+    assert!(holds("POST /seen"), "what may be seen is there");
+    let hidden: std::net::Ipv4Addr = mesh
+        .shell("client", "getent ahostsv4 quiet | head -1 | cut -d' ' -f1")
+        .trim()
+        .parse()
+        .expect("an address");
+    assert!(!bytes.windows(4).any(|piece| piece == hidden.octets()) || !holds(PLANTED));
+
+    let refused = mesh.run(&["debug", "-n", "shop", "deploy/quiet", "--", "true"]);
+    assert!(
+        refused.status.code() == Some(1) && String::from_utf8_lossy(&refused.stderr).contains("sight is disabled"),
+        "{refused:?}"
+    );
+    mesh.sheer(&["debug", "-n", "shop", "deploy/web", "--", "true"]);
+    mesh.sheer(&["log-level", "-n", "shop", "deploy/web"]);
+    let log = String::from_utf8_lossy(&mesh.run(&["logs", "control"]).stdout).into_owned();
+    let audited = |words: &[&str]| {
+        log.lines()
+            .any(|line| line.contains("audit:") && words.iter().all(|word| line.contains(word)))
+    };
+    for words in [
+        &["audit: refused", "debug", "deploy/quiet"][..],
+        &["is entered", "deploy/web"],
+        &["log-level", "deploy/web"],
+        &["right=\"bodies\"", "pod/client"],
+    ] {
+        assert!(audited(words), "{words:?}: {log}");
+    }
+}
+
+/// What the callee's proxy is asked has the whole request too, and what a name hides anywhere is hidden everywhere.
+#[test]
+fn a_callee_is_tapped_in_full_and_its_redaction_holds_at_its_caller() {
+    let mesh = Mesh::new(User::Current);
+    let web = meshed_web(1).replace(
+        "annotations: {  }",
+        "annotations: { sheer.dev/redact-headers: x-tenant }",
+    );
+    mesh.write("web.yaml", &web).write("client.yaml", &meshed_client()).up();
+    let ask = || {
+        mesh.shell("client", ASK);
+    };
+    ask();
+    let ends = |workload: &str| {
+        let text = String::from_utf8_lossy(&tapped(&mesh, &[workload, "-o", "json"], ask).stdout).into_owned();
+        assert_no_secret("tap", &text);
+        let end = lines(&text)
+            .into_iter()
+            .rfind(|line| line["kind"] == "end" && line["method"] == "GET");
+        end.unwrap_or_else(|| panic!("nothing seen at {workload}: {text}"))
+    };
+    let (callee, caller) = (ends("deploy/web"), ends("pod/client"));
+    assert!(
+        callee["path"].as_str().is_some_and(|path| path.starts_with("/pay")),
+        "{callee:#}"
+    );
+    assert!(
+        !callee["authority"].as_str().unwrap_or_default().is_empty(),
+        "{callee:#}"
+    );
+    assert!(
+        callee["views"]["outbound"].is_object() && callee["views"]["inbound"].is_object(),
+        "{callee:#}"
+    );
+    let tenant = |line: &Value| {
+        let fields = line["headers"]["request"].as_array().cloned().unwrap_or_default();
+        let found = fields.into_iter().find(|field| field[0] == "x-tenant");
+        found.unwrap_or_else(|| panic!("no x-tenant: {line:#}"))[1].clone()
+    };
+    assert!(
+        tenant(&caller).as_str().is_some_and(|value| value.starts_with("hash:")),
+        "{caller:#}"
+    );
+    assert_eq!(tenant(&caller), tenant(&callee));
+    let diff = shown(&mesh, &["diff", "-n", "shop", "pod/client", "-o", "json"]);
+    assert!(!diff.contains("\"acme\"") && diff.contains("x-tenant"), "{diff}");
+    let frames = shown(&mesh, &["frames", "-n", "shop", "pod/client", "-o", "wide"]);
+    assert!(!frames.contains("acme"), "{frames}");
+}
+
+/// TLS that nobody ends on the way: who it is for is known, also where no route asks, and both sidecars tell of it.
+#[test]
+fn tls_that_passes_through_is_seen_by_its_server_name() {
+    let mesh = mesh();
+    // The application speaks no TLS; the ClientHello gets there all the same.
+    let hello = || {
+        mesh.shell("client", "curl -sk --max-time 5 -o /dev/null https://web:80/ || true");
+    };
+    let output = tapped(&mesh, &["pod/client", "--authority", "web", "-o", "json"], hello);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let all = lines(&text);
+    let end = all
+        .iter()
+        .rfind(|line| line["kind"] == "tcp" && line["event"] == "end")
+        .unwrap_or_else(|| panic!("nothing seen: {text}"));
+    assert_eq!(
+        (&end["protocol"], &end["server_name"]),
+        (&Value::from("tls"), &Value::from("web"))
+    );
+    assert!(end["timing_us"]["connect"].as_u64().is_some(), "{end:#}");
+    let inbound = &end["views"]["inbound"];
+    assert_eq!(inbound["request_bytes"], end["request_bytes"], "{end:#}");
+    let conns = shown(&mesh, &["conns", "-n", "shop", "pod/client", "--ended", "-o", "json"]);
+    assert!(conns.contains("\"server_name\": \"web\""), "{conns}");
+    let table = shown(&mesh, &["conns", "-n", "shop", "pod/client", "--ended"]);
+    assert!(table.contains("tls web"), "{table}");
+    let lines = tapped(&mesh, &["pod/client"], hello);
+    assert!(String::from_utf8_lossy(&lines.stdout).contains("TLS web"));
 }

@@ -35,7 +35,7 @@ async fn one(
 ) -> v1::ProxyConnections {
     let pod = &asked.pod;
     let question = v1::ConnectionsRequest {
-        rights: Some(rights(sight, snapshot, pod, asker)),
+        rights: Some(rights(sight, snapshot, asker)),
         ..question.clone()
     };
     let answer = match &asked.why_not {
@@ -53,11 +53,12 @@ async fn one(
     };
     match answer {
         Ok(answer) => {
+            let hidden = sight.hidden.of(snapshot);
             proxy.recorder = answer.recorder;
             proxy.connections = answer.connections;
             proxy
                 .connections
-                .retain_mut(|connection| names::fill(snapshot, connection, (&own, &workload)));
+                .retain_mut(|connection| names::fill(snapshot, &hidden, connection, (&own, &workload)));
         }
         Err(why) => proxy.error = why,
     }

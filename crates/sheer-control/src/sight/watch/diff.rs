@@ -38,7 +38,7 @@ pub(in crate::sight) async fn diff(
     let mut found: Vec<(String, String, v1::ExchangeView)> = Vec::new();
     for one in select(sight, &snapshot, Some(of), (asker, Right::Tap, "diff"))? {
         let pod = one.pod;
-        let rights = rights(sight, &snapshot, &pod, asker);
+        let rights = rights(sight, &snapshot, asker);
         let views = match one.why_not {
             Some(why) => Err(why),
             None => match sight.proxies.connect(&sight.config, &pod).await {
@@ -133,6 +133,12 @@ fn which(asked: &v1::WatchDiffRequest) -> Result<(v1::Selection, u64), Status> {
     Ok((v1::Selection { workload, ..of }, id))
 }
 
+/// What a request was sent to, where that is still recorded.
+fn called(view: &v1::ExchangeView) -> String {
+    let tapped = view.tapped.as_ref();
+    tapped.map_or_else(String::new, |tapped| tapped.destination.clone())
+}
+
 /// Both halves of a request, compared. None where one of them nobody may see.
 async fn whole(
     peers: &Peers,
@@ -141,6 +147,9 @@ async fn whole(
     view: v1::ExchangeView,
 ) -> Option<v1::RequestDiff> {
     let exchange = view.exchange.clone().unwrap_or_default();
+    if peers.hidden(snapshot).hides(&exchange, &called(&view), "") {
+        return None;
+    }
     let place = |address: &str| {
         let (pod, _) = names::pod_at(snapshot, address);
         if pod.is_empty() { address.to_owned() } else { pod }
@@ -151,20 +160,22 @@ async fn whole(
     };
     if exchange.direction == "outbound" {
         if let Some(upstream) = &exchange.upstream {
-            if names::is_hidden_at(snapshot, &upstream.remote) {
-                return None;
-            }
             diff.destination = place(&upstream.remote);
-            diff.inbound = peers.inbound_of(upstream, false).await;
+            match peers.inbound_of(upstream, false).await {
+                Ok(view) => diff.inbound = Some(view),
+                Err(why) => diff.missing = why,
+            }
+        } else {
+            "it was sent nowhere".clone_into(&mut diff.missing);
         }
         (diff.source, diff.outbound) = (own, Some(view));
     } else {
         if let Some(client) = &exchange.client {
-            if names::is_hidden_at(snapshot, &client.remote) {
-                return None;
-            }
             diff.source = place(&client.remote);
-            diff.outbound = peers.outbound_of(client, false).await;
+            match peers.outbound_of(client, false).await {
+                Ok(view) => diff.outbound = Some(view),
+                Err(why) => diff.missing = why,
+            }
         }
         (diff.destination, diff.inbound) = (own, Some(view));
     }

@@ -13,6 +13,7 @@ use crate::{
         Sight,
         asker::{Asker, Right},
         dump,
+        hidden::Latest,
     },
     store::Store,
 };
@@ -29,7 +30,7 @@ pub(in crate::sight) async fn frames(
     for asked in select(sight, &snapshot, asked.of, (asker, Right::Frames, "frames"))? {
         let pod = asked.pod;
         let question = v1::FramesRequest {
-            rights: Some(rights(sight, &snapshot, &pod, asker)),
+            rights: Some(rights(sight, &snapshot, asker)),
             ..question.clone()
         };
         let opened = match asked.why_not {
@@ -40,7 +41,7 @@ pub(in crate::sight) async fn frames(
             },
         };
         match opened {
-            Ok(events) => streams.push(one(sight.store.clone(), pod, events)),
+            Ok(events) => streams.push(one((sight.store.clone(), Arc::clone(&sight.hidden)), pod, events)),
             Err(why) => streams.push(stream::once(async move { Ok(note(&pod, why)) }).boxed()),
         }
     }
@@ -62,7 +63,7 @@ fn note(pod: &Pod, why: String) -> v1::FrameEvent {
 
 /// The events of one proxy, with names, and without what nobody may see.
 fn one(
-    store: Store,
+    mesh: (Store, Arc<Latest>),
     pod: Arc<Pod>,
     events: tonic::Streaming<v1::FrameEvent>,
 ) -> BoxStream<'static, Result<v1::FrameEvent, Status>> {
@@ -70,7 +71,7 @@ fn one(
     let mut hidden: HashSet<u64> = HashSet::new();
     let shown = events.filter_map(move |event| {
         let shown = match event {
-            Ok(event) => show(&store, &pod, &own, event, &mut hidden).map(Ok),
+            Ok(event) => show(&mesh, &pod, &own, event, &mut hidden).map(Ok),
             Err(status) => Some(Ok(note(&pod, status.message().to_owned()))),
         };
         futures::future::ready(shown)
@@ -79,13 +80,14 @@ fn one(
 }
 
 fn show(
-    store: &Store,
+    (store, latest): &(Store, Arc<Latest>),
     pod: &Pod,
     own: &str,
     mut event: v1::FrameEvent,
     hidden: &mut HashSet<u64>,
 ) -> Option<v1::FrameEvent> {
     let snapshot = store.latest();
+    let places = latest.of(&snapshot);
     own.clone_into(&mut event.pod);
     if is_hidden(&snapshot, pod) {
         return None;
@@ -93,20 +95,15 @@ fn show(
     match event.event.as_mut()? {
         Event::Connection(connection) => {
             let workload = dump::workload(&snapshot, pod);
-            if !names::fill(&snapshot, connection, (own, &workload)) {
+            if !names::fill(&snapshot, &places, connection, (own, &workload)) {
                 hidden.insert(connection.id);
                 return None;
             }
         }
         Event::Frame(frame) if hidden.contains(&frame.connection) => return None,
         Event::Failure(failure) => {
-            let leg = failure
-                .exchange
-                .as_ref()
-                .and_then(|exchange| exchange.upstream.as_ref());
-            let client = failure.exchange.as_ref().and_then(|exchange| exchange.client.as_ref());
-            let is_hidden = |leg: Option<&v1::Leg>| leg.is_some_and(|leg| names::is_hidden_at(&snapshot, &leg.remote));
-            if is_hidden(leg) || is_hidden(client) {
+            let hides = |exchange: &v1::Exchange| places.hides(exchange, "", "");
+            if failure.exchange.as_ref().is_some_and(hides) {
                 return None;
             }
         }

@@ -8,7 +8,7 @@ use std::{
 
 use sheer_api::v1;
 
-use super::{is_hidden, name};
+use super::{Hidden, name};
 use crate::{objects::Pod, sight::dump, store::Snapshot};
 
 /// The pod at an address.
@@ -31,18 +31,14 @@ fn ip_of(address: &str) -> Option<IpAddr> {
     address.parse::<SocketAddr>().ok().map(|address| address.ip())
 }
 
-/// Whether an address is of a pod that nobody may look at.
-pub(super) fn is_hidden_at(snapshot: &Snapshot, address: &str) -> bool {
-    let found = ip_of(address).and_then(|ip| snapshot.find_pod_at(ip));
-    found.is_some_and(|pod| is_hidden(snapshot, pod))
-}
-
 /// Fills in who is at the other end. Of the application beside a proxy that is the pod itself. False where nobody may look at it.
-pub(super) fn fill(snapshot: &Snapshot, connection: &mut v1::Connection, own: (&str, &str)) -> bool {
+pub(super) fn fill(snapshot: &Snapshot, hidden: &Hidden, connection: &mut v1::Connection, own: (&str, &str)) -> bool {
+    if hidden.hides_connection(connection) {
+        return false;
+    }
     if connection.peer == "app" {
         (connection.remote_pod, connection.remote_workload) = (own.0.to_owned(), own.1.to_owned());
-        // Where an application's connection is going to.
-        return !is_hidden_at(snapshot, &connection.original) || connection.direction == "inbound";
+        return true;
     }
     (connection.remote_pod, connection.remote_workload) = pod_at(snapshot, &connection.remote);
     if connection.name.is_empty() && !connection.accepted {
@@ -52,5 +48,5 @@ pub(super) fn fill(snapshot: &Snapshot, connection: &mut v1::Connection, own: (&
                 None => String::new(),
             };
     }
-    !is_hidden_at(snapshot, &connection.remote)
+    true
 }

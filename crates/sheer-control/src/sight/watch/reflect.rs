@@ -56,9 +56,10 @@ pub(super) async fn descriptors(
 /// Pods that a pod's proxy has connections to.
 async fn talks_to(sight: &Sight, snapshot: &Snapshot, pod: &Pod, asker: &Asker) -> Vec<Arc<Pod>> {
     let question = v1::ConnectionsRequest {
-        rights: Some(rights(sight, snapshot, pod, asker)),
+        rights: Some(rights(sight, snapshot, asker)),
         peer: "mesh".to_owned(),
         ended: false,
+        ..v1::ConnectionsRequest::default()
     };
     let answer = async {
         sight
@@ -95,7 +96,7 @@ async fn of_port(
     asker: &Asker,
 ) -> Option<Vec<u8>> {
     let question = v1::ReflectRequest {
-        rights: Some(rights(sight, snapshot, pod, asker)),
+        rights: Some(rights(sight, snapshot, asker)),
         address: SocketAddr::new(ip, port).to_string(),
     };
     let mut proxy = sight.proxies.connect(&sight.config, pod).await.ok()?;

@@ -13,7 +13,10 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use sheer_api::v1::{self, tap_event::Event, tap_line::Line};
 use tonic::Status;
 
-use super::{Sight, is_hidden, name, names, peers::Peers, reflect, rights, select, until_revoked};
+use super::{
+    Hidden, Sight, is_hidden, judge::Judge, looked, name, names, peers::Peers, reflect, refused, rights, select,
+    until_revoked,
+};
 use crate::{
     objects::Pod,
     sight::{
@@ -54,7 +57,8 @@ pub(in crate::sight) async fn tap(
 ) -> Result<BoxStream<'static, Result<v1::TapLine, Status>>, Status> {
     let snapshot = sight.snapshot();
     let mut question = asked.asked.unwrap_or_default();
-    let namespace = asked.of.as_ref().map(|of| of.namespace.clone()).unwrap_or_default();
+    let of = asked.of.clone().unwrap_or_default();
+    let namespace = of.namespace.clone();
     let pods = select(sight, &snapshot, asked.of, (asker, Right::Tap, "tap"))?;
     let own = pods
         .first()
@@ -68,10 +72,12 @@ pub(in crate::sight) async fn tap(
     let tapped: HashSet<IpAddr> = pods.iter().flat_map(|asked| asked.pod.addresses()).collect();
     let peers = Peers::new(sight, asker);
     if question.bodies > 0 {
+        let named = (of.workload.as_str(), of.namespace.as_str());
         for one in &pods {
-            asker.must(&snapshot, &one.pod, Right::Bodies)?;
+            let may = asker.must(&snapshot, &one.pod, Right::Bodies);
+            may.inspect_err(|why| refused(("tap", "bodies"), asker, named, why))?;
         }
-        tracing::info!(target: "audit", what = "tap", right = "bodies", caller = asker.caller(), "audit: traffic is looked at");
+        looked(("tap", "bodies"), asker, named);
         let own = reflect::descriptors(sight, &snapshot, (&pods, &to.behind), asker).await;
         question.descriptors.extend(own);
     }
@@ -81,7 +87,7 @@ pub(in crate::sight) async fn tap(
     for asked in pods {
         let pod = asked.pod;
         let question = v1::TapRequest {
-            rights: Some(rights(sight, &snapshot, &pod, asker)),
+            rights: Some(rights(sight, &snapshot, asker)),
             filter: Some(filter.clone()),
             rate: rate.div_ceil(share),
             ..question.clone()
@@ -175,7 +181,16 @@ fn note(pod: &str, why: &str) -> v1::TapLine {
 }
 
 fn one(joiner: Arc<Joiner>, events: tonic::Streaming<v1::TapEvent>) -> BoxStream<'static, Result<v1::TapLine, Status>> {
-    let lines = events
+    let judging = Arc::clone(&joiner);
+    let mut judge = Judge::default();
+    let judged = events.flat_map(move |event| {
+        let shown: Vec<_> = match event {
+            Ok(event) => judging.judged(&mut judge, event).into_iter().map(Ok).collect(),
+            Err(status) => vec![Err(status)],
+        };
+        stream::iter(shown)
+    });
+    let lines = judged
         .map(move |event| {
             let joiner = Arc::clone(&joiner);
             async move {
@@ -189,21 +204,85 @@ fn one(joiner: Arc<Joiner>, events: tonic::Streaming<v1::TapEvent>) -> BoxStream
     lines.filter_map(|line| futures::future::ready(line.map(Ok))).boxed()
 }
 
-/// What the other proxy recorded of a request that passes now: not one from before.
-fn other_half(view: v1::ExchangeView) -> Option<v1::TappedRequest> {
-    let tapped = view.tapped?;
-    Some(v1::TappedRequest { kept: false, ..tapped })
+/// What the other proxy recorded of a request that passes now: not one from before. It is asked in short, how it went; what was on the wire between the
+/// two, which both saw, is filled in from what this one saw.
+fn other_half(view: v1::ExchangeView, own: &v1::TappedRequest) -> Option<v1::TappedRequest> {
+    let mut half = view.tapped?;
+    half.kept = false;
+    if half.request.as_ref().is_none_or(|head| head.method.is_empty()) {
+        half.request.clone_from(&own.request);
+        half.request_trailers.clone_from(&own.request_trailers);
+        half.response_headers.clone_from(&own.response_headers);
+        half.response_trailers.clone_from(&own.response_trailers);
+        half.grpc_message.clone_from(&own.grpc_message);
+        half.message.clone_from(&own.message);
+    }
+    if half.protocol.is_empty() {
+        half.protocol.clone_from(&own.protocol);
+    }
+    Some(half)
+}
+
+/// What another proxy recorded of a relayed connection: `is_outbound` is that proxy's side.
+fn other_end(connection: v1::Connection, own: &v1::TappedConnection, is_outbound: bool) -> v1::TappedConnection {
+    let leg = v1::Leg {
+        connection: connection.id,
+        local: connection.local,
+        remote: connection.remote,
+        original: connection.original,
+        ..v1::Leg::default()
+    };
+    let (to_server, to_client, peer) = if is_outbound {
+        (connection.bytes_written, connection.bytes_read, "server")
+    } else {
+        (connection.bytes_read, connection.bytes_written, "client")
+    };
+    let ending = connection.ending.unwrap_or_default();
+    v1::TappedConnection {
+        kind: own.kind.clone(),
+        id: connection.id,
+        at_us: if ending.at_us > 0 { ending.at_us } else { own.at_us },
+        direction: connection.direction,
+        protocol: own.protocol.clone(),
+        server_name: own.server_name.clone(),
+        client: (!is_outbound).then(|| leg.clone()),
+        upstream: is_outbound.then_some(leg),
+        destination: connection.name,
+        client_identity: if is_outbound {
+            String::new()
+        } else {
+            connection.identity
+        },
+        bytes_to_server: to_server,
+        bytes_to_client: to_client,
+        duration_us: connection.age_ms.saturating_mul(1_000),
+        closed_by: if ending.by == "peer" {
+            peer.to_owned()
+        } else {
+            ending.by
+        },
+        how: ending.how,
+        failed: own.failed,
+        connected_us: if is_outbound { connection.connect_us } else { 0 },
+        ..v1::TappedConnection::default()
+    }
 }
 
 impl Joiner {
-    async fn line(&self, event: v1::TapEvent) -> Option<Line> {
+    /// The part of what comes that may be shown.
+    fn judged(&self, judge: &mut Judge, event: v1::TapEvent) -> Vec<v1::TapEvent> {
         let snapshot = self.peers.snapshot();
         if is_hidden(&snapshot, &self.pod) {
-            return None;
+            return Vec::new();
         }
+        judge.take(&self.peers.hidden(&snapshot), event)
+    }
+
+    async fn line(&self, event: v1::TapEvent) -> Option<Line> {
+        let snapshot = self.peers.snapshot();
         match event.event? {
             Event::Request(request) => self.request(&snapshot, request).await.map(Line::Request),
-            Event::Connection(connection) => self.connection(&snapshot, connection).map(Line::Connection),
+            Event::Connection(connection) => self.connection(&snapshot, connection).await.map(Line::Connection),
             Event::Body(body) => Some(Line::Body(v1::JoinedBody {
                 id: format!("{}/{}", self.pod.metadata.name, body.id),
                 body: Some(body),
@@ -235,7 +314,8 @@ impl Joiner {
                 return None;
             }
             if let Some(upstream) = upstream.filter(|_| is_end) {
-                joined.inbound = self.peers.inbound_of(upstream, true).await.and_then(other_half);
+                let view = self.peers.inbound_of(upstream, true).await.ok();
+                joined.inbound = view.and_then(|view| other_half(view, &request));
             }
             joined.outbound = Some(request);
         } else {
@@ -247,14 +327,20 @@ impl Joiner {
             (joined.source, joined.source_workload) = self.place(snapshot, address, address)?;
             (joined.destination, joined.destination_workload) = (self.own.clone(), self.workload.clone());
             if let Some(client) = client.filter(|_| is_end && request.mutual_tls) {
-                joined.outbound = self.peers.outbound_of(client, true).await.and_then(other_half);
+                let view = self.peers.outbound_of(client, true).await.ok();
+                joined.outbound = view.and_then(|view| other_half(view, &request));
             }
             joined.inbound = Some(request);
         }
         Some(joined)
     }
 
-    fn connection(&self, snapshot: &Snapshot, connection: v1::TappedConnection) -> Option<v1::JoinedConnection> {
+    async fn connection(&self, snapshot: &Snapshot, connection: v1::TappedConnection) -> Option<v1::JoinedConnection> {
+        let hidden = self.peers.hidden(snapshot);
+        if is_hidden_connection(&hidden, &connection) {
+            return None;
+        }
+        let is_end = connection.kind == "end";
         let mut joined = v1::JoinedConnection {
             id: format!("{}/{}", self.pod.metadata.name, connection.id),
             ..v1::JoinedConnection::default()
@@ -265,6 +351,10 @@ impl Joiner {
             (joined.source, joined.source_workload) = (self.own.clone(), self.workload.clone());
             (joined.destination, joined.destination_workload) =
                 self.place(snapshot, &endpoint, &connection.destination)?;
+            if let Some(leg) = connection.upstream.as_ref().filter(|_| is_end) {
+                let other = self.peers.connection_of((&leg.local, &leg.remote)).await.ok();
+                joined.inbound = other.map(|other| other_end(other, &connection, false));
+            }
             joined.outbound = Some(connection);
         } else {
             let client = remote(&connection.client);
@@ -273,6 +363,15 @@ impl Joiner {
             }
             (joined.source, joined.source_workload) = self.place(snapshot, &client, &client)?;
             (joined.destination, joined.destination_workload) = (self.own.clone(), self.workload.clone());
+            let leg = connection.client.as_ref();
+            if let Some(leg) = leg.filter(|_| is_end && !connection.client_identity.is_empty()) {
+                // The other side connected to the application's port, or to the proxy's own.
+                let mut other = self.peers.connection_of((&leg.original, &leg.remote)).await;
+                if other.is_err() {
+                    other = self.peers.connection_of((&leg.local, &leg.remote)).await;
+                }
+                joined.outbound = other.ok().map(|other| other_end(other, &connection, true));
+            }
             joined.inbound = Some(connection);
         }
         Some(joined)
@@ -280,7 +379,7 @@ impl Joiner {
 
     /// Who is at an address; by what it is called where that is no pod. None where nobody may look at it.
     fn place(&self, snapshot: &Snapshot, address: &str, called: &str) -> Option<(String, String)> {
-        if names::is_hidden_at(snapshot, address) {
+        if self.peers.hidden(snapshot).is_at(address) {
             return None;
         }
         let (pod, workload) = names::pod_at(snapshot, address);
@@ -292,5 +391,111 @@ impl Joiner {
             if called.is_empty() { address.to_owned() } else { called },
             String::new(),
         ))
+    }
+}
+
+/// Whether nobody may look at a relayed connection.
+fn is_hidden_connection(hidden: &Hidden, connection: &v1::TappedConnection) -> bool {
+    let exchange = v1::Exchange {
+        direction: connection.direction.clone(),
+        client: connection.client.clone(),
+        upstream: connection.upstream.clone(),
+        ..v1::Exchange::default()
+    };
+    hidden.hides(&exchange, &connection.destination, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str) -> v1::HeaderField {
+        v1::HeaderField {
+            name: name.to_owned(),
+            value: b"x".to_vec(),
+        }
+    }
+
+    /// The other proxy is asked in short: what was between the two this one saw.
+    #[test]
+    fn the_other_half_has_the_head_that_both_saw() {
+        let own = v1::TappedRequest {
+            request: Some(v1::RequestHead {
+                method: "GET".to_owned(),
+                path: "/x".to_owned(),
+                ..v1::RequestHead::default()
+            }),
+            protocol: "http/2".to_owned(),
+            response_headers: vec![field("a")],
+            response_trailers: vec![field("b")],
+            request_trailers: vec![field("c")],
+            status: 200,
+            ..v1::TappedRequest::default()
+        };
+        let short = v1::TappedRequest {
+            request: Some(v1::RequestHead::default()),
+            status: 503,
+            kept: true,
+            ..v1::TappedRequest::default()
+        };
+        let view = |tapped| v1::ExchangeView {
+            tapped: Some(tapped),
+            ..v1::ExchangeView::default()
+        };
+        let half = other_half(view(short), &own).expect("a view");
+        assert_eq!(
+            (half.request.as_ref(), half.status, half.kept),
+            (own.request.as_ref(), 503, false),
+            "how it went is its own"
+        );
+        assert_eq!(
+            (
+                half.response_headers.len(),
+                half.response_trailers.len(),
+                half.request_trailers.len()
+            ),
+            (1, 1, 1)
+        );
+        assert_eq!(half.protocol, "http/2");
+        // What the other one saw itself stands.
+        let whole = v1::TappedRequest {
+            request: Some(v1::RequestHead {
+                method: "POST".to_owned(),
+                ..v1::RequestHead::default()
+            }),
+            ..v1::TappedRequest::default()
+        };
+        let half = other_half(view(whole), &own).expect("a view");
+        assert_eq!(half.request.map(|head| head.method).as_deref(), Some("POST"));
+    }
+
+    #[test]
+    fn the_other_end_of_a_relayed_connection_counts_from_its_side() {
+        let connection = v1::Connection {
+            bytes_read: 3,
+            bytes_written: 7,
+            connect_us: 9,
+            ending: Some(v1::Ending {
+                by: "peer".to_owned(),
+                ..v1::Ending::default()
+            }),
+            ..v1::Connection::default()
+        };
+        let own = v1::TappedConnection {
+            server_name: "ledger".to_owned(),
+            ..v1::TappedConnection::default()
+        };
+        let inbound = other_end(connection.clone(), &own, false);
+        assert_eq!(
+            (inbound.bytes_to_server, inbound.bytes_to_client, &*inbound.closed_by),
+            (3, 7, "client")
+        );
+        assert!(inbound.client.is_some() && inbound.upstream.is_none() && inbound.server_name == "ledger");
+        let outbound = other_end(connection, &own, true);
+        assert_eq!(
+            (outbound.bytes_to_server, outbound.bytes_to_client, &*outbound.closed_by),
+            (7, 3, "server")
+        );
+        assert_eq!((outbound.connected_us, outbound.upstream.is_some()), (9, true));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Fleet, existing};
 use crate::{
-    pod::{PodHandle, SIDECAR, run},
+    pod::{PodHandle, SIDECAR, files, run},
     protocol::{ExecTarget, Request, Response, Target},
     workload::{Workload, WorkloadId, WorkloadKind, desired},
 };
@@ -93,6 +93,7 @@ impl Fleet {
             namespaces: namespaces.fds(),
             env: program.env,
             dir: program.dir,
+            resolv_conf: files::resolv_conf(&facts),
         }))
     }
 

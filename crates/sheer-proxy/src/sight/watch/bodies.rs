@@ -39,6 +39,8 @@ struct Reader {
     /// A piece was lost: what follows cannot be read.
     has_gap: bool,
     number: u32,
+    /// When the last piece came.
+    at: i64,
 }
 
 enum Kind {
@@ -125,7 +127,7 @@ impl Bodies {
             };
             let missing = whole.saturating_sub(self.limit.min(reader.received) as u64);
             if let Some(part) = reader.rest(missing, &self.redactor) {
-                let at = event.clock.unix(event.at);
+                let at = reader.at;
                 shown.push(reader.show(part, event.id, (event.is_outbound, way), at));
             }
         }
@@ -177,10 +179,12 @@ impl Reader {
             received: 0,
             has_gap: false,
             number: 0,
+            at: 0,
         }
     }
 
     fn take(&mut self, event: &BodyEvent, limit: usize, redactor: &Redactor, parts: &mut Vec<Part>) {
+        self.at = event.clock.unix(event.at);
         self.has_gap |= event.offset != self.received;
         if self.has_gap {
             return;

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::{super::service::Sight, Right, allowed, peer};
 use crate::{
-    record::{Clock, Ending, GoAway, How, Peer, Query, RecorderCopy, RecordingCopy, Speaks, Standing, TlsFacts},
+    record::{About, Clock, Ending, GoAway, How, Peer, Query, RecorderCopy, RecordingCopy, Speaks, Standing, TlsFacts},
     sys::TcpInfo,
 };
 
@@ -27,9 +27,14 @@ pub(in crate::sight) async fn connections(
         ..Query::default()
     };
     let halves = sight.workers().recorded(&query, false).await;
+    let is_wanted = |connection: &v1::Connection| {
+        let is_local = [&connection.local, &connection.original].contains(&&asked.local);
+        asked.remote.is_empty() && asked.local.is_empty() || connection.remote == asked.remote && is_local
+    };
     let mut connections: Vec<_> = halves
         .iter()
         .flat_map(|half| half.recordings.iter().map(|recording| connection(half, recording)))
+        .filter(is_wanted)
         .collect();
     connections.sort_by_key(|connection| connection.id);
     Ok(v1::ConnectionsResponse {
@@ -71,7 +76,8 @@ pub(super) fn connection(half: &RecorderCopy, recording: &RecordingCopy) -> v1::
         remote_workload: String::new(),
         protocol: speaks(about.speaks).to_owned(),
         identity: about.identity.as_deref().unwrap_or_default().to_owned(),
-        tls: about.tls.as_deref().map(|facts| tls(facts, about.took.1)),
+        tls: ended_tls(about).map(|facts| tls(facts, about.took.1)),
+        server_name: passed_name(about).unwrap_or_default().to_owned(),
         opened_us: half.clock.unix(recording.opened),
         age_ms: now.saturating_sub(recording.opened) / 1_000,
         idle_ms: now.saturating_sub(recording.active) / 1_000,
@@ -90,6 +96,17 @@ pub(super) fn connection(half: &RecorderCopy, recording: &RecordingCopy) -> v1::
         forgotten: recording.forgotten(),
         unrecorded: recording.unrecorded.to_owned(),
     }
+}
+
+/// TLS that this proxy ends.
+fn ended_tls(about: &About) -> Option<&TlsFacts> {
+    about.tls.as_deref().filter(|facts| !facts.version.is_empty())
+}
+
+/// Of TLS that is passed through only the name is known.
+fn passed_name(about: &About) -> Option<&str> {
+    let facts = about.tls.as_deref().filter(|facts| facts.version.is_empty());
+    facts.map(|facts| facts.server_name.as_str())
 }
 
 /// Which half.

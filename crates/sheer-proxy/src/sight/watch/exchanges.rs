@@ -14,12 +14,11 @@ use crate::{
     exchange::End,
     record::{Exchange, FailureCopy, Form, LegId, RecorderCopy, RecordingCopy, Shown, Speaks, Wanted},
     redact::Redactor,
+    tap::names_trace,
 };
 
 /// Requests that are looked through for a trace.
 const LOOKED_THROUGH: usize = 512;
-/// Fields that carry the id of a trace or a request.
-const TRACE_FIELDS: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "x-request-id"];
 
 /// Requests, the latest first.
 pub(in crate::sight) async fn exchanges(
@@ -291,16 +290,11 @@ fn plain(fields: &[v1::ShownField]) -> Vec<v1::HeaderField> {
     regular.map(field).collect()
 }
 
+/// By what was said on either side: a trace that began here is named only where the request went out.
 fn is_of_trace(view: &v1::ExchangeView, trace: &str) -> bool {
-    let request = view.client.as_ref().map_or(&[][..], |point| &point.request);
-    request.iter().any(|field| {
-        let carries = TRACE_FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name));
-        carries
-            && String::from_utf8_lossy(&field.value)
-                .split('-')
-                .chain([&*String::from_utf8_lossy(&field.value)])
-                .any(|part| part == trace)
-    })
+    let points = [&view.client, &view.upstream].into_iter().flatten();
+    let mut fields = points.flat_map(|point| &point.request);
+    fields.any(|field| names_trace(&field.name, &field.value, trace))
 }
 
 /// Disagreements in the words of the protocol.

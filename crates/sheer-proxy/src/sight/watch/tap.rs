@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::stream::{BoxStream, StreamExt as _, unfold};
@@ -72,6 +72,7 @@ pub(in crate::sight) async fn tap(
         receiver,
         losses,
         told: (0, 0),
+        at: Instant::now(),
         redactor,
         bodies,
         waiting,
@@ -97,6 +98,8 @@ struct Reading {
     receiver: mpsc::Receiver<Event>,
     losses: Arc<Losses>,
     told: (u64, u64),
+    /// When the reader was last told what it lost.
+    at: Instant,
     redactor: Redactor,
     bodies: Bodies,
     waiting: Arc<AtomicUsize>,
@@ -140,6 +143,10 @@ impl Reading {
     }
 
     fn lost(&mut self) {
+        if self.at.elapsed() < LOSSES {
+            return;
+        }
+        self.at = Instant::now();
         let now = (self.losses.slow.load(Relaxed), self.losses.rate.load(Relaxed));
         let told = std::mem::replace(&mut self.told, now);
         if now != told {
@@ -298,6 +305,8 @@ fn connection(event: &ConnectionEvent) -> v1::TappedConnection {
         message: String::new(),
         failed: event.is_end && event.failed,
         kept: false,
+        connected_us: event.connected,
+        first_byte_us: event.first_byte,
     }
 }
 

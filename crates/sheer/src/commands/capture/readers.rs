@@ -54,6 +54,8 @@ impl Readers {
                 .args(["exec", "-n", &pod.namespace, &format!("pod/{}", pod.name), "--"])
                 .arg(&program);
             command.args(["packets", "--snap", &snap.to_string(), "--filter", filter]);
+            // The right to capture was asked of the control plane; a token opens no pod by itself.
+            command.env_remove("SHEER_TOKEN");
             let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
             let mut child = started.with_context(|| format!("packets of {} cannot be read", pod.name))?;
             let stdout = child.stdout.take().context("its output is a pipe")?;

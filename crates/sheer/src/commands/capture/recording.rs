@@ -9,7 +9,8 @@ use std::{
 use sheer_api::v1::WorkloadSecret;
 use sheer_local::packets::{Record, client_random, dissect};
 
-use super::readers::Event;
+use super::{readers::Event, unseen::Hidden};
+use crate::running::Pod;
 
 /// The start of a record of TLS that carries what is encrypted (RFC 8446 5.1).
 const APPLICATION_DATA: &[u8] = &[23, 3, 3];
@@ -30,6 +31,7 @@ pub(super) struct Recording {
     ended: BTreeSet<Flow>,
     encrypted: BTreeSet<Flow>,
     notes: Vec<String>,
+    hidden: Hidden,
 }
 
 /// Both ends, the lower first.
@@ -73,6 +75,7 @@ impl Recording {
             ended: BTreeSet::new(),
             encrypted: BTreeSet::new(),
             notes: Vec::new(),
+            hidden: Hidden::default(),
         }
     }
 
@@ -123,7 +126,18 @@ impl Recording {
     }
 
     /// Takes what a sidecar says.
-    pub(super) fn take_secret(&mut self, WorkloadSecret { pod, secret, error }: WorkloadSecret) {
+    pub(super) fn take_secret(
+        &mut self,
+        WorkloadSecret {
+            pod,
+            secret,
+            error,
+            unseen,
+        }: WorkloadSecret,
+    ) {
+        if let Some(unseen) = unseen {
+            self.hidden.take(&pod, unseen);
+        }
         if !error.is_empty() {
             self.notes.push(format!("{pod}: no secrets of TLS: {error}"));
         }
@@ -141,6 +155,28 @@ impl Recording {
         if !lines.contains(&line) {
             lines.push_str(&line);
         }
+    }
+
+    /// Leaves out what nobody may look at; to be called when all has come. How many packets.
+    pub(super) fn leave_out(&mut self, pods: &[Pod]) -> usize {
+        let before = self.packets.len();
+        let (hidden, interfaces) = (&self.hidden, &self.interfaces);
+        self.packets.retain(|packet| {
+            let interface = interfaces
+                .get(&(packet.pod, packet.interface))
+                .map_or("", String::as_str);
+            let pod = pods.get(packet.pod);
+            !pod.is_some_and(|pod| hidden.hides(&packet.bytes, interface, &pod.name, pod.meshed))
+        });
+        let left_out = before - self.packets.len();
+        if left_out > 0 {
+            // What is counted of TLS is counted of what is there.
+            let kept = std::mem::take(&mut self.packets);
+            (self.hellos, self.begun, self.ended, self.encrypted) = Default::default();
+            kept.iter().for_each(|packet| self.look_at(&packet.bytes));
+            self.packets = kept;
+        }
+        left_out
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -222,8 +258,10 @@ mod tests {
                 client_random: vec![random; 32],
                 secret: vec![0xab],
                 lost: 0,
+                remote: String::new(),
             }),
             error: String::new(),
+            unseen: None,
         }
     }
 

@@ -1,0 +1,456 @@
+//! What nobody may look at: pods with `sheer.dev/sight: disabled` at themselves, at what made them or at their namespace, and every place that leads to them.
+//!
+//! A request is judged by where it goes as well as by where it arrived: its head is known before an endpoint is, and what a proxy refuses or answers
+//! itself never has one. A Service is hidden where any pod behind it is, or would be if it ran. Pure: made of one snapshot.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use sheer_api::v1;
+
+use crate::{
+    objects::{Labels, Object, Pod, annotation},
+    routes::Route,
+    store::Snapshot,
+};
+
+/// The places that are hidden in one state of the mesh.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden {
+    generation: u64,
+    ips: HashSet<IpAddr>,
+    /// Of pods that run, hidden or not.
+    known: HashSet<IpAddr>,
+    /// As `namespace/name`.
+    pods: HashSet<String>,
+    services: HashSet<String>,
+    /// Services that are not hidden, with a rule that sends elsewhere, to one that is.
+    doubtful: HashSet<String>,
+    doubtful_ips: HashSet<IpAddr>,
+    /// Fields whose values are replaced by a hash, of headers and of bodies: what one workload hides, no proxy shows.
+    redacted: [BTreeSet<String>; 2],
+}
+
+/// Where a request goes, as far as that can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Shown,
+    /// Its endpoint decides.
+    Unknown,
+    Hidden,
+}
+
+/// Whether nobody may look at a pod's traffic. Any of the three places is enough: what one hides no other shows.
+pub(crate) fn is_hidden(snapshot: &Snapshot, pod: &Pod) -> bool {
+    let owner = snapshot.owner_of(pod);
+    says(&pod.metadata.annotations)
+        || is_namespace(snapshot, &pod.metadata.namespace)
+        || owner.is_some_and(|(kind, name)| {
+            snapshot.written().iter().any(|manifest| {
+                let id = manifest.object.id();
+                id.kind == *kind
+                    && id.name == *name
+                    && id.namespace == pod.metadata.namespace
+                    && says(&manifest.object.metadata().annotations)
+            })
+        })
+}
+
+fn says(annotations: &Labels) -> bool {
+    annotation(annotations, "", "sight") == Some("disabled")
+}
+
+fn is_namespace(snapshot: &Snapshot, name: &str) -> bool {
+    let namespace = snapshot.find_namespace(name);
+    namespace.is_some_and(|namespace| says(&namespace.metadata.annotations))
+}
+
+impl Hidden {
+    /// All of them.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let mut hidden = Self {
+            generation: snapshot.generation(),
+            redacted: ["redact-headers", "redact-fields"].map(|name| redacted(snapshot, name)),
+            known: snapshot.pods().flat_map(|pod| pod.addresses()).collect(),
+            ..Self::default()
+        };
+        for pod in snapshot.pods().filter(|pod| is_hidden(snapshot, pod)) {
+            hidden.ips.extend(pod.addresses());
+            hidden.pods.insert(key(&pod.metadata.namespace, &pod.metadata.name));
+        }
+        let would_be = templates(snapshot);
+        for service in snapshot.services() {
+            let namespace = &service.metadata.namespace;
+            let selector = &service.spec.selector;
+            let selects = |(of, labels): &(&str, &Labels)| {
+                of == namespace
+                    && !selector.is_empty()
+                    && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+            };
+            let behind = snapshot.pods_of(service);
+            if is_namespace(snapshot, namespace)
+                || behind
+                    .iter()
+                    .any(|pod| hidden.has_pod(&pod.metadata.namespace, &pod.metadata.name))
+                || would_be.iter().any(selects)
+            {
+                hidden.ips.extend(service.addresses());
+                hidden.services.insert(key(namespace, &service.metadata.name));
+            }
+        }
+        hidden.doubt(snapshot);
+        hidden
+    }
+
+    /// Services whose routes lead to hidden ones.
+    fn doubt(&mut self, snapshot: &Snapshot) {
+        for route in snapshot.routes().all() {
+            let own = &route.metadata().namespace;
+            let leads = backends(route)
+                .into_iter()
+                .any(|(namespace, name)| self.services.contains(&key(namespace.unwrap_or(own), name)));
+            if !leads {
+                continue;
+            }
+            for parent in route.parents() {
+                let namespace = parent.namespace.as_ref().unwrap_or(own);
+                let found = snapshot.find_service(namespace, &parent.name);
+                if let Some(service) = found.filter(|_| parent.kind == "Service") {
+                    self.doubtful_ips.extend(service.addresses());
+                    self.doubtful.insert(key(namespace, &parent.name));
+                }
+            }
+        }
+    }
+
+    /// Names of header fields, and of fields of bodies, whose values are replaced by a hash.
+    pub(super) fn redacted(&self) -> [Vec<String>; 2] {
+        [0, 1].map(|of| self.redacted[of].iter().cloned().collect())
+    }
+
+    /// Whether there is nothing to hide.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.ips.is_empty() && self.services.is_empty()
+    }
+
+    /// Every address that is hidden.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ips.iter().copied()
+    }
+
+    /// Whether it is a hidden pod's name.
+    pub(crate) fn has_pod(&self, namespace: &str, name: &str) -> bool {
+        self.pods.contains(&key(namespace, name))
+    }
+
+    /// Whether an address, with or without a port, is of a pod or Service that is hidden.
+    pub(crate) fn is_at(&self, address: &str) -> bool {
+        ip_of(address).is_some_and(|ip| self.ips.contains(&ip))
+    }
+
+    /// Whether a name, as `ledger.bank.svc.cluster.local:8080`, is of a Service that is hidden.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        service_of(name).is_some_and(|name| self.services.contains(&name)) || self.is_at(name)
+    }
+
+    /// What can be said of a request: by its legs, and by what it was sent to. Where nothing tells (its connections are forgotten) it is hidden.
+    pub(super) fn judge(&self, exchange: &v1::Exchange, called: &str, endpoint: &str) -> Verdict {
+        if self.is_nothing() {
+            return Verdict::Shown;
+        }
+        let is_hidden = |leg: &v1::Leg| self.is_at(&leg.remote) || self.is_at(&leg.original);
+        let legs = [&exchange.client, &exchange.upstream];
+        if legs.into_iter().flatten().any(is_hidden) || self.is_called(called) || self.is_at(endpoint) {
+            return Verdict::Hidden;
+        }
+        let says = |leg: &Option<v1::Leg>| {
+            leg.as_ref()
+                .is_some_and(|leg| !leg.remote.is_empty() || !leg.original.is_empty())
+        };
+        let [client, upstream] = legs.map(says);
+        let is_told = if exchange.direction == "outbound" {
+            let is_original = exchange.client.as_ref().is_some_and(|leg| !leg.original.is_empty());
+            is_original || upstream || !called.is_empty() || !endpoint.is_empty()
+        } else {
+            client
+        };
+        if !is_told {
+            return Verdict::Hidden;
+        }
+        let is_open = exchange.direction == "outbound" && exchange.upstream.is_none() && endpoint.is_empty();
+        let is_doubtful = |address: &str| ip_of(address).is_some_and(|ip| self.doubtful_ips.contains(&ip));
+        let original = exchange.client.as_ref().map_or("", |leg| &leg.original);
+        let leads = service_of(called).is_some_and(|name| self.doubtful.contains(&name)) || is_doubtful(original);
+        if is_open && leads {
+            Verdict::Unknown
+        } else {
+            Verdict::Shown
+        }
+    }
+
+    /// Whether a request that is over is hidden.
+    pub(super) fn hides(&self, exchange: &v1::Exchange, called: &str, endpoint: &str) -> bool {
+        self.judge(exchange, called, endpoint) != Verdict::Shown
+    }
+
+    /// Whether a connection is hidden. An application's own goes where it was going before it was redirected; one with a sidecar that is gone may have been
+    /// anybody's.
+    pub(super) fn hides_connection(&self, connection: &v1::Connection) -> bool {
+        let is_known = || ip_of(&connection.remote).is_some_and(|ip| self.known.contains(&ip));
+        if connection.peer == "mesh" && !self.is_nothing() && !is_known() {
+            return true;
+        }
+        if connection.direction == "inbound" {
+            return self.is_at(&connection.remote);
+        }
+        self.is_at(&connection.remote) || self.is_at(&connection.original) || self.is_called(&connection.name)
+    }
+}
+
+/// The places of the latest state, made once for each.
+#[derive(Debug, Default)]
+pub(crate) struct Latest(Mutex<Arc<Hidden>>);
+
+impl Latest {
+    pub(crate) fn of(&self, snapshot: &Snapshot) -> Arc<Hidden> {
+        let mut latest = self.0.lock();
+        if latest.generation != snapshot.generation() {
+            let mut hidden = Hidden::of(snapshot);
+            // Of pods that are gone there are recordings still.
+            let gone = latest.ips.difference(&hidden.known);
+            let gone: Vec<_> = gone
+                .filter(|ip| snapshot.find_service_at(**ip).is_none())
+                .copied()
+                .collect();
+            hidden.ips.extend(gone);
+            *latest = Arc::new(hidden);
+        }
+        Arc::clone(&latest)
+    }
+}
+
+/// All names that an annotation has anywhere in the mesh.
+fn redacted(snapshot: &Snapshot, name: &str) -> BTreeSet<String> {
+    let written = snapshot.written().iter().flat_map(|manifest| {
+        let template = match &manifest.object {
+            Object::Deployment(one) => Some(&one.spec.template.metadata.annotations),
+            Object::StatefulSet(one) => Some(&one.spec.template.metadata.annotations),
+            _ => None,
+        };
+        [Some(&manifest.object.metadata().annotations), template]
+            .into_iter()
+            .flatten()
+    });
+    let all = written.chain(snapshot.pods().map(|pod| &pod.metadata.annotations));
+    let names = all.filter_map(|annotations| annotation(annotations, "", name));
+    let names = names.flat_map(|names| names.split(',')).map(str::trim);
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Labels of pods that are hidden when they run, with their namespaces.
+fn templates(snapshot: &Snapshot) -> Vec<(&str, &Labels)> {
+    let mut all = Vec::new();
+    for manifest in snapshot.written() {
+        let spec = match &manifest.object {
+            Object::Deployment(one) => &one.spec,
+            Object::StatefulSet(one) => &one.spec,
+            _ => continue,
+        };
+        let metadata = manifest.object.metadata();
+        if says(&metadata.annotations) || says(&spec.template.metadata.annotations) {
+            all.push((metadata.namespace.as_str(), &spec.template.metadata.labels));
+        }
+    }
+    all
+}
+
+/// Namespace, where one is written, and name of what a route sends to.
+fn backends(route: &Route) -> Vec<(Option<&String>, &str)> {
+    match route {
+        Route::Http(_, route) => {
+            let all = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+            all.map(|one| (one.namespace.as_ref(), one.name.as_str())).collect()
+        }
+        Route::Grpc(route) => {
+            let all = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+            all.map(|one| (one.namespace.as_ref(), one.name.as_str())).collect()
+        }
+        Route::Tls(route) => {
+            let all = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+            all.map(|one| (one.namespace.as_ref(), one.name.as_str())).collect()
+        }
+        Route::Tcp(route) => {
+            let all = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+            all.map(|one| (one.namespace.as_ref(), one.name.as_str())).collect()
+        }
+    }
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+fn ip_of(address: &str) -> Option<IpAddr> {
+    let ip = address.parse::<SocketAddr>().map(|address| address.ip());
+    ip.or_else(|_| address.parse()).ok()
+}
+
+/// `bank/ledger` of `ledger.bank.svc.cluster.local:8080`, of `ledger-0.ledger.bank.svc…`, and of `ledger.bank:8080`.
+fn service_of(name: &str) -> Option<String> {
+    let host = name
+        .rsplit_once(':')
+        .map_or(name, |(host, _)| host)
+        .to_ascii_lowercase();
+    let host = host.split_once(".svc").map_or(host.as_str(), |(host, _)| host);
+    let mut words = host.rsplit('.');
+    let (namespace, name) = (words.next()?, words.next()?);
+    Some(key(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: quiet, namespace: shop}
+spec: {clusterIP: 10.96.0.3, selector: {app: quiet}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.4, selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: split, namespace: shop}
+spec: {clusterIP: 10.96.0.5, selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: some, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: split}]
+  rules: [{backendRefs: [{name: web, port: 80}, {name: quiet, port: 80}]}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: quiet, namespace: shop, annotations: {sheer.dev/sight: disabled}}
+spec:
+  selector: {matchLabels: {app: quiet}}
+  template: {metadata: {labels: {app: quiet}}, spec: {containers: [{name: a, image: a}]}}
+";
+    const PODS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, namespace: shop, labels: {app: web}}
+spec: {containers: [{name: a}]}
+status: {phase: Running, podIP: 10.77.0.4}
+";
+    const QUIET: &str = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: quiet-0, namespace: shop, labels: {app: quiet}}
+spec: {containers: [{name: a}]}
+status: {phase: Running, podIP: 10.77.0.5}
+";
+
+    fn outbound(original: &str, endpoint: Option<&str>) -> v1::Exchange {
+        let leg = |remote: &str, original: &str| v1::Leg {
+            remote: remote.to_owned(),
+            original: original.to_owned(),
+            ..v1::Leg::default()
+        };
+        v1::Exchange {
+            direction: "outbound".to_owned(),
+            client: Some(leg("10.77.0.9:4000", original)),
+            upstream: endpoint.map(|endpoint| leg(endpoint, "")),
+            ..v1::Exchange::default()
+        }
+    }
+
+    /// Also before an endpoint is chosen, and where nothing runs that could be one.
+    #[test]
+    fn what_goes_to_a_hidden_workload_is_hidden_from_the_head_on() {
+        let hidden = Hidden::of(&Snapshot::of(WRITTEN, &format!("{PODS}{QUIET}")));
+        let judge = |original, endpoint, called| hidden.judge(&outbound(original, endpoint), called, "");
+        let quiet = "quiet.shop.svc.cluster.local:80";
+        let web = "web.shop.svc.cluster.local:80";
+        let split = "split.shop.svc.cluster.local:80";
+        assert_eq!(judge("10.96.0.3:80", None, quiet), Verdict::Hidden);
+        assert_eq!(judge("10.96.0.3:80", None, ""), Verdict::Hidden, "by its address alone");
+        assert_eq!(judge("", None, quiet), Verdict::Hidden, "by its name alone");
+        assert_eq!(judge("10.77.0.5:8080", None, ""), Verdict::Hidden, "to the pod itself");
+        assert_eq!(judge("10.96.0.4:80", None, web), Verdict::Shown);
+        assert_eq!(judge("10.96.0.5:80", None, split), Verdict::Unknown);
+        assert_eq!(judge("10.96.0.5:80", Some("10.77.0.5:80"), split), Verdict::Hidden);
+        assert_eq!(judge("10.96.0.5:80", Some("10.77.0.4:80"), split), Verdict::Shown);
+
+        let gone = Hidden::of(&Snapshot::of(WRITTEN, PODS));
+        assert_eq!(
+            gone.judge(&outbound("10.96.0.3:80", None), quiet, ""),
+            Verdict::Hidden,
+            "nothing runs behind it"
+        );
+        let connection = |remote: &str, original: &str, name: &str| v1::Connection {
+            direction: "outbound".to_owned(),
+            remote: remote.to_owned(),
+            original: original.to_owned(),
+            name: name.to_owned(),
+            ..v1::Connection::default()
+        };
+        assert!(hidden.hides_connection(&connection("10.77.0.9:4000", "10.96.0.3:80", "")));
+        assert!(hidden.hides_connection(&connection("10.77.0.9:4000", "", quiet)));
+        assert!(!hidden.hides_connection(&connection("10.77.0.9:4000", "10.96.0.4:80", web)));
+        // Between sidecars, by who runs there: whoever is gone may have been hidden.
+        let mesh = |remote: &str| v1::Connection {
+            peer: "mesh".to_owned(),
+            ..connection(remote, "", "")
+        };
+        assert!(hidden.hides_connection(&mesh("10.77.0.5:80")) && hidden.hides_connection(&mesh("10.77.0.8:80")));
+        assert!(!hidden.hides_connection(&mesh("10.77.0.4:80")));
+        let latest = Latest::default();
+        latest.of(&Snapshot::of(WRITTEN, &format!("{PODS}{QUIET}")));
+        assert!(
+            latest.of(&Snapshot::of(WRITTEN, PODS)).is_at("10.77.0.5:80"),
+            "its recordings are there still"
+        );
+    }
+
+    /// A request passes several proxies: a name that one workload hides, or a namespace, none of them shows.
+    #[test]
+    fn names_that_are_redacted_hold_for_the_whole_mesh() {
+        let written = format!(
+            "{WRITTEN}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, annotations: {{sheer.dev/redact-fields: 'iban, pin'}}}}\n"
+        );
+        let pods = PODS.replace(
+            "labels: {app: web}",
+            "labels: {app: web}, annotations: {sheer.dev/redact-headers: 'x-tenant,x-name'}",
+        );
+        let [headers, fields] = Hidden::of(&Snapshot::of(&written, &pods)).redacted();
+        assert_eq!(
+            (headers.join(" "), fields.join(" ")),
+            ("x-name x-tenant".to_owned(), "iban pin".to_owned())
+        );
+    }
+
+    #[test]
+    fn names_of_services_in_all_their_forms() {
+        for name in [
+            "a.b.svc.cluster.local:80",
+            "a.b.svc.cluster.local",
+            "a-0.a.b.svc.cluster.local:1",
+            "A.B:80",
+            "a.b",
+        ] {
+            assert_eq!(service_of(name).as_deref(), Some("b/a"), "{name}");
+        }
+        assert_eq!(service_of("localhost:80"), None);
+    }
+}
