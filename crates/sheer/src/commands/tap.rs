@@ -9,9 +9,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use sheer_api::v1::{
-    HeaderMatch, JoinedRequest, TapFilter, TapLine, TapLoss, TapRequest, TappedRequest, WatchTapRequest, tap_line::Line,
-};
+use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
+use sheer_dashboard::wire::tap as json;
 
 use self::lines::Lines;
 use crate::{
@@ -290,8 +289,6 @@ fn object(value: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sheer_api::v1::RequestHead;
-
     use super::*;
 
     #[test]
