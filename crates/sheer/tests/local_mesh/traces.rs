@@ -297,7 +297,7 @@ fn retries_are_children(mesh: &Mesh) {
             &format!("{}/bank fault local {arguments}", mesh.folder().display()),
         )
     };
-    assert!(fault("--errors 1").contains(&pod), "the fault is on");
+    assert!(fault("--errors 1").contains(pod), "the fault is on");
     let several = |trace: &Value| {
         let mut spans = tree(trace).iter();
         trace["http_status"] == 201 && spans.any(|span| span["kind"] == "internal")
