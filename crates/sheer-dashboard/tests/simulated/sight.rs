@@ -353,7 +353,7 @@ fn frame(connection: u64, number: u64, stream: u32, kind: &str) -> Frame {
         connection,
         number,
         at_us: 1_795_687_445_123_456 + number as i64 * 410,
-        written: number % 2 == 0,
+        written: number.is_multiple_of(2),
         r#type: kind.to_owned(),
         stream,
         length: 40,
