@@ -53,7 +53,14 @@ pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Arc<Value>
     let answer = sources.control.diff(question(query)?).await?;
     let notes = answer.notes;
     let page = match answer.requests.into_iter().next() {
-        Some(diff) => page(&diff, notes),
+        Some(diff) => {
+            let mut page = page(&diff, notes);
+            // The tap was told all of it, also what a recorder has forgotten since.
+            if let Some(told) = sources.seen.lock().await.find(&page.namespace, &page.id) {
+                page.summary = told;
+            }
+            page
+        }
         None => return forgotten(sources, query, notes).await,
     };
     let key = key(&page.namespace, &page.id);

@@ -133,7 +133,7 @@ async function tapped() {
   await page.locator('.points-table tbody tr').first().waitFor();
   await page.goBack();
   await page.keyboard.press('.');
-  await page.locator('.head .waits').waitFor({ state: 'detached' });
+  await page.mouse.move(5, 5).then(() => page.locator('.head .waits').waitFor({ state: 'detached' }));
 }
 
 /** A failure at a glance: whose fault, what nobody can explain, the frames that were kept. */

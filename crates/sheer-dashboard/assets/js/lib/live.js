@@ -23,7 +23,7 @@ export const query = (params) => {
   return set.length ? `?${new URLSearchParams(set)}` : '';
 };
 
-/** Opens the stream of a page; returns how to close it. `take` is told whether updates are held back where it keeps them itself (`keeps`), and is not called then otherwise. */
+/** Opens the stream of a page; returns how to close it. While updates are held back `take` is called only where it keeps them itself (`keeps`). */
 export function open(page, search, take, { keeps = false } = {}) {
   let source = null;
   let timer = 0;
@@ -33,7 +33,7 @@ export function open(page, search, take, { keeps = false } = {}) {
     source.addEventListener('page', (event) => {
       well();
       trouble.set(null);
-      if (keeps || !paused.get()) take(JSON.parse(event.data), paused.get());
+      if (keeps || !paused.get()) take(JSON.parse(event.data));
     });
     source.addEventListener('status', (event) => status.set(JSON.parse(event.data)));
     source.addEventListener('problem', (event) => {

@@ -5,10 +5,16 @@ import { Mark } from '../parts/marks.js';
 import { Empty } from '../parts/messages.js';
 import { POINTS, sections, verdictOf } from './points.js';
 
+/** Values of a repeated field; many of them unfold. */
+function Values({ values }) {
+  const all = values.map((text, i) => html`<code key=${i} title=${text}>${text || ' '}</code>`);
+  return values.length <= 4 ? all : html`<details><summary><code>${values[0]}</code> and ${values.length - 1} more</summary>${all}</details>`;
+}
+
 function Cell({ cell, row }) {
   const here = row.differences.filter((one) => one.first_seen_at >= cell.from && one.first_seen_at < cell.from + cell.span);
   const tone = here.length === 0 ? '' : here.some((one) => !one.documented) ? 'unexplained' : 'documented';
-  const value = cell.values === undefined ? html`<span class="muted">?</span>` : cell.values === null ? html`<span class="muted">absent</span>` : cell.values.map((text, i) => html`<code key=${i} title=${text}>${text || ' '}</code>`);
+  const value = cell.values === undefined ? html`<span class="muted">?</span>` : cell.values === null ? html`<span class="muted">absent</span>` : html`<${Values} values=${cell.values} />`;
   return html`<td colspan=${cell.span} class=${`value ${tone} ${cell.values ? '' : 'none'}`}>${value}</td>`;
 }
 

@@ -26,11 +26,17 @@ export function Form({ params }) {
     clearTimeout(timers.current[name]);
     timers.current[name] = setTimeout(() => change({ [name]: value }, { replace: true }), 400);
   };
+  // A name is taken when it is whole: `deploy/web` is of the namespace that is chosen.
+  const whose = (event) => {
+    const value = event.target.value.trim();
+    const whole = /^(deploy|sts|pod)\/[^/]+$/.test(value) && params.ns ? `${params.ns}/${value}` : value;
+    if (whole === '' || /^[^/]+\/(deploy|sts|pod)\/[^/]+$/.test(whole)) later('of')({ target: { value: whole } });
+  };
   const failed = params.failed === '1';
   const rate = params.rate || '100';
   const used = FILTERS.some((name) => params[name]);
   return html`<form class="form" role="search" onSubmit=${(event) => event.preventDefault()}>
-    <label>Workload or pod<input type="search" class="control" list="workloads" style=${{ width: '176px' }} value=${params.of ?? ''} placeholder=${params.ns ? `all of ${params.ns}` : 'bank/deploy/web'} onInput=${later('of')} /></label>
+    <label>Workload or pod<input type="search" class="control" list="workloads" style=${{ width: '176px' }} value=${params.of ?? ''} placeholder=${params.ns ? `all of ${params.ns}` : 'bank/deploy/web'} onInput=${whose} /></label>
     <datalist id="workloads">${(data?.workloads ?? []).map((row) => html`<option key=${row.id} value=${row.id}></option>`)}</datalist>
     ${TEXTS.map(([name, label, hint, width]) => html`<label key=${name}>${label}<input type="text" class="control" style=${{ width }} value=${params[name] ?? ''} placeholder=${hint} onInput=${later(name)} /></label>`)}
     <label>At most<select class="control" value=${rate} onChange=${(event) => change({ rate: event.target.value })}>

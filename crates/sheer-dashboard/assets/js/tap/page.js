@@ -1,5 +1,5 @@
 // Requests one by one, as both proxies saw them: a line each, when it is over.
-import { html, Still } from '../lib/dom.js';
+import { html, Still, useState } from '../lib/dom.js';
 import { A, change, go, link, useAddress } from '../lib/address.js';
 import * as format from '../lib/format.js';
 import { paused, status, useAsked } from '../lib/live.js';
@@ -59,7 +59,7 @@ function Choose({ namespaces, views }) {
     )}<//></div></div>`;
 }
 
-function Shown({ params, tap, views }) {
+function Shown({ params, tap, views, onPoint }) {
   const filtered = FILTERS.some((name) => params[name]);
   const of = params.of ? format.parts(params.of).name : params.ns;
   return html`<div class="page">${tap.trouble && html`<${Problem} problem=${tap.trouble} />`}
@@ -71,7 +71,7 @@ function Shown({ params, tap, views }) {
           <button type="button" class="control" aria-pressed=${tap.held} onClick=${() => paused.set(!tap.held)}>${tap.held ? 'Go on' : 'Hold'}</button></span></div>
       <${Form} params=${params} />
       ${tap.notes.map((text) => html`<${Note} key=${text} text=${text} />`)}
-      <section class="block">${tap.rows.length ? html`<${Rows} rows=${tap.rows} />` : html`<${Empty} title=${filtered ? 'No request is like that yet' : 'No request yet'}>
+      <section class="block" onMouseEnter=${() => onPoint(true)} onMouseLeave=${() => onPoint(false)} onFocusIn=${() => onPoint(true)} onFocusOut=${() => onPoint(false)}>${tap.rows.length ? html`<${Rows} rows=${tap.rows} />` : html`<${Empty} title=${filtered ? 'No request is like that yet' : 'No request yet'}>
         ${params.failed === '1' ? 'Proxies have kept no failure that fits. New ones are shown as they happen.' : 'Lines come when requests are over. Proxies watch for as long as this page is open.'}<//>`}</section>
       ${tap.rows.length >= MOST && html`<p class="muted">The latest ${MOST} are shown.</p>`}</div></div>`;
 }
@@ -84,7 +84,9 @@ export default function Requests({ views }) {
   const ns = params.ns || (namespaces.length === 1 ? namespaces[0] : '');
   const chosen = Boolean(params.of || ns);
   const filters = Object.fromEntries(FILTERS.map((name) => [name, params[name]]));
-  const tap = useTap(chosen ? { ns, rate: params.rate, ...filters } : null);
+  // Nobody can choose a line that moves away: while one is pointed at, or has the focus, new ones wait.
+  const [pointed, onPoint] = useState(false);
+  const tap = useTap(chosen ? { ns, rate: params.rate, ...filters } : null, pointed);
   if (!chosen) return namespaces.length || asked.problem ? html`<${Choose} namespaces=${namespaces} views=${views} />` : html`<p class="waiting" role="status">asking the control plane …</p>`;
-  return html`<${Shown} params=${{ ...params, ns }} tap=${tap} views=${views} />`;
+  return html`<${Shown} params=${{ ...params, ns }} tap=${tap} views=${views} onPoint=${onPoint} />`;
 }

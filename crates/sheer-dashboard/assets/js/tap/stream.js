@@ -1,13 +1,16 @@
 // The stream of the tap, for as long as somebody looks at it: proxies watch only meanwhile.
-import { useEffect, useState } from '../lib/dom.js';
+import { useEffect, useRef, useState } from '../lib/dom.js';
 import { connection, open, paused, query, trouble } from '../lib/live.js';
 import { useStore } from '../lib/store.js';
 import { add, EMPTY, release } from './rows.js';
 
-/** Rows by parameters, null for none; other parameters begin anew. */
-export function useTap(params) {
+/** Rows by parameters, null for none; other parameters begin anew. They wait while updates are held back, and while somebody is about to choose one (`pointed`). */
+export function useTap(params, pointed) {
   const [state, set] = useState(EMPTY);
-  const held = useStore(paused);
+  const isPaused = useStore(paused);
+  const held = isPaused || pointed;
+  const waits = useRef(held);
+  waits.current = held;
   const search = params && query(params);
   useEffect(() => {
     set(EMPTY);
@@ -20,7 +23,7 @@ export function useTap(params) {
         close?.();
         close = null;
       } else {
-        close ??= open('tap', search, (batch, isHeld) => set((now) => add(now, batch, isHeld)), { keeps: true });
+        close ??= open('tap', search, (batch) => set((now) => add(now, batch, waits.current)), { keeps: true });
       }
     };
     look();
@@ -33,5 +36,5 @@ export function useTap(params) {
   useEffect(() => {
     if (!held) set(release);
   }, [held]);
-  return { ...state, held, trouble: useStore(trouble) };
+  return { ...state, held: isPaused, trouble: useStore(trouble) };
 }
