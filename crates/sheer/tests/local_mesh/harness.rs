@@ -2,12 +2,14 @@
 
 use std::{
     fs,
+    io::BufRead as _,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicU16, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -194,6 +196,31 @@ impl Mesh {
     pub(crate) fn shell(&self, workload: &str, script: &str) -> String {
         let output = self.run(&["exec", workload, "--", "sh", "-c", script]);
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    /// Taps requests of namespace shop while something happens again and again, until a line is the one that is looked for.
+    pub(crate) fn tap(&self, arguments: &[&str], happens: impl Fn(), found: impl Fn(&Value) -> bool) -> Value {
+        let mut tap = self
+            .command(&[&["tap", "-n", "shop", "-o", "json"], arguments].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sheer runs");
+        let out = std::io::BufReader::new(tap.stdout.take().expect("a pipe"));
+        let (lines, seen) = mpsc::channel();
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        let line = self.wait(&format!("tap {arguments:?} shows it"), || {
+            happens();
+            for line in seen.try_iter() {
+                let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                if found(&line) {
+                    return Some(line);
+                }
+            }
+            None
+        });
+        let _ = tap.kill();
+        let _ = tap.wait();
+        line
     }
 
     /// `sheer ps -o json`.

@@ -21,7 +21,7 @@ fn mesh(user: User, annotations: &str) -> Mesh {
 }
 
 /// What tshark makes of a file, told to find TLS on any port as `sheer capture` says.
-fn tshark(file: &Path, arguments: &[&str]) -> String {
+pub(crate) fn tshark(file: &Path, arguments: &[&str]) -> String {
     let output = Command::new("tshark")
         .args(["-o", "tcp.try_heuristic_first:TRUE"])
         .arg("-r")
