@@ -71,7 +71,9 @@ export function Frames({ legs, params }) {
   const known = legs.filter((leg) => leg.connection > 0);
   const { data, problem } = useAsked('frames', { legs: known.map(wanted).join(' ') }, 0);
   const points = known.map((leg) => leg.point);
-  const chosen = points.includes(Number(params.at)) ? Number(params.at) : points[0];
+  // Where nobody has chosen, a point at which there is something to see.
+  const usual = data?.points.find((one) => one.frames.length > 0)?.point ?? points[0];
+  const chosen = points.includes(Number(params.at)) ? Number(params.at) : usual;
   const leg = known.find((one) => one.point === chosen);
   const point = data?.points.find((one) => one.point === chosen);
   return html`<section class="block"><header><h2>Frames</h2>${leg && html`<span class="muted">${leg.pod}, connection ${leg.connection}, stream ${leg.stream}</span>`}<${Points} points=${points} chosen=${chosen} /></header>
