@@ -18,6 +18,7 @@ import argparse
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,10 +65,9 @@ def profile(args: argparse.Namespace, work: pathlib.Path) -> None:
     bins = work / "bin"
     bins.mkdir()
     work.chmod(0o755)
-    for name in ("sheer", "bank"):
-        (bins / name).symlink_to(args.bin.resolve() / name)
-    (bins / "sheer-proxy").write_bytes(args.instrumented.read_bytes())
-    (bins / "sheer-proxy").chmod(0o755)
+    # Copies: `sheer` takes the proxy that stands beside it.
+    for name, program in {"sheer": args.bin / "sheer", "bank": args.bin / "bank", "sheer-proxy": args.instrumented}.items():
+        shutil.copy(program, bins / name)
     for old in args.raw.glob("*.profraw"):
         old.unlink()
     args.raw.chmod(0o1777)  # sidecars have a user of their own
