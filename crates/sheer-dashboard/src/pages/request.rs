@@ -15,6 +15,8 @@ use crate::problem::{Kind, Problem};
 use crate::query::Query;
 use crate::wire;
 
+const FORGOTTEN: &str = "The proxies have forgotten what was on the wire: a busy one remembers its last 512 requests, and failures for longer. What follows is what the tap was told.";
+
 #[derive(Debug, Serialize)]
 struct Page {
     /// Of the proxy that counted it, with which a link leads here.
@@ -59,14 +61,41 @@ pub(super) async fn model(sources: &Sources, query: &Query) -> Result<Arc<Value>
             if let Some(told) = sources.seen.lock().await.find(&page.namespace, &page.id) {
                 page.summary = told;
             }
+            if page.trace.is_empty() {
+                query.text("trace").clone_into(&mut page.trace);
+            }
             page
         }
         None => return forgotten(sources, query, notes).await,
     };
     let key = key(&page.namespace, &page.id);
-    let shown = Arc::new(serde_json::to_value(page).map_err(|error| Problem::unshown(&error))?);
-    sources.seen.lock().await.opened(&key, Arc::clone(&shown));
+    let mut shown = serde_json::to_value(page).map_err(|error| Problem::unshown(&error))?;
+    if extent(&shown) == 0 {
+        shown["diff"] = Value::Null;
+        if let Some(notes) = shown["notes"].as_array_mut() {
+            notes.push(FORGOTTEN.into());
+        }
+    }
+    let shown = Arc::new(shown);
+    let mut seen = sources.seen.lock().await;
+    // A recorder forgets a request bit by bit: what the page has shown of it stays.
+    if let Some(before) = seen.find_opened(&key)
+        && extent(&before) > extent(&shown)
+    {
+        return Ok(before);
+    }
+    seen.opened(&key, Arc::clone(&shown));
     Ok(shown)
+}
+
+/// How much of what was on the wire a page shows.
+fn extent(page: &Value) -> usize {
+    let points = page["diff"]["points"].as_object();
+    let fields = |point: &Value| {
+        let lists = point.as_object().into_iter().flat_map(|parts| parts.values());
+        lists.filter_map(Value::as_array).map(Vec::len).sum::<usize>()
+    };
+    points.map_or(0, |points| points.values().map(fields).sum())
 }
 
 fn key(namespace: &str, id: &str) -> String {
@@ -95,10 +124,7 @@ async fn forgotten(sources: &Sources, query: &Query, notes: Vec<String>) -> Resu
         summary,
         diff: Value::Null,
         legs: Vec::new(),
-        notes: vec![
-            "The proxies have forgotten what was on the wire: a busy one remembers its last 512 requests, and failures for longer. What follows is what the tap was told."
-                .to_owned(),
-        ],
+        notes: vec![FORGOTTEN.to_owned()],
     };
     serde_json::to_value(page)
         .map(Arc::new)
@@ -282,5 +308,21 @@ mod tests {
         for wrong in ["", "a,b", "a,b,c", "a,b,1,2"] {
             assert!(self::leg(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn of_two_pages_the_fuller_is_known() {
+        let page = |request: usize| {
+            let fields = vec![serde_json::json!([":path", "/"]); request];
+            serde_json::json!({"diff": {"points": {"1": {"protocol": "http/2", "request": fields}, "2": null}}})
+        };
+        assert_eq!(
+            (
+                extent(&page(3)),
+                extent(&page(0)),
+                extent(&serde_json::json!({"diff": null}))
+            ),
+            (3, 0, 0)
+        );
     }
 }

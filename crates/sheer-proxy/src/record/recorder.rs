@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Smallest and largest segment of a connection's log: some frames, and more than anybody reads.
-const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=32 * 1024;
+const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=128 * 1024;
 /// What a fresh connection takes until it is counted: small segments and the tables of both directions.
 const FRESH: usize = 8 * 1024;
 /// Ended connections that are remembered.
