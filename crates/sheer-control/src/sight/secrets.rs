@@ -248,21 +248,7 @@ fn visible(sight: &Sight, of: (&str, &str), asker: &Asker) -> Result<Vec<Arc<Pod
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Snapshot;
-
-    const WRITTEN: &str = "
-apiVersion: v1
-kind: Service
-metadata: {name: quiet, namespace: shop}
-spec: {clusterIP: 10.96.0.3, selector: {app: quiet}, ports: [{port: 80}]}
-";
-    const PODS: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: quiet-0, namespace: shop, labels: {app: quiet}, annotations: {sheer.dev/sight: disabled}}
-spec: {containers: [{name: a}]}
-status: {phase: Running, podIP: 10.77.0.5}
-";
+    use crate::sight::hidden::tests::shop;
 
     fn secret(remote: &str) -> v1::TlsSecret {
         v1::TlsSecret {
@@ -274,7 +260,7 @@ status: {phase: Running, podIP: 10.77.0.5}
 
     #[test]
     fn secrets_and_connections_of_hidden_workloads_stay() {
-        let hidden = Hidden::of(&Snapshot::of(WRITTEN, PODS));
+        let hidden = shop();
         assert!(may_leave(&hidden, &secret("10.77.0.4:4143")));
         assert!(!may_leave(&hidden, &secret("10.77.0.5:4143")) && !may_leave(&hidden, &secret("")));
         assert!(may_leave(&hidden, &v1::TlsSecret::default()), "that it begins");

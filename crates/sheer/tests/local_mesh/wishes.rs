@@ -75,6 +75,11 @@ fn curl(mesh: &Mesh, arguments: &str) -> String {
     mesh.shell("client", &format!("curl -sS --max-time 10 {arguments}"))
 }
 
+fn explain(mesh: &Mesh, to: &str, request: &[&str]) -> Value {
+    let from = ["policy", "explain", "-n", "shop", "--from", "pod/client", "--to", to];
+    json(mesh, &[&from, request].concat())
+}
+
 /// A failure that a sidecar has kept, asked for when it is long over.
 fn kept(mesh: &Mesh, path: &str) -> Value {
     let arguments = ["pod/client", "--failed-only", "--path", path];
@@ -170,23 +175,7 @@ fn wish_03_mutual_tls_can_be_proven_and_looked_into() {
 #[test]
 fn wish_04_one_request_is_explained_step_by_step() {
     let mesh = mesh();
-    let explained = json(
-        &mesh,
-        &[
-            "policy",
-            "explain",
-            "-n",
-            "shop",
-            "--from",
-            "pod/client",
-            "--to",
-            "svc/web:80",
-            "--protocol",
-            "http1",
-            "--path",
-            "/wish-4",
-        ],
-    );
+    let explained = explain(&mesh, "svc/web:80", &["--protocol", "http1", "--path", "/wish-4"]);
     assert_eq!(explained["outcome"], "forwarded", "{explained:#}");
     let decisions = explained["decisions"].as_array().expect("decisions");
     let stages: Vec<&str> = decisions
@@ -380,19 +369,7 @@ fn wish_10_a_fast_failure_says_what_it_waited_for_and_where() {
         error.contains("empty.shop") && error.contains("endpoint"),
         "the service, and what it lacks: {error}"
     );
-    let explained = json(
-        &mesh,
-        &[
-            "policy",
-            "explain",
-            "-n",
-            "shop",
-            "--from",
-            "pod/client",
-            "--to",
-            "svc/empty:80",
-        ],
-    );
+    let explained = explain(&mesh, "svc/empty:80", &[]);
     assert_ne!(explained["outcome"], "forwarded", "{explained:#}");
     assert_eq!(explained["reason"], "failfast", "{explained:#}");
 }
@@ -473,23 +450,7 @@ fn wish_14_a_denial_is_explained_and_a_policy_can_be_tried_first() {
         said.starts_with("http/1.1 403 ") && said.contains("sheer-reason: policy-denied"),
         "{said}"
     );
-    let explained = json(
-        &mesh,
-        &[
-            "policy",
-            "explain",
-            "-n",
-            "shop",
-            "--from",
-            "pod/client",
-            "--to",
-            "svc/vault:80",
-            "--protocol",
-            "http1",
-            "--path",
-            "/wish-14",
-        ],
-    );
+    let explained = explain(&mesh, "svc/vault:80", &["--protocol", "http1", "--path", "/wish-14"]);
     assert_eq!(
         (&explained["outcome"], &explained["verdict"]),
         (&"denied".into(), &"policy".into())

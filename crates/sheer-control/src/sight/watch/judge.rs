@@ -86,33 +86,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Snapshot;
-
-    const WRITTEN: &str = "
-apiVersion: v1
-kind: Service
-metadata: {name: quiet, namespace: shop}
-spec: {clusterIP: 10.96.0.3, selector: {app: quiet}, ports: [{port: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: split, namespace: shop}
-spec: {clusterIP: 10.96.0.5, selector: {app: web}, ports: [{port: 80}]}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: some, namespace: shop}
-spec:
-  parentRefs: [{group: '', kind: Service, name: split}]
-  rules: [{backendRefs: [{name: split, port: 80}, {name: quiet, port: 80}]}]
-";
-    const PODS: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: quiet-0, namespace: shop, labels: {app: quiet}, annotations: {sheer.dev/sight: disabled}}
-spec: {containers: [{name: a}]}
-status: {phase: Running, podIP: 10.77.0.5}
-";
+    use crate::sight::hidden::tests::shop;
 
     fn request(id: u64, kind: &str, original: &str, endpoint: &str) -> v1::TapEvent {
         let leg = |remote: &str, original: &str| v1::Leg {
@@ -151,7 +125,7 @@ status: {phase: Running, podIP: 10.77.0.5}
 
     #[test]
     fn bodies_share_the_fate_of_their_request() {
-        let hidden = Hidden::of(&Snapshot::of(WRITTEN, PODS));
+        let hidden = shop();
         let mut judge = Judge::default();
         let mut shown = |event| judge.take(&hidden, event).len();
         let (quiet, split) = ("10.96.0.3:80", "10.96.0.5:80");
