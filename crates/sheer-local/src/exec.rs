@@ -60,6 +60,12 @@ pub fn exec(state: &State, target: Target, container: Option<String>, command: &
     run(&own, &target, command)
 }
 
+/// Whether there is such a pod to enter: an error says what there is instead.
+pub fn find(state: &State, target: Target) -> anyhow::Result<()> {
+    Client::connect(state)?.exec(target, None)?;
+    Ok(())
+}
+
 /// Runs a command of the host in the pod's network, and in nothing else of it: the host's tools and files, the caller's environment and folder, and
 /// the pod's interfaces, sockets, rules and names.
 pub fn debug(state: &State, target: Target, command: &[String]) -> anyhow::Result<u8> {

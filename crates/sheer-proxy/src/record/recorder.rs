@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Smallest and largest segment of a connection's log: some frames, and more than anybody reads.
-const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=128 * 1024;
+const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
 /// What a fresh connection takes until it is counted: small segments and the tables of both directions.
 const FRESH: usize = 8 * 1024;
 /// Ended connections that are remembered.
@@ -292,7 +292,8 @@ impl Inner {
 
     /// Makes sure that there is room for another connection: what ended long ago goes first, then what has been silent longest.
     fn make_room(&self) -> bool {
-        let short = || self.used.get() + self.failures.borrow().bytes() + FRESH > self.limit;
+        let failures = self.failures.borrow().bytes();
+        let short = || self.used.get() + failures + FRESH > self.limit;
         while short() {
             let Some(ended) = self.ended.borrow_mut().pop_front() else {
                 break;
@@ -315,7 +316,9 @@ impl Inner {
     /// Recordings have grown: where that is too much together, what has ended is forgotten, then the older half of what has been silent longest. No
     /// open connection loses its thread.
     pub(super) fn keep_within(&self) {
-        let over = || self.used.get() + self.failures.borrow().bytes() > self.limit;
+        self.failures.borrow_mut().let_go();
+        let failures = self.failures.borrow().bytes();
+        let over = || self.used.get() + failures > self.limit;
         while over() {
             let Some(ended) = self.ended.borrow_mut().pop_front() else {
                 break;
@@ -497,8 +500,7 @@ impl Inner {
     }
 
     fn keep(&self, failure: Failure) {
-        let room = self.room();
-        self.failures.borrow_mut().push(failure, room);
+        self.failures.borrow_mut().push(failure);
     }
 
     fn summary(&self) -> RecorderCopy {

@@ -46,7 +46,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         namespace: args.namespace.clone().unwrap_or_default(),
         command: command.first().cloned().unwrap_or_default(),
     };
+    let state = global.state()?;
+    sheer_local::exec::find(&state, target.clone())?;
     // Asked in a runtime that has ended before the pod is entered, which no process with a second thread can.
     crate::running::block_on(async { Mesh::find(global).await?.enter(request).await })?;
-    sheer_local::exec::debug(&global.state()?, target, &command).map(Outcome::Code)
+    sheer_local::exec::debug(&state, target, &command).map(Outcome::Code)
 }
