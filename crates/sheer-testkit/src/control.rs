@@ -249,9 +249,10 @@ impl ControlPlane {
 
     /// Cuts every connection and refuses new ones.
     pub fn go_away(&self) {
-        if let Some(runtime) = self.runtime.lock().take() {
-            runtime.shutdown_background();
-        }
+        let Some(runtime) = self.runtime.lock().take() else { return };
+        // Waited for, by a thread that may wait: what it was doing is done when this returns, and nobody hears from it again.
+        let ended = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(10))).join();
+        ended.expect("it ends");
     }
 
     /// Serves again, on the same port. Does nothing where it never went away.
