@@ -249,7 +249,9 @@ impl ControlPlane {
 
     /// Cuts every connection and refuses new ones.
     pub fn go_away(&self) {
-        let Some(runtime) = self.runtime.lock().take() else { return };
+        let Some(runtime) = self.runtime.lock().take() else {
+            return;
+        };
         // Waited for, by a thread that may wait: what it was doing is done when this returns, and nobody hears from it again.
         let ended = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(10))).join();
         ended.expect("it ends");
