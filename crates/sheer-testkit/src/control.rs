@@ -12,7 +12,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -259,12 +259,14 @@ impl ControlPlane {
 
     /// Serves again, on the same port. Does nothing where it never went away.
     pub async fn come_back(&self) {
+        let until = Instant::now() + Duration::from_secs(10);
         while self.runtime.lock().is_none() {
-            // The old listener is closed by another thread, so the port may be taken for some microseconds more.
+            // The port may have been given to somebody's outgoing connection meanwhile.
             match TcpListener::bind(self.addr) {
                 Ok(listener) => *self.runtime.lock() = Some(serve(listener, Arc::clone(&self.script))),
-                Err(_) => tokio::task::yield_now().await,
+                Err(error) => assert!(Instant::now() < until, "{} is taken: {error}", self.addr),
             }
+            tokio::task::yield_now().await;
         }
     }
 }
