@@ -3,7 +3,7 @@
 
 hot-code: which functions run while traffic passes. A page of code counts as memory as soon as one function on it ran. Spread over the whole binary,
 the functions of the data path map nearly all of it; side by side they map a third. Valgrind's callgrind says which functions ran in a proxy that is
-ready and carries HTTP/1, HTTP/2 and opaque TCP; crates/sheer-proxy/hot-code.ld names them, and crates/sheer-proxy/build.rs gives it to the linker. A
+starts and carries HTTP/1, HTTP/2 and opaque TCP; crates/sheer-proxy/hot-code.ld names them, and crates/sheer-proxy/build.rs gives it to the linker. A
 name that no longer exists does no harm, a new function that is missing costs a page: run it again when the mark for memory in `make bench` comes near.
 
 profile: which way branches go and what calls what how often (profile-guided optimisation), from a proxy that was built to count it, under the same
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 
 HOST = pathlib.Path(__file__).resolve().parent
 MESH = HOST / "mesh.yaml"
@@ -51,12 +52,17 @@ def main() -> None:
 
 
 def hot_code(bin_: pathlib.Path, work: pathlib.Path) -> None:
-    names = record(bin_, work)
-    patterns = patterns_of(names, sections(bin_ / "sheer-proxy"))
+    start, traffic = record(bin_, work)
+    exist = sections(bin_ / "sheer-proxy")
+    patterns = patterns_of(traffic, exist)
     if len(patterns) < 500:
         sys.exit(f"only {len(patterns)} functions ran: traffic did not pass; nothing was written")
+    # The allocator whole: which of its functions run depends on the hour. Behind the traffic's functions those of the start: what still runs of
+    # them later stands together as well.
+    patterns += ["mi_*", "_mi_*"]
+    patterns += [name for name in patterns_of(start | traffic, exist) if name not in set(patterns)]
     lines = "\n".join(f"    *(.text.hot.{name} .text.{name} .text.unlikely.{name})" for name in patterns)
-    HOT_CODE.write_text(f"/* Functions that run while traffic passes; written by bench/train.py. */\nSECTIONS {{\n  .text.hot : {{\n{lines}\n  }}\n}} INSERT BEFORE .text;\n")
+    HOT_CODE.write_text(f"/* Functions that run while traffic passes, then those of the start; written by bench/train.py. */\nSECTIONS {{\n  .text.hot : {{\n{lines}\n  }}\n}} INSERT BEFORE .text;\n")
     print(f"{len(patterns)} functions: {HOT_CODE}")
 
 
@@ -105,8 +111,8 @@ def traffic(env: dict[str, str], sheer: str, bench: pathlib.Path, scale: int) ->
     run(env, *inside, str(bench), "tcp-connect", "--addr", f"{address}:9100", "--seconds", "2", "--concurrency", "2")
 
 
-def record(bin_: pathlib.Path, work: pathlib.Path) -> set[str]:
-    """Runs a mesh whose proxies run in valgrind, sends traffic, and gives the mangled names of what ran."""
+def record(bin_: pathlib.Path, work: pathlib.Path) -> tuple[set[str], set[str]]:
+    """Runs a mesh whose proxies run in valgrind, sends traffic, and gives the mangled names of what ran until they were ready, and since then."""
     work.chmod(0o755)
     (work / "www").mkdir()
     (work / "www" / "128").write_text("x" * 128)
@@ -118,7 +124,7 @@ def record(bin_: pathlib.Path, work: pathlib.Path) -> set[str]:
     proxy.chmod(0o755)
     wrapper = work / "in-valgrind"
     wrapper.write_text(
-        f"#!/bin/sh\ncd {out}\nexec valgrind --tool=callgrind --demangle=no --instr-atstart=no --vgdb-prefix={out}/vgdb"
+        f"#!/bin/sh\ncd {out}\nexec valgrind --tool=callgrind --demangle=no --vgdb-prefix={out}/vgdb"
         f' --callgrind-out-file={out}/run.%p {proxy} "$@"\n'
     )
     wrapper.chmod(0o755)
@@ -136,15 +142,20 @@ def record(bin_: pathlib.Path, work: pathlib.Path) -> set[str]:
         wait_ready(sheer, env)
         proxies = running(proxy)
         for pid in proxies:
-            vgdb(pid, out, "instrumentation", "on")
+            vgdb(pid, out, "dump")
         traffic(env, sheer, bin_ / "sheer-bench", scale=1)
         time.sleep(3)  # what comes by the second: numbers to the control plane
         for pid in proxies:
             vgdb(pid, out, "dump")
-        return {name.split("'")[0] for path in out.glob("run.*") for line in path.read_text().splitlines() for name in NAME.findall(line)}
+        return ran(out.glob("run.*.1")), ran(out.glob("run.*.2"))
     finally:
         up.send_signal(signal.SIGINT)
         up.wait(60)
+
+
+def ran(dumps: Iterable[pathlib.Path]) -> set[str]:
+    """Names of the functions that callgrind saw running."""
+    return {name.split("'")[0] for path in dumps for line in path.read_text().splitlines() for name in NAME.findall(line)}
 
 
 def run(env: dict[str, str], *command: str) -> None:

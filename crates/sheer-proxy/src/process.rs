@@ -38,6 +38,10 @@ const NOT_READY_REMINDER: Duration = Duration::from_secs(15);
 const LAST_WORD: Duration = Duration::from_millis(500);
 /// How often idle metrics are forgotten where nobody scrapes.
 const SWEEP: Duration = Duration::from_secs(60);
+/// By then a proxy that is ready has said its first words to everybody.
+const LET_GO_AFTER: Duration = Duration::from_secs(10);
+/// What is let go and needed again costs about a hundred minor faults.
+const LET_GO_EVERY: Duration = Duration::from_secs(300);
 
 /// Exit code for wrong settings (`EX_USAGE`), as linkerd2-proxy's.
 pub const EXIT_USAGE: u8 = 64;
@@ -206,9 +210,7 @@ impl Control {
             admin = %self.admin,
             "ready"
         );
-        if let Err(error) = sys::text::let_go() {
-            tracing::debug!("the code of the start stays mapped: {error}");
-        }
+        tokio::spawn(let_go_of_the_start());
     }
 
     /// Ends everything, in-flight requests last.
@@ -226,6 +228,18 @@ impl Control {
             Drained::Cut(left) => tracing::warn!(left, "the grace period is over: what was still in flight is cut"),
         }
         drained
+    }
+}
+
+/// What the start needed of the program does not count as memory any longer; nor, once in a while, what a burst, a handshake or somebody's question needed.
+async fn let_go_of_the_start() {
+    let mut wait = LET_GO_AFTER;
+    loop {
+        if let Err(error) = sys::text::let_go() {
+            return tracing::debug!("code that is not needed stays mapped: {error}");
+        }
+        tokio::time::sleep(wait).await;
+        wait = LET_GO_EVERY;
     }
 }
 

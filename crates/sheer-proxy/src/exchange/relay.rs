@@ -60,76 +60,79 @@ struct Exchange {
     responder: Responder,
 }
 
-async fn run(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments beside the variables that they are moved to"
+)]
+fn run<'a>(
     mut exchange: Exchange,
-    opened: Result<Opened, ProxyError>,
-    cx: &Context,
-    observation: &Observation,
-) -> Result<(), Box<Failed>> {
-    let (mut repeatable, mut sidecar) = (false, false);
-    let ended = match opened {
-        Ok(mut opened) => {
-            (repeatable, sidecar) = (opened.repeatable, opened.to_sidecar());
-            observation.went_to(opened.out.leg());
-            match carry(&mut exchange, &mut opened, cx, observation).await {
-                Ok(Carried {
-                    switched: Some(server), ..
-                }) => {
-                    tunnel::run((exchange.body, exchange.responder), (server, opened.out), observation).await;
-                    observation.end(End::Complete);
-                    return Ok(());
-                }
-                Ok(Carried {
-                    switched: None,
-                    uploaded,
-                }) => {
-                    observation.upstream_over();
-                    if uploaded {
-                        opened.settle();
-                    }
-                    Ok(())
-                }
-                Err(ended) => Err(ended),
+    mut opened: Result<Opened, ProxyError>,
+    cx: &'a Context,
+    observation: &'a Observation,
+) -> impl Future<Output = Result<(), Box<Failed>>> + use<'a> {
+    async move {
+        let (mut repeatable, mut sidecar) = (false, false);
+        let carried = match &mut opened {
+            Ok(opened) => {
+                (repeatable, sidecar) = (opened.repeatable, opened.to_sidecar());
+                observation.went_to(opened.out.leg());
+                carry(&mut exchange, opened, cx, observation).await
             }
-        }
-        Err(error) => Err(Break::Proxy(error)),
-    };
-    let error = match ended {
-        Ok(()) => {
-            observation.end(End::Complete);
+            Err(_) => Ok(Carried::default()),
+        };
+        let error = match carried.and_then(|carried| Ok((carried, opened.map_err(Break::Proxy)?))) {
+            Ok((
+                Carried {
+                    switched: Some(server), ..
+                },
+                opened,
+            )) => {
+                // Boxed: few requests become a tunnel, and all would carry its size.
+                let tunnel = tunnel::run((exchange.body, exchange.responder), (server, opened.out), observation);
+                Box::pin(tunnel).await;
+                observation.end(End::Complete);
+                return Ok(());
+            }
+            Ok((Carried { uploaded, .. }, opened)) => {
+                observation.upstream_over();
+                if uploaded {
+                    opened.settle();
+                }
+                observation.end(End::Complete);
+                return Ok(());
+            }
+            Err(Break::Client(Gone::Malformed(why))) => {
+                exchange.responder.last(); // nobody knows where its next request starts
+                cx.bad_request(why)
+            }
+            Err(Break::Client(gone)) => {
+                observation.end(End::ClientReset(gone.code()));
+                return Ok(());
+            }
+            Err(Break::Answered(why)) => {
+                observation.error(&cx.bad_request(why));
+                return Ok(());
+            }
+            Err(Break::Server(gone)) => {
+                let part = if exchange.responder.has_begun() {
+                    Part::ResponseTrailers
+                } else {
+                    Part::ResponseHeaders
+                };
+                cx.server_left(gone, part).with_sidecar(sidecar)
+            }
+            Err(Break::Proxy(error)) => error,
+            Err(Break::Again(status)) => {
+                let (addr, status) = (cx.addr, status.as_str().to_owned());
+                return Err(exchange.failed(ProxyError::TriedAgain { addr, status }, true));
+            }
+        };
+        if exchange.responder.has_begun() {
+            exchange.responder.fail_in_place(&error, observation).await;
             return Ok(());
         }
-        Err(Break::Client(Gone::Malformed(why))) => {
-            exchange.responder.last(); // nobody knows where its next request starts
-            cx.bad_request(why)
-        }
-        Err(Break::Client(gone)) => {
-            observation.end(End::ClientReset(gone.code()));
-            return Ok(());
-        }
-        Err(Break::Answered(why)) => {
-            observation.error(&cx.bad_request(why));
-            return Ok(());
-        }
-        Err(Break::Server(gone)) => {
-            let part = if exchange.responder.has_begun() {
-                Part::ResponseTrailers
-            } else {
-                Part::ResponseHeaders
-            };
-            cx.server_left(gone, part).with_sidecar(sidecar)
-        }
-        Err(Break::Proxy(error)) => error,
-        Err(Break::Again(status)) => {
-            let (addr, status) = (cx.addr, status.as_str().to_owned());
-            return Err(exchange.failed(ProxyError::TriedAgain { addr, status }, true));
-        }
-    };
-    if exchange.responder.has_begun() {
-        exchange.responder.fail_in_place(&error, observation).await;
-        return Ok(());
+        Err(exchange.failed(error, repeatable))
     }
-    Err(exchange.failed(error, repeatable))
 }
 
 impl Exchange {
@@ -200,6 +203,7 @@ async fn carry(
 }
 
 /// Both directions came to their end.
+#[derive(Default)]
 struct Carried {
     /// The reading half of the server, where both sides have left HTTP.
     switched: Option<BodyIn>,

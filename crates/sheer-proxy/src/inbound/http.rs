@@ -185,93 +185,99 @@ impl Requests {
 
 impl http2::Service for Requests {
     #[expect(clippy::too_many_lines, reason = "the stages of what comes in, one after another")]
-    async fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) {
-        let arrived = Instant::now();
-        let admission = self.admission();
-        admission.observers.http.request();
-        let observation = Observation::start(Rc::clone(&admission.sink) as _);
-        let leg = responder.leg();
-        let deadline = Deadline::of(&request.head, arrived);
-        if self.client.is_meshed() {
-            headers::restore_request(&mut request.head);
-            responder.for_sidecar();
-            if request.head.origin != Origin::Http2 {
-                responder.carry_http1();
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments beside the variables that they are moved to"
+    )]
+    fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) -> impl Future<Output = ()> + 'static {
+        async move {
+            let arrived = Instant::now();
+            let admission = self.admission();
+            admission.observers.http.request();
+            let observation = Observation::start(Rc::clone(&admission.sink) as _);
+            let leg = responder.leg();
+            let deadline = Deadline::of(&request.head, arrived);
+            if self.client.is_meshed() {
+                headers::restore_request(&mut request.head);
+                responder.for_sidecar();
+                if request.head.origin != Origin::Http2 {
+                    responder.carry_http1();
+                }
             }
-        }
-        observation.speaks(Spoken::of(&request.head));
-        if let Some(note) = admission.observers.path(&self.client, &request.head) {
-            observation.note_path(note);
-        }
-        if let Some(tracer) = self.inbound.tracer.get() {
-            tracer.inbound(&observation, &request.head, || {
-                self.whom(responder.stream(), &admission)
-            });
-        }
-        let subject = || Subject {
-            trace: observation.trace(),
-            ..self.subject(&leg)
-        };
-        observation.tap(self.inbound.taps().request(subject, &request.head));
-        observation.recorded(self.inbound.recorder(), leg);
-        if let Some(ticket) = self.inbound.sampler().ticket() {
-            let (addr, client) = (self.cx.addr, self.client.addr);
-            observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));
-        }
-        let (admitted, _in_flight) = match self.admit(&request, &admission) {
-            Ok(admitted) => admitted,
-            Err(error) => return responder.fail(&error, &observation).await,
-        };
-        let _counted = Counted {
-            observation: &observation,
-            route: Rc::clone(admitted.metrics()),
-        };
-        if admitted.is_probe() {
-            observation.forget();
-        }
-        if let Some(rule) = admitted.rule() {
-            observation.record(|record| record.inbound_route(rule));
-        }
-        let mut delay = None;
-        match admitted.apply(&mut request.head, &mut delay) {
-            None => {}
-            Some(Answered::Redirect { status, location }) => {
-                let fields = http::HeaderMap::from_iter([(http::header::LOCATION, location)]);
-                return responder.answer((status, fields), &observation).await;
+            observation.speaks(Spoken::of(&request.head));
+            if let Some(note) = admission.observers.path(&self.client, &request.head) {
+                observation.note_path(note);
             }
-            Some(Answered::Fail(error)) => return responder.fail(&error, &observation).await,
-        }
-        if let Some(delay) = delay {
-            let wait = deadline.map_or(delay, |deadline| delay.min(deadline.remains(Instant::now())));
-            if responder.pause(wait, &observation).await.is_err() {
-                return;
+            if let Some(tracer) = self.inbound.tracer.get() {
+                tracer.inbound(&observation, &request.head, || {
+                    self.whom(responder.stream(), &admission)
+                });
             }
-        }
-        headers::set_client_id(
-            &mut request.head.headers,
-            self.client.identity().map(|identity| &**identity),
-        );
-        observation.begin_attempt(&mut request.head);
-
-        let own = self.context(deadline, &admitted);
-        let cx = own.as_deref().unwrap_or(&self.cx);
-        for attempt in 1.. {
-            let (upstream, _slot) = match self.upstream_in_time(&mut request.head, deadline).await {
-                Ok(upstream) => upstream,
+            let subject = || Subject {
+                trace: observation.trace(),
+                ..self.subject(&leg)
+            };
+            observation.tap(self.inbound.taps().request(subject, &request.head));
+            observation.recorded(self.inbound.recorder(), leg);
+            if let Some(ticket) = self.inbound.sampler().ticket() {
+                let (addr, client) = (self.cx.addr, self.client.addr);
+                observation.sample(ticket.inbound(addr, client, self.client.identity(), &request.head));
+            }
+            let (admitted, _in_flight) = match self.admit(&request, &admission) {
+                Ok(admitted) => admitted,
                 Err(error) => return responder.fail(&error, &observation).await,
             };
-            let Failed {
-                request: again,
-                responder: back,
-                error,
-                ..
-            } = match exchange(request, upstream, responder, cx, &observation).await {
-                Ok(()) => return,
-                Err(failed) => *failed,
+            let _counted = Counted {
+                observation: &observation,
+                route: Rc::clone(admitted.metrics()),
             };
-            match again {
-                Some(again) if attempt < ATTEMPTS => (request, responder) = (again, back),
-                _ => return back.fail(&error, &observation).await,
+            if admitted.is_probe() {
+                observation.forget();
+            }
+            if let Some(rule) = admitted.rule() {
+                observation.record(|record| record.inbound_route(rule));
+            }
+            let mut delay = None;
+            match admitted.apply(&mut request.head, &mut delay) {
+                None => {}
+                Some(Answered::Redirect { status, location }) => {
+                    let fields = http::HeaderMap::from_iter([(http::header::LOCATION, location)]);
+                    return responder.answer((status, fields), &observation).await;
+                }
+                Some(Answered::Fail(error)) => return responder.fail(&error, &observation).await,
+            }
+            if let Some(delay) = delay {
+                let wait = deadline.map_or(delay, |deadline| delay.min(deadline.remains(Instant::now())));
+                if responder.pause(wait, &observation).await.is_err() {
+                    return;
+                }
+            }
+            headers::set_client_id(
+                &mut request.head.headers,
+                self.client.identity().map(|identity| &**identity),
+            );
+            observation.begin_attempt(&mut request.head);
+
+            let own = self.context(deadline, &admitted);
+            let cx = own.as_deref().unwrap_or(&self.cx);
+            for attempt in 1.. {
+                let (upstream, _slot) = match self.upstream_in_time(&mut request.head, deadline).await {
+                    Ok(upstream) => upstream,
+                    Err(error) => return responder.fail(&error, &observation).await,
+                };
+                let Failed {
+                    request: again,
+                    responder: back,
+                    error,
+                    ..
+                } = match exchange(request, upstream, responder, cx, &observation).await {
+                    Ok(()) => return,
+                    Err(failed) => *failed,
+                };
+                match again {
+                    Some(again) if attempt < ATTEMPTS => (request, responder) = (again, back),
+                    _ => return back.fail(&error, &observation).await,
+                }
             }
         }
     }

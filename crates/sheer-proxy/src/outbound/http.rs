@@ -257,7 +257,7 @@ impl http2::Service for HttpConnection {
         }
     }
 
-    async fn call(self: Rc<Self>, request: Request, mut responder: Responder) {
+    fn call(self: Rc<Self>, request: Request, mut responder: Responder) -> impl Future<Output = ()> + 'static {
         if !self.outbound.settings.outbound.informational_headers {
             responder.terse();
         }
@@ -286,22 +286,25 @@ impl http2::Service for HttpConnection {
             self.outbound.observer.header_list(size);
             self.outbound.observer.admit()
         });
-        let counted = Counted {
-            observation: &observation,
-            target: &self.target,
-            by: OnceCell::new(),
-        };
+        // Moved in here and not by an `async fn`, which would keep room for its arguments as well.
         let mut hand = Hand::new(request, responder);
-        let ended = match admitted {
-            Ok(admitted) => self.serve(&mut hand, &Rc::new(admitted), &counted).await,
-            Err(error) => Err(error),
-        };
-        if let (Err(error), Some(responder)) = (ended, hand.take_responder()) {
-            if self.stale.get() {
-                responder.last();
+        async move {
+            let counted = Counted {
+                observation: &observation,
+                target: &self.target,
+                by: OnceCell::new(),
+            };
+            let ended = match admitted {
+                Ok(admitted) => self.serve(&mut hand, &Rc::new(admitted), &counted).await,
+                Err(error) => Err(error),
+            };
+            if let (Err(error), Some(responder)) = (ended, hand.take_responder()) {
+                if self.stale.get() {
+                    responder.last();
+                }
+                tracing::info!(dst = %self.target.dst(), %error, "request failed");
+                responder.fail(&error, &observation).await;
             }
-            tracing::info!(dst = %self.target.dst(), %error, "request failed");
-            responder.fail(&error, &observation).await;
         }
     }
 }
