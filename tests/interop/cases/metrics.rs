@@ -14,6 +14,7 @@ const LINKERDS: &[&str] = &[
     "response_latency_ms metric names should not contain abbreviated units",
     "control_response_latency_ms metric names should not contain abbreviated units",
     "route_response_latency_ms metric names should not contain abbreviated units",
+    "route_actual_response_latency_ms metric names should not contain abbreviated units",
 ];
 
 /// Families that this much traffic must have filled, with a label of each.

@@ -90,6 +90,8 @@ families! {
         "Time from a request's head to its response's head by route, retries included.";
     ROUTE_ACTUAL_REQUEST_TOTAL = "route_actual_request_total", Kind::Counter, "Attempts by route, retries among them.";
     ROUTE_ACTUAL_RESPONSE_TOTAL = "route_actual_response_total", Kind::Counter, "Ends of attempts by route.";
+    ROUTE_ACTUAL_RESPONSE_LATENCY_MS = "route_actual_response_latency_ms", Kind::Histogram(&LATENCY_MS),
+        "Time from an attempt's head to its response's head by route.";
     ROUTE_RETRYABLE_TOTAL = "route_retryable_total", Kind::Counter,
         "Requests that their route would have had sent again, by why they were not (`skipped`).";
     TCP_OPEN_TOTAL = "tcp_open_total", Kind::Counter, "Connections that were opened.";

@@ -37,6 +37,7 @@ struct LegacyMetrics {
     latency: Histogram,
     attempts: OnceCell<Counter>,
     attempts_ended: [OnceCell<Counter>; 2],
+    attempts_latency: OnceCell<Histogram>,
 }
 
 /// How a request of a route ended.
@@ -71,6 +72,7 @@ impl LegacyMetrics {
             latency: shard.histogram(&family::ROUTE_RESPONSE_LATENCY_MS, labels),
             attempts: OnceCell::new(),
             attempts_ended: Default::default(),
+            attempts_latency: OnceCell::new(),
         }
     }
 }
@@ -142,18 +144,23 @@ impl RouteMetrics {
         self.legacy.requests.inc();
     }
 
-    /// Counts the end of an attempt.
-    pub fn attempt(&self, success: bool) {
-        let family = &family::ROUTE_ACTUAL_REQUEST_TOTAL;
-        let attempts = &self.legacy.attempts;
-        attempts
-            .get_or_init(|| self.shard.counter(family, &outbound(&self.labels)))
-            .inc();
-        self.ended_as(
-            &family::ROUTE_ACTUAL_RESPONSE_TOTAL,
-            &self.legacy.attempts_ended,
-            success,
-        );
+    /// Counts the end of an attempt, which had its response's head, or its end, after this time.
+    pub fn attempt(&self, success: bool, took: Duration) {
+        let LegacyMetrics {
+            attempts,
+            attempts_ended,
+            attempts_latency,
+            ..
+        } = &self.legacy;
+        let labels = || outbound(&self.labels);
+        let counter = || self.shard.counter(&family::ROUTE_ACTUAL_REQUEST_TOTAL, &labels());
+        attempts.get_or_init(counter).inc();
+        self.ended_as(&family::ROUTE_ACTUAL_RESPONSE_TOTAL, attempts_ended, success);
+        let histogram = || {
+            self.shard
+                .histogram(&family::ROUTE_ACTUAL_RESPONSE_LATENCY_MS, &labels())
+        };
+        attempts_latency.get_or_init(histogram).record(took);
     }
 
     /// A request was not sent again though its rule would have it: there was no budget, or the limit was reached. Rare: a look-up each.

@@ -118,6 +118,8 @@ impl Observer {
             admitted: RefCell::new(Some(Rc::clone(admitted))),
             slot,
             backend: Rc::clone(backend),
+            began: now(),
+            took: Cell::new(None),
             is_told: Cell::new(false),
         })
     }
@@ -193,6 +195,9 @@ pub(super) struct AtEndpoint {
     /// The stream is open until the request is over.
     slot: Option<StreamSlot>,
     backend: Rc<BackendPlan>,
+    began: std::time::Instant,
+    /// Until the response's head.
+    took: Cell<Option<Duration>>,
     /// It is known how the attempt went.
     is_told: Cell<bool>,
 }
@@ -224,7 +229,8 @@ impl AtEndpoint {
         if let Some(series) = self.counts.node.value.metrics.series() {
             series.attempt(success);
         }
-        self.backend.attempt(success);
+        let took = self.took.get().unwrap_or_else(|| self.began.elapsed());
+        self.backend.attempt(success, took);
     }
 
     fn finish(&self, outcome: balance::Outcome, hint: Option<Duration>) {
@@ -236,6 +242,8 @@ impl AtEndpoint {
 
 impl Sink for AtEndpoint {
     fn response(&self, outcome: &Outcome) {
+        let now = now();
+        self.took.set(Some(now - self.began));
         self.admitted.take();
         if let (Some(slot), End::Dropped) = (&self.slot, outcome.end) {
             slot.answered();
@@ -243,7 +251,7 @@ impl Sink for AtEndpoint {
         if let Some(fault) = fault(outcome) {
             self.finish(balance::Outcome::Failure(fault), outcome.retry_after);
         } else if let Some(request) = &mut *self.request.borrow_mut() {
-            request.answered(now());
+            request.answered(now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is prepared for the requests of one rule, on one worker: backends with their services, handles of metrics. Made when a request
 //! first meets the rule, and anew when the policy changes.
 
-use std::{cell::OnceCell, rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc, sync::Arc, time::Duration};
 
 use sheer_policy::{
     outbound::{Backend, Filter, HeaderModifier, HttpRule, Retry},
@@ -120,10 +120,10 @@ impl BackendPlan {
         }
     }
 
-    /// Counts an attempt at an endpoint.
-    pub(super) fn attempt(&self, success: bool) {
+    /// Counts an attempt at an endpoint, which had its response's head, or its end, after this time.
+    pub(super) fn attempt(&self, success: bool, took: Duration) {
         if let Some(route) = &self.route {
-            route.attempt(success);
+            route.attempt(success, took);
         }
         if let Some(series) = &self.series {
             series.attempt(success);

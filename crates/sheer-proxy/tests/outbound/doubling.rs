@@ -55,7 +55,9 @@ fn counted_once(proxy: &Proxy, attempts: u64) {
     ] {
         assert_eq!(metric(proxy, family, &[]), 1, "{family}");
     }
-    assert_eq!(metric(proxy, "route_actual_request_total", &[]), attempts);
+    for family in ["route_actual_request_total", "route_actual_response_latency_ms_count"] {
+        assert_eq!(metric(proxy, family, &[]), attempts, "{family}");
+    }
     assert_eq!(metric(proxy, "sheer_request_further_attempts_total", &[]), attempts - 1);
 }
 
