@@ -20,16 +20,23 @@ bench-recorder: setup-bench release ## what the recorder costs in CPU a request,
 soak-recorder: ## ten million header blocks of honest traffic: no false alarm, and memory stays
 	cargo test --locked --profile quick --workspace --lib -- --ignored ten_million --nocapture
 
+.PHONY: soak
+soak: setup-bench release ## ten million requests through a pair of sidecars: memory stays
+	cargo build --release --locked -p sheer-bench
+	$(CARGO_TARGET_DIR)/release/sheer-bench soak
+
 .PHONY: hot-code
 hot-code: release ## finds which code runs while traffic passes, for the linker (root, valgrind)
 	cargo build --release --locked -p sheer-bench
 	bench/train.py hot-code --bin $(CARGO_TARGET_DIR)/release
 
+# Where every sidecar may write, whatever user it runs as.
+PROFILE_RAW = /tmp/sheer-profile-raw
 .PHONY: profile
 profile: ## measures the proxy for profile-guided optimisation (root, llvm-profdata of rustc's LLVM)
 	cargo build --release --locked -p sheer -p sheer-bench -p bank
-	mkdir -p $(CARGO_TARGET_DIR)/profile/raw
-	RUSTFLAGS="-Cprofile-generate=$(CARGO_TARGET_DIR)/profile/raw" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/profile \
+	mkdir -p $(PROFILE_RAW)
+	RUSTFLAGS="-Cprofile-generate=$(PROFILE_RAW)" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/profile \
 		cargo build --release --locked -p sheer-proxy --target $(RUST_HOST)
 	bench/train.py profile --bin $(CARGO_TARGET_DIR)/release --instrumented $(CARGO_TARGET_DIR)/profile/$(RUST_HOST)/release/sheer-proxy \
-		--raw $(CARGO_TARGET_DIR)/profile/raw --profdata llvm-profdata-$(RUST_LLVM)
+		--raw $(PROFILE_RAW) --profdata llvm-profdata-$(RUST_LLVM)
