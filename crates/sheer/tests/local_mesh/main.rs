@@ -11,6 +11,7 @@ mod exec;
 mod failures;
 mod grpc_routes;
 mod harness;
+mod jaeger;
 mod lifecycle;
 mod looking;
 mod network;

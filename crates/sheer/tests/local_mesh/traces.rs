@@ -13,18 +13,18 @@ use serde_json::Value;
 use crate::harness::{Mesh, User, meshed_client, meshed_web};
 
 /// What a payment crosses.
-const BANK: [&str; 8] = [
+pub(crate) const BANK: [&str; 8] = [
     "accounts", "audit", "fraud", "fx", "gateway", "ledger", "notify", "payments",
 ];
 
-/// Where `tools/setup.sh test` puts the collector's receiver.
-fn receiver() -> PathBuf {
+/// Where `tools/setup.sh test` puts what tests need.
+pub(crate) fn tool(name: &str) -> PathBuf {
     let cache = std::env::var_os("SHEER_CACHE").map(PathBuf::from).unwrap_or_else(|| {
         let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"))
             .join("sheer")
     });
-    let path = cache.join("tools/bin/otel-receiver");
+    let path = cache.join("tools/bin").join(name);
     assert!(
         path.exists(),
         "{} is not there: run tools/setup.sh test",
@@ -33,8 +33,8 @@ fn receiver() -> PathBuf {
     path
 }
 
-/// The bank without its own load, traced to a collector and logged.
-fn bank(mesh: &Mesh) {
+/// The bank without its own load, in a namespace with these annotations.
+pub(crate) fn bank(mesh: &Mesh, annotations: &[&str]) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bank/manifests");
     for name in BANK {
         let text = fs::read_to_string(from.join(format!("{name}.yaml"))).expect("a manifest of the bank");
@@ -55,19 +55,16 @@ fn bank(mesh: &Mesh) {
         };
         mesh.write(&format!("{name}.yaml"), &text);
     }
-    mesh.write(
-        "namespaces.yaml",
-        r#"
-apiVersion: v1
-kind: Namespace
-metadata:
-  name: bank
-  annotations:
-    config.sheer.dev/trace-collector: collector.tracing:4317
-    config.sheer.dev/access-log: json
-    config.sheer.dev/access-log-filter: direction == inbound && path != "/healthz"
-"#,
-    );
+    mesh.write("bank.yaml", &namespace("bank", annotations));
+}
+
+/// A namespace whose sidecars are told something.
+pub(crate) fn namespace(name: &str, annotations: &[&str]) -> String {
+    let annotations: String = annotations
+        .iter()
+        .map(|annotation| format!("    config.sheer.dev/{annotation}\n"))
+        .collect();
+    format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  annotations:\n{annotations}")
 }
 
 fn collector(mesh: &Mesh, program: &Path) {
@@ -108,7 +105,7 @@ fn pay(mesh: &Mesh, key: &str) -> String {
     mesh.shell("client", &curl)
 }
 
-fn json(text: &[u8]) -> Value {
+pub(crate) fn json(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(text)))
 }
 
@@ -123,11 +120,11 @@ fn ids(mesh: &Mesh, search: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn show(mesh: &Mesh, id: &str) -> Value {
+pub(crate) fn show(mesh: &Mesh, id: &str) -> Value {
     json(&mesh.run(&["trace", "show", id, "-o", "json"]).stdout)
 }
 
-fn tree(trace: &Value) -> &Vec<Value> {
+pub(crate) fn tree(trace: &Value) -> &Vec<Value> {
     trace["tree"].as_array().expect("spans")
 }
 
@@ -152,7 +149,7 @@ fn is_joined(trace: &Value) -> bool {
 const WHOLE: Duration = Duration::from_secs(10);
 
 /// Pays until a payment has a trace that is like that, and whole.
-fn payment(mesh: &Mesh, what: &str, search: &[&str], is_so: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn payment(mesh: &Mesh, what: &str, search: &[&str], is_so: impl Fn(&Value) -> bool) -> Value {
     let (mut number, mut seen) = (0, BTreeMap::new());
     mesh.wait(what, || {
         number += 1;
@@ -167,7 +164,7 @@ fn payment(mesh: &Mesh, what: &str, search: &[&str], is_so: impl Fn(&Value) -> b
 }
 
 /// The pod that answered in a trace.
-fn pod<'a>(trace: &'a Value, workload: &str) -> &'a str {
+pub(crate) fn pod<'a>(trace: &'a Value, workload: &str) -> &'a str {
     let mut spans = tree(trace).iter();
     let answered = spans.find(|span| span["kind"] == "server" && span["workload"] == workload);
     answered.and_then(|span| span["pod"].as_str()).expect("a pod")
@@ -392,8 +389,15 @@ fn the_access_log_names_the_trace(mesh: &Mesh, id: &str) {
 #[test]
 fn a_payment_is_one_trace_over_all_services() {
     let mesh = Mesh::new(User::Current);
-    collector(&mesh, &receiver());
-    bank(&mesh);
+    collector(&mesh, &tool("otel-receiver"));
+    bank(
+        &mesh,
+        &[
+            "trace-collector: collector.tracing:4317",
+            "access-log: json",
+            r#"access-log-filter: direction == inbound && path != "/healthz""#,
+        ],
+    );
     mesh.write("client.yaml", &meshed_client()).up();
     let id = a_payment_is_one_trace(&mesh);
     the_access_log_names_the_trace(&mesh, &id);

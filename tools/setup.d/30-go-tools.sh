@@ -1,4 +1,4 @@
-# The OpenTelemetry Collector's OTLP receiver (tools/otel-receiver), for the tests of traces. Sourced by setup.sh.
+# What the tests of traces send to: the OpenTelemetry Collector's OTLP receiver and Jaeger, out of their own Go packages. Sourced by setup.sh.
 
 # go_for FOLDER: a Go that is new enough for the module there. From 1.21 on Go fetches what a module asks for by itself (GOTOOLCHAIN=auto); for an
 # older one (Debian 12 has 1.19) it is fetched from the module proxy, which is where a newer one would have it from.
@@ -20,13 +20,19 @@ go_for() {
   echo "$dir/bin/go"
 }
 
+# go_tool NAME WHAT TIME: tools/NAME under the cache, built again when it changes.
+go_tool() {
+  local from=$here/tools/$1 made=$cache/tools/$1.made-from wanted go
+  wanted=$(cat "$from"/{go.mod,go.sum,main.go} | sha256sum)
+  [ -x "$cache/tools/bin/$1" ] && [ "$(cat "$made" 2>/dev/null)" = "$wanted" ] && return 0
+  go=$(go_for "$from")
+  say "building $2 from Go modules into $cache/tools/bin (about $3)"
+  mkdir -p "$cache/tools/bin"
+  (cd "$from" && GOTOOLCHAIN=auto nice "$go" build -trimpath -ldflags "-s -w" -mod=readonly -o "$cache/tools/bin/$1" .)
+  printf '%s' "$wanted" >"$made"
+}
+
 if [ "$what" = test ]; then
-  wanted=$(cat "$here"/tools/otel-receiver/{go.mod,go.sum,main.go} | sha256sum)
-  if [ ! -x "$cache/tools/bin/otel-receiver" ] || [ "$(cat "$cache/tools/otel-receiver.made-from" 2>/dev/null)" != "$wanted" ]; then
-    go=$(go_for "$here/tools/otel-receiver")
-    say "building the OpenTelemetry Collector's OTLP receiver from Go modules into $cache/tools/bin (about two minutes)"
-    mkdir -p "$cache/tools/bin"
-    (cd "$here/tools/otel-receiver" && GOTOOLCHAIN=auto "$go" build -trimpath -mod=readonly -o "$cache/tools/bin/otel-receiver" .)
-    printf '%s' "$wanted" >"$cache/tools/otel-receiver.made-from"
-  fi
+  go_tool otel-receiver "the OpenTelemetry Collector's OTLP receiver" "two minutes"
+  go_tool jaeger "Jaeger's collector and query service" "two minutes"
 fi
