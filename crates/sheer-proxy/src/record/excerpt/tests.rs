@@ -287,7 +287,7 @@ fn a_storm_is_replayed_no_more_than_every_twenty_milliseconds() {
     let mut busy = Busy::new();
     let excerpts = |busy: &mut Busy, interval: u64| {
         // Room for the newest, and for excerpts.
-        let mut failures = Failures::new(48 * 1024);
+        let mut failures = Failures::new(128 * 1024);
         for nth in 0..100 {
             push(&mut failures, busy, nth, nth * interval, "Bearer t");
         }
@@ -299,10 +299,10 @@ fn a_storm_is_replayed_no_more_than_every_twenty_milliseconds() {
         failures.all().filter(|failure| !failure.excerpts.is_empty()).count()
     };
     let calm = excerpts(&mut busy, 20_000);
-    assert!(calm > 20, "{calm}");
-    // A hundred within 100 ms: at most five moments to replay something, and each lets go what has to go.
+    assert!(calm > 30, "{calm}");
+    // A hundred within 100 ms: at most five moments to replay something, and each lets go the one or two that have to go.
     let storm = excerpts(&mut busy, 1_000);
-    assert!((1..=6).contains(&storm), "{storm}");
+    assert!((1..=10).contains(&storm), "{storm}");
 }
 
 #[test]
