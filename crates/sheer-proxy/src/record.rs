@@ -8,13 +8,14 @@
 //!
 //! Under the HTTP library and above TLS each connection passes a [`tee`]. What it sees goes to the lens, which decodes it on its own ([`flow`]); frames go
 //! to a bounded [`log`], bodies do not. For every header block the library's list is compared with the lens's: a second [`opinion`]. A request that fails,
-//! or a connection that dies, pins what was recorded of it ([`failure`]); nothing is copied for that.
+//! or a connection that dies, pins what was recorded of it ([`failure`]); nothing is copied for that. Of what is pinned for long, an [`excerpt`] stays.
 //!
 //! Everything here belongs to one worker and one half of the proxy. Sight gets copies over a channel ([`copy`]) and decodes them elsewhere: reading a
 //! recording costs the data path no more than copying it. What leaves the proxy is redacted by sight.
 
 mod clock;
 mod copy;
+mod excerpt;
 mod exchange;
 mod failure;
 mod flow;
@@ -25,6 +26,7 @@ mod recording;
 mod replay;
 mod tape;
 mod tee;
+mod texts;
 
 pub(crate) use clock::Clock;
 pub(crate) use copy::{FailureCopy, Query, RecorderCopy, RecordingCopy};

@@ -182,7 +182,14 @@ async fn read(mut events: Streaming<FrameEvent>, wanted: &Wanted, failures: bool
                     let value = lines.event(&event.pod, of);
                     found.frames.extend(value.map(|value| (frame.at_us, value)));
                 }
-                Event::Connection(_) => drop(lines.event(&event.pod, of)),
+                Event::Connection(connection) => {
+                    if is_its && connection.excerpt && connection.id == wanted.connection {
+                        found
+                            .notes
+                            .push("An excerpt: frames of other streams are no longer kept.".to_owned());
+                    }
+                    drop(lines.event(&event.pod, of));
+                }
                 Event::Frame(_) => {}
             }
         }

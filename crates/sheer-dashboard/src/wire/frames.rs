@@ -58,6 +58,7 @@ fn connection(connection: &Connection) -> Value {
         "remote_pod": connection.remote_pod,
         "protocol": connection.protocol,
         "identity": connection.identity,
+        "excerpt": connection.excerpt,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     clock::Clock,
+    excerpt::ExcerptCopy,
     exchange::{Exchange, LegId},
     failure::Facts,
     flow::Standing,
@@ -56,6 +57,8 @@ pub(crate) struct RecordingCopy {
     pub(crate) ending: Option<Ending>,
     pub(crate) unrecorded: &'static str,
     pub(crate) segments: Vec<SegmentCopy>,
+    /// What is left where the segments of a failure were let go.
+    pub(crate) excerpt: Option<ExcerptCopy>,
 }
 
 /// A failure with what was recorded.
@@ -92,6 +95,9 @@ impl RecorderCopy {
 impl RecordingCopy {
     /// Everything that is kept, decoded.
     pub(crate) fn shown(&self) -> Vec<Shown> {
+        if let Some(excerpt) = &self.excerpt {
+            return excerpt.shown();
+        }
         let accepted = self.about.accepted;
         self.segments
             .iter()
@@ -101,7 +107,10 @@ impl RecordingCopy {
 
     /// Records that are forgotten.
     pub(crate) fn forgotten(&self) -> u64 {
-        self.segments.first().map_or(self.next, |segment| segment.first)
+        match &self.excerpt {
+            Some(excerpt) => excerpt.first(),
+            None => self.segments.first().map_or(self.next, |segment| segment.first),
+        }
     }
 
     /// What is kept of one stream, and of the connection as a whole.

@@ -1,8 +1,9 @@
-//! What failed lately, with the recording of what came before: segments of the log are held on to, nothing is copied.
+//! What failed lately, with the recording of what came before: segments of the log are held on to, nothing is copied. Where they take too much, those of
+//! the oldest failures are let go, and an [`excerpt`] of them is kept.
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
 };
 
@@ -10,6 +11,7 @@ use sheer_api::Verdict;
 use sheer_lens::hpack::ListKind;
 
 use super::{
+    excerpt::{self, Excerpt, Excerpts, Segments, Want},
     exchange::{Exchange, LegId},
     log::Shared,
     opinion::List,
@@ -18,6 +20,15 @@ use super::{
 
 /// Failures that are kept.
 pub(super) const KEPT: usize = 200;
+/// Between two replays of what is let go, in microseconds: a storm of failures costs a few per cent of a worker at most. What would have to go in
+/// between goes without an excerpt.
+const DISTIL_INTERVAL: u64 = 20_000;
+/// Where the newest failure holds much, excerpts of the others still have this share of what all may hold, in quarters.
+const OF_EXCERPTS: usize = 3;
+/// One excerpt takes one in this many parts of what all may hold at most, without its texts: a list of thousands of fields must not drive out all others.
+const OF_ONE: usize = 8;
+/// Excerpts take no more than this, whatever the settings: their texts are found by 32 bits.
+const MOST_OF_EXCERPTS: usize = 1 << 30;
 
 /// What kind of failure it is.
 #[derive(Clone, Debug)]
@@ -54,11 +65,54 @@ pub(crate) struct Facts {
     pub(crate) place: LegId,
 }
 
+impl Facts {
+    /// The streams of a connection that it is about; none: the connection as a whole.
+    pub(crate) fn streams(&self, connection: u64) -> Vec<u32> {
+        let legs = self
+            .exchange
+            .iter()
+            .flat_map(|exchange| [exchange.client, exchange.upstream]);
+        let own = legs.chain([self.place]).filter(|leg| leg.connection == connection);
+        let mut streams: Vec<u32> = own.map(|leg| leg.stream).filter(|stream| *stream != 0).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        streams
+    }
+
+    /// What to keep of a connection.
+    fn want(&self, connection: u64) -> Want {
+        let is_request = matches!(self.kind, FailureKind::Request);
+        Want {
+            streams: self.streams(connection),
+            before: (!is_request).then_some(self.at),
+        }
+    }
+}
+
+/// What is held of a connection.
+pub(super) type Held = (Rc<Recording>, Vec<Shared>);
+
 /// A failure and what is held for it.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) facts: Facts,
-    pub(super) held: Vec<(Rc<Recording>, Vec<Shared>)>,
+    pub(super) held: Vec<Held>,
+    /// What is left of it once that is let go.
+    pub(super) excerpts: Vec<(Rc<Recording>, Excerpt)>,
+}
+
+impl Failure {
+    pub(super) fn new(facts: Facts, held: Vec<Held>) -> Self {
+        Self {
+            facts,
+            held,
+            excerpts: Vec::new(),
+        }
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Shared> {
+        self.held.iter().flat_map(|(_, segments)| segments)
+    }
 }
 
 /// The last failures.
@@ -68,6 +122,9 @@ pub(super) struct Failures {
     pub(super) total: u64,
     /// Segments that are held, and by how many failures.
     held: HashMap<*const (), (usize, Shared)>,
+    excerpts: Excerpts,
+    /// When segments may be replayed again.
+    distil_at: u64,
     limit: usize,
 }
 
@@ -81,6 +138,8 @@ impl Failures {
             all: VecDeque::new(),
             total: 0,
             held: HashMap::new(),
+            excerpts: Excerpts::default(),
+            distil_at: 0,
             limit,
         }
     }
@@ -93,23 +152,32 @@ impl Failures {
         self.all.len()
     }
 
+    pub(super) fn excerpts(&self) -> &Excerpts {
+        &self.excerpts
+    }
+
     /// Bytes that are held on their account, as they stand: a segment that is still written grows.
     pub(super) fn bytes(&self) -> usize {
+        self.raw() + self.excerpts.bytes()
+    }
+
+    fn raw(&self) -> usize {
         self.held.values().map(|(_, segment)| segment.borrow().memory()).sum()
     }
 
     /// Keeps a failure.
     pub(super) fn push(&mut self, failure: Failure) {
         self.total += 1;
-        for segment in failure.held.iter().flat_map(|(_, segments)| segments) {
+        for segment in failure.segments() {
             let held = self.held.entry(address(segment));
             held.or_insert_with(|| (0, Rc::clone(segment))).0 += 1;
         }
+        let now = failure.facts.at;
         self.all.push_back(failure);
         if self.all.len() > KEPT {
             self.drop_one();
         }
-        self.let_go();
+        self.let_go(now);
     }
 
     /// A storm of one reason must not drive out the one failure that has another: the oldest of the most frequent reason goes.
@@ -125,22 +193,100 @@ impl Failures {
         let oldest = most.and_then(|most| self.all.iter().position(|failure| failure.facts.reason == most));
         if let Some(failure) = self.all.remove(oldest.unwrap_or(0)) {
             self.release(&failure.held);
+            self.excerpts.forget(&failure.excerpts);
         }
     }
 
-    /// Where too much is held, the oldest failures lose their recording.
-    pub(super) fn let_go(&mut self) {
-        let (mut bytes, mut at) = (self.bytes(), 0);
-        while bytes > self.limit && at + 1 < self.all.len() {
-            let held = std::mem::take(&mut self.all[at].held);
-            bytes -= self.release(&held);
-            at += 1;
+    /// Where too much is held, the oldest failures let go of their segments, and keep excerpts of them. Where those are too much, the oldest lose theirs.
+    pub(super) fn let_go(&mut self, now: u64) {
+        let mut distils = None;
+        loop {
+            let going = self.going(self.bytes().saturating_sub(self.limit));
+            if going.is_empty() {
+                break;
+            }
+            let distils = *distils.get_or_insert(now >= self.distil_at);
+            if distils {
+                self.distil_at = now + DISTIL_INTERVAL;
+                self.distil(&going);
+            }
+            for at in going {
+                let held = std::mem::take(&mut self.all[at].held);
+                self.release(&held);
+            }
+        }
+        self.shed();
+    }
+
+    /// The oldest failures without which this much less is held. The newest stays, and so does what frees nothing because newer ones hold it as well.
+    fn going(&self, excess: usize) -> Vec<usize> {
+        let mut holders: HashMap<*const (), usize> = HashMap::new();
+        let (mut freed, mut until) = (0, 0);
+        while freed < excess && until + 1 < self.all.len() {
+            for segment in self.all[until].segments() {
+                let address = address(segment);
+                let all = || self.held.get(&address).map_or(0, |(holders, _)| *holders);
+                let left = holders.entry(address).or_insert_with(all);
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    freed += segment.borrow().memory();
+                }
+            }
+            until += 1;
+        }
+        let frees = |at: &usize| self.all[*at].segments().any(|segment| holders[&address(segment)] == 0);
+        let is_void = |at: &usize| !self.all[*at].held.is_empty() && self.all[*at].segments().next().is_none();
+        (0..until).filter(|at| frees(at) || is_void(at)).collect()
+    }
+
+    /// Makes excerpts of what these hold, connection by connection.
+    fn distil(&mut self, going: &[usize]) {
+        let mut connections: BTreeMap<u64, (Rc<Recording>, Segments, Vec<usize>)> = BTreeMap::new();
+        let ordered = |segment: &Shared| (excerpt::order(segment), Rc::clone(segment));
+        for &at in going {
+            for (recording, segments) in &self.all[at].held {
+                let fresh = || (Rc::clone(recording), Segments::new(), Vec::new());
+                let (_, all, holders) = connections.entry(recording.id()).or_insert_with(fresh);
+                all.extend(segments.iter().map(ordered));
+                holders.push(at);
+            }
+        }
+        for (id, (recording, mut segments, holders)) in connections {
+            // The end of a request may have been written after its failure was noticed.
+            segments.extend(recording.segments().iter().map(ordered));
+            let wants: Vec<Want> = holders.iter().map(|at| self.all[*at].facts.want(id)).collect();
+            let excerpts = self.excerpts.distil(&recording, &segments, &wants);
+            for (at, excerpt) in holders.into_iter().zip(excerpts) {
+                let Some(excerpt) = excerpt else { continue };
+                let excerpt = (Rc::clone(&recording), excerpt);
+                if excerpt.1.memory() > self.limit / OF_ONE {
+                    self.excerpts.forget(&[excerpt]);
+                } else {
+                    self.all[at].excerpts.push(excerpt);
+                }
+            }
+        }
+        for &at in going {
+            let Failure { held, excerpts, .. } = &mut self.all[at];
+            excerpts.sort_by_key(|(recording, _)| held.iter().position(|(held, _)| held.id() == recording.id()));
+            excerpts.shrink_to_fit();
         }
     }
 
-    /// Gives the bytes that nobody holds any more.
-    fn release(&mut self, held: &[(Rc<Recording>, Vec<Shared>)]) -> usize {
-        let mut freed = 0;
+    /// The oldest lose their excerpts where all excerpts are too much.
+    fn shed(&mut self) {
+        let share = self.limit / 4 * OF_EXCERPTS;
+        let room = self.limit.saturating_sub(self.raw()).max(share).min(MOST_OF_EXCERPTS);
+        for failure in &mut self.all {
+            if self.excerpts.bytes() <= room {
+                break;
+            }
+            self.excerpts.forget(&std::mem::take(&mut failure.excerpts));
+        }
+    }
+
+    /// Holds on no longer.
+    fn release(&mut self, held: &[Held]) {
         for segment in held.iter().flat_map(|(_, segments)| segments) {
             let address = address(segment);
             let Some((holders, _)) = self.held.get_mut(&address) else {
@@ -148,11 +294,9 @@ impl Failures {
             };
             *holders -= 1;
             if *holders == 0 {
-                freed += segment.borrow().memory();
                 self.held.remove(&address);
             }
         }
-        freed
     }
 }
 
@@ -164,19 +308,17 @@ mod tests {
     use crate::record::log::Segment;
 
     fn failure(reason: &'static str, number: u64) -> Failure {
-        Failure {
-            facts: Facts {
-                number,
-                at: number,
-                kind: FailureKind::Request,
-                verdict: None,
-                reason: reason.into(),
-                message: String::new(),
-                exchange: None,
-                place: LegId::default(),
-            },
-            held: Vec::new(),
-        }
+        let facts = Facts {
+            number,
+            at: number,
+            kind: FailureKind::Request,
+            verdict: None,
+            reason: reason.into(),
+            message: String::new(),
+            exchange: None,
+            place: LegId::default(),
+        };
+        Failure::new(facts, Vec::new())
     }
 
     #[test]
@@ -219,7 +361,7 @@ mod tests {
         assert_eq!(Rc::strong_count(&shared), 11);
         // One that is still written may grow past what all may hold.
         shared.borrow_mut().bytes.reserve_exact(5_000);
-        failures.let_go();
+        failures.let_go(1_000);
         assert!(failures.bytes() <= 10_000, "{}", failures.bytes());
     }
 }

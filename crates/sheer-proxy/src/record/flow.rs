@@ -34,6 +34,13 @@ pub(crate) struct Standing {
     pub(crate) ping: u64,
 }
 
+impl Standing {
+    pub(super) fn memory(&self) -> usize {
+        let debug = self.goaway.iter().flatten().map(|goaway| goaway.debug.capacity());
+        size_of::<Self>() + debug.sum::<usize>()
+    }
+}
+
 /// A block in which lens and library differ.
 #[derive(Clone, Debug)]
 pub(super) struct Found {

@@ -19,8 +19,9 @@ use tokio::net::TcpStream;
 use super::{
     clock::Clock,
     copy::{FailureCopy, Query, RecorderCopy},
+    excerpt::Excerpt,
     exchange::{Exchange, Leg, LegId, Ring},
-    failure::{Difference, Facts, Failure, FailureKind, Failures},
+    failure::{Difference, Facts, Failure, FailureKind, Failures, Held},
     flow::{Flow, Found},
     opinion::List,
     recording::{About, Ending, How, Recording, Speaks},
@@ -316,7 +317,7 @@ impl Inner {
     /// Recordings have grown: where that is too much together, what has ended is forgotten, then the older half of what has been silent longest. No
     /// open connection loses its thread.
     pub(super) fn keep_within(&self) {
-        self.failures.borrow_mut().let_go();
+        self.failures.borrow_mut().let_go(self.clock.now());
         let failures = self.failures.borrow().bytes();
         let over = || self.used.get() + failures > self.limit;
         while over() {
@@ -419,7 +420,7 @@ impl Inner {
             exchange: Some(exchange.clone()),
             ..self.facts(place)
         };
-        self.keep(Failure { facts, held });
+        self.keep(Failure::new(facts, held));
     }
 
     fn connection_failed(&self, recording: &Rc<Recording>, ending: Ending) {
@@ -443,7 +444,7 @@ impl Inner {
             ..self.facts(place)
         };
         let held = vec![(Rc::clone(recording), recording.segments())];
-        self.keep(Failure { facts, held });
+        self.keep(Failure::new(facts, held));
     }
 
     /// Lens and library differ.
@@ -483,7 +484,7 @@ impl Inner {
             ..self.facts(place)
         };
         let held = vec![(Rc::clone(recording), recording.segments())];
-        self.keep(Failure { facts, held });
+        self.keep(Failure::new(facts, held));
     }
 
     fn facts(&self, place: LegId) -> Facts {
@@ -536,18 +537,20 @@ impl Inner {
     }
 
     fn failure_copies(&self, wanted: impl Fn(&Facts) -> bool) -> Vec<FailureCopy> {
+        let failures = self.failures.borrow();
+        let held = |(recording, segments): &Held| recording.copy_of_failure(super::copy::segments(segments, 0), None);
+        let left = |(recording, excerpt): &(Rc<Recording>, Excerpt)| {
+            recording.copy_of_failure(Vec::new(), Some(failures.excerpts().copy(excerpt)))
+        };
         let copy = |failure: &Failure| FailureCopy {
             facts: failure.facts.clone(),
             recordings: failure
                 .held
                 .iter()
-                .map(|(recording, segments)| super::RecordingCopy {
-                    segments: super::copy::segments(segments, 0),
-                    ..recording.copy(None)
-                })
+                .map(held)
+                .chain(failure.excerpts.iter().map(left))
                 .collect(),
         };
-        let failures = self.failures.borrow();
         failures
             .all()
             .filter(|failure| wanted(&failure.facts))
@@ -595,6 +598,11 @@ impl Inner {
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used.get() + self.failures.borrow().bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.failures.borrow().bytes()
     }
 
     #[cfg(test)]

@@ -14,8 +14,9 @@ use sheer_lens::hpack::{Digest, ListKind};
 
 use super::{
     copy::RecordingCopy,
+    excerpt::ExcerptCopy,
     flow::{Flow, Found, Standing},
-    log::{Form, Shared},
+    log::{Form, Segment, Shared},
     opinion::{Given, List},
     recorder::Inner,
 };
@@ -57,6 +58,13 @@ pub(crate) struct TlsFacts {
     pub(crate) resumed: bool,
 }
 
+impl TlsFacts {
+    fn memory(&self) -> usize {
+        let texts = [&self.version, &self.cipher, &self.group, &self.alpn, &self.server_name];
+        size_of::<Self>() + texts.into_iter().map(String::capacity).sum::<usize>()
+    }
+}
+
 /// What is known of a connection when it begins to be recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
@@ -93,6 +101,16 @@ impl About {
             took: (Duration::ZERO, Duration::ZERO),
         }
     }
+
+    /// Bytes beside itself.
+    fn memory(&self) -> usize {
+        let names: usize = [&self.name, &self.identity]
+            .into_iter()
+            .flatten()
+            .map(|name| name.len())
+            .sum();
+        names + self.tls.as_ref().map_or(0, |facts| facts.memory())
+    }
 }
 
 /// How a connection ended: the first sign of it.
@@ -126,7 +144,7 @@ pub(crate) struct Recording {
     about: About,
     opened: u64,
     /// None where there is nothing to decode, and where memory is short.
-    flow: RefCell<Option<Flow>>,
+    flow: RefCell<Option<Box<Flow>>>,
     unrecorded: Cell<&'static str>,
     bytes: [Cell<u64>; 2],
     /// Of a relay, which counts by itself.
@@ -158,7 +176,7 @@ impl Recording {
             id,
             about,
             opened: now,
-            flow: RefCell::new(flow),
+            flow: RefCell::new(flow.map(Box::new)),
             unrecorded: Cell::new(""),
             bytes: Default::default(),
             counters: RefCell::default(),
@@ -419,7 +437,7 @@ impl Recording {
             None => [self.bytes[0].get(), self.bytes[1].get()],
         };
         let standing = self.standing.borrow().clone();
-        let live = || flow.as_ref().and_then(Flow::standing).map(Box::new);
+        let live = || flow.as_deref().and_then(Flow::standing).map(Box::new);
         RecordingCopy {
             id: self.id,
             about: self.about.clone(),
@@ -435,7 +453,37 @@ impl Recording {
             ending: self.ending.get(),
             unrecorded: self.unrecorded.get(),
             segments: after.map_or_else(Vec::new, |after| super::copy::segments(&self.segments(), after)),
+            excerpt: None,
         }
+    }
+
+    /// A copy with what was kept of a failure, whatever the connection itself has forgotten since.
+    pub(super) fn copy_of_failure(&self, segments: Vec<Segment>, excerpt: Option<ExcerptCopy>) -> RecordingCopy {
+        let copy = self.copy(None);
+        let copied = segments.last().map(|last| last.first + last.records.len() as u64);
+        let kept = copied.or(excerpt.as_ref().map(ExcerptCopy::next));
+        RecordingCopy {
+            next: copy.next.max(kept.unwrap_or(0)),
+            unrecorded: if kept.is_some() { "" } else { copy.unrecorded },
+            segments,
+            excerpt,
+            ..copy
+        }
+    }
+
+    /// Bytes that it takes itself, without what passed.
+    pub(super) fn memory(&self) -> usize {
+        let standing = self.standing.borrow();
+        let standing = standing
+            .as_ref()
+            .map_or(size_of::<Standing>(), |standing| standing.memory());
+        let standing = if self.about.speaks == Speaks::Http2 {
+            standing
+        } else {
+            0
+        };
+        // Beside the counts of its holders.
+        2 * size_of::<usize>() + size_of::<Self>() + self.about.memory() + standing
     }
 
     /// The fields of a block on the wire, by the number of its last frame; none where it is no longer kept, or cannot be decoded.

@@ -12,6 +12,10 @@ use super::log::{Form, Record, Segment};
 
 /// Streams whose windows are followed while a segment is decoded.
 const STREAMS: usize = 1_024;
+/// How HPACK may carry a field.
+pub(super) const REPRESENTATIONS: [&str; 4] = ["indexed", "literal, indexed", "literal", "never indexed"];
+/// Of a list, fields are shown up to this size (RFC 9113, 6.5.2): a block of indices alone can stand for a thousand times its own.
+const LIST: usize = 1024 * 1024;
 /// Bodies are not kept; where the lens wants their bytes it gets zeroes, in pieces of this size.
 const ZEROES: [u8; 4_096] = [0; 4_096];
 
@@ -85,12 +89,24 @@ pub(crate) struct BlockField {
 
 /// Decodes a segment. `accepted`: the other side opened the connection.
 pub(crate) fn segment(segment: &Segment, accepted: bool) -> Vec<Shown> {
+    let mut all = Vec::with_capacity(segment.records.len());
+    some(segment, accepted, |_| Some(true), |shown| all.push(shown));
+    all
+}
+
+/// Shows those records of a segment that are wanted, by their number; none: neither this one nor any that follows.
+pub(super) fn some(
+    segment: &Segment,
+    accepted: bool,
+    mut wanted: impl FnMut(u64) -> Option<bool>,
+    mut show: impl FnMut(Shown),
+) {
     let reads = if accepted { Sender::Client } else { Sender::Server };
     let mut lens = segment.start.as_ref().map(|start| start.between_frames(STREAMS));
     let mut torn = [false; 2];
     let mut at = 0;
-    let mut all = Vec::with_capacity(segment.records.len());
     for (number, record) in (segment.first..).zip(&segment.records) {
+        let Some(is_wanted) = wanted(number) else { return };
         let payload = &segment.bytes[at..at + record.kept as usize];
         at += record.kept as usize;
         let mut shown = Shown {
@@ -114,24 +130,35 @@ pub(crate) fn segment(segment: &Segment, accepted: bool) -> Vec<Shown> {
                     ));
                 } else {
                     let sender = if record.written { reads.peer() } else { reads };
-                    feed(lens, sender, (record, payload), &mut shown);
+                    feed(lens, sender, (record, payload), (&mut shown, is_wanted));
                 }
             }
-            _ => shown.detail = Detail::Bytes(payload.to_vec()),
+            _ if is_wanted => shown.detail = Detail::Bytes(payload.to_vec()),
+            _ => {}
         }
-        all.push(shown);
+        if is_wanted {
+            show(shown);
+        }
     }
-    all
 }
 
 /// Gives the lens a frame as it was on the wire, but for bodies.
-fn feed(lens: &mut Connection, sender: Sender, (record, payload): (&Record, &[u8]), shown: &mut Shown) {
+fn feed(
+    lens: &mut Connection,
+    sender: Sender,
+    (record, payload): (&Record, &[u8]),
+    (shown, is_wanted): (&mut Shown, bool),
+) {
     let mut header = [0; HEADER_LENGTH];
     header[..3].copy_from_slice(&record.length.to_be_bytes()[1..]);
     header[3] = record.kind;
     header[4] = record.flags;
     header[5..].copy_from_slice(&record.stream.to_be_bytes());
-    let mut eye = Eye { shown, checker: None };
+    let mut eye = Eye {
+        shown,
+        is_wanted,
+        checker: None,
+    };
     lens.feed(sender, &header, &mut eye);
     lens.feed(sender, payload, &mut eye);
     let mut left = record.length.saturating_sub(record.kept) as usize;
@@ -144,18 +171,27 @@ fn feed(lens: &mut Connection, sender: Sender, (record, payload): (&Record, &[u8
 
 struct Eye<'a> {
     shown: &'a mut Shown,
+    /// It only matters to what follows where not.
+    is_wanted: bool,
     checker: Option<fields::Checker>,
 }
 
 impl Events for Eye<'_> {
     fn frame(&mut self, _sender: Sender, frame: &Frame<'_>, room: Room) {
+        if !self.is_wanted {
+            return;
+        }
         self.shown.room = matches!(frame.header.kind, Kind::Data | Kind::WindowUpdate).then_some(room);
         self.shown.detail = detail(frame);
     }
 
     fn block(&mut self, _sender: Sender, block: &Block<'_>, hpack: &mut hpack::Decoder) -> Result<(), hpack::Error> {
+        if !self.is_wanted {
+            return hpack.digest(block.bytes, &mut Digester::new()).map(drop);
+        }
         let mut reading = Reading {
             fields: Vec::new(),
+            size: 0,
             digester: Digester::new(),
             size_updates: Vec::new(),
             violations: Vec::new(),
@@ -165,9 +201,20 @@ impl Events for Eye<'_> {
         let done = outcome.unwrap_or_default();
         let kind = reading.digester.digest().kind();
         self.shown.violations.extend(reading.violations);
-        self.shown
-            .violations
-            .extend(rules(kind, &reading.fields, outcome.is_ok(), &mut self.checker));
+        self.shown.violations.extend(rules(
+            kind,
+            &reading.fields,
+            outcome.is_ok() && reading.size <= LIST,
+            &mut self.checker,
+        ));
+        if reading.size > LIST {
+            let shown = reading.fields.len();
+            let more = format!(
+                "a list of {} bytes, of which the first {shown} fields are shown",
+                reading.size
+            );
+            self.shown.violations.push(more);
+        }
         self.shown.block = Some(ShownBlock {
             kind,
             is_promise: matches!(block.kind, BlockKind::PushPromise { .. }),
@@ -229,6 +276,8 @@ fn detail(frame: &Frame<'_>) -> Detail {
 
 struct Reading {
     fields: Vec<BlockField>,
+    /// Of the list so far.
+    size: usize,
     digester: Digester,
     size_updates: Vec<u32>,
     violations: Vec<String>,
@@ -237,17 +286,22 @@ struct Reading {
 impl hpack::Visitor for Reading {
     fn field(&mut self, field: &Field<'_>) {
         self.digester.field(field.name, field.value);
+        self.size += field.name.len() + field.value.len() + hpack::ENTRY_OVERHEAD as usize;
+        if self.size > LIST {
+            return;
+        }
+        let [indexed, entering, literal, never] = REPRESENTATIONS;
         let (representation, index, huffman) = match field.representation {
-            Representation::Indexed { index } => ("indexed", index, (false, false)),
+            Representation::Indexed { index } => (indexed, index, (false, false)),
             Representation::Literal {
                 indexing,
                 name,
                 huffman,
             } => {
                 let representation = match indexing {
-                    Indexing::Incremental => "literal, indexed",
-                    Indexing::Without => "literal",
-                    Indexing::Never => "never indexed",
+                    Indexing::Incremental => entering,
+                    Indexing::Without => literal,
+                    Indexing::Never => never,
                 };
                 match name {
                     NameSource::Index(index) => (representation, index, (false, huffman)),

@@ -310,6 +310,58 @@ fn failures_are_kept_and_what_is_disabled_is_not_shown() {
 }
 
 #[test]
+fn the_last_failures_keep_their_frames_whatever_passes() {
+    const FAILURES: usize = 205;
+    let mesh = mesh();
+    // Between two that fail, so much passes that no log has the first any more.
+    mesh.shell(
+        "client",
+        &format!(
+            "pad=$(head -c 13000 /dev/zero | tr '\\0' x)
+            for nth in $(seq {FAILURES}); do
+                curl -sS --max-time 10 -o /dev/null -X DELETE -H 'authorization: Bearer planted-bearer' http://web/fails-$nth
+                curl -sS --max-time 60 -o /dev/null -H \"x-pad: $pad\" 'http://web/well-[1-12]'
+            done"
+        ),
+    );
+    let frames = shown(&mesh, &["frames", "-n", "shop", "pod/client", "--last-failures"]);
+    let oldest = FAILURES - 200 + 1;
+    for nth in oldest..=FAILURES {
+        for leg in [format!("DELETE /fails-{nth} HTTP/1.1"), format!(":path: /fails-{nth} ")] {
+            assert!(frames.contains(&leg), "{leg:?} is lost:\n{frames}");
+        }
+    }
+    assert!(frames.matches(":status: 501").count() >= 200, "{frames}");
+    assert!(!frames.contains(&format!("/fails-{} ", oldest - 1)), "{frames}");
+    assert!(
+        frames.contains("excerpt: frames of other streams are no longer kept"),
+        "{frames}"
+    );
+    let path = format!("/fails-{oldest}");
+    let line = mesh.tap(
+        &["pod/client", "--failed-only", "--path", &path],
+        || {},
+        |line| line["kept"] == true,
+    );
+    assert_eq!(
+        (&line["path"], &line["status"]),
+        (&path.clone().into(), &501.into()),
+        "{line:#}"
+    );
+    let id = line["id"].as_str().expect("an id");
+    let diff = shown(
+        &mesh,
+        &["diff", "-n", "shop", "pod/client", "--request", id, "-o", "json"],
+    );
+    let diff: Value = serde_json::from_str(&diff).expect("JSON");
+    for point in ["1", "2", "3", "4"] {
+        let request = diff["points"][point]["request"].as_array();
+        let is_path = |field: &Value| field[1] == path;
+        assert!(request.is_some_and(|fields| fields.iter().any(is_path)), "{diff:#}");
+    }
+}
+
+#[test]
 fn bodies_are_shown_without_what_is_secret() {
     let mesh = mesh();
     let output = tapped(&mesh, &["pod/client", "--body", "-o", "json"], || {

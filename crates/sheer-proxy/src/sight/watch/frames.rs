@@ -20,7 +20,7 @@ use super::{
     peer, redactor, show,
 };
 use crate::{
-    record::{Exchange, FailureCopy, FailureKind, LegId, Query, RecorderCopy, RecordingCopy, Shown},
+    record::{Exchange, FailureCopy, FailureKind, Query, RecorderCopy, RecordingCopy, Shown},
     redact::Redactor,
 };
 
@@ -200,7 +200,7 @@ impl Reading {
             self.failures = half.clock.unix(failure.facts.at) as u64;
             self.push(Event::Failure(failure_of(half, failure, &self.redactor)));
             for recording in &failure.recordings {
-                let streams = streams_of(failure, recording.id);
+                let streams = failure.facts.streams(recording.id);
                 let mut shown = recording.shown();
                 shown.retain(|shown| {
                     streams.is_empty() || shown.record.stream == 0 || streams.contains(&shown.record.stream)
@@ -249,19 +249,6 @@ fn keep_last(shown: &mut Vec<Shown>, most: usize) {
     if most > 0 && shown.len() > most {
         shown.drain(..shown.len() - most);
     }
-}
-
-/// The streams of a connection that a failure is about; none: the connection as a whole.
-fn streams_of(failure: &FailureCopy, connection: u64) -> Vec<u32> {
-    let exchange = failure.facts.exchange.as_ref();
-    let legs = exchange
-        .into_iter()
-        .flat_map(|exchange| [exchange.client, exchange.upstream]);
-    let own: Vec<LegId> = legs
-        .chain([failure.facts.place])
-        .filter(|leg| leg.connection == connection)
-        .collect();
-    own.iter().map(|leg| leg.stream).filter(|stream| *stream != 0).collect()
 }
 
 /// A failure in the words of the protocol.

@@ -111,7 +111,9 @@ impl Lines {
             facts.push(format!("for {}", name.replace(".svc.cluster.local", "")));
         }
         facts.push(format!("opened {}", clock(connection.opened_us)));
-        if connection.forgotten > 0 {
+        if connection.excerpt {
+            facts.push("excerpt: frames of other streams are no longer kept".to_owned());
+        } else if connection.forgotten > 0 {
             facts.push(format!("{} frames before these are forgotten", connection.forgotten));
         }
         let _ = writeln!(out, "\n  {}", self.tone(&facts.join(" · "), Tone::Dim));

@@ -1,0 +1,714 @@
+//! What is kept of a connection for a failure once its segments are let go: the frames that concern it, decoded, in a few bytes each.
+//!
+//! Numbers are written as differences, seven bits a byte; texts stand once for all excerpts ([`texts`](super::texts)). Nothing is left out of a frame:
+//! [`ExcerptCopy::shown`] gives what [`replay`] gave. Segments are replayed on the worker for this, so [`Failures`](super::failure::Failures) sees to it
+//! that it happens seldom.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
+
+use sheer_lens::{
+    h2::{Priority, Room, Setting},
+    hpack::{ListKind, TableState},
+};
+
+use super::{
+    log::{Form, Record, Segment, Shared},
+    recording::Recording,
+    replay::{self, BlockField, Detail, REPRESENTATIONS, Shown, ShownBlock},
+    texts::{Interner, Texts},
+};
+
+/// Frames of the connection as a whole that an excerpt has at most.
+const OF_CONNECTION: usize = 32;
+/// Frames of any stream before a connection's death, and before a disagreement.
+const OF_ANY: usize = 32;
+const SETTINGS: u8 = 0x4;
+const GOAWAY: u8 = 0x7;
+const KINDS: [ListKind; 4] = [
+    ListKind::Request,
+    ListKind::Informational,
+    ListKind::Response,
+    ListKind::Trailers,
+];
+const FORMS: [Form; 3] = [Form::Frame, Form::RequestHead, Form::ResponseHead];
+
+/// What a failure wants of a connection.
+#[derive(Debug)]
+pub(super) struct Want {
+    /// None where it is about the connection as a whole.
+    pub(super) streams: Vec<u32>,
+    /// Also the last frames before this moment, whatever their stream.
+    pub(super) before: Option<u64>,
+}
+
+/// Segments of one connection in their order.
+pub(super) type Segments = BTreeMap<(u64, u64), Shared>;
+
+/// By what segments are ordered: one that stayed empty has the first number of the next one too.
+pub(super) fn order(segment: &Shared) -> (u64, u64) {
+    let segment = segment.borrow();
+    (segment.first, segment.base)
+}
+
+/// Frames of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Excerpt {
+    /// Numbers of texts in the order in which frames name them.
+    texts: Box<[u8]>,
+    frames: Box<[u8]>,
+    /// Numbers of the first record and of the one behind the last.
+    first: u64,
+    next: u64,
+}
+
+/// An excerpt with the texts that it names.
+#[derive(Clone, Debug)]
+pub(crate) struct ExcerptCopy {
+    excerpt: Excerpt,
+    texts: Arc<Texts>,
+}
+
+/// All excerpts of a recorder.
+#[derive(Debug, Default)]
+pub(super) struct Excerpts {
+    interner: Interner,
+    /// What excerpts take without their texts.
+    packed: usize,
+    /// Connections that excerpts are of: by how many of them, and what each takes.
+    connections: HashMap<u64, (usize, usize)>,
+}
+
+impl Excerpts {
+    /// Everything that is kept on their account.
+    pub(super) fn bytes(&self) -> usize {
+        let connections: usize = self.connections.values().map(|(_, memory)| memory).sum();
+        let known = self.connections.capacity() * size_of::<(u64, (usize, usize))>();
+        self.interner.memory() + self.packed + connections + known
+    }
+
+    /// Copies an excerpt for whoever shows it.
+    pub(super) fn copy(&self, excerpt: &Excerpt) -> ExcerptCopy {
+        ExcerptCopy {
+            excerpt: excerpt.clone(),
+            texts: self.interner.texts(),
+        }
+    }
+
+    /// Makes an excerpt of a connection for each that wants one. A segment is replayed once for all of them, and only if somebody wants something of it.
+    pub(super) fn distil(
+        &mut self,
+        recording: &Rc<Recording>,
+        segments: &Segments,
+        wants: &[Want],
+    ) -> Vec<Option<Excerpt>> {
+        let mut wanted = Vec::new();
+        for (at, numbers) in select(segments, wants).into_iter().enumerate() {
+            wanted.extend(numbers.into_iter().map(|number| (number, at)));
+        }
+        wanted.sort_unstable();
+        let mut packers: Vec<Packer> = wants.iter().map(|_| Packer::default()).collect();
+        let mut left = &wanted[..];
+        for segment in segments.values() {
+            let segment = segment.borrow();
+            let end = segment.first + segment.records.len() as u64;
+            let (own, later) = left.split_at(left.partition_point(|(number, _)| *number < end));
+            left = later;
+            self.replay(&segment, recording.about().accepted, own, &mut packers);
+        }
+        packers
+            .into_iter()
+            .map(|packer| {
+                let excerpt = packer.finish()?;
+                self.count(recording, &excerpt);
+                Some(excerpt)
+            })
+            .collect()
+    }
+
+    /// Packs what is wanted of a segment: numbers of records, and who wants them.
+    fn replay(&mut self, segment: &Segment, accepted: bool, wanted: &[(u64, usize)], packers: &mut [Packer]) {
+        if wanted.is_empty() {
+            return;
+        }
+        let mut ahead = wanted;
+        let is_wanted = |number| {
+            let passed = ahead.partition_point(|(wanted, _)| *wanted < number);
+            ahead = &ahead[passed..];
+            ahead.first().map(|(wanted, _)| *wanted == number)
+        };
+        let mut left = wanted;
+        replay::some(segment, accepted, is_wanted, |shown| {
+            let takers = left.partition_point(|(number, _)| *number <= shown.number);
+            for (_, at) in &left[..takers] {
+                packers[*at].frame(&shown, &mut self.interner);
+            }
+            left = &left[takers..];
+        });
+    }
+
+    fn count(&mut self, recording: &Rc<Recording>, excerpt: &Excerpt) {
+        self.packed += excerpt.memory();
+        let known = self.connections.entry(recording.id());
+        known.or_insert_with(|| (0, recording.memory())).0 += 1;
+    }
+
+    /// Forgets excerpts.
+    pub(super) fn forget(&mut self, excerpts: &[(Rc<Recording>, Excerpt)]) {
+        for (recording, excerpt) in excerpts {
+            self.packed -= excerpt.memory();
+            let mut texts = Reader(&excerpt.texts);
+            while let Some(number) = texts.number() {
+                self.interner.release(number as u32);
+            }
+            if let Some((holders, _)) = self.connections.get_mut(&recording.id()) {
+                *holders -= 1;
+                if *holders == 0 {
+                    self.connections.remove(&recording.id());
+                }
+            }
+        }
+        self.interner.tidy();
+        if self.connections.is_empty() {
+            self.connections = HashMap::new();
+        }
+    }
+}
+
+/// The numbers of the records that are wanted.
+fn select(segments: &Segments, wants: &[Want]) -> Vec<Vec<u64>> {
+    let mut of_streams: HashMap<u32, Vec<u64>> = HashMap::new();
+    for stream in wants.iter().flat_map(|want| &want.streams) {
+        of_streams.entry(*stream).or_default();
+    }
+    let mut of_connection: Vec<(u64, u8)> = Vec::new();
+    for segment in segments.values() {
+        let segment = segment.borrow();
+        for (number, record) in (segment.first..).zip(&segment.records) {
+            if record.stream == 0 {
+                of_connection.push((number, record.kind));
+            } else if let Some(of_stream) = of_streams.get_mut(&record.stream) {
+                of_stream.push(number);
+            }
+        }
+    }
+    let of_want = |want: &Want| {
+        let streams = want.streams.iter().filter_map(|stream| of_streams.get(stream));
+        let mut numbers: Vec<u64> = streams.flatten().copied().collect();
+        numbers.extend(meanwhile(&of_connection, &numbers));
+        numbers.extend(want.before.into_iter().flat_map(|moment| last(segments, moment)));
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    };
+    wants.iter().map(of_want).collect()
+}
+
+/// Of the frames of the whole connection: what set it up, what passed between the first and the last of the streams, and what ended it.
+fn meanwhile(of_connection: &[(u64, u8)], streams: &[u64]) -> Vec<u64> {
+    let first = streams.iter().min().copied().unwrap_or(0);
+    let goaway = of_connection.iter().rfind(|(_, kind)| *kind == GOAWAY);
+    let last = streams.iter().max().copied().unwrap_or(u64::MAX);
+    let last = goaway.map_or(last, |(number, _)| last.max(*number));
+    let is_setup = |kind: u8| matches!(kind, SETTINGS | GOAWAY);
+    let concerns = |&(number, kind): &(u64, u8)| number <= last && (number >= first || is_setup(kind));
+    let latest = of_connection.iter().copied().rev().filter(concerns);
+    latest.take(OF_CONNECTION).map(|(number, _)| number).collect()
+}
+
+/// The last records until a moment.
+fn last(segments: &Segments, moment: u64) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for segment in segments.values().rev() {
+        let segment = segment.borrow();
+        let until = |record: &Record| segment.base + u64::from(record.at) <= moment;
+        let count = segment.records.partition_point(until) as u64;
+        let left = OF_ANY - numbers.len();
+        numbers.extend((segment.first..segment.first + count).rev().take(left));
+    }
+    numbers
+}
+
+impl Excerpt {
+    /// Itself included.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<(Rc<Recording>, Self)>() + self.texts.len() + self.frames.len()
+    }
+}
+
+impl ExcerptCopy {
+    /// Number of its first record.
+    pub(super) fn first(&self) -> u64 {
+        self.excerpt.first
+    }
+
+    /// Number of the record behind its last.
+    pub(super) fn next(&self) -> u64 {
+        self.excerpt.next
+    }
+
+    /// Its frames, as [`replay`] shows them.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        let mut unpacker = Unpacker {
+            frames: Reader(&self.excerpt.frames),
+            numbers: Reader(&self.excerpt.texts),
+            texts: &self.texts,
+            before: Before::default(),
+        };
+        std::iter::from_fn(|| unpacker.frame()).collect()
+    }
+}
+
+/// The frame before, from which a frame differs little.
+#[derive(Debug, Default)]
+struct Before {
+    number: u64,
+    base: u64,
+    at: u32,
+    stream: u32,
+}
+
+/// What a frame has, in its first byte. Its form takes two bits.
+mod has {
+    pub(super) const WRITTEN: u8 = 1;
+    pub(super) const FORM: u8 = 1;
+    pub(super) const BASE: u8 = 1 << 3;
+    pub(super) const STREAM: u8 = 1 << 4;
+    pub(super) const ROOM: u8 = 1 << 5;
+    pub(super) const BLOCK: u8 = 1 << 6;
+    pub(super) const VIOLATIONS: u8 = 1 << 7;
+}
+
+/// What a field is, in its first byte. Its representation takes two bits.
+mod is {
+    pub(super) const HUFFMAN_NAME: u8 = 1 << 2;
+    pub(super) const HUFFMAN_VALUE: u8 = 1 << 3;
+    /// It does not begin where the one before ended.
+    pub(super) const APART: u8 = 1 << 4;
+    /// It changed the table.
+    pub(super) const CHANGE: u8 = 1 << 5;
+    /// The table is not as the field before left it.
+    pub(super) const JUMP: u8 = 1 << 6;
+}
+
+/// Writes frames.
+#[derive(Debug, Default)]
+struct Packer {
+    texts: Vec<u8>,
+    frames: Vec<u8>,
+    first: Option<u64>,
+    before: Before,
+}
+
+impl Packer {
+    fn finish(self) -> Option<Excerpt> {
+        Some(Excerpt {
+            texts: self.texts.into_boxed_slice(),
+            frames: self.frames.into_boxed_slice(),
+            first: self.first?,
+            next: self.before.number,
+        })
+    }
+
+    fn number(&mut self, number: impl Into<u64>) {
+        write(&mut self.frames, number.into());
+    }
+
+    fn signed(&mut self, number: i64) {
+        self.number(((number << 1) ^ (number >> 63)) as u64);
+    }
+
+    fn text(&mut self, text: &[u8], interner: &mut Interner) {
+        write(&mut self.texts, interner.hold(text).into());
+    }
+
+    fn frame(&mut self, shown: &Shown, interner: &mut Interner) {
+        let record = &shown.record;
+        let base = shown.at - u64::from(record.at);
+        let before = &self.before;
+        let form = FORMS.iter().position(|form| *form == record.form).unwrap_or(0) as u8;
+        let bits = [
+            (record.written, has::WRITTEN),
+            (base != before.base, has::BASE),
+            (record.stream != before.stream, has::STREAM),
+            (shown.room.is_some(), has::ROOM),
+            (shown.block.is_some(), has::BLOCK),
+            (!shown.violations.is_empty(), has::VIOLATIONS),
+        ];
+        let first = flags(&bits) | form << has::FORM;
+        self.first.get_or_insert(shown.number);
+        self.frames.extend([first, record.kind, record.flags]);
+        self.number(shown.number - self.before.number);
+        if base != self.before.base {
+            self.number(base - self.before.base);
+            self.before.at = 0;
+        }
+        self.number(record.at.wrapping_sub(self.before.at));
+        if record.stream != self.before.stream {
+            self.number(record.stream);
+        }
+        self.number(record.length);
+        self.number(record.kept);
+        self.before = Before {
+            number: shown.number + 1,
+            base,
+            at: record.at,
+            stream: record.stream,
+        };
+        self.detail(&shown.detail, record.form, interner);
+        if let Some(room) = shown.room {
+            self.signed(room.connection);
+            self.number(room.stream.is_some());
+            if let Some(room) = room.stream {
+                self.signed(room);
+            }
+        }
+        if let Some(block) = &shown.block {
+            self.block(block, interner);
+        }
+        if !shown.violations.is_empty() {
+            self.number(shown.violations.len() as u64);
+            for violation in &shown.violations {
+                self.text(violation.as_bytes(), interner);
+            }
+        }
+    }
+
+    fn detail(&mut self, detail: &Detail, form: Form, interner: &mut Interner) {
+        match detail {
+            Detail::Nothing => self.number(0u8),
+            Detail::Settings(settings) => {
+                self.number(1u8);
+                self.number(settings.len() as u64);
+                for setting in settings {
+                    self.number(setting.id);
+                    self.number(setting.value);
+                }
+            }
+            Detail::Reset(code) => {
+                self.number(2u8);
+                self.number(*code);
+            }
+            Detail::GoAway { last, code, debug } => {
+                self.number(3u8);
+                self.number(*last);
+                self.number(*code);
+                self.text(debug, interner);
+            }
+            Detail::WindowUpdate(increment) => {
+                self.number(4u8);
+                self.number(*increment);
+            }
+            Detail::Priority(priority) => {
+                self.number(5u8);
+                self.number(priority.dependency);
+                self.number(priority.exclusive);
+                self.number(priority.weight);
+            }
+            Detail::Promise(promised) => {
+                self.number(6u8);
+                self.number(*promised);
+            }
+            // The opaque bytes of a PING are like no others.
+            Detail::Bytes(bytes) if form == Form::Frame => {
+                self.number(7u8);
+                self.number(bytes.len() as u64);
+                self.frames.extend(bytes);
+            }
+            // Fields of HTTP/1 repeat line by line.
+            Detail::Bytes(head) => {
+                self.number(8u8);
+                self.number(head.split_inclusive(|byte| *byte == b'\n').count() as u64);
+                for line in head.split_inclusive(|byte| *byte == b'\n') {
+                    self.text(line, interner);
+                }
+            }
+        }
+    }
+
+    fn block(&mut self, block: &ShownBlock, interner: &mut Interner) {
+        let kind = KINDS.iter().position(|kind| *kind == block.kind).unwrap_or(0) as u8;
+        self.frames
+            .push(kind | u8::from(block.is_promise) << 2 | u8::from(block.error.is_some()) << 3);
+        self.number(block.bytes);
+        self.number(block.frames);
+        self.number(block.list_size);
+        for table in [block.before, block.after] {
+            self.number(table.inserted);
+            self.number(table.entries);
+            self.number(table.size);
+            self.number(table.maximum);
+        }
+        self.number(block.size_updates.len() as u64);
+        for update in &block.size_updates {
+            self.number(*update);
+        }
+        if let Some(error) = &block.error {
+            self.text(error.as_bytes(), interner);
+        }
+        self.number(block.fields.len() as u64);
+        let (mut end, mut table) = (0, block.before.size);
+        for field in &block.fields {
+            self.field(field, (end, table), interner);
+            (end, table) = (field.offset + field.length, field.tables.1);
+        }
+    }
+
+    /// `end` and `table`: as the field before left them.
+    fn field(&mut self, field: &BlockField, (end, table): (u32, u32), interner: &mut Interner) {
+        let known = REPRESENTATIONS.iter().position(|known| *known == field.representation);
+        let bits = [
+            (field.huffman.0, is::HUFFMAN_NAME),
+            (field.huffman.1, is::HUFFMAN_VALUE),
+            (field.offset != end, is::APART),
+            (field.evicted != 0 || field.tables.0 != field.tables.1, is::CHANGE),
+            (field.tables.0 != table, is::JUMP),
+        ];
+        let first = flags(&bits) | known.unwrap_or(0) as u8;
+        self.frames.push(first);
+        self.text(&field.name, interner);
+        self.text(&field.value, interner);
+        self.number(field.index);
+        self.number(field.length);
+        if first & is::APART != 0 {
+            self.number(field.offset);
+        }
+        if first & is::JUMP != 0 {
+            self.number(field.tables.0);
+        }
+        if first & is::CHANGE != 0 {
+            self.number(field.evicted);
+            self.number(field.tables.1);
+        }
+    }
+}
+
+fn flags(bits: &[(bool, u8)]) -> u8 {
+    bits.iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum()
+}
+
+/// Seven bits a byte, the lowest first; the eighth says that more follow.
+fn write(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Reads what was written; none at the end.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+            shift += 7;
+        }
+    }
+}
+
+/// Reads frames.
+struct Unpacker<'a> {
+    frames: Reader<'a>,
+    numbers: Reader<'a>,
+    texts: &'a Texts,
+    before: Before,
+}
+
+impl Unpacker<'_> {
+    fn number(&mut self) -> Option<u64> {
+        self.frames.number()
+    }
+
+    fn small(&mut self) -> Option<u32> {
+        self.number().map(|number| number as u32)
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        let number = self.number()?;
+        Some((number >> 1) as i64 ^ -((number & 1) as i64))
+    }
+
+    fn text(&mut self) -> Option<Vec<u8>> {
+        let number = self.numbers.number()? as u32;
+        Some(self.texts.text(number).to_vec())
+    }
+
+    fn string(&mut self) -> Option<String> {
+        self.text().map(|text| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.number()?;
+        (0..count).map(|_| one(self)).collect()
+    }
+
+    fn frame(&mut self) -> Option<Shown> {
+        let first = self.frames.byte()?;
+        let (kind, flags) = (self.frames.byte()?, self.frames.byte()?);
+        let number = self.before.number + self.number()?;
+        if first & has::BASE != 0 {
+            self.before.base += self.number()?;
+            self.before.at = 0;
+        }
+        let at = self.before.at.wrapping_add(self.small()?);
+        if first & has::STREAM != 0 {
+            self.before.stream = self.small()?;
+        }
+        (self.before.number, self.before.at) = (number + 1, at);
+        let record = Record {
+            at,
+            length: self.small()?,
+            stream: self.before.stream,
+            kept: self.small()?,
+            form: FORMS[usize::from(first >> has::FORM & 3).min(FORMS.len() - 1)],
+            kind,
+            flags,
+            written: first & has::WRITTEN != 0,
+        };
+        Some(Shown {
+            number,
+            at: self.before.base + u64::from(at),
+            record,
+            detail: self.detail()?,
+            room: if first & has::ROOM != 0 {
+                Some(self.room()?)
+            } else {
+                None
+            },
+            block: if first & has::BLOCK != 0 {
+                Some(self.block()?)
+            } else {
+                None
+            },
+            violations: if first & has::VIOLATIONS != 0 {
+                self.list(Self::string)?
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
+    fn room(&mut self) -> Option<Room> {
+        let connection = self.signed()?;
+        let has_stream = self.number()? != 0;
+        let stream = if has_stream { Some(self.signed()?) } else { None };
+        Some(Room { connection, stream })
+    }
+
+    fn detail(&mut self) -> Option<Detail> {
+        let setting = |one: &mut Self| {
+            let (id, value) = (one.small()? as u16, one.small()?);
+            Some(Setting { id, value })
+        };
+        Some(match self.number()? {
+            0 => Detail::Nothing,
+            1 => Detail::Settings(self.list(setting)?),
+            2 => Detail::Reset(self.small()?),
+            3 => Detail::GoAway {
+                last: self.small()?,
+                code: self.small()?,
+                debug: self.text()?,
+            },
+            4 => Detail::WindowUpdate(self.small()?),
+            5 => Detail::Priority(Priority {
+                dependency: self.small()?,
+                exclusive: self.small()? != 0,
+                weight: self.small()? as u8,
+            }),
+            6 => Detail::Promise(self.small()?),
+            7 => {
+                let length = self.number()? as usize;
+                Detail::Bytes(self.frames.bytes(length)?.to_vec())
+            }
+            _ => Detail::Bytes(self.list(Self::text)?.concat()),
+        })
+    }
+
+    fn block(&mut self) -> Option<ShownBlock> {
+        let first = self.frames.byte()?;
+        let (bytes, frames, list_size) = (self.small()?, self.small()?, self.number()?);
+        let (before, after) = (self.table()?, self.table()?);
+        let size_updates = self.list(Self::small)?;
+        let error = if first & 1 << 3 != 0 {
+            Some(self.string()?)
+        } else {
+            None
+        };
+        let (mut end, mut table) = (0, before.size);
+        let fields = self.list(|one| {
+            let field = one.field((end, table))?;
+            (end, table) = (field.offset + field.length, field.tables.1);
+            Some(field)
+        })?;
+        Some(ShownBlock {
+            kind: KINDS[usize::from(first & 3)],
+            is_promise: first & 1 << 2 != 0,
+            fields,
+            bytes,
+            frames,
+            list_size,
+            before,
+            after,
+            size_updates,
+            error,
+        })
+    }
+
+    fn table(&mut self) -> Option<TableState> {
+        Some(TableState {
+            inserted: self.number()?,
+            entries: self.small()?,
+            size: self.small()?,
+            maximum: self.small()?,
+        })
+    }
+
+    fn field(&mut self, (end, table): (u32, u32)) -> Option<BlockField> {
+        let first = self.frames.byte()?;
+        let (name, value) = (self.text()?, self.text()?);
+        let (index, length) = (self.small()?, self.small()?);
+        let offset = if first & is::APART != 0 { self.small()? } else { end };
+        let before = if first & is::JUMP != 0 { self.small()? } else { table };
+        let (evicted, after) = if first & is::CHANGE != 0 {
+            (self.small()?, self.small()?)
+        } else {
+            (0, before)
+        };
+        Some(BlockField {
+            name,
+            value,
+            representation: REPRESENTATIONS[usize::from(first & 3)],
+            index,
+            huffman: (first & is::HUFFMAN_NAME != 0, first & is::HUFFMAN_VALUE != 0),
+            offset,
+            length,
+            evicted,
+            tables: (before, after),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

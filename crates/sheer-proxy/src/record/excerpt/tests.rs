@@ -1,0 +1,506 @@
+//! Excerpts against what a replay shows, how much they take, and what a storm of failures may cost.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use sheer_testkit::h2peer::{Block, Frame, split_headers};
+
+use super::*;
+use crate::{
+    error::ResetCode,
+    exchange::{End, Outcome, Spoken},
+    record::{
+        About, FailureCopy, LegId, Peer, Query, Recorder, RecordingCopy, Speaks, Tape,
+        exchange::{Exchange, Leg},
+        failure::{Facts, Failure, FailureKind, Failures},
+        flow::Flow,
+        recording::Recording,
+    },
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What failures may hold in a recorder of the default size, with two workers.
+const QUARTER: usize = 256 * 1024;
+const HEADERS: u8 = 0x1;
+const RST_STREAM: u8 = 0x3;
+
+fn bytes(frames: impl IntoIterator<Item = Frame>) -> BytesMut {
+    let mut out = BytesMut::new();
+    frames.into_iter().for_each(|frame| frame.encode(&mut out));
+    out
+}
+
+/// A connection of HTTP/2 whose other side has said hello.
+fn connection(recorder: &Recorder, id: u64, accepted: bool) -> Rc<Recording> {
+    let inner = recorder.inner();
+    let flow = Flow::http2(inner.clock.now(), accepted, inner.room());
+    let about = About::new(if accepted { Peer::App } else { Peer::Mesh }, accepted, Speaks::Http2);
+    let recording = Recording::new(inner, id, about, Some(flow));
+    let (hello, settings) = (
+        [PREFACE, &bytes([Frame::settings(&[(3, 100)])])].concat(),
+        bytes([Frame::settings(&[])]),
+    );
+    if accepted {
+        recording.read(&hello);
+        recording.wrote(settings.len(), [&settings[..]]);
+    } else {
+        recording.wrote(hello.len(), [&hello[..]]);
+        recording.read(&settings);
+    }
+    recording
+}
+
+fn request(nth: u64, token: &str) -> Block {
+    Block::get("ledger.bank", &format!("/x/{nth}"))
+        .literal("authorization", token)
+        .insert("user-agent", "grpc-go/1.60")
+        .literal("x-request-id", format!("{nth:032x}"))
+}
+
+/// A request on a leg: it comes in on an accepted connection, and goes out on the other.
+fn ask(leg: &Rc<Recording>, stream: u32, block: &Block) {
+    let head = bytes([Frame::headers(stream, block.bytes()).end_headers().end_stream()]);
+    if leg.about().accepted {
+        leg.read(&head);
+    } else {
+        leg.wrote(head.len(), [&head[..]]);
+    }
+}
+
+/// Its answer, as frames.
+fn answer(leg: &Rc<Recording>, frames: impl IntoIterator<Item = Frame>) {
+    let frames = bytes(frames);
+    if leg.about().accepted {
+        leg.wrote(frames.len(), [&frames[..]]);
+    } else {
+        leg.read(&frames);
+    }
+}
+
+fn facts(number: u64, at: u64, legs: [LegId; 2]) -> Facts {
+    let exchange = Exchange::new(number, at, 5, (legs[0], legs[1]), &outcome());
+    Facts {
+        number,
+        at,
+        kind: FailureKind::Request,
+        verdict: None,
+        reason: "server-reset".into(),
+        message: String::new(),
+        exchange: Some(exchange),
+        place: legs[1],
+    }
+}
+
+fn outcome() -> Outcome {
+    Outcome {
+        spoken: Spoken::Http2,
+        started: Instant::now(),
+        first_byte: None,
+        status: None,
+        grpc_status: None,
+        retry_after: None,
+        request_bytes: 0,
+        response_bytes: 0,
+        classes: None,
+        stalls: [0; 2],
+        trace: None,
+        end: End::ServerReset(ResetCode(h2::Reason::INTERNAL_ERROR)),
+    }
+}
+
+/// A proxy between a client and a server, both busy.
+struct Busy {
+    recorder: Recorder,
+    legs: [Rc<Recording>; 2],
+    next: u32,
+}
+
+impl Busy {
+    fn new() -> Self {
+        let recorder = Recorder::for_tests();
+        let legs = [connection(&recorder, 1, true), connection(&recorder, 2, false)];
+        Self {
+            recorder,
+            legs,
+            next: 1,
+        }
+    }
+
+    fn begin(&mut self, token: &str) -> u32 {
+        let stream = self.next;
+        self.next += 2;
+        for leg in &self.legs {
+            ask(leg, stream, &request(stream.into(), token));
+        }
+        stream
+    }
+
+    /// A request that ends well.
+    fn pass(&mut self, token: &str) {
+        let stream = self.begin(token);
+        for leg in self.legs.iter().rev() {
+            answer(
+                leg,
+                [Frame::headers(stream, Block::status(200).bytes())
+                    .end_headers()
+                    .end_stream()],
+            );
+        }
+    }
+
+    /// One that is answered and reset. The client hears of it once that is known.
+    fn fail(&mut self, token: &str) {
+        let stream = self.begin(token);
+        let [client, upstream] = &self.legs;
+        let frames = || {
+            let head = Frame::headers(stream, Block::status(200).literal("x-served-by", "ledger-0").bytes());
+            [head.end_headers(), Frame::reset(stream, 2)]
+        };
+        answer(upstream, frames());
+        let legs = [client, upstream].map(|leg| Leg::new(&Tape::new(Rc::clone(leg)), stream));
+        self.recorder.request_ended(None, (&legs[0], &legs[1]), &outcome());
+        answer(client, frames());
+    }
+
+    /// What passes while this time does, and at least so much that nothing of what was before is in the log.
+    fn time(&mut self, duration: Duration, token: &str) {
+        let began = Instant::now();
+        let mut passed = 0;
+        while passed < 25 || began.elapsed() < duration {
+            self.pass(token);
+            passed += 1;
+        }
+    }
+
+    fn failures(&self) -> Vec<FailureCopy> {
+        let query = Query {
+            connection: u64::MAX,
+            ..Query::default()
+        };
+        self.recorder.copy(&query, true).expect("on").failures
+    }
+}
+
+/// What is kept of a leg: kinds of its stream's frames, and the token that came.
+fn kept(failure: &FailureCopy, recording: &RecordingCopy) -> (Vec<u8>, Vec<u8>) {
+    let stream = failure.facts.streams(recording.id)[0];
+    let shown = recording.stream(stream);
+    let blocks = shown.iter().filter_map(|shown| shown.block.as_ref());
+    let token = blocks
+        .flat_map(|block| &block.fields)
+        .find(|field| field.name == b"authorization");
+    (
+        shown.iter().map(|shown| shown.record.kind).collect(),
+        token.map(|field| field.value.clone()).unwrap_or_default(),
+    )
+}
+
+/// Whether nothing of it is lost.
+fn is_whole(failure: &FailureCopy, token: &str) -> bool {
+    let is_kept = |recording: &RecordingCopy| {
+        kept(failure, recording) == (vec![HEADERS, HEADERS, RST_STREAM], token.as_bytes().to_vec())
+    };
+    failure.recordings.len() == 2 && failure.recordings.iter().all(is_kept)
+}
+
+#[test]
+fn the_last_two_hundred_failures_keep_their_frames_whatever_passes() {
+    let mut busy = Busy::new();
+    // Callers have a token each.
+    let tokens: Vec<String> = (0..4)
+        .map(|nth| format!("Bearer {nth}{}", "t".repeat(6 * 1024)))
+        .collect();
+    for nth in 0..210 {
+        busy.fail(&tokens[nth % 4]);
+        busy.time(Duration::from_millis(21), &tokens[(nth + 1) % 4]);
+    }
+    let failures = busy.failures();
+    assert_eq!(failures.len(), 200);
+    let excerpts = failures.iter().flat_map(|failure| &failure.recordings);
+    let excerpts = excerpts.filter(|recording| recording.excerpt.is_some()).count();
+    assert!(excerpts > 380, "{excerpts} excerpts: others hold segments");
+    let lost = (10..)
+        .zip(&failures)
+        .filter(|(nth, failure)| !is_whole(failure, &tokens[nth % 4]));
+    assert_eq!(lost.count(), 0);
+    // The newest holds its segments.
+    let newest = failures.last().expect("some");
+    assert!(newest.recordings.iter().all(|recording| recording.excerpt.is_none()));
+    let held = busy.recorder.inner().held();
+    let raw: usize = newest
+        .recordings
+        .iter()
+        .flat_map(|recording| &recording.segments)
+        .map(Segment::memory)
+        .sum();
+    assert!(
+        held <= QUARTER.max(QUARTER / 4 * 3 + 2 * raw),
+        "{held}, {raw} of them raw"
+    );
+    assert!(
+        busy.recorder.inner().used() <= 1024 * 1024,
+        "{}",
+        busy.recorder.inner().used()
+    );
+}
+
+#[test]
+fn where_texts_differ_as_many_as_fit_keep_their_frames() {
+    let mut busy = Busy::new();
+    let mut failures = Failures::new(QUARTER);
+    let token = |nth: u64| format!("Bearer {nth}{}", "t".repeat(6 * 1024));
+    for nth in 0..300 {
+        push(&mut failures, &mut busy, nth, nth * 20_000, &token(nth));
+        assert!(failures.bytes() <= QUARTER, "{}", failures.bytes());
+    }
+    let whole: Vec<u64> = failures
+        .all()
+        .filter(|failure| failure.excerpts.len() == 2 || !failure.held.is_empty())
+        .map(|failure| failure.facts.number)
+        .collect();
+    // Each has 6 KiB and a little that others do not have: it stands once for both legs.
+    assert!((20..=QUARTER / 6_000).contains(&whole.len()), "{}", whole.len());
+    let oldest = 300 - whole.len() as u64;
+    assert_eq!(whole, (oldest..300).collect::<Vec<_>>(), "the oldest lose theirs first");
+}
+
+/// A failure whose connections nobody else uses.
+fn push(failures: &mut Failures, busy: &mut Busy, nth: u64, at: u64, token: &str) {
+    let legs = [2 * nth + 1, 2 * nth + 2].map(|id| connection(&busy.recorder, id, id % 2 == 1));
+    let held = legs.each_ref().map(|leg| {
+        ask(leg, 1, &request(nth, token));
+        answer(leg, [Frame::reset(1, 2)]);
+        (Rc::clone(leg), leg.segments())
+    });
+    let ids = legs.each_ref().map(|leg| LegId {
+        connection: leg.id(),
+        stream: 1,
+    });
+    failures.push(Failure::new(facts(nth, at, ids), held.to_vec()));
+    for leg in &legs {
+        leg.forget("memory");
+    }
+}
+
+#[test]
+fn a_storm_is_replayed_no_more_than_every_twenty_milliseconds() {
+    let mut busy = Busy::new();
+    let excerpts = |busy: &mut Busy, interval: u64| {
+        // Room for the newest, and for excerpts.
+        let mut failures = Failures::new(128 * 1024);
+        for nth in 0..100 {
+            push(&mut failures, busy, nth, nth * interval, "Bearer t");
+        }
+        let newest = failures.all().last().expect("some");
+        assert!(
+            !newest.held.is_empty() && newest.excerpts.is_empty(),
+            "the newest is held as it is"
+        );
+        failures.all().filter(|failure| !failure.excerpts.is_empty()).count()
+    };
+    let calm = excerpts(&mut busy, 20_000);
+    assert!(calm > 30, "{calm}");
+    // A hundred within 100 ms: at most five moments to replay something, and each lets go the one or two that have to go.
+    let storm = excerpts(&mut busy, 1_000);
+    assert!((1..=10).contains(&storm), "{storm}");
+}
+
+#[test]
+fn segments_that_newer_failures_hold_are_not_let_go() {
+    let recorder = Recorder::for_tests();
+    let legs = [connection(&recorder, 1, true), connection(&recorder, 2, false)];
+    let mut failures = Failures::new(1_024);
+    for nth in 0..50 {
+        let stream = nth as u32 * 2 + 1;
+        for leg in &legs {
+            ask(leg, stream, &request(nth, "Bearer t"));
+        }
+        let ids = [1, 2].map(|connection| LegId { connection, stream });
+        let held = legs.each_ref().map(|leg| (Rc::clone(leg), leg.segments()));
+        failures.push(Failure::new(facts(nth, nth, ids), held.to_vec()));
+    }
+    // Nothing would be gained by it.
+    assert!(failures.bytes() > 1_024);
+    assert!(failures.all().all(|failure| !failure.held.is_empty()));
+}
+
+#[test]
+fn what_failures_no_longer_need_is_given_back() {
+    let recorder = Recorder::for_tests();
+    let mut excerpts = Excerpts::default();
+    let mut all = Vec::new();
+    for nth in 0..50 {
+        let leg = connection(&recorder, nth, true);
+        ask(&leg, 1, &request(nth, &format!("Bearer {nth}")));
+        let segments: Segments = leg.segments().iter().map(|one| (order(one), Rc::clone(one))).collect();
+        let want = Want {
+            streams: vec![1],
+            before: None,
+        };
+        let made = excerpts.distil(&leg, &segments, &[want]).pop().flatten();
+        all.push((leg, made.expect("frames")));
+    }
+    let full = excerpts.bytes();
+    excerpts.forget(&all[..40]);
+    assert!(excerpts.bytes() < full / 2, "{} of {full}", excerpts.bytes());
+    let left = excerpts.copy(&all[45].1).shown();
+    let block = left.last().and_then(|shown| shown.block.as_ref()).expect("the request");
+    assert!(block.fields.iter().any(|field| field.value == b"Bearer 45"));
+    excerpts.forget(&all[40..]);
+    assert_eq!(excerpts.bytes(), 0);
+}
+
+/// Everything that frames can say.
+fn zoo(leg: &Rc<Recording>) {
+    let block = Block::get("ledger.bank", "/x")
+        .insert("x-one", "1")
+        .insert("x-two", "2".repeat(3_000))
+        .insert("x-three", "3".repeat(3_000))
+        .never_indexed("cookie", "s")
+        .literal("x-large", "l".repeat(5_000));
+    answer_or_ask(leg, true, split_headers(1, &block, &[30, 200]));
+    let again = Block::new()
+        .table_size(100)
+        .then(&Block::get("ledger.bank", "/y"))
+        .indexed(2);
+    answer_or_ask(leg, true, [Frame::headers(3, again.bytes()).end_headers()]);
+    answer_or_ask(
+        leg,
+        true,
+        [Frame::data(3, vec![0; 5_000]), Frame::window_update(0, 5_000)],
+    );
+    answer_or_ask(
+        leg,
+        false,
+        [
+            Frame::headers(1, Block::status(103).literal("link", "</a>").bytes()).end_headers(),
+            Frame::headers(1, Block::status(200).bytes()).end_headers(),
+            Frame::data(1, "some"),
+            Frame::headers(1, Block::new().literal("grpc-status", "0").bytes())
+                .end_headers()
+                .end_stream(),
+            Frame::new(
+                0x5,
+                0x4,
+                3,
+                [&8u32.to_be_bytes()[..], Block::get("a", "/pushed").bytes()].concat(),
+            ),
+            Frame::window_update(3, 70_000),
+            Frame::new(0x2, 0, 3, vec![0x80, 0, 0, 1, 15]),
+            Frame::new(0xfa, 7, 3, b"unknown".to_vec()),
+            Frame::ping(*b"pingpong"),
+            // Breaks a rule, in a name and in its table.
+            Frame::headers(3, Block::status(200).literal("X-Upper", "u").indexed(99).bytes()).end_headers(),
+            Frame::reset(3, 1),
+            Frame::goaway(3, 1, "what went wrong"),
+        ],
+    );
+}
+
+fn answer_or_ask(leg: &Rc<Recording>, asks: bool, frames: impl IntoIterator<Item = Frame>) {
+    let frames = bytes(frames);
+    if leg.about().accepted == asks {
+        leg.read(&frames);
+    } else {
+        leg.wrote(frames.len(), [&frames[..]]);
+    }
+}
+
+#[test]
+fn an_excerpt_shows_what_a_replay_shows() {
+    let recorder = Recorder::for_tests();
+    for accepted in [true, false] {
+        let leg = connection(&recorder, 1, accepted);
+        zoo(&leg);
+        let segments: Segments = leg.segments().iter().map(|one| (order(one), Rc::clone(one))).collect();
+        let want = |streams: &[u32]| Want {
+            streams: streams.to_vec(),
+            before: None,
+        };
+        let mut excerpts = Excerpts::default();
+        let made = excerpts.distil(&leg, &segments, &[want(&[1, 3]), want(&[3]), want(&[])]);
+        let whole: Vec<Shown> = segments
+            .values()
+            .flat_map(|segment| replay::segment(&segment.borrow(), accepted))
+            .collect();
+        let told = |all: &[Shown], wanted: &dyn Fn(u32) -> bool| -> Vec<String> {
+            let wanted = all.iter().filter(|shown| wanted(shown.record.stream));
+            wanted.map(|shown| format!("{shown:?}")).collect()
+        };
+        let shown = |at: usize| excerpts.copy(made[at].as_ref().expect("frames")).shown();
+        // All of it, as all frames are of these streams or of the connection.
+        assert_eq!(told(&shown(0), &|_| true), told(&whole, &|_| true));
+        assert_eq!(told(&shown(1), &|_| true), told(&whole, &|stream| stream != 1));
+        assert_eq!(told(&shown(2), &|_| true), told(&whole, &|stream| stream == 0));
+        assert!(whole.len() > 18, "{whole:#?}");
+        let broken = whole.iter().filter(|shown| !shown.violations.is_empty()).count();
+        assert!(
+            broken > 0
+                && whole
+                    .iter()
+                    .any(|shown| shown.room.is_some_and(|room| room.stream.is_some()))
+        );
+    }
+}
+
+#[test]
+fn heads_of_http1_are_kept_line_by_line_and_as_they_were() {
+    let recorder = Recorder::for_tests();
+    let inner = recorder.inner();
+    let flow = Flow::http1(inner.clock.now(), true, inner.room());
+    let leg = Recording::new(inner, 1, About::new(Peer::App, true, Speaks::Http1), Some(flow));
+    let head = |nth: u32| format!("GET /{nth} HTTP/1.1\r\nHost: ledger.bank\r\nAuthorization: Bearer t\r\n\r\n");
+    for nth in 1..=20 {
+        assert_eq!(leg.next_request(), nth);
+        leg.head(false, Form::RequestHead, head(nth).as_bytes());
+        leg.head(true, Form::ResponseHead, b"HTTP/1.1 502 Bad Gateway\r\nbroken");
+    }
+    let segments: Segments = leg.segments().iter().map(|one| (order(one), Rc::clone(one))).collect();
+    let wants: Vec<Want> = (1..=20)
+        .map(|nth| Want {
+            streams: vec![nth],
+            before: None,
+        })
+        .collect();
+    let mut excerpts = Excerpts::default();
+    let made = excerpts.distil(&leg, &segments, &wants);
+    for (nth, excerpt) in (1..).zip(&made) {
+        let shown = excerpts.copy(excerpt.as_ref().expect("heads")).shown();
+        let heads: Vec<&[u8]> = shown
+            .iter()
+            .filter_map(|shown| match &shown.detail {
+                Detail::Bytes(head) => Some(&head[..]),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(heads, [head(nth).as_bytes(), b"HTTP/1.1 502 Bad Gateway\r\nbroken"]);
+    }
+    // Twenty first lines, and the lines that repeat once.
+    assert_eq!(excerpts.interner.hold(b"one more"), 20 + 5);
+}
+
+#[test]
+fn a_connection_that_died_keeps_its_last_frames_whatever_their_stream() {
+    let mut busy = Busy::new();
+    for _ in 0..100 {
+        busy.pass("Bearer t");
+    }
+    let leg = &busy.legs[0];
+    let moment = busy.recorder.inner().clock.now();
+    let segments: Segments = leg.segments().iter().map(|one| (order(one), Rc::clone(one))).collect();
+    let want = Want {
+        streams: Vec::new(),
+        before: Some(moment),
+    };
+    let mut excerpts = Excerpts::default();
+    let made = excerpts
+        .distil(leg, &segments, &[want])
+        .pop()
+        .flatten()
+        .expect("frames");
+    let shown = excerpts.copy(&made).shown();
+    // Both SETTINGS, and the last sixteen requests with their answers.
+    assert_eq!(shown.len(), 2 + 32);
+    assert_eq!(shown.last().expect("some").record.stream, 199);
+    assert_eq!(made.next, shown.last().expect("some").number + 1);
+}
