@@ -15,6 +15,7 @@ mod process;
 mod report;
 mod runner;
 mod site;
+mod tap;
 mod tcp;
 mod telemetry;
 
@@ -38,6 +39,8 @@ enum Command {
     Run(runner::Run),
     /// Measures what telemetry and traces cost in CPU a request.
     Telemetry(telemetry::Telemetry),
+    /// Measures what `sheer tap` costs the requests of which it shows one in a hundred.
+    Tap(tap::Tap),
     /// The floor: a bare hyper + rustls forwarder, one half of a pair.
     #[command(hide = true)]
     Floor(floor::Floor),
@@ -62,6 +65,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(run) => run.run(),
         Command::Telemetry(telemetry) => telemetry.run(),
+        Command::Tap(tap) => tap.run(),
         Command::Floor(floor) => block_on(floor.run()),
         Command::TcpServer(server) => block_on(server.run()),
         Command::TcpBulk(bulk) => block_on(bulk.run()),
