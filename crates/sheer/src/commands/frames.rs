@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             last_failures: args.last_failures,
             follow: args.follow,
             limit: args.limit,
+            only_new: false,
         }),
     };
     crate::running::block_on(async {

@@ -100,7 +100,7 @@ fn latency(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads `512`, `64KiB` or `1MiB`; a proxy keeps 1 MiB of a body at most.
-fn bytes(text: &str) -> Result<u32, String> {
+pub(super) fn bytes(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{text}` is no size up to 1MiB: write it as 64KiB");
     let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u32 = text[..unit].parse().map_err(|_| wrong())?;
@@ -155,6 +155,7 @@ impl Args {
                 kept: self.failed_only,
                 bodies: if self.body { self.max } else { 0 },
                 descriptors: self.descriptors()?,
+                wire: false,
             }),
         })
     }
