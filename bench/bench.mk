@@ -11,8 +11,13 @@ bench: setup-bench release ## CPU, throughput, latency and memory beside Envoy, 
 	$(CARGO_TARGET_DIR)/release/sheer-bench run --envoy $(CACHE)/bench-python/bin/envoy --out bench/results $(BENCH_CHECK) $(BENCH_ARGS)
 	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry $(BENCH_CHECK)
 	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry --of recorder $(BENCH_CHECK)
+	$(CARGO_TARGET_DIR)/release/sheer-bench tap $(BENCH_CHECK)
 
-.PHONY: bench-recorder soak-recorder
+.PHONY: bench-recorder bench-tap soak-recorder
+bench-tap: setup-bench release ## what a tap of 1 % of the requests costs them, in CPU and throughput
+	cargo build --release --locked -p sheer-bench
+	$(CARGO_TARGET_DIR)/release/sheer-bench tap $(BENCH_CHECK)
+
 bench-recorder: setup-bench release ## what the recorder costs in CPU a request, on against off
 	cargo build --release --locked -p sheer-bench
 	$(CARGO_TARGET_DIR)/release/sheer-bench telemetry --of recorder $(BENCH_CHECK)

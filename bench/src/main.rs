@@ -16,6 +16,7 @@ mod report;
 mod runner;
 mod site;
 mod soak;
+mod tap;
 mod tcp;
 mod telemetry;
 
@@ -41,6 +42,8 @@ enum Command {
     Telemetry(telemetry::Telemetry),
     /// Sends millions of requests through a pair of sidecars and watches their memory.
     Soak(soak::Soak),
+    /// Measures what `sheer tap` costs the requests of which it shows one in a hundred.
+    Tap(tap::Tap),
     /// The floor: a bare hyper + rustls forwarder, one half of a pair.
     #[command(hide = true)]
     Floor(floor::Floor),
@@ -66,6 +69,7 @@ fn main() -> Result<()> {
         Command::Run(run) => run.run(),
         Command::Telemetry(telemetry) => telemetry.run(),
         Command::Soak(soak) => soak.run(),
+        Command::Tap(tap) => tap.run(),
         Command::Floor(floor) => block_on(floor.run()),
         Command::TcpServer(server) => block_on(server.run()),
         Command::TcpBulk(bulk) => block_on(bulk.run()),

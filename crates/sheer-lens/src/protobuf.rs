@@ -16,6 +16,7 @@
 mod described;
 mod guessed;
 mod known;
+mod redacted;
 mod wire;
 mod writer;
 
@@ -103,6 +104,12 @@ pub fn by_structure(message: &[u8], limits: Limits, redact: &mut dyn Redact) -> 
     let mut writer = Writer::new(limits, redact);
     guessed::message(&mut writer, message);
     writer.finish()
+}
+
+/// The same as a message: with other values in the place of those that are not to be seen where they are text or bytes, and without the others. By descriptor
+/// where there is one, by structure elsewhere; it shows nothing that the JSON would not.
+pub fn redacted(descriptor: Option<&MessageDescriptor>, message: &[u8], redact: &mut dyn Redact) -> Vec<u8> {
+    redacted::Encoder::new(redact).message(descriptor, message)
 }
 
 #[cfg(test)]

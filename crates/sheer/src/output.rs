@@ -1,6 +1,10 @@
 //! What people and programs read: tables and JSON on stdout. Colour only on a terminal, and never needed to understand.
 
+mod printer;
+
 use std::io::{self, IsTerminal as _, Write as _};
+
+pub(crate) use printer::{Printer, again, printing};
 
 /// Form of what a reading command prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

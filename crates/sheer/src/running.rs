@@ -14,11 +14,11 @@ use sheer_api::v1::stats_client::StatsClient;
 use sheer_api::v1::traces_client::TracesClient;
 use sheer_api::v1::{
     ConfigDumpRequest, EnterRequest, ExplainRequest, ExplainResponse, FrameEvent, IssueTokenRequest,
-    IssueTokenResponse, ListTracesRequest, ListTracesResponse, PolicyDiffRequest, PolicyDiffResponse,
+    IssueTokenResponse, ListTracesRequest, ListTracesResponse, PlaintextEvent, PolicyDiffRequest, PolicyDiffResponse,
     PropagationRequest, ProxyConnections, ProxyDump, ProxyLogLevel, RenewRequest, RenewedProxy, ReportRequest,
     ReportResponse, RevokeTokensRequest, RouteStatus, RoutesRequest, ShowTraceRequest, TapLine, Trace,
-    WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchSecretsRequest,
-    WatchTapRequest, WorkloadLogLevelRequest, WorkloadPropagation, WorkloadSecret,
+    WatchConnectionsRequest, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest, WatchPlaintextRequest,
+    WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest, WorkloadPropagation, WorkloadSecret,
 };
 use sheer_control::objects::{self, ObjectMeta};
 use sheer_local::addresses;
@@ -416,6 +416,20 @@ impl Mesh {
             client
                 .max_decoding_message_size(LARGEST_ANSWER)
                 .tap(self.with_token(request)?),
+        )
+        .await
+    }
+
+    /// What proxies read and write above TLS from now on.
+    pub(crate) async fn plaintext(
+        &self,
+        request: WatchPlaintextRequest,
+    ) -> anyhow::Result<tonic::Streaming<PlaintextEvent>> {
+        let client = ControlClient::new(self.control().await?);
+        proxies_asked(
+            client
+                .max_decoding_message_size(LARGEST_ANSWER)
+                .plaintext(self.with_token(request)?),
         )
         .await
     }

@@ -185,6 +185,16 @@ impl Control for ReportService {
         sight.frames(request.into_inner(), &asker).await.map(Response::new)
     }
 
+    type PlaintextStream = BoxStream<'static, Result<v1::PlaintextEvent, Status>>;
+
+    async fn plaintext(
+        &self,
+        request: Request<v1::WatchPlaintextRequest>,
+    ) -> Result<Response<Self::PlaintextStream>, Status> {
+        let (sight, asker) = self.watched(&request)?;
+        sight.plaintext(request.into_inner(), &asker).await.map(Response::new)
+    }
+
     type TapStream = BoxStream<'static, Result<v1::TapLine, Status>>;
 
     async fn tap(&self, request: Request<v1::WatchTapRequest>) -> Result<Response<Self::TapStream>, Status> {

@@ -116,6 +116,15 @@ impl Sight {
         watch::tap(self, request, asker).await
     }
 
+    /// Frames and bodies from now on.
+    pub(crate) async fn plaintext(
+        &self,
+        request: v1::WatchPlaintextRequest,
+        asker: &Asker,
+    ) -> Result<BoxStream<'static, Result<v1::PlaintextEvent, Status>>, Status> {
+        watch::plaintext(self, request, asker).await
+    }
+
     /// Requests at the four points.
     pub(crate) async fn diff(
         &self,

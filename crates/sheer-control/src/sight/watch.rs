@@ -9,6 +9,7 @@ mod frames;
 mod judge;
 mod names;
 mod peers;
+mod plaintext;
 mod reflect;
 mod tap;
 
@@ -30,6 +31,7 @@ use crate::{objects::Pod, store::Snapshot};
 pub(super) use connections::connections;
 pub(super) use diff::diff;
 pub(super) use frames::frames;
+pub(super) use plaintext::plaintext;
 pub(super) use tap::tap;
 
 /// Bytes of the key under which proxies hash what they redact.

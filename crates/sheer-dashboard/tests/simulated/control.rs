@@ -8,11 +8,12 @@ use sheer_api::v1::finding::Severity;
 use sheer_api::v1::{
     BackendState, ConfigDumpRequest, ConfigDumpResponse, ControlStream, Decision, EndpointState, EnterRequest,
     EnterResponse, ExplainRequest, ExplainResponse, Finding, FrameEvent, InboundState, IssueTokenRequest,
-    IssueTokenResponse, Loser, ObjectRef, OutboundState, PolicyDiffRequest, PolicyDiffResponse, ProxyDump, ProxyState,
-    RenewRequest, RenewResponse, ReportRequest, ReportResponse, RevokeTokensRequest, RevokeTokensResponse,
-    RouteCondition, RouteParent, RouteState, RouteStatus, RoutesRequest, RoutesResponse, TapLine,
+    IssueTokenResponse, Loser, ObjectRef, OutboundState, PlaintextEvent, PolicyDiffRequest, PolicyDiffResponse,
+    ProxyDump, ProxyState, RenewRequest, RenewResponse, ReportRequest, ReportResponse, RevokeTokensRequest,
+    RevokeTokensResponse, RouteCondition, RouteParent, RouteState, RouteStatus, RoutesRequest, RoutesResponse, TapLine,
     WatchConnectionsRequest, WatchConnectionsResponse, WatchDiffRequest, WatchDiffResponse, WatchFramesRequest,
-    WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest, WorkloadLogLevelResponse, WorkloadSecret,
+    WatchPlaintextRequest, WatchSecretsRequest, WatchTapRequest, WorkloadLogLevelRequest, WorkloadLogLevelResponse,
+    WorkloadSecret,
 };
 use tonic::{Request, Response, Status};
 
@@ -323,6 +324,12 @@ impl Control for Simulated {
 
     async fn diff(&self, request: Request<WatchDiffRequest>) -> Result<Response<WatchDiffResponse>, Status> {
         sight::diff(&request).map(Response::new)
+    }
+
+    type PlaintextStream = tokio_stream::Empty<Result<PlaintextEvent, Status>>;
+
+    async fn plaintext(&self, _: Request<WatchPlaintextRequest>) -> Result<Response<Self::PlaintextStream>, Status> {
+        Err(Status::unimplemented("the dashboard does not ask this"))
     }
 
     type SecretsStream = tokio_stream::Empty<Result<WorkloadSecret, Status>>;

@@ -159,7 +159,7 @@ fn single(writer: &mut Writer<'_>, field: &FieldDescriptor, value: Value<'_>) {
 }
 
 /// The bytes that stand for a value.
-fn raw(value: Value<'_>) -> Cow<'_, [u8]> {
+pub(super) fn raw(value: Value<'_>) -> Cow<'_, [u8]> {
     match value {
         Value::Bytes(bytes) | Value::Group(bytes) => bytes.into(),
         Value::Varint(number) | Value::Fixed64(number) => number.to_le_bytes().to_vec().into(),
@@ -252,7 +252,7 @@ fn default(field: &FieldDescriptor) -> Value<'static> {
 }
 
 /// A key as text, as JSON wants it.
-fn key_name(field: &FieldDescriptor, key: Option<Value<'_>>) -> String {
+pub(super) fn key_name(field: &FieldDescriptor, key: Option<Value<'_>>) -> String {
     match (field.kind(), key.unwrap_or_else(|| default(field))) {
         (Kind::Bool, Value::Varint(number)) => (number != 0).to_string(),
         (Kind::Int32 | Kind::Int64, Value::Varint(number)) => (number as i64).to_string(),

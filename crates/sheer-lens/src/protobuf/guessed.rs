@@ -101,7 +101,7 @@ fn both(writer: &mut Writer<'_>, name: &str, number: u64, float: f64) {
 fn guess(writer: &mut Writer<'_>, name: &str, bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).ok();
     match text {
-        Some(text) if text.chars().all(is_printable) => {
+        Some(text) if is_text(bytes) => {
             if !writer.is_nameless_redacted(name, bytes) {
                 writer.string(text);
             }
@@ -123,6 +123,12 @@ fn is_printable(letter: char) -> bool {
     !letter.is_control() || matches!(letter, '\n' | '\r' | '\t')
 }
 
-fn is_message(bytes: &[u8]) -> bool {
+/// Whether bytes are taken for text.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(is_printable))
+}
+
+/// Whether bytes that are no text are taken for a message.
+pub(super) fn is_message(bytes: &[u8]) -> bool {
     !bytes.is_empty() && Fields::new(bytes).all(|field| field.is_ok())
 }

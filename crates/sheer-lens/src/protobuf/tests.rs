@@ -136,6 +136,62 @@ fn what_is_redacted_is_never_written() {
     assert_eq!(paths, expected, "the same bytes in every place");
 }
 
+/// The same as a message: readers of protobuf see what readers of JSON see.
+#[test]
+fn a_redacted_message_holds_no_secret_either() {
+    let secret = "hunter2";
+    let document = json!({
+        "aString": secret, "anInt32": 7, "nested": {"aString": secret, "left": "seen"}, "messages": [{"aString": secret}], "strings": [secret, secret],
+        "labels": {"token": secret, "other": "seen"}, "structure": {"token": secret, "deep": {"token": [secret], "x": "seen"}},
+        "any": {"@type": "x/lens.Everything", "aString": secret, "left": "seen"}, "byNumber": {"1": {"aString": secret}}, "maybe": secret,
+        "byTruth": {"true": secret}, "doubles": [0.5, 1.5], "packed": [1, -1], "big": "5",
+    });
+    let bytes = encoded(&document);
+    let mut redact = |place: &Place<'_>| {
+        let names = ["aString", "strings", "token", "maybe", "byTruth", "big", "packed"];
+        names.contains(&place.name).then(|| "***".to_owned())
+    };
+    let shown = redacted(Some(&everything()), &bytes, &mut redact);
+    assert!(!shown.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()));
+    let expected = json!({
+        "aString": "***", "anInt32": 7, "nested": {"aString": "***", "left": "seen"}, "messages": [{"aString": "***"}], "strings": ["***", "***"],
+        "labels": {"token": "***", "other": "seen"}, "structure": {"token": null, "deep": {"token": null, "x": "seen"}},
+        "any": {"@type": "x/lens.Everything", "aString": "***", "left": "seen"}, "byNumber": {"1": {"aString": "***"}},
+        "byTruth": {"true": "***"}, "doubles": [0.5, 1.5],
+    });
+    assert_eq!(parsed(&described(&shown, &mut nothing)), expected);
+    assert_eq!(
+        redacted(Some(&everything()), &bytes, &mut nothing),
+        bytes,
+        "nothing is hidden, nothing is changed"
+    );
+
+    // Without descriptors text and bytes are nameless, numbers are not.
+    struct Nameless;
+    impl Redact for Nameless {
+        fn redact(&mut self, _: &Place<'_>) -> Option<String> {
+            None
+        }
+        fn redact_nameless(&mut self, _: &Place<'_>) -> Option<String> {
+            Some("***".to_owned())
+        }
+    }
+    let message = [
+        &[0x08, 5, 0x12, 7][..],
+        secret.as_bytes(),
+        &[0x1a, 2, 0x08, 1, 0x22, 2, 0xff, 0],
+    ]
+    .concat();
+    let shown = by_structure(
+        &redacted(None, &message, &mut Nameless),
+        Limits::default(),
+        &mut nothing,
+    );
+    assert_eq!(parsed(&shown), json!({"1": 5, "2": "***", "3": {"1": 1}, "4": "***"}));
+    // What comes behind a fault is nobody's to read.
+    assert_eq!(redacted(None, &[0x08, 5, 0x12, 9, b'h'], &mut Nameless), [0x08, 5]);
+}
+
 #[test]
 fn structure_is_guessed() {
     let bytes = [
@@ -224,6 +280,14 @@ proptest! {
         for json in [by_structure(&bytes, limits, &mut nothing), by_descriptor(&everything(), &bytes, limits, &mut nothing)] {
             parsed(&json);
             prop_assert!(json.text.len() <= size + 600, "{} for {size}", json.text.len());
+        }
+    }
+
+    /// Whatever the bytes: what is left of them is a message.
+    #[test]
+    fn any_bytes_give_a_message(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0u8..40], 0..300)) {
+        for shown in [redacted(None, &bytes, &mut nothing), redacted(Some(&everything()), &bytes, &mut nothing)] {
+            prop_assert!(Fields::new(&shown).all(|field| field.is_ok()), "{shown:02x?}");
         }
     }
 }

@@ -206,7 +206,9 @@ impl v1::sight_server::Sight for Sight {
     type FramesStream = BoxStream<'static, Result<v1::FrameEvent, Status>>;
 
     async fn frames(&self, request: Request<v1::FramesRequest>) -> Result<Response<Self::FramesStream>, Status> {
-        watch::frames(self.shared()?, request.into_inner()).map(Response::new)
+        watch::frames(self.shared()?, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     type TapStream = BoxStream<'static, Result<v1::TapEvent, Status>>;

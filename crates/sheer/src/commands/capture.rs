@@ -8,10 +8,13 @@
 //!
 //! [`readers`] runs the readers, [`recording`] holds what came, [`file`] and [`pcapng`] write it. Nothing is written before the end, because
 //! the secrets of a connection have to stand before its packets.
+//!
+//! Where packets may not be read, [`plaintext`] makes such a file of what the sidecars say.
 
 mod file;
 mod names;
 mod pcapng;
+mod plaintext;
 mod readers;
 mod recording;
 mod unseen;
@@ -55,10 +58,15 @@ expect something else, so it has to look at the bytes first: wireshark -o tcp.tr
 of sidecars (port 4190) is left out. Only connections that
 begin during the capture can be decrypted; --fresh has those that are there replaced first.
 
+With --plaintext no packet is read and no secret is asked for: the sidecars say what they read and wrote above TLS, and the file has each connection as TCP that
+is made up around it. The values of secret fields are keyed hashes; of bodies there is what `sheer tap --body` shows, and no byte of connections that are only
+relayed. Connections that are there already are in it from then on.
+
 Examples:
   sheer capture -n bank deploy/payments -o payments.pcapng --for 30s --fresh
   sheer capture deploy/web -o - --for 5s | tshark -o tcp.try_heuristic_first:TRUE -r - -Y http2 -O http2
-  sheer capture deploy/web -o web.pcapng --filter 'port 9000 and host 10.77.0.4'")]
+  sheer capture deploy/web -o web.pcapng --filter 'port 9000 and host 10.77.0.4'
+  sheer capture deploy/web -o web.pcapng --for 30s --plaintext")]
 pub(crate) struct Args {
     /// Workload or pod, as deploy/web
     workload: String,
@@ -77,6 +85,18 @@ pub(crate) struct Args {
     /// Have the connections between sidecars replaced when the capture has begun, so that all can be decrypted; no request is lost
     #[arg(long, conflicts_with = "no_secrets")]
     fresh: bool,
+    /// What the sidecars read and wrote above TLS, secret values replaced, instead of packets
+    #[arg(long, conflicts_with_all = ["filter", "fresh", "no_secrets", "snap"])]
+    plaintext: bool,
+    /// With --plaintext: how much of each body, at most, as 64KiB or 1MiB
+    #[arg(long, value_name = "SIZE", value_parser = super::tap::bytes, default_value = "64KiB", requires = "plaintext")]
+    body: u32,
+    /// With --plaintext: requests a second whose bodies are shown, at most
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "plaintext")]
+    rate: u32,
+    /// With --plaintext: descriptors of messages beside those that applications offer: a FileDescriptorSet
+    #[arg(long, value_name = "FILE", requires = "plaintext")]
+    descriptors: Option<PathBuf>,
     /// Leave the secrets of TLS out
     #[arg(long)]
     no_secrets: bool,
@@ -117,6 +137,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             return Err(Misuse(format!("no pod of {} runs: `sheer ps` shows what runs", args.workload)).into());
         }
         let names = Names::new(&all, &mesh.virtual_addresses()?);
+        if args.plaintext {
+            return plaintext(args, &mesh, &pods, &names, file).await;
+        }
         let recording = capture(args, &mesh, &pods).await?;
         let wrote = match file {
             None => file::write(io::stdout().lock(), &recording, &pods, &names),
@@ -126,6 +149,36 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         report(args, &recording, &names, bytes);
         Ok(Outcome::Healthy)
     })
+}
+
+/// The same without packets.
+async fn plaintext(
+    args: &Args,
+    mesh: &Mesh,
+    pods: &[Pod],
+    names: &Names,
+    file: Option<file::Unfinished>,
+) -> anyhow::Result<Outcome> {
+    let descriptors =
+        |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let asked = plaintext::Asked {
+        workload: &args.workload,
+        namespace: args.namespace.as_deref().unwrap_or_default(),
+        bodies: args.body,
+        rate: args.rate,
+        lasting: args.lasting,
+        most: args.max_size.saturating_mul(1 << 20),
+        descriptors: args.descriptors.iter().map(descriptors).collect::<Result<_, _>>()?,
+    };
+    let shown = plaintext::collect(&asked, mesh, pods.len()).await?;
+    let wrote = match file {
+        None => shown.write(io::stdout().lock(), pods, names),
+        Some(file) => file.fill(|out| shown.write(out, pods, names)),
+    };
+    let bytes = wrote.with_context(|| format!("{} cannot be written", args.output.display()))?;
+    shown.report(&format!("{} → {}", size(bytes), target(args)));
+    open_with(args);
+    Ok(Outcome::Healthy)
 }
 
 /// Everything of these pods until the end.
@@ -249,15 +302,7 @@ async fn renew(args: &Args, mesh: &Mesh) -> anyhow::Result<()> {
 /// Says what the file has, and what it has not.
 fn report(args: &Args, recording: &Recording, names: &Names, bytes: u64) {
     let packets = recording.packets().len();
-    eprintln!(
-        "sheer: {packets} packets, {} → {}",
-        size(bytes),
-        if args.output == Path::new("-") {
-            "stdout".into()
-        } else {
-            args.output.display().to_string()
-        }
-    );
+    eprintln!("sheer: {packets} packets, {} → {}", size(bytes), target(args));
     if recording.lost() > 0 {
         eprintln!(
             "sheer: {} packets were lost: the machine was too slow; narrow it with --filter",
@@ -280,13 +325,25 @@ fn report(args: &Args, recording: &Recording, names: &Names, bytes: u64) {
     for note in recording.notes() {
         eprintln!("sheer: {note}");
     }
+    open_with(args);
+    if tls.readable > 0 {
+        eprintln!("sheer: the file opens these connections to whoever has it: keep it as you keep what they carried");
+    }
+}
+
+fn target(args: &Args) -> String {
+    if args.output == Path::new("-") {
+        "stdout".to_owned()
+    } else {
+        args.output.display().to_string()
+    }
+}
+
+fn open_with(args: &Args) {
     if args.output != Path::new("-") {
         eprintln!(
             "sheer: open it with `wireshark -o tcp.try_heuristic_first:TRUE {}`",
             args.output.display()
         );
-    }
-    if tls.readable > 0 {
-        eprintln!("sheer: the file opens these connections to whoever has it: keep it as you keep what they carried");
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     cli::Global,
     numbers::{ENOUGH, Numbers, Rates as _, millis, percent, rate, resource, rounded, selector},
     outcome::Outcome,
-    output::{Format, Table, Tone, age, print_json},
+    output::{Format, Table, Tone, again, age, print_json},
     words,
 };
 
@@ -146,29 +146,18 @@ fn request(args: &Args) -> anyhow::Result<EdgesRequest> {
 }
 
 async fn watch(args: &Args, numbers: &Numbers, request: &EdgesRequest) -> anyhow::Result<Outcome> {
-    let mut ticks = tokio::time::interval(INTERVAL);
+    let is_json = args.output == Format::Json;
     let terminal = std::io::stdout().is_terminal();
-    loop {
-        tokio::select! {
-            biased; // the operator first
-            _ = tokio::signal::ctrl_c() => return Ok(Outcome::Healthy),
-            _ = ticks.tick() => {}
-        }
+    again(INTERVAL, terminal && !is_json, async || {
         let answer = numbers.edges(request).await?;
         let propagation = numbers.propagation().await?;
-        let mut out = std::io::stdout().lock();
-        if args.output == Format::Json {
-            writeln!(out, "{}", serde_json::to_string(&rows(&answer, &propagation))?)?;
-            continue;
+        if is_json {
+            return Ok(serde_json::to_string(&rows(&answer, &propagation))?);
         }
-        let text = table(args, &answer, &propagation).render(terminal) + &traces::findings(&answer, &propagation);
-        if terminal {
-            write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
-        } else {
-            writeln!(out, "{text}")?;
-        }
-        out.flush()?;
-    }
+        Ok(table(args, &answer, &propagation).render(terminal) + &traces::findings(&answer, &propagation))
+    })
+    .await?;
+    Ok(Outcome::Healthy)
 }
 
 fn rows(answer: &EdgesResponse, propagation: &[WorkloadPropagation]) -> Vec<Row> {

@@ -2,7 +2,7 @@
 
 mod lines;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use sheer_api::v1::{FramesRequest, WatchFramesRequest, frame_event::Event};
 use sheer_dashboard::wire::frames as json;
@@ -11,7 +11,7 @@ use self::lines::Lines;
 use crate::{
     cli::Global,
     outcome::Outcome,
-    output::Format,
+    output::{Format, Printer, printing},
     running::Mesh,
     watching::{Of, PeerKind},
 };
@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             last_failures: args.last_failures,
             follow: args.follow,
             limit: args.limit,
+            only_new: false,
         }),
     };
     crate::running::block_on(async {
@@ -77,17 +78,22 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             json: json::Lines::default(),
             anything: false,
         };
-        while let Some(event) = events
-            .message()
-            .await
-            .map_err(|status| anyhow::anyhow!("{}", status.message()))?
-        {
-            shown.event(&event.pod, event.event)?;
-        }
-        if !shown.anything {
-            eprintln!("sheer: nothing is recorded that fits; `sheer conns` shows what is open");
-        }
-        Ok(Outcome::Healthy)
+        printing(async |printer| {
+            while let Some(event) = events
+                .message()
+                .await
+                .map_err(|status| anyhow::anyhow!("{}", status.message()))?
+            {
+                shown.event(&event.pod, event.event, printer).await?;
+            }
+            if !shown.anything {
+                printer
+                    .tell("nothing is recorded that fits; `sheer conns` shows what is open")
+                    .await?;
+            }
+            Ok(Outcome::Healthy)
+        })
+        .await
     })
 }
 
@@ -99,17 +105,17 @@ struct Shown {
 }
 
 impl Shown {
-    fn event(&mut self, pod: &str, event: Option<Event>) -> io::Result<()> {
+    async fn event(&mut self, pod: &str, event: Option<Event>, printer: &mut Printer) -> io::Result<()> {
         let Some(event) = event else { return Ok(()) };
         match &event {
             Event::Note(note) => {
-                eprintln!("sheer: {pod}: {note}");
                 self.anything = true;
-                return Ok(());
+                return printer.tell(format_args!("{pod}: {note}")).await;
             }
             Event::Dropped(frames) => {
-                eprintln!("sheer: {pod}: {frames} frames passed too fast to be shown");
-                return Ok(());
+                return printer
+                    .tell(format_args!("{pod}: {frames} frames passed too fast to be shown"))
+                    .await;
             }
             Event::Failure(_) | Event::Connection(_) | Event::Frame(_) => self.anything = true,
         }
@@ -117,10 +123,7 @@ impl Shown {
             Format::Json => line(self.json.event(pod, &event)),
             Format::Table | Format::Wide => self.lines.event(pod, &event),
         };
-        // Whoever reads the other end of a pipe wants it now.
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        printer.show(text).await
     }
 }
 

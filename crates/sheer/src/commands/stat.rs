@@ -1,9 +1,6 @@
 //! `sheer stat`: how workloads, pods, services and routes do.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::Duration,
-};
+use std::{io::IsTerminal as _, time::Duration};
 
 use serde::Serialize;
 use sheer_api::names::grpc_code_name;
@@ -13,7 +10,7 @@ use crate::{
     cli::Global,
     numbers::{ENOUGH, Numbers, Rates as _, millis, percent, rate, resource, rounded, selector},
     outcome::Outcome,
-    output::{Format, Table, Tone, print_json, size},
+    output::{Format, Table, Tone, again, print_json, size},
     words,
 };
 
@@ -148,31 +145,17 @@ fn outcome(answer: &StatResponse) -> Outcome {
 
 /// Shows the numbers again and again: on a terminal in place, for programs as a line of JSON each time.
 async fn watch(args: &Args, numbers: &Numbers, request: &StatRequest) -> anyhow::Result<Outcome> {
-    let mut ticks = tokio::time::interval(INTERVAL);
-    let in_place = std::io::stdout().is_terminal() && args.output != Format::Json;
-    loop {
-        tokio::select! {
-            biased; // the operator first
-            _ = tokio::signal::ctrl_c() => return Ok(Outcome::Healthy),
-            _ = ticks.tick() => {}
-        }
+    let is_json = args.output == Format::Json;
+    let terminal = std::io::stdout().is_terminal();
+    again(INTERVAL, terminal && !is_json, async || {
         let answer = numbers.stat(request).await?;
-        if args.output == Format::Json {
-            let line = serde_json::to_string(&rows(request, &answer))?;
-            writeln!(std::io::stdout(), "{line}")?;
-            continue;
+        if is_json {
+            return Ok(serde_json::to_string(&rows(request, &answer))?);
         }
-        let text = table(request, &answer, args.output == Format::Wide).render(std::io::stdout().is_terminal());
-        let mut out = std::io::stdout().lock();
-        if in_place {
-            // Home, the table with every line's rest cleared, and what stood below it.
-            let text = text.replace('\n', "\x1b[K\n");
-            write!(out, "\x1b[H{text}\x1b[J")?;
-        } else {
-            writeln!(out, "{text}")?;
-        }
-        out.flush()?;
-    }
+        Ok(table(request, &answer, args.output == Format::Wide).render(terminal))
+    })
+    .await?;
+    Ok(Outcome::Healthy)
 }
 
 fn show(args: &Args, request: &StatRequest, answer: &StatResponse) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 mod lines;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use self::lines::Lines;
 use crate::{
     cli::Global,
     outcome::{Misuse, Outcome},
-    output::Format,
+    output::{Format, Printer, printing},
     running::Mesh,
     watching::Of,
     words::duration,
@@ -100,7 +100,7 @@ fn latency(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads `512`, `64KiB` or `1MiB`; a proxy keeps 1 MiB of a body at most.
-fn bytes(text: &str) -> Result<u32, String> {
+pub(super) fn bytes(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{text}` is no size up to 1MiB: write it as 64KiB");
     let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u32 = text[..unit].parse().map_err(|_| wrong())?;
@@ -155,6 +155,7 @@ impl Args {
                 kept: self.failed_only,
                 bodies: if self.body { self.max } else { 0 },
                 descriptors: self.descriptors()?,
+                wire: false,
             }),
         })
     }
@@ -177,22 +178,29 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             lines: Lines::new(args.output == Format::Wide, io::stdout().is_terminal()),
             losses: Losses::new(),
         };
-        let watch = async {
-            while let Some(line) = lines
-                .message()
-                .await
-                .map_err(|status| anyhow::anyhow!("{}", status.message()))?
-            {
-                shown.line(line)?;
+        printing(async |printer| {
+            let watch = async {
+                while let Some(line) = lines
+                    .message()
+                    .await
+                    .map_err(|status| anyhow::anyhow!("{}", status.message()))?
+                {
+                    shown.line(line, printer).await?;
+                }
+                Ok(Outcome::Healthy)
+            };
+            let outcome = match args.duration {
+                Some(duration) => tokio::time::timeout(duration, watch)
+                    .await
+                    .unwrap_or(Ok(Outcome::Healthy)),
+                None => watch.await,
+            };
+            for line in shown.losses.take() {
+                printer.tell(line).await?;
             }
-            Ok(Outcome::Healthy)
-        };
-        match args.duration {
-            Some(duration) => tokio::time::timeout(duration, watch)
-                .await
-                .unwrap_or(Ok(Outcome::Healthy)),
-            None => watch.await,
-        }
+            outcome
+        })
+        .await
     })
 }
 
@@ -219,9 +227,6 @@ impl Losses {
     fn add(&mut self, TapLoss { slow, rate }: TapLoss) {
         self.untold.slow += slow;
         self.untold.rate += rate;
-        for line in self.due(Instant::now()) {
-            eprintln!("{line}");
-        }
     }
 
     fn due(&mut self, now: Instant) -> Vec<String> {
@@ -234,30 +239,22 @@ impl Losses {
 
     fn take(&mut self) -> Vec<String> {
         let TapLoss { slow, rate } = std::mem::take(&mut self.untold);
-        let rate = (rate > 0).then(|| format!("sheer: {rate} requests beyond the rate are not shown (--rate)"));
-        let slow = (slow > 0).then(|| format!("sheer: {slow} events are lost: they come faster than they are read"));
+        let rate = (rate > 0).then(|| format!("{rate} requests beyond the rate are not shown (--rate)"));
+        let slow = (slow > 0).then(|| format!("{slow} events are lost: they come faster than they are read"));
         rate.into_iter().chain(slow).collect()
     }
 }
 
-impl Drop for Losses {
-    fn drop(&mut self) {
-        for line in self.take() {
-            eprintln!("{line}");
-        }
-    }
-}
-
 impl Shown {
-    fn line(&mut self, line: TapLine) -> io::Result<()> {
+    async fn line(&mut self, line: TapLine, printer: &mut Printer) -> io::Result<()> {
         let text = match line.line {
             None => return Ok(()),
-            Some(Line::Note(note)) => {
-                eprintln!("sheer: {note}");
-                return Ok(());
-            }
+            Some(Line::Note(note)) => return printer.tell(note).await,
             Some(Line::Loss(loss)) => {
                 self.losses.add(loss);
+                for line in self.losses.due(Instant::now()) {
+                    printer.tell(line).await?;
+                }
                 return Ok(());
             }
             Some(Line::Request(request)) => match self.format {
@@ -273,9 +270,7 @@ impl Shown {
                 Format::Table | Format::Wide => self.lines.connection(&connection),
             },
         };
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        printer.show(text).await
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::{
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::Instant,
 };
 
-use crate::harness::{Mesh, User, meshed_client, meshed_web, pause};
+use crate::{
+    harness::{Mesh, User, meshed_client, meshed_web, pause},
+    odd::{SECRET, call, odd},
+};
 
 const GET: &str = "curl -sS --fail --max-time 10 -H 'x-planted: s3cret-of-the-client' http://web/captured";
 
@@ -130,6 +133,208 @@ fn a_capture_opens_decrypted() {
 #[test]
 fn a_capture_opens_decrypted_for_an_ordinary_user() {
     opens_decrypted(User::Ordinary);
+}
+
+/// A message of gRPC: a text, which has no name without descriptors, and the number 4711.
+const MESSAGE: &str = r"printf '\000\000\000\000\016\012\011in-a-text\030\347\044'";
+/// Of a header, a query, fields of JSON, and of the answer.
+const SECRETS: [&str; 5] = [
+    "pl4nted-bearer",
+    "pl4nted-query",
+    "pl4nted-json",
+    "planted-answer",
+    "in-a-text",
+];
+
+/// A mesh with connections that are there before anybody looks.
+fn with_grpc() -> Mesh {
+    let mesh = Mesh::new(User::Ordinary);
+    mesh.write("web.yaml", &meshed_web(1))
+        .write("odd.yaml", &odd())
+        .write("client.yaml", &meshed_client())
+        .up();
+    requests(&mesh);
+    mesh
+}
+
+fn requests(mesh: &Mesh) {
+    let secret = "-H 'authorization: Bearer pl4nted-bearer' --data-binary @-";
+    let grpc = call(SECRET, "bank.Secret/Tell?access_token=pl4nted-query", secret);
+    mesh.shell("client", &format!("{MESSAGE} | {grpc}"));
+    let json = r#"-H content-type:application/json -d '{"payer":"ada","password":"pl4nted-json"}'"#;
+    mesh.shell(
+        "client",
+        &format!("curl -sS --max-time 10 -o /dev/null {json} http://web/pay"),
+    );
+    mesh.shell("client", "curl -sS --max-time 10 -I http://web/head");
+}
+
+/// A capture above TLS while requests are made: the file, and what was said.
+fn above_tls(mesh: &Mesh, workload: &str, more: &[&str]) -> (PathBuf, String) {
+    let file = mesh.folder().join(format!("{}.pcapng", workload.replace('/', "-")));
+    let path = file.display().to_string();
+    let arguments = [
+        "capture",
+        "-n",
+        "shop",
+        workload,
+        "--plaintext",
+        "--for",
+        "4s",
+        "-o",
+        &path,
+    ];
+    let capturing = mesh
+        .command(&[&arguments, more].concat())
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let mut capturing = capturing.expect("sheer runs");
+    while capturing.try_wait().expect("a child").is_none() {
+        requests(mesh);
+        pause();
+    }
+    let output = capturing.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let bytes = std::fs::read(&file).expect("the file");
+    for secret in SECRETS {
+        let is_there = bytes.windows(secret.len()).any(|seen| seen == secret.as_bytes());
+        assert!(!is_there, "{workload} shows {secret}: {said}");
+    }
+    (file, said)
+}
+
+fn fields(file: &Path, filter: &str, fields: &[&str]) -> String {
+    let mut arguments = vec!["-Y", filter, "-T", "fields"];
+    fields.iter().for_each(|field| arguments.extend(["-e", *field]));
+    tshark(file, &arguments)
+}
+
+#[test]
+fn plaintext_opens_without_keys_and_without_secrets() {
+    let mesh = with_grpc();
+    // Of the caller: from its application, and between the sidecars, on connections that were there.
+    let (file, said) = above_tls(&mesh, "pod/client", &[]);
+    assert!(said.contains("were open before the capture began"), "{said}");
+    let heads = fields(
+        &file,
+        "http2.headers.method",
+        &["http2.headers.method", "http2.headers.path", "ip.dst"],
+    );
+    assert!(heads.contains("POST\t/bank.Secret/Tell?access_token=hash:"), "{heads}");
+    assert!(
+        heads.contains("POST\t/pay\t10.77.0."),
+        "of HTTP/1, within the mesh: {heads}"
+    );
+    let statuses = fields(&file, "http2.headers.status", &["http2.headers.status"]);
+    assert!(
+        statuses.lines().filter(|status| status.starts_with("200")).count() > 3,
+        "{statuses}"
+    );
+    let messages = tshark(&file, &["-Y", "grpc && protobuf", "-V"]);
+    assert!(messages.contains("4711") && messages.contains("hash:"), "{messages}");
+    let http1 = fields(&file, "http.request", &["http.request.method", "http.request.uri"]);
+    assert!(http1.contains("POST\t/pay") && http1.contains("HEAD\t/head"), "{http1}");
+    let json = tshark(&file, &["-Y", "json", "-V"]);
+    assert!(json.contains("ada") && json.contains("hash:"), "{json}");
+    // Readers complain of nothing that was made up.
+    let wrong = "_ws.malformed || tcp.analysis.flags || tcp.checksum.status == 0 || ip.checksum.status == 0";
+    let checked = ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"];
+    assert_eq!(tshark(&file, &[&checked[..], &["-Y", wrong]].concat()), "");
+    assert_eq!(tshark(&file, &["-Y", "tls"]), "");
+    let comments = fields(&file, "frame.comment", &["frame.comment"]);
+    for leg in ["(1) the application of shop/client", "(2) the sidecar of shop/client"] {
+        assert!(comments.contains(leg), "{comments}");
+    }
+    let mode = std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn plaintext_needs_two_rights_and_says_what_it_leaves_out() {
+    let mesh = with_grpc();
+    let (file, said) = above_tls(&mesh, "deploy/web", &["--rate", "1"]);
+    assert!(
+        said.contains("requests beyond the rate are shown without bodies"),
+        "{said}"
+    );
+    let comments = fields(&file, "frame.comment", &["frame.comment"]);
+    for part in ["(3) ", "(4) ", "it was not kept"] {
+        assert!(comments.contains(part), "{comments}");
+    }
+    let path = mesh.folder().join("refused.pcapng").display().to_string();
+    for (allowed, missing) in [("capture", "`bodies`"), ("tap,bodies,frames", "`capture`")] {
+        let token = mesh.sheer(&[
+            "token",
+            "--allow",
+            allowed,
+            "--on",
+            "deploy/web",
+            "-n",
+            "shop",
+            "--for",
+            "5m",
+        ]);
+        let of = ["--token", token.trim(), "capture", "-n", "shop", "deploy/web"];
+        let refused = mesh.run(&[&of[..], &["--plaintext", "--for", "1s", "-o", &path]].concat());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(missing), "{said}");
+    }
+    assert!(!Path::new(&path).exists());
+    let audit = mesh.sheer(&["logs", "control"]);
+    for right in ["capture", "bodies"] {
+        let noted = format!("audit: traffic is looked at what=\"plaintext\" right=\"{right}\"");
+        assert!(audit.contains(&noted), "{audit}");
+    }
+}
+
+#[test]
+fn plaintext_has_nothing_of_a_hidden_workload() {
+    let mesh = mesh(User::Current, "sheer.dev/sight: disabled");
+    mesh.write("odd.yaml", &odd());
+    mesh.wait("odd is there", || {
+        (!mesh.ready_pods("deploy/odd").is_empty()).then_some(())
+    });
+    let file = mesh.folder().join("client.pcapng");
+    let path = file.display().to_string();
+    let refused = mesh.run(&[
+        "capture",
+        "-n",
+        "shop",
+        "deploy/web",
+        "--plaintext",
+        "--for",
+        "1s",
+        "-o",
+        &path,
+    ]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("sheer.dev/sight: disabled"),
+        "{said}"
+    );
+    // Nor at the other end.
+    let arguments = [
+        "capture",
+        "-n",
+        "shop",
+        "pod/client",
+        "--plaintext",
+        "--for",
+        "3s",
+        "-o",
+        &path,
+    ];
+    let mut capturing = mesh.command(&arguments).spawn().expect("sheer runs");
+    while capturing.try_wait().expect("a child").is_none() {
+        mesh.shell("client", GET);
+        mesh.shell("client", &call(SECRET, "bank.Secret/Tell", ""));
+        pause();
+    }
+    let bytes = std::fs::read(&file).expect("the file");
+    let has = |text: &str| bytes.windows(text.len()).any(|seen| seen == text.as_bytes());
+    assert!(has("/bank.Secret/Tell"), "what is not hidden is there");
+    assert!(!has("/captured") && !has("s3cret-of-the-client"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is secret in traffic, in headers, metadata, trailers, queries and bodies, shows in no output, no log and no file of the mesh.
 //!
-//! The one exception is what it says: a capture has packets as they are, is a right of its own, and belongs to whoever reads them.
+//! The one exception is what it says: a capture has packets as they are, is a right of its own, and belongs to whoever reads them. A capture above TLS has none.
 
 use std::{fs, path::Path};
 
@@ -132,6 +132,9 @@ fn watched(mesh: &Mesh) {
         }
         taps.push(tap("deploy/web", &["--body", "-o", "json"]));
         taps.push(tap("deploy/odd", &["--body", "-o", "wide"]));
+        for workload in ["pod/client", "deploy/web", "deploy/odd"] {
+            taps.push(scope.spawn(move || plaintext(mesh, workload)));
+        }
         while taps.iter().any(|tap| !tap.is_finished()) {
             plant(mesh);
         }
@@ -143,6 +146,29 @@ fn watched(mesh: &Mesh) {
             );
         }
     });
+}
+
+/// A file of what passes above TLS: what of it is text, for the check that something was seen.
+fn plaintext(mesh: &Mesh, workload: &str) -> String {
+    let file = mesh.folder().join(workload.replace('/', "-"));
+    let path = file.display().to_string();
+    shows_none(
+        mesh,
+        &[
+            "capture",
+            "-n",
+            "shop",
+            workload,
+            "--plaintext",
+            "--for",
+            "4s",
+            "-o",
+            &path,
+        ],
+    );
+    let bytes = fs::read(&file).expect("the file");
+    assert_none(&format!("capture --plaintext {workload}"), &bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// When it has passed.

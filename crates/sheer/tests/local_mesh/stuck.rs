@@ -1,8 +1,10 @@
-//! Whoever looks and does not read what is shown slows nobody: traffic goes on.
+//! Whoever looks and does not read what is shown slows nobody: traffic goes on. Whoever reads again goes on too, and is told what was missed.
 
 use std::{
-    io::{BufRead as _, Read as _},
+    io::{BufRead as _, Read},
     process::{Child, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -24,6 +26,32 @@ fn start(mesh: &Mesh, arguments: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .expect("sheer runs")
+}
+
+/// Longer than the control plane waits for a sign of life: it asks after 30 s without any, and has patience for 20 s.
+const NOT_READ: Duration = Duration::from_secs(60);
+
+/// What comes from a pipe, as it comes.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl Heard {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let heard = Self::default();
+        let hears = heard.clone();
+        std::thread::spawn(move || {
+            let mut some = vec![0; 65_536];
+            while let Ok(read @ 1..) = pipe.read(&mut some) {
+                hears.0.lock().expect("no panic").extend_from_slice(&some[..read]);
+            }
+        });
+        heard
+    }
+
+    fn has(&self, text: &str) -> bool {
+        let heard = self.0.lock().expect("no panic");
+        heard.windows(text.len()).any(|bytes| bytes == text.as_bytes())
+    }
 }
 
 /// Ends a reader that has not read.
@@ -105,4 +133,36 @@ fn readers_that_do_not_read_slow_nobody() {
     assert!(said.contains(" packets, "), "{said}");
     // And the sidecars are as they were.
     all_answered();
+}
+
+/// A pager, or a terminal that was stopped: the control plane does not take who waits for it for dead.
+#[test]
+fn a_tap_that_is_read_again_goes_on() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("odd.yaml", &odd())
+        .write("client.yaml", &meshed_client())
+        .up();
+    let request = |path: &str, times: u32| {
+        let load = format!("curl -sS --max-time 300 -o /dev/null 'http://odd:{QUICK}/{path}?[1-{times}]'");
+        mesh.shell("client", &load);
+    };
+    let mut tap = start(
+        &mesh,
+        &["tap", "-n", "shop", "pod/client", "-o", "json", "--rate", "1000000"],
+    );
+    let mut frames = start(&mesh, &["frames", "-n", "shop", "pod/client", "-f", "-o", "json"]);
+    let begun = Instant::now();
+    while begun.elapsed() < NOT_READ {
+        request("stuck", REQUESTS);
+    }
+    let out = Heard::of(tap.stdout.take().expect("a pipe"));
+    let err = Heard::of(tap.stderr.take().expect("a pipe"));
+    let frames_out = Heard::of(frames.stdout.take().expect("a pipe"));
+    mesh.wait("what passes now, and what was missed", || {
+        request("fresh", 1);
+        let is_all = out.has("/fresh") && frames_out.has("/fresh") && err.has("events are lost");
+        is_all.then_some(())
+    });
+    end(tap);
+    end(frames);
 }

@@ -54,7 +54,7 @@ pub(in crate::sight) async fn frames(
     Ok(until_revoked(asker, frames))
 }
 
-fn note(pod: &Pod, why: String) -> v1::FrameEvent {
+pub(super) fn note(pod: &Pod, why: String) -> v1::FrameEvent {
     v1::FrameEvent {
         event: Some(Event::Note(why)),
         pod: name(pod),
@@ -62,7 +62,7 @@ fn note(pod: &Pod, why: String) -> v1::FrameEvent {
 }
 
 /// The events of one proxy, with names, and without what nobody may see.
-fn one(
+pub(super) fn one(
     mesh: (Store, Arc<Latest>),
     pod: Arc<Pod>,
     events: tonic::Streaming<v1::FrameEvent>,

@@ -21,21 +21,32 @@ use crate::{
 
 /// Bodies that are read at once. Of requests beyond it only the heads are shown.
 const OPEN: usize = 256;
+/// Bytes before a message of gRPC.
+const PREFIX: u64 = 5;
 /// Both directions of a request.
 const WAYS: [Way; 2] = [Way::Request, Way::Response];
 
+/// How bodies are shown to one reader.
+pub(super) struct How {
+    /// Bytes of each body.
+    pub(super) limit: usize,
+    pub(super) redactor: Redactor,
+    /// Also as bytes.
+    pub(super) wire: bool,
+}
+
 /// Reads bodies for one reader.
 pub(super) struct Bodies {
-    /// Bytes of each body.
-    limit: usize,
+    how: How,
     descriptors: Vec<DescriptorPool>,
-    redactor: Redactor,
     open: HashMap<(u64, bool), Reader>,
 }
 
 struct Reader {
     kind: Kind,
     received: usize,
+    /// Where the last part ended that was shown.
+    until: u64,
     /// A piece was lost: what follows cannot be read.
     has_gap: bool,
     number: u32,
@@ -66,12 +77,16 @@ struct Part {
     text: String,
     bytes: usize,
     note: String,
+    /// For readers of the protocol; of JSON the text where empty.
+    wire: Vec<u8>,
+    /// Bytes of the body that it takes, where that is not `bytes`.
+    length: Option<u64>,
 }
 
 impl Bodies {
     /// `descriptors`: encoded `FileDescriptorSet`s, for bodies of gRPC.
     /// Gives what is wrong with those that cannot be read, too.
-    pub(super) fn new(limit: usize, descriptors: &[impl AsRef<[u8]>], redactor: Redactor) -> (Self, Vec<String>) {
+    pub(super) fn new(how: How, descriptors: &[impl AsRef<[u8]>]) -> (Self, Vec<String>) {
         let mut pools = Vec::new();
         let mut wrong = Vec::new();
         for set in descriptors {
@@ -81,9 +96,8 @@ impl Bodies {
             }
         }
         let bodies = Self {
-            limit,
+            how,
             descriptors: pools,
-            redactor,
             open: HashMap::new(),
         };
         (bodies, wrong)
@@ -95,21 +109,14 @@ impl Bodies {
         if self.open.len() >= OPEN && !self.open.contains_key(&key) {
             return Vec::new();
         }
-        let (limit, descriptors) = (self.limit, &self.descriptors);
+        let (how, descriptors) = (&self.how, &self.descriptors);
         let reader = self
             .open
             .entry(key)
-            .or_insert_with(|| Reader::new(event, limit, descriptors));
+            .or_insert_with(|| Reader::new(event, how.limit, descriptors));
         let mut parts = Vec::new();
-        reader.take(event, limit, &self.redactor, &mut parts);
-        let shown = |part: Part| {
-            reader.show(
-                part,
-                event.id,
-                (event.is_outbound, event.way),
-                event.clock.unix(event.at),
-            )
-        };
+        reader.take(event, how, &mut parts);
+        let shown = |part: Part| reader.show(part, event.id, (event.is_outbound, event.way), how);
         parts.into_iter().map(shown).collect()
     }
 
@@ -125,10 +132,10 @@ impl Bodies {
                 Way::Request => end.request_bytes,
                 Way::Response => end.response_bytes,
             };
-            let missing = whole.saturating_sub(self.limit.min(reader.received) as u64);
-            if let Some(part) = reader.rest(missing, &self.redactor) {
-                let at = reader.at;
-                shown.push(reader.show(part, event.id, (event.is_outbound, way), at));
+            let missing = whole.saturating_sub(self.how.limit.min(reader.received) as u64);
+            if let Some(mut part) = reader.rest(missing, &self.how) {
+                part.length = Some(whole.saturating_sub(reader.until));
+                shown.push(reader.show(part, event.id, (event.is_outbound, way), &self.how));
             }
         }
         shown
@@ -177,19 +184,20 @@ impl Reader {
         Self {
             kind,
             received: 0,
+            until: 0,
             has_gap: false,
             number: 0,
             at: 0,
         }
     }
 
-    fn take(&mut self, event: &BodyEvent, limit: usize, redactor: &Redactor, parts: &mut Vec<Part>) {
+    fn take(&mut self, event: &BodyEvent, how: &How, parts: &mut Vec<Part>) {
         self.at = event.clock.unix(event.at);
         self.has_gap |= event.offset != self.received;
         if self.has_gap {
             return;
         }
-        let room = limit.saturating_sub(self.received);
+        let room = how.limit.saturating_sub(self.received);
         let data = &event.data[..event.data.len().min(room)];
         self.received += event.data.len();
         match &mut self.kind {
@@ -198,13 +206,13 @@ impl Reader {
                 descriptor,
                 encoding,
             } => messages.feed(data, &mut |message: &Message<'_>| {
-                parts.push(grpc(message, descriptor.as_ref(), *encoding, limit, redactor));
+                parts.push(grpc(message, descriptor.as_ref(), *encoding, how));
             }),
             Kind::Lines(buffer) => {
                 buffer.extend_from_slice(data);
                 while let Some(end) = memchr::memchr(b'\n', buffer) {
                     let line: Vec<u8> = buffer.drain(..=end).collect();
-                    parts.extend(line_of(&line, redactor));
+                    parts.extend(line_of(&line, &how.redactor));
                 }
             }
             Kind::Whole { bytes, .. } => bytes.extend_from_slice(data),
@@ -212,7 +220,7 @@ impl Reader {
     }
 
     /// What is left at the end; `missing` bytes were not kept.
-    fn rest(&mut self, missing: u64, redactor: &Redactor) -> Option<Part> {
+    fn rest(&mut self, missing: u64, how: &How) -> Option<Part> {
         let missing = match (self.has_gap, missing) {
             (true, _) => "the rest was lost: it came faster than it was read".to_owned(),
             (false, 0) => String::new(),
@@ -224,9 +232,9 @@ impl Reader {
                 note: "ends within a message".to_owned(),
                 ..Part::default()
             }),
-            Kind::Lines(buffer) => line_of(buffer, redactor),
+            Kind::Lines(buffer) => line_of(buffer, &how.redactor),
             Kind::Whole { bytes, media, encoding } => {
-                (!bytes.is_empty()).then(|| document(bytes, media, *encoding, !missing.is_empty(), redactor))
+                (!bytes.is_empty()).then(|| document(bytes, media, *encoding, !missing.is_empty(), &how.redactor))
             }
         };
         if !missing.is_empty() {
@@ -239,13 +247,19 @@ impl Reader {
         part
     }
 
-    fn show(&mut self, part: Part, id: u64, (is_outbound, way): (bool, Way), at_us: i64) -> v1::TappedBody {
+    fn show(&mut self, part: Part, id: u64, (is_outbound, way): (bool, Way), how: &How) -> v1::TappedBody {
         let number = self.number;
         self.number += 1;
+        self.until += part.length.unwrap_or(part.bytes as u64);
+        let wire = match part.format {
+            _ if !how.wire => Vec::new(),
+            "json" if part.wire.is_empty() => part.text.clone().into_bytes(),
+            _ => part.wire,
+        };
         v1::TappedBody {
             id,
             direction: if is_outbound { "outbound" } else { "inbound" }.to_owned(),
-            at_us,
+            at_us: self.at,
             response: way == Way::Response,
             number,
             format: if part.format.is_empty() { "hidden" } else { part.format }.to_owned(),
@@ -253,6 +267,8 @@ impl Reader {
             text: part.text,
             bytes: part.bytes as u64,
             note: part.note,
+            wire,
+            until: self.until,
         }
     }
 }
@@ -285,12 +301,13 @@ fn grpc(
     message: &Message<'_>,
     descriptor: Option<&MessageDescriptor>,
     encoding: Option<Encoding>,
-    limit: usize,
-    redactor: &Redactor,
+    How { limit, redactor, wire }: &How,
 ) -> Part {
+    let limit = *limit;
     let mut part = Part {
         format: "protobuf",
         bytes: message.length as usize,
+        length: Some(PREFIX + u64::from(message.length)),
         ..Part::default()
     };
     let opened = match (message.is_compressed(), encoding) {
@@ -325,15 +342,27 @@ fn grpc(
         part.note = failed.to_string();
     } else if cut {
         "cut: it is larger than what is kept (--max)".clone_into(&mut part.note);
-    } else if let Some(fault) = json.fault {
-        part.note = format!("not what its type says: {fault}");
+    } else {
+        if let Some(fault) = json.fault {
+            part.note = format!("not what its type says: {fault}");
+        }
+        if *wire {
+            part.wire = framed(&protobuf::redacted(descriptor, bytes, &mut Hide(redactor)));
+        }
     }
     part.text = json.text;
     part
 }
 
+/// A message as it stands in a body, not compressed.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    [&[0], &length.to_be_bytes()[..], message].concat()
+}
+
 /// A line of a stream of JSON documents; of server-sent events what stands behind `data:`.
 fn line_of(line: &[u8], redactor: &Redactor) -> Option<Part> {
+    let whole = line.len();
     let line = line.trim_ascii();
     let document = line.strip_prefix(b"data:").unwrap_or(line).trim_ascii();
     if document.is_empty()
@@ -342,10 +371,17 @@ fn line_of(line: &[u8], redactor: &Redactor) -> Option<Part> {
         // Names of events, their ids, comments.
         return None;
     }
-    Some(Part {
-        bytes: document.len(),
-        ..json(document, redactor).unwrap_or_else(|| hidden(document, "a line that is no JSON", redactor))
-    })
+    let mut part = json(document, redactor).unwrap_or_else(|| hidden(document, "a line that is no JSON", redactor));
+    if !part.text.is_empty() {
+        part.wire = match line.len() == document.len() {
+            true => format!("{}\n", part.text),
+            false => format!("data: {}\n\n", part.text),
+        }
+        .into_bytes();
+    }
+    part.bytes = document.len();
+    part.length = Some(whole as u64);
+    Some(part)
 }
 
 fn document(bytes: &[u8], media: &str, encoding: Option<Encoding>, is_cut: bool, redactor: &Redactor) -> Part {
@@ -422,12 +458,16 @@ fn form(bytes: &[u8], redactor: &Redactor) -> Part {
         } else {
             value.to_owned()
         };
-        (name.to_owned(), serde_json::Value::String(shown))
+        (name, shown)
     });
+    let pairs: Vec<(&str, String)> = pairs.collect();
+    let wire: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pairs = pairs.into_iter();
     let pairs: Vec<serde_json::Value> = pairs.map(|(name, value)| serde_json::json!({ name: value })).collect();
     Part {
         format: "form",
         text: serde_json::Value::Array(pairs).to_string(),
+        wire: wire.join("&").into_bytes(),
         ..Part::default()
     }
 }
@@ -467,12 +507,20 @@ mod tests {
     }
 
     fn bodies(descriptors: &[Vec<u8>]) -> Bodies {
-        Bodies::new(4_096, descriptors, Redactor::new(&[7; 32], [])).0
+        Bodies::new(how(), descriptors).0
+    }
+
+    fn how() -> How {
+        How {
+            limit: 4_096,
+            redactor: Redactor::new(&[7; 32], []),
+            wire: true,
+        }
     }
 
     fn rest(bodies: &mut Bodies, way: Way) -> Part {
         let mut reader = bodies.open.remove(&(7, way == Way::Response)).expect("a body");
-        reader.rest(0, &Redactor::new(&[7; 32], [])).expect("a part")
+        reader.rest(0, &how()).expect("a part")
     }
 
     #[test]
@@ -549,6 +597,16 @@ mod tests {
         let shown = known.piece(&event("application/grpc", "/shop.Till/Pay", Way::Request, 0, &two));
         assert_eq!(shown.len(), 2);
         assert_eq!((shown[1].number, shown[1].type_name.as_str()), (1, "shop.Pay"));
+        let ends = [shown[0].until, shown[1].until].map(|until| until as usize);
+        assert_eq!(ends, [two.len() / 2, two.len()], "of the body as it was");
+        let (prefix, wire) = shown[0].wire.split_at(5);
+        assert_eq!((prefix[0], usize::from(prefix[4])), (0, wire.len()));
+        assert_eq!(wire[..5], *b"\x0a\x03ada");
+        assert_eq!(
+            (&wire[5..8], &wire[wire.len() - 2..]),
+            (&b"\x12\x15h"[..], &[0x18, 42][..])
+        );
+        assert!(!wire.windows(7).any(|bytes| bytes == b"planted"));
         assert!(
             shown[0].text.starts_with(r#"{"payer":"ada","cardToken":"hash:"#),
             "{}",

@@ -30,7 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const OF_DEAD: usize = 64;
 
 /// The recorded frames, and where it was asked for, what follows.
-pub(in crate::sight) fn frames(
+pub(in crate::sight) async fn frames(
     sight: Arc<Sight>,
     asked: v1::FramesRequest,
 ) -> Result<BoxStream<'static, Result<v1::FrameEvent, Status>>, Status> {
@@ -42,7 +42,7 @@ pub(in crate::sight) fn frames(
         ended: true,
         records: Some(Vec::new()),
     };
-    let reading = Reading {
+    let mut reading = Reading {
         sight,
         asked,
         query,
@@ -53,6 +53,10 @@ pub(in crate::sight) fn frames(
         failures: 0,
         rounds: 0,
     };
+    if reading.asked.only_new {
+        // Before anything is answered: whoever has the answer misses nothing.
+        reading.first_round().await;
+    }
     Ok(unfold(reading, |mut reading| async move {
         let event = reading.next().await?;
         Some((Ok(event), reading))
@@ -76,6 +80,14 @@ struct Reading {
 }
 
 impl Reading {
+    /// What is there already is only counted.
+    async fn first_round(&mut self) {
+        self.round().await;
+        self.rounds += 1;
+        let is_old = |event: &v1::FrameEvent| matches!(event.event, Some(Event::Frame(_)));
+        self.pending.retain(|event| !is_old(event));
+    }
+
     async fn next(&mut self) -> Option<v1::FrameEvent> {
         loop {
             if let Some(event) = self.pending.pop_front() {
@@ -146,7 +158,8 @@ impl Reading {
             let of_stream = |shown: &Shown| self.asked.stream.is_none_or(|wanted| shown.record.stream == wanted);
             let relevant = self.asked.stream.is_none() || shown.iter().any(of_stream);
             // An old connection that has ended is of interest only to who asks for it.
-            if !relevant || (recording.ending.is_some() && self.asked.connection == 0 && !self.asked.follow) {
+            let is_wanted = self.asked.connection != 0 || (self.asked.follow && !self.is_first_of_new());
+            if !relevant || (recording.ending.is_some() && !is_wanted) {
                 self.next.insert(id, recording.next);
                 self.closed.extend(recording.ending.map(|_| id));
                 return;
@@ -166,6 +179,11 @@ impl Reading {
             self.closed.insert(id);
             self.next.remove(&id);
         }
+    }
+
+    /// Connections that have ended before are of no interest to who asks for what is new.
+    fn is_first_of_new(&self) -> bool {
+        self.asked.only_new && self.rounds == 0
     }
 
     fn shown(&mut self, half: &RecorderCopy, recording: &RecordingCopy, shown: &[Shown]) {

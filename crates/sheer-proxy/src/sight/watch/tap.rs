@@ -14,7 +14,12 @@ use sheer_api::v1::{self, tap_event};
 use tokio::{sync::mpsc, time::timeout};
 use tonic::Status;
 
-use super::{super::service::Sight, Right, allowed, bodies::Bodies, exchanges, redactor};
+use super::{
+    super::service::Sight,
+    Right, allowed,
+    bodies::{Bodies, How},
+    exchanges, redactor,
+};
 use crate::{
     record::{FailureCopy, FailureKind, Query, RecorderCopy},
     redact::Redactor,
@@ -44,7 +49,12 @@ pub(in crate::sight) async fn tap(
     }
     let redactor = redactor(&sight, &rights);
     let limit = (asked.bodies as usize).min(LARGEST_BODY);
-    let (bodies, wrong) = Bodies::new(limit, &asked.descriptors, redactor.clone());
+    let how = How {
+        limit,
+        redactor: redactor.clone(),
+        wire: asked.wire,
+    };
+    let (bodies, wrong) = Bodies::new(how, &asked.descriptors);
     let waiting = Arc::new(AtomicUsize::new(0));
     let wanted = asked.filter.clone().unwrap_or_default();
     let filter = Filter::read(&wanted).map_err(Status::invalid_argument)?;

@@ -61,7 +61,7 @@ impl Drop for Unfinished {
 
 /// Writes what was captured; how many bytes.
 pub(super) fn write(out: impl Write, recording: &Recording, pods: &[Pod], names: &Names) -> io::Result<u64> {
-    let mut writer = Writer::new(Counted { out, bytes: 0 }, concat!("sheer ", env!("CARGO_PKG_VERSION")))?;
+    let mut writer = Writer::new(Counted::new(out), concat!("sheer ", env!("CARGO_PKG_VERSION")))?;
     let mut interfaces = HashMap::new();
     for (pod, index, name) in recording.interfaces() {
         let of = &pods[pod];
@@ -103,14 +103,25 @@ pub(super) fn write(out: impl Write, recording: &Recording, pods: &[Pod], names:
     for (pod, interface) in first_of {
         writer.lost(interface, end, recording.lost_of(pod).into())?;
     }
-    let mut counted = writer.into_inner();
-    counted.out.flush()?;
-    Ok(counted.bytes)
+    writer.into_inner().end()
 }
 
-struct Counted<W> {
+/// Counts what is written.
+pub(super) struct Counted<W> {
     out: W,
     bytes: u64,
+}
+
+impl<W: Write> Counted<W> {
+    pub(super) fn new(out: W) -> Self {
+        Self { out, bytes: 0 }
+    }
+
+    /// When all is written: how many bytes.
+    pub(super) fn end(mut self) -> io::Result<u64> {
+        self.out.flush()?;
+        Ok(self.bytes)
+    }
 }
 
 impl<W: Write> Write for Counted<W> {

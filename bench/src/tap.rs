@@ -1,0 +1,181 @@
+//! `sheer-bench tap`: what it costs that somebody watches with `sheer tap`. One pair of a mesh under closed load, in turn with a watcher that takes one request in
+//! a hundred and without: its filter looks at all of them. What the control plane fetches of the other sidecar for each that is shown is in it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use sheer_testkit::mesh::Mesh;
+
+use crate::{
+    h2load::{LOADS, Load},
+    measure::{self, Sample},
+    peer::{Bring, Pair, sheer},
+    process::{LOAD_CORE, Proc, pause, pin},
+    runner::median,
+    site,
+};
+
+/// What watching may cost, in CPU a request and in throughput.
+const MOST: f64 = 1.05;
+/// Of the requests.
+const SHARE: f64 = 0.01;
+/// Requests that warm a measurement up, and that a watcher shows first.
+const WARM_UP: u64 = 2_000;
+/// Until a watcher shows something.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Measures what `sheer tap` costs the requests of which it shows one in a hundred.
+#[derive(Args)]
+pub(crate) struct Tap {
+    /// Rounds; each measures every load with and without.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Requests of each measurement.
+    #[arg(long, default_value_t = 40_000)]
+    requests: u64,
+    /// Folder of the binaries `sheer` and `sheer-proxy`; beside this program by default.
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// Exit code 1 where it costs more than a twentieth.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What one load showed, round by round.
+#[derive(Default)]
+struct Rounds {
+    watched: Vec<Sample>,
+    alone: Vec<Sample>,
+    shown: Vec<f64>,
+}
+
+impl Tap {
+    pub(crate) fn run(&self) -> Result<()> {
+        site::enter()?;
+        let work = tempfile::Builder::new().prefix("sheer-bench.").tempdir()?;
+        std::fs::create_dir(work.path().join("www"))?;
+        std::fs::write(work.path().join("www/f128"), [b'x'; 128])?;
+        let site = site::Site::new()?;
+        let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+        let bin = self.bin.clone().or_else(beside).context("no folder of binaries")?;
+        let bring = Bring {
+            site: &site,
+            work: work.path(),
+            bin: &bin,
+            envoy: &PathBuf::new(),
+        };
+        let (mesh, [pair, _]) = sheer::loud_and_quiet(&bring, include_str!("../telemetry.yaml"))?;
+        println!("{}, {} rounds of {} requests", pair.version, self.rounds, self.requests);
+        println!(
+            "CPU of both sidecars, µs a request, and requests a second; medians (the ratios are those of each round)"
+        );
+        println!(
+            "{:<8}{:>9}{:>9}{:>8}{:>10}{:>10}{:>8}{:>9}",
+            "load", "CPU tap", "CPU", "ratio", "rps tap", "rps", "ratio", "shown"
+        );
+        let mut missed = false;
+        for load in LOADS {
+            missed |= !self.rounds_of(&mesh, &pair, load)?.print(load.name);
+        }
+        ensure!(
+            !self.check || !missed,
+            "a tap of 1 % of the requests costs more than {:.0} % of their CPU, or of their throughput",
+            (MOST - 1.0) * 100.0
+        );
+        Ok(())
+    }
+
+    fn rounds_of(&self, mesh: &Mesh, pair: &Pair, load: Load) -> Result<Rounds> {
+        let rps = measure::closed(pair, load, self.requests)?.rps;
+        let mut rounds = Rounds::default();
+        for round in 0..self.rounds {
+            // Whoever is first has a warmer or a colder machine: they take turns.
+            let order = if round % 2 == 0 { [true, false] } else { [false, true] };
+            for is_watched in order {
+                let watcher = is_watched.then(|| Watcher::start(mesh, pair, load, rps)).transpose()?;
+                let before = watcher.as_ref().map_or(0, Watcher::shown);
+                let sample = measure::closed(pair, load, self.requests)?;
+                ensure!(sample.errors == 0, "requests failed");
+                match watcher {
+                    None => rounds.alone.push(sample),
+                    Some(watcher) => {
+                        let shown = (watcher.shown() - before) as f64 / self.requests as f64;
+                        ensure!(shown > SHARE / 2.0, "only {:.2} % were shown", shown * 100.0);
+                        rounds.shown.push(shown);
+                        rounds.watched.push(sample);
+                    }
+                }
+            }
+        }
+        Ok(rounds)
+    }
+}
+
+impl Rounds {
+    /// Whether it is within what it may cost.
+    fn print(&self, load: &str) -> bool {
+        let of = |samples: &[Sample], figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
+        let pairs = || self.watched.iter().zip(&self.alone);
+        let cpu = median(pairs().map(|(watched, alone)| watched.cpu() / alone.cpu()));
+        let rps = median(pairs().map(|(watched, alone)| alone.rps / watched.rps));
+        println!(
+            "{load:<8}{:>9.1}{:>9.1}{cpu:>8.3}{:>10.0}{:>10.0}{rps:>8.3}{:>8.2}%",
+            of(&self.watched, Sample::cpu),
+            of(&self.alone, Sample::cpu),
+            of(&self.watched, |sample| sample.rps),
+            of(&self.alone, |sample| sample.rps),
+            median(self.shown.iter().copied()) * 100.0,
+        );
+        cpu <= MOST && rps <= MOST
+    }
+}
+
+/// `sheer tap`, whose output is read.
+struct Watcher {
+    _tap: Proc,
+    ends: Arc<AtomicU64>,
+}
+
+impl Watcher {
+    /// Takes one request in a hundred of those that come at this rate, and has shown some.
+    fn start(mesh: &Mesh, pair: &Pair, load: Load, rps: f64) -> Result<Self> {
+        let rate = (rps * SHARE).ceil().to_string();
+        let mut command = mesh.sheer(&["tap", "-n", "bench", "deploy/load", "-o", "json", "--rate", &rate]);
+        let mut tap = Proc::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))?;
+        pin(&[tap.pid()], LOAD_CORE)?;
+        let out = BufReader::new(tap.stdout()?);
+        let ends = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&ends);
+        std::thread::spawn(move || {
+            // Three lines a request: its head, the head of the answer, the end.
+            let lines = out.lines().map_while(Result::ok);
+            let is_end = |line: &String| line.contains(r#""kind":"end""#);
+            for _ in lines.filter(is_end) {
+                counted.fetch_add(1, Relaxed);
+            }
+        });
+        let watcher = Self { _tap: tap, ends };
+        let until = Instant::now() + PATIENCE;
+        while watcher.shown() == 0 {
+            ensure!(Instant::now() < until, "`sheer tap` shows nothing within {PATIENCE:?}");
+            measure::closed(pair, load, WARM_UP)?;
+            pause(Duration::from_millis(50));
+        }
+        Ok(watcher)
+    }
+
+    /// Requests so far.
+    fn shown(&self) -> u64 {
+        self.ends.load(Relaxed)
+    }
+}
