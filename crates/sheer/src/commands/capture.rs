@@ -60,7 +60,7 @@ begin during the capture can be decrypted; --fresh has those that are there repl
 
 With --plaintext no packet is read and no secret is asked for: the sidecars say what they read and wrote above TLS, and the file has each connection as TCP that
 is made up around it. The values of secret fields are keyed hashes; of bodies there is what `sheer tap --body` shows, and no byte of connections that are only
-relayed. Connections that are there already are in it from then on.
+relayed. Connections that are there already are in it from then on. Wireshark has to be told which ports speak HTTP (the same for tshark): the command says how.
 
 Examples:
   sheer capture -n bank deploy/payments -o payments.pcapng --for 30s --fresh
@@ -177,7 +177,7 @@ async fn plaintext(
     };
     let bytes = wrote.with_context(|| format!("{} cannot be written", args.output.display()))?;
     shown.report(&format!("{} → {}", size(bytes), target(args)));
-    open_with(args);
+    open_with(args, &shown.options());
     Ok(Outcome::Healthy)
 }
 
@@ -325,7 +325,7 @@ fn report(args: &Args, recording: &Recording, names: &Names, bytes: u64) {
     for note in recording.notes() {
         eprintln!("sheer: {note}");
     }
-    open_with(args);
+    open_with(args, "-o tcp.try_heuristic_first:TRUE");
     if tls.readable > 0 {
         eprintln!("sheer: the file opens these connections to whoever has it: keep it as you keep what they carried");
     }
@@ -339,11 +339,8 @@ fn target(args: &Args) -> String {
     }
 }
 
-fn open_with(args: &Args) {
+fn open_with(args: &Args, options: &str) {
     if args.output != Path::new("-") {
-        eprintln!(
-            "sheer: open it with `wireshark -o tcp.try_heuristic_first:TRUE {}`",
-            args.output.display()
-        );
+        eprintln!("sheer: open it with `wireshark {options} {}`", args.output.display());
     }
 }

@@ -160,17 +160,39 @@ fn with_grpc() -> Mesh {
 fn requests(mesh: &Mesh) {
     let secret = "-H 'authorization: Bearer pl4nted-bearer' --data-binary @-";
     let grpc = call(SECRET, "bank.Secret/Tell?access_token=pl4nted-query", secret);
-    mesh.shell("client", &format!("{MESSAGE} | {grpc}"));
     let json = r#"-H content-type:application/json -d '{"payer":"ada","password":"pl4nted-json"}'"#;
+    let post = format!("curl -sS --max-time 10 -o /dev/null {json} http://web/pay");
+    let head = "curl -sS --max-time 10 -I http://web/head";
     mesh.shell(
         "client",
-        &format!("curl -sS --max-time 10 -o /dev/null {json} http://web/pay"),
+        &format!("{post}; {head}; {MESSAGE} | {grpc}; {post}; {post}; {post}"),
     );
-    mesh.shell("client", "curl -sS --max-time 10 -I http://web/head");
+}
+
+/// A file, opened as the capture says.
+struct Opened {
+    file: PathBuf,
+    options: Vec<String>,
+}
+
+impl Opened {
+    fn tshark(&self, arguments: &[&str]) -> String {
+        let options = self.options.iter().map(String::as_str);
+        tshark(
+            &self.file,
+            &options.chain(arguments.iter().copied()).collect::<Vec<_>>(),
+        )
+    }
+
+    fn fields(&self, filter: &str, fields: &[&str]) -> String {
+        let mut arguments = vec!["-Y", filter, "-T", "fields"];
+        fields.iter().for_each(|field| arguments.extend(["-e", *field]));
+        self.tshark(&arguments)
+    }
 }
 
 /// A capture above TLS while requests are made: the file, and what was said.
-fn above_tls(mesh: &Mesh, workload: &str, more: &[&str]) -> (PathBuf, String) {
+fn above_tls(mesh: &Mesh, workload: &str, more: &[&str]) -> (Opened, String) {
     let file = mesh.folder().join(format!("{}.pcapng", workload.replace('/', "-")));
     let path = file.display().to_string();
     let arguments = [
@@ -180,7 +202,7 @@ fn above_tls(mesh: &Mesh, workload: &str, more: &[&str]) -> (PathBuf, String) {
         workload,
         "--plaintext",
         "--for",
-        "4s",
+        "8s",
         "-o",
         &path,
     ];
@@ -201,13 +223,10 @@ fn above_tls(mesh: &Mesh, workload: &str, more: &[&str]) -> (PathBuf, String) {
         let is_there = bytes.windows(secret.len()).any(|seen| seen == secret.as_bytes());
         assert!(!is_there, "{workload} shows {secret}: {said}");
     }
-    (file, said)
-}
-
-fn fields(file: &Path, filter: &str, fields: &[&str]) -> String {
-    let mut arguments = vec!["-Y", filter, "-T", "fields"];
-    fields.iter().for_each(|field| arguments.extend(["-e", *field]));
-    tshark(file, &arguments)
+    let command = said.split("open it with `wireshark ").nth(1).expect("how to open it");
+    let options = command.split(' ').take_while(|word| !word.starts_with('/'));
+    let options = options.map(str::to_owned).collect();
+    (Opened { file, options }, said)
 }
 
 #[test]
@@ -216,8 +235,7 @@ fn plaintext_opens_without_keys_and_without_secrets() {
     // Of the caller: from its application, and between the sidecars, on connections that were there.
     let (file, said) = above_tls(&mesh, "pod/client", &[]);
     assert!(said.contains("were open before the capture began"), "{said}");
-    let heads = fields(
-        &file,
+    let heads = file.fields(
         "http2.headers.method",
         &["http2.headers.method", "http2.headers.path", "ip.dst"],
     );
@@ -226,27 +244,27 @@ fn plaintext_opens_without_keys_and_without_secrets() {
         heads.contains("POST\t/pay\t10.77.0."),
         "of HTTP/1, within the mesh: {heads}"
     );
-    let statuses = fields(&file, "http2.headers.status", &["http2.headers.status"]);
+    let statuses = file.fields("http2.headers.status", &["http2.headers.status"]);
     assert!(
         statuses.lines().filter(|status| status.starts_with("200")).count() > 3,
         "{statuses}"
     );
-    let messages = tshark(&file, &["-Y", "grpc && protobuf", "-V"]);
+    let messages = file.tshark(&["-Y", "grpc && protobuf", "-V"]);
     assert!(messages.contains("4711") && messages.contains("hash:"), "{messages}");
-    let http1 = fields(&file, "http.request", &["http.request.method", "http.request.uri"]);
+    let http1 = file.fields("http.request", &["http.request.method", "http.request.uri"]);
     assert!(http1.contains("POST\t/pay") && http1.contains("HEAD\t/head"), "{http1}");
-    let json = tshark(&file, &["-Y", "json", "-V"]);
+    let json = file.tshark(&["-Y", "json", "-V"]);
     assert!(json.contains("ada") && json.contains("hash:"), "{json}");
     // Readers complain of nothing that was made up.
     let wrong = "_ws.malformed || tcp.analysis.flags || tcp.checksum.status == 0 || ip.checksum.status == 0";
     let checked = ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"];
-    assert_eq!(tshark(&file, &[&checked[..], &["-Y", wrong]].concat()), "");
-    assert_eq!(tshark(&file, &["-Y", "tls"]), "");
-    let comments = fields(&file, "frame.comment", &["frame.comment"]);
+    assert_eq!(file.tshark(&[&checked[..], &["-Y", wrong]].concat()), "");
+    assert_eq!(file.tshark(&["-Y", "tls"]), "");
+    let comments = file.fields("frame.comment", &["frame.comment"]);
     for leg in ["(1) the application of shop/client", "(2) the sidecar of shop/client"] {
         assert!(comments.contains(leg), "{comments}");
     }
-    let mode = std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777;
+    let mode = std::fs::metadata(&file.file).expect("the file").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 }
 
@@ -258,7 +276,7 @@ fn plaintext_needs_two_rights_and_says_what_it_leaves_out() {
         said.contains("requests beyond the rate are shown without bodies"),
         "{said}"
     );
-    let comments = fields(&file, "frame.comment", &["frame.comment"]);
+    let comments = file.fields("frame.comment", &["frame.comment"]);
     for part in ["(3) ", "(4) ", "it was not kept"] {
         assert!(comments.contains(part), "{comments}");
     }

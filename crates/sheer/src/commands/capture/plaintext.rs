@@ -9,7 +9,7 @@ mod http2;
 mod tcp;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io::{self, Write},
     net::SocketAddr,
     time::Duration,
@@ -131,6 +131,8 @@ pub(super) struct Plaintext {
     missing: Missing,
     lost: collected::Lost,
     notes: Vec<String>,
+    /// Of servers that speak HTTP.
+    ports: BTreeSet<u16>,
 }
 
 impl Plaintext {
@@ -148,6 +150,11 @@ impl Plaintext {
             let Some(shown) = conversation(id, recorded, collected.requests()) else {
                 continue;
             };
+            if recorded.connection.protocol.starts_with("http/") {
+                plaintext
+                    .ports
+                    .extend(ends(&recorded.connection).map(|(_, server)| server.port()));
+            }
             plaintext.connections += 1;
             plaintext.earlier += usize::from(recorded.was_open);
             plaintext.missing.streams += shown.missing.streams;
@@ -187,6 +194,16 @@ impl Plaintext {
             })?;
         }
         writer.into_inner().end()
+    }
+
+    /// What Wireshark has to be told: which ports speak HTTP. It knows HTTP/2 by its preface there, and nowhere else without TLS.
+    pub(super) fn options(&self) -> String {
+        let ports: Vec<String> = self
+            .ports
+            .iter()
+            .map(|port| format!("-d tcp.port=={port},http"))
+            .collect();
+        ports.join(" ")
     }
 
     /// Says what the file has not, after what it has.
