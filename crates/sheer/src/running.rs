@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use hyper_util::rt::TokioIo;
@@ -29,7 +29,7 @@ use sheer_local::state::State;
 use sheer_local::workload::{self, Reference, WorkloadKind};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::Global;
@@ -39,6 +39,8 @@ use crate::outcome::Misuse;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The same, where the control plane itself has to ask proxies first.
 const PROXIES_PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is looked whether a control plane that starts is there.
+const POLL: Duration = Duration::from_millis(20);
 /// What all proxies of a mesh hold can be much.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// No answer of a proxy is longer than this.
@@ -259,11 +261,16 @@ impl Mesh {
 
     /// A channel to every service of the control plane.
     pub(crate) async fn control(&self) -> anyhow::Result<Channel> {
+        // A mesh is there a moment before its control plane.
+        let (socket, until) = (self.state.control_socket(), Instant::now() + PATIENCE);
+        while !socket.exists() && Instant::now() < until {
+            sleep(POLL).await;
+        }
         let channel = endpoint().connect_with_connector(connector(self.state.clone())).await;
         channel.map_err(|_| {
             anyhow!(
                 "the control plane does not answer on {}; see `sheer logs control`",
-                self.state.control_socket().display()
+                socket.display()
             )
         })
     }

@@ -1,10 +1,16 @@
 //! Looking into a mesh that runs: packets with what decrypts them, tools in a pod's network, what sidecars log.
 
 use std::{
+    io::{BufRead as _, BufReader, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::Instant,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use crate::{
@@ -165,7 +171,7 @@ fn requests(mesh: &Mesh) {
     let head = "curl -sS --max-time 10 -I http://web/head";
     mesh.shell(
         "client",
-        &format!("{post}; {head}; {MESSAGE} | {grpc}; {post}; {post}; {post}"),
+        &format!("{post}; {head}; {MESSAGE} | {grpc}; {post} 'http://web/pay/[1-9]' >/dev/null; {post}"),
     );
 }
 
@@ -195,28 +201,24 @@ impl Opened {
 fn above_tls(mesh: &Mesh, workload: &str, more: &[&str]) -> (Opened, String) {
     let file = mesh.folder().join(format!("{}.pcapng", workload.replace('/', "-")));
     let path = file.display().to_string();
-    let arguments = [
-        "capture",
-        "-n",
-        "shop",
-        workload,
-        "--plaintext",
-        "--for",
-        "8s",
-        "-o",
-        &path,
-    ];
+    let arguments = ["capture", "-n", "shop", workload, "--plaintext", "-o", &path];
     let capturing = mesh
         .command(&[&arguments, more].concat())
-        .stderr(std::process::Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn();
     let mut capturing = capturing.expect("sheer runs");
-    while capturing.try_wait().expect("a child").is_none() {
-        requests(mesh);
-        pause();
+    let mut stderr = BufReader::new(capturing.stderr.take().expect("piped"));
+    let mut said = String::new();
+    while !said.contains("above TLS") {
+        let more = stderr.read_line(&mut said).expect("lines");
+        assert!(more > 0, "it ended before it began: {said}");
     }
+    for _ in 0..3 {
+        requests(mesh);
+    }
+    kill(Pid::from_raw(capturing.id() as i32), Signal::SIGINT).expect("signalled");
+    stderr.read_to_string(&mut said).expect("lines");
     let output = capturing.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     let bytes = std::fs::read(&file).expect("the file");
     for secret in SECRETS {
