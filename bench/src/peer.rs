@@ -20,7 +20,7 @@ use sheer_testkit::mesh::Mesh;
 use crate::{
     h2load::{self, LOADS},
     process::{self, LOAD_CORE, PROXY_CORE, Place, Proc},
-    site::{SERVER, Site},
+    site::{self, SERVER, Site},
 };
 
 /// What is asked for: 128 bytes.
@@ -96,6 +96,39 @@ pub(crate) struct Bring<'a> {
     pub(crate) bin: &'a Path,
     /// Envoy's binary.
     pub(crate) envoy: &'a Path,
+}
+
+/// What measurements of Sheer alone stand on, without any other proxy.
+pub(crate) struct Alone {
+    site: Site,
+    work: tempfile::TempDir,
+    bin: PathBuf,
+}
+
+impl Alone {
+    /// Inside namespaces of its own; `bin` has `sheer` and `sheer-proxy`, and is where this program is by default.
+    pub(crate) fn enter(bin: Option<&Path>) -> Result<Self> {
+        site::enter()?;
+        let work = tempfile::Builder::new().prefix("sheer-bench.").tempdir()?;
+        std::fs::create_dir(work.path().join("www"))?;
+        std::fs::write(work.path().join("www/f128"), [b'x'; 128])?;
+        let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+        let bin = bin
+            .map(Path::to_owned)
+            .or_else(beside)
+            .context("no folder of binaries")?;
+        let site = Site::new()?;
+        Ok(Self { site, work, bin })
+    }
+
+    pub(crate) fn bring(&self) -> Bring<'_> {
+        Bring {
+            site: &self.site,
+            work: self.work.path(),
+            bin: &self.bin,
+            envoy: Path::new(""),
+        }
+    }
 }
 
 impl Bring<'_> {

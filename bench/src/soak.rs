@@ -1,16 +1,15 @@
-//! `sheer-bench soak`: many requests through one pair of sidecars, and what memory they hold after each million.
+//! `sheer-bench soak`: many requests through one pair of sidecars, and what memory they hold after every 250,000.
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::{
     h2load::LOADS,
     measure::{self, Memory},
-    peer::{Bring, Peer},
+    peer::{Alone, Peer},
     runner::median,
-    site,
 };
 
 /// Requests between two readings.
@@ -39,19 +38,8 @@ impl Soak {
             "too few requests to tell: at least {}",
             STEP * 3 * ENDS as u64
         );
-        site::enter()?;
-        let work = tempfile::Builder::new().prefix("sheer-bench.").tempdir()?;
-        std::fs::create_dir(work.path().join("www"))?;
-        std::fs::write(work.path().join("www/f128"), [b'x'; 128])?;
-        let site = site::Site::new()?;
-        let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
-        let bin = self.bin.clone().or_else(beside).context("no folder of binaries")?;
-        let bring = Bring {
-            site: &site,
-            work: work.path(),
-            bin: &bin,
-            envoy: &PathBuf::new(),
-        };
+        let alone = Alone::enter(self.bin.as_deref())?;
+        let bring = alone.bring();
         let pair = bring.up(Peer::Sheer)?;
         println!("{}, {} requests", pair.version, STEP * steps as u64);
         println!(

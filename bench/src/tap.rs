@@ -12,17 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use sheer_testkit::mesh::Mesh;
 
 use crate::{
     h2load::{LOADS, Load},
     measure::{self, Sample},
-    peer::{Bring, Pair, sheer},
+    peer::{Alone, Pair, sheer},
     process::{LOAD_CORE, Proc, pause, pin},
     runner::median,
-    site,
 };
 
 /// What watching may cost, in CPU a request and in throughput.
@@ -61,19 +60,8 @@ struct Rounds {
 
 impl Tap {
     pub(crate) fn run(&self) -> Result<()> {
-        site::enter()?;
-        let work = tempfile::Builder::new().prefix("sheer-bench.").tempdir()?;
-        std::fs::create_dir(work.path().join("www"))?;
-        std::fs::write(work.path().join("www/f128"), [b'x'; 128])?;
-        let site = site::Site::new()?;
-        let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
-        let bin = self.bin.clone().or_else(beside).context("no folder of binaries")?;
-        let bring = Bring {
-            site: &site,
-            work: work.path(),
-            bin: &bin,
-            envoy: &PathBuf::new(),
-        };
+        let alone = Alone::enter(self.bin.as_deref())?;
+        let bring = alone.bring();
         let (mesh, [pair, _]) = sheer::loud_and_quiet(&bring, include_str!("../telemetry.yaml"))?;
         println!("{}, {} rounds of {} requests", pair.version, self.rounds, self.requests);
         println!(

@@ -5,15 +5,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::{
     h2load::LOADS,
     measure,
-    peer::{Bring, sheer},
+    peer::{Alone, sheer},
     runner::median,
-    site,
 };
 
 /// What is left out on one side.
@@ -69,19 +68,8 @@ pub(crate) struct Telemetry {
 
 impl Telemetry {
     pub(crate) fn run(&self) -> Result<()> {
-        site::enter()?;
-        let work = tempfile::Builder::new().prefix("sheer-bench.").tempdir()?;
-        std::fs::create_dir(work.path().join("www"))?;
-        std::fs::write(work.path().join("www/f128"), [b'x'; 128])?;
-        let site = site::Site::new()?;
-        let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
-        let bin = self.bin.clone().or_else(beside).context("no folder of binaries")?;
-        let bring = Bring {
-            site: &site,
-            work: work.path(),
-            bin: &bin,
-            envoy: &PathBuf::new(),
-        };
+        let alone = Alone::enter(self.bin.as_deref())?;
+        let bring = alone.bring();
         let (_mesh, [loud, quiet]) = sheer::loud_and_quiet(&bring, &self.of.mesh())?;
         println!("{}, {} rounds of {} requests", loud.version, self.rounds, self.requests);
         println!("CPU of both sidecars, µs a request, median (the ratio is that of each round)");
