@@ -210,7 +210,7 @@ impl Control {
             admin = %self.admin,
             "ready"
         );
-        tokio::spawn(let_go_of_the_start());
+        tokio::spawn(let_go_now_and_then());
     }
 
     /// Ends everything, in-flight requests last.
@@ -232,7 +232,7 @@ impl Control {
 }
 
 /// What the start needed of the program does not count as memory any longer; nor, once in a while, what a burst, a handshake or somebody's question needed.
-async fn let_go_of_the_start() {
+async fn let_go_now_and_then() {
     let mut wait = LET_GO_AFTER;
     loop {
         if let Err(error) = sys::text::let_go() {
