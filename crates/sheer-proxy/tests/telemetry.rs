@@ -19,7 +19,8 @@ use tokio::{
 use run::run;
 
 const NAME: &str = "ledger.bank.serviceaccount.identity.sheer.cluster.local";
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Less than a whole test has, so that a failure says what was waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A proxy before an application that answers every request with 200.
 struct Proxy {
