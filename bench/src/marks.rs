@@ -103,10 +103,7 @@ mod tests {
             load,
             samples: samples.clone(),
             rate: 1.0,
-            latencies: Latencies {
-                micros: Vec::new(),
-                errors: 0,
-            },
+            latencies: Latencies::default(),
         });
         Measured {
             peer,

@@ -1,9 +1,9 @@
 //! Open-loop HTTP/2 load: requests leave when they are due, whether or not earlier ones were answered, and latency counts from the moment
 //! that they were due. A slow proxy cannot slow the generator down and so hide its own queue.
 
-use std::{cell::RefCell, net::SocketAddr, os::fd::OwnedFd, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, rc::Rc, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
 use h2::client::SendRequest;
@@ -46,12 +46,12 @@ pub(crate) struct OpenLoop {
 }
 
 /// What came out, in µs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latencies {
     /// Every counted latency, sorted, so that runs can be pooled.
     pub(crate) micros: Vec<u32>,
-    /// Requests that failed, or were not answered in time.
-    pub(crate) errors: u64,
+    /// Requests that failed, or were not answered in time, by what was said of them.
+    pub(crate) failures: BTreeMap<String, u64>,
 }
 
 impl Latencies {
@@ -59,10 +59,16 @@ impl Latencies {
     pub(crate) fn pool(runs: &[Self]) -> Self {
         let mut micros: Vec<u32> = runs.iter().flat_map(|run| run.micros.iter().copied()).collect();
         micros.sort_unstable();
-        Self {
-            micros,
-            errors: runs.iter().map(|run| run.errors).sum(),
+        let mut failures = BTreeMap::new();
+        for (what, count) in runs.iter().flat_map(|run| &run.failures) {
+            *failures.entry(what.clone()).or_default() += count;
         }
+        Self { micros, failures }
+    }
+
+    /// Requests that failed.
+    pub(crate) fn errors(&self) -> u64 {
+        self.failures.values().sum()
     }
 
     /// A quantile, 0 where nothing was counted.
@@ -77,8 +83,7 @@ impl Latencies {
 
 #[derive(Default)]
 struct Tally {
-    micros: Vec<u32>,
-    errors: u64,
+    latencies: Latencies,
     in_flight: usize,
 }
 
@@ -96,12 +101,12 @@ impl OpenLoop {
             sleep(Duration::from_millis(5)).await;
         }
         let mut tally = tally.borrow_mut();
-        let mut micros = std::mem::take(&mut tally.micros);
-        micros.sort_unstable();
-        let latencies = Latencies {
-            micros,
-            errors: tally.errors + tally.in_flight as u64,
-        };
+        let mut latencies = std::mem::take(&mut tally.latencies);
+        latencies.micros.sort_unstable();
+        if tally.in_flight > 0 {
+            let late = format!("not answered within {PATIENCE:?} after the last request");
+            latencies.failures.insert(late, tally.in_flight as u64);
+        }
         serde_json::to_writer(std::io::stdout(), &latencies)?;
         Ok(())
     }
@@ -157,9 +162,9 @@ async fn request(sender: SendRequest<Bytes>, uri: Uri, due: Instant, counted: bo
     let mut tally = tally.borrow_mut();
     tally.in_flight -= 1;
     match outcome {
-        Ok(()) if counted => tally.micros.push(due.elapsed().as_micros() as u32),
+        Ok(()) if counted => tally.latencies.micros.push(due.elapsed().as_micros() as u32),
         Ok(()) => {}
-        Err(_) => tally.errors += 1,
+        Err(error) => *tally.latencies.failures.entry(format!("{error:#}")).or_default() += 1,
     }
 }
 
@@ -167,7 +172,16 @@ async fn exchange(sender: SendRequest<Bytes>, uri: Uri) -> Result<()> {
     let mut sender = sender.ready().await?;
     let (response, _) = sender.send_request(Request::get(uri).body(())?, true)?;
     let response = response.await?;
-    ensure!(response.status().is_success(), "{}", response.status());
+    if !response.status().is_success() {
+        // Sheer says it as Linkerd does; Envoy says it in the body.
+        let said = response.headers().get("l5d-proxy-error");
+        let said = said.map(|said| String::from_utf8_lossy(said.as_bytes()).into_owned());
+        bail!(
+            "{}: {}",
+            response.status(),
+            said.as_deref().unwrap_or("no more is said")
+        );
+    }
     let mut body = response.into_body();
     while let Some(chunk) = body.data().await {
         body.flow_control().release_capacity(chunk?.len())?;

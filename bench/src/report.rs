@@ -120,6 +120,11 @@ fn load_table(text: &mut String, n: usize, measured: &[Measured]) {
         );
     }
     text.push('\n');
+    for peer in measured {
+        for (what, count) in &peer.loads[n].latencies.failures {
+            let _ = writeln!(text, "Of {}'s errors {count}: {what}\n", peer.peer.name());
+        }
+    }
 }
 
 fn memory_table(text: &mut String, plan: Plan, measured: &[Measured]) {

@@ -102,7 +102,7 @@ impl Loaded {
     }
 
     pub(crate) fn errors(&self) -> u64 {
-        self.samples.iter().map(|sample| sample.errors).sum::<u64>() + self.latencies.errors
+        self.samples.iter().map(|sample| sample.errors).sum::<u64>() + self.latencies.errors()
     }
 }
 
@@ -195,10 +195,7 @@ impl Measured {
             load,
             samples: Vec::new(),
             rate: 0.0,
-            latencies: Latencies {
-                micros: Vec::new(),
-                errors: 0,
-            },
+            latencies: Latencies::default(),
         });
         Self {
             peer: pair.peer,
@@ -229,6 +226,9 @@ impl Measured {
         Memory::forget_peak(pair)?;
         let rounds = (0..plan.rounds).map(|_| measure::open(pair, loaded.load, loaded.rate, plan.open_seconds));
         loaded.latencies = Latencies::pool(&rounds.collect::<Result<Vec<_>>>()?);
+        for (what, count) in &loaded.latencies.failures {
+            say(&format!("{count} failed: {what}"));
+        }
         self.busy = self.busy.max(Memory::peak(pair));
         Ok(())
     }

@@ -124,7 +124,7 @@ pub struct Backend {
     pub object: ObjectRef,
     /// Where it goes.
     pub target: BackendTarget,
-    /// Requests that may wait while no endpoint is ready; the proxy's setting where the policy does not say.
+    /// Requests that may wait while no endpoint is ready; the proxy's setting where the policy does not say, or says less.
     pub queue_capacity: Option<usize>,
     /// How long they wait before the fail-fast answer; the proxy's setting where the policy does not say.
     pub failfast_timeout: Option<Duration>,

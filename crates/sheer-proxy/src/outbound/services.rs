@@ -164,7 +164,8 @@ impl Services {
             }
         };
         Queue {
-            capacity: backend.queue_capacity.unwrap_or(capacity),
+            // Linkerd's control plane says 100, and means a buffer in front of which its proxy lets further requests wait as well.
+            capacity: backend.queue_capacity.unwrap_or_default().max(capacity),
             failfast: backend.failfast_timeout.unwrap_or(failfast),
             at_once: !self.known,
         }

@@ -32,7 +32,7 @@ use tokio::{
 
 use super::{
     Shared, backoff,
-    watch::{Watcher, Watchers},
+    watch::{News, Watcher, Watchers},
 };
 use crate::{
     connect::Link,
@@ -147,7 +147,7 @@ impl Drop for StreamSlot {
         let was_full = self.connection.is_full();
         self.connection.streams.set(self.connection.streams.get() - 1);
         if let Some(peer) = self.peer.upgrade().filter(|_| was_full) {
-            peer.watchers.tell();
+            peer.watchers.tell(News::Freed);
         }
     }
 }
@@ -325,7 +325,7 @@ impl H2Peer {
         }
         self.connections.borrow_mut().push(connection);
         self.down.replace(None);
-        self.watchers.tell();
+        self.watchers.tell(News::Changed);
         Ok(life)
     }
 
@@ -340,7 +340,7 @@ impl H2Peer {
             self.lost_one.set(true);
             self.down.replace(why);
             self.wake.notify_one();
-            self.watchers.tell();
+            self.watchers.tell(News::Changed);
         }
     }
 }
@@ -369,7 +369,10 @@ async fn run(
             let more = connection.update_limit();
             match settled.take_if(|_| more) {
                 Some(settled) => drop(settled.send(Ok(()))),
-                None if more => peer.upgrade().into_iter().for_each(|peer| peer.watchers.tell()),
+                None if more => peer
+                    .upgrade()
+                    .into_iter()
+                    .for_each(|peer| peer.watchers.tell(News::Changed)),
                 None => {}
             }
             if !connection.is_open() {
@@ -433,7 +436,7 @@ async fn keep_connected(peer: Weak<H2Peer>, wake: Rc<Notify>) {
         if let Err(error) = &opened {
             tracing::debug!(endpoint = %strong.endpoint.addr, %error, "cannot connect");
             strong.down.replace(Some(error.clone()));
-            strong.watchers.tell();
+            strong.watchers.tell(News::Changed);
         }
         let backoff = strong.shared.backoff;
         drop(strong);

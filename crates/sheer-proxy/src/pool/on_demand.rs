@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     Shared, backoff,
-    watch::{Watcher, Watchers},
+    watch::{News, Watcher, Watchers},
 };
 use crate::{
     connect::{Connected, Speak},
@@ -108,7 +108,7 @@ impl OnDemand {
     /// Somebody needs the endpoint now: it may be tried at once.
     pub(super) fn hurry(&self) {
         if self.down.take().is_some() {
-            self.watchers.tell();
+            self.watchers.tell(News::Changed);
         }
     }
 
@@ -171,7 +171,7 @@ impl OnDemand {
                 this.hurry();
             }
         });
-        self.watchers.tell();
+        self.watchers.tell(News::Changed);
     }
 
     /// Closes what waited too long or was closed by the server. Whether any is left.
@@ -184,7 +184,7 @@ impl OnDemand {
         drop(idle);
         if lost && self.keep == Keep::ForOne {
             self.closed.set(true);
-            self.watchers.tell();
+            self.watchers.tell(News::Changed);
         }
         left
     }

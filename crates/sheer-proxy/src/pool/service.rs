@@ -10,15 +10,18 @@ mod view;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
+    pin::pin,
     rc::{Rc, Weak},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
 use rand::{SeedableRng as _, rngs::SmallRng};
 use sheer_policy::outbound::{Balancing, FailureAccrual, LoadEstimate};
 use tokio::{
-    sync::{Notify, futures::Notified, watch},
+    sync::{Notify, watch},
     task::AbortHandle,
     time::Instant,
 };
@@ -27,7 +30,7 @@ use self::breaker::Breakers;
 pub use self::member::{Carrier, Member};
 pub(super) use self::view::Services;
 pub(crate) use self::view::{EndpointView, ServiceView};
-use super::{Pool, StreamSlot};
+use super::{Pool, StreamSlot, watch::News};
 pub use crate::balance::Pick;
 use crate::{
     balance::{Balancer, InFlight, Node, Rules, Watch},
@@ -35,7 +38,7 @@ use crate::{
     discovery::{Endpoint, EndpointSet, Lookup},
     error::ProxyError,
     exchange::Upstream,
-    metrics::{BalancerMetrics, LabelSet, QueueMetrics, Shard},
+    metrics::{BalancerMetrics, LabelSet, Shard},
     telemetry::Key,
 };
 
@@ -97,7 +100,10 @@ struct Inner {
     known: Cell<Known>,
     /// Since when no endpoint is ready.
     unready_since: Cell<Option<Instant>>,
-    waiting: Cell<usize>,
+    /// Requests that wait, in the order in which they came.
+    waiting: RefCell<BTreeMap<u64, Rc<Notify>>>,
+    /// How many have waited so far.
+    waited: Cell<u64>,
     hurried: Cell<Option<Instant>>,
     /// Something changed that a waiting request may have waited for.
     changed: Notify,
@@ -302,7 +308,8 @@ impl Inner {
             pool: Rc::clone(pool),
             known: Cell::new(Known::Nothing),
             unready_since: Cell::new(Some(Instant::now())),
-            waiting: Cell::new(0),
+            waiting: RefCell::default(),
+            waited: Cell::new(0),
             hurried: Cell::new(None),
             changed: Notify::new(),
             shown: Cell::new((0, 0)),
@@ -342,7 +349,7 @@ impl Inner {
         }
         for node in &change.added {
             let (service, weak) = (Rc::downgrade(self), Rc::downgrade(node));
-            node.value.watch(Rc::new(move || refresh(&service, &weak)));
+            node.value.watch(Rc::new(move |news| hear(news, &service, &weak)));
             if node.value.is_up() {
                 self.balancer.borrow_mut().set_ready(node, now());
             }
@@ -374,29 +381,47 @@ impl Inner {
     }
 
     /// What `take` makes of the best endpoint. `None` of it means that the endpoint was not ready after all, and another is asked.
+    ///
+    /// Requests that wait go first, in the order in which they came. A stream that falls free wakes the first of them, and one that leaves
+    /// the queue wakes the next where there is room for it: thousands that wait are not all woken for one stream.
     async fn acquire<R>(
         &self,
         pick: Pick,
         take: impl AsyncFn(&Rc<Node<Member>>) -> Result<Option<R>, ProxyError>,
     ) -> Result<R, ProxyError> {
-        if let Some(node) = self.pick(pick)
-            && let Some(taken) = take(&node).await?
-        {
-            return Ok(taken);
-        }
-        let _turn = self.queue()?;
-        let began = Instant::now();
+        let mut began = None;
+        let mut place: Option<Place<'_>> = None;
         loop {
-            // Listens before it looks, so that no change falls in between.
-            let changed = self.changed.notified();
-            match self.pick(pick) {
-                Some(node) => {
-                    if let Some(taken) = take(&node).await? {
-                        return Ok(taken);
+            let is_next = place
+                .as_ref()
+                .map_or_else(|| self.waiting.borrow().is_empty(), Place::is_first);
+            if is_next && let Some(node) = self.pick(pick) {
+                let mut taking = pin!(take(&node));
+                let taken = match futures::poll!(&mut taking) {
+                    Poll::Ready(taken) => taken,
+                    Poll::Pending => {
+                        // It connects, and holds nobody up meanwhile.
+                        place = None;
+                        taking.await
                     }
+                };
+                if let Some(taken) = taken? {
+                    return Ok(taken);
                 }
-                None => self.wait(changed, began).await?,
             }
+            let began = *began.get_or_insert_with(Instant::now);
+            let place = match &place {
+                Some(place) => place,
+                None => place.insert(self.queue()?),
+            };
+            self.wait(place, pick, began).await?;
+        }
+    }
+
+    /// Lets the request that waits longest look again.
+    fn wake_first(&self) {
+        if let Some(turn) = self.waiting.borrow().values().next() {
+            turn.notify_one();
         }
     }
 
@@ -410,28 +435,37 @@ impl Inner {
         self.balancer.borrow_mut().pick_for(pick, now(), Member::has_room)
     }
 
-    fn queue(&self) -> Result<Turn<'_>, ProxyError> {
-        let waiting = self.waiting.get();
+    fn queue(&self) -> Result<Place<'_>, ProxyError> {
+        let mut queue = self.waiting.borrow_mut();
+        let waiting = queue.len();
         if waiting >= self.options.queue.capacity {
             return Err(ProxyError::QueueFull {
                 service: self.options.name.to_string(),
                 waiting,
             });
         }
-        self.waiting.set(waiting + 1);
-        let queue = &self.options.metrics.queue;
-        queue.requests.inc();
-        queue.length.inc();
-        Ok(Turn {
-            waiting: &self.waiting,
-            queue,
+        let (ticket, turn) = (self.waited.get(), Rc::new(Notify::new()));
+        self.waited.set(ticket + 1);
+        queue.insert(ticket, Rc::clone(&turn));
+        let metrics = &self.options.metrics.queue;
+        metrics.requests.inc();
+        metrics.length.inc();
+        Ok(Place {
+            service: self,
+            ticket,
+            turn,
             began: Instant::now(),
         })
     }
 
     /// Waits for a change, until the fail-fast time is over: counted from when no endpoint was ready, or from `began` where
     /// endpoints are ready and every one has as many streams as it allows.
-    async fn wait(&self, changed: Notified<'_>, began: Instant) -> Result<(), ProxyError> {
+    async fn wait(&self, place: &Place<'_>, pick: Pick, began: Instant) -> Result<(), ProxyError> {
+        // Listens before it looks, so that no change falls in between.
+        let (changed, turn) = (self.changed.notified(), place.turn.notified());
+        if place.is_first() && self.pick(pick).is_some() {
+            return Ok(());
+        }
         if self.known.get() == Known::NoSuchService {
             let why = "the control plane says that it does not exist".into();
             return Err(ProxyError::NoBackend {
@@ -441,7 +475,13 @@ impl Inner {
         }
         let deadline = self.unready_since.get().unwrap_or(began) + self.options.queue.failfast;
         let failed = self.options.queue.at_once && self.has_failed();
-        if !failed && Instant::now() < deadline && tokio::time::timeout_at(deadline, changed).await.is_ok() {
+        let woken = async {
+            tokio::select! {
+                () = changed => {}
+                () = turn => {}
+            }
+        };
+        if !failed && Instant::now() < deadline && tokio::time::timeout_at(deadline, woken).await.is_ok() {
             return Ok(());
         }
         // The reasons first: who hurries forgets why it waited.
@@ -505,21 +545,42 @@ impl Drop for Inner {
 }
 
 /// A place in the queue.
-struct Turn<'a> {
-    waiting: &'a Cell<usize>,
-    queue: &'a QueueMetrics,
+struct Place<'a> {
+    service: &'a Inner,
+    ticket: u64,
+    turn: Rc<Notify>,
     began: Instant,
 }
 
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.waiting.set(self.waiting.get() - 1);
-        self.queue.length.dec();
-        self.queue.latency.record(self.began.elapsed());
+impl Place<'_> {
+    fn is_first(&self) -> bool {
+        let waiting = self.service.waiting.borrow();
+        waiting.keys().next() == Some(&self.ticket)
     }
 }
 
-/// An endpoint's connection came or went.
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let was_first = self.is_first();
+        self.service.waiting.borrow_mut().remove(&self.ticket);
+        let metrics = &self.service.options.metrics.queue;
+        metrics.length.dec();
+        metrics.latency.record(self.began.elapsed());
+        if was_first && self.service.pick(Pick::default()).is_some() {
+            self.service.wake_first();
+        }
+    }
+}
+
+/// There is news of an endpoint.
+fn hear(news: News, service: &Weak<Inner>, node: &Weak<Node<Member>>) {
+    match news {
+        News::Changed => refresh(service, node),
+        News::Freed => service.upgrade().into_iter().for_each(|service| service.wake_first()),
+    }
+}
+
+/// An endpoint's connection came or went, or it takes more streams.
 fn refresh(service: &Weak<Inner>, node: &Weak<Node<Member>>) {
     let (Some(service), Some(node)) = (service.upgrade(), node.upgrade()) else {
         return;

@@ -5,12 +5,21 @@ use std::{
     rc::{Rc, Weak},
 };
 
-/// Told that something about an endpoint changed; looks for itself what it is.
-pub(super) type Watcher = Rc<dyn Fn()>;
+/// What is told of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Something changed; who hears it looks for himself what it is.
+    Changed,
+    /// All its streams were taken, and one is free.
+    Freed,
+}
+
+/// Told the news of an endpoint.
+pub(super) type Watcher = Rc<dyn Fn(News)>;
 
 /// The watchers of one endpoint. Gone ones are dropped as they are met.
 #[derive(Default)]
-pub(super) struct Watchers(RefCell<Vec<Weak<dyn Fn()>>>);
+pub(super) struct Watchers(RefCell<Vec<Weak<dyn Fn(News)>>>);
 
 impl Watchers {
     /// From now on tells `watcher`, for as long as somebody holds it.
@@ -19,13 +28,13 @@ impl Watchers {
     }
 
     /// Tells everybody. A watcher may add others, and may drop the endpoint.
-    pub(super) fn tell(&self) {
+    pub(super) fn tell(&self, news: News) {
         let mut live = Vec::new();
         self.0
             .borrow_mut()
             .retain(|watcher| watcher.upgrade().map(|watcher| live.push(watcher)).is_some());
         for watcher in live {
-            watcher();
+            watcher(news);
         }
     }
 }

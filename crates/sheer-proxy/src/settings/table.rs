@@ -130,7 +130,7 @@ table! {
         OUTBOUND_ACCEPT_USER_TIMEOUT: Duration, DURATION, Value("30s"), "TCP_USER_TIMEOUT of accepted connections; 0: the system's.";
         OUTBOUND_CONNECT_KEEPALIVE: Duration, DURATION, Value("10s"), "TCP keepalive of connections to endpoints; 0: none.";
         OUTBOUND_CONNECT_USER_TIMEOUT: Duration, DURATION, Value("30s"), "TCP_USER_TIMEOUT of connections to endpoints; 0: the system's.";
-        OUTBOUND_HTTP_QUEUE_CAPACITY: usize, POSITIVE, Value("10000"), "Requests that may wait for a ready endpoint, where the policy does not say.";
+        OUTBOUND_HTTP_QUEUE_CAPACITY: usize, POSITIVE, Value("10000"), "Requests that may wait for a ready endpoint; more where the policy says more.";
         OUTBOUND_HTTP_FAILFAST_TIMEOUT: Duration, DURATION, Value("3s"), "How long they wait.";
         OUTBOUND_TCP_QUEUE_CAPACITY: usize, POSITIVE, Value("10000"), "Connections that may wait for a ready endpoint.";
         OUTBOUND_TCP_FAILFAST_TIMEOUT: Duration, DURATION, Value("3s"), "How long they wait.";

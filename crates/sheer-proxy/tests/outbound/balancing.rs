@@ -1,6 +1,6 @@
 //! Requests are spread over endpoints, by what each can take.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
@@ -109,6 +109,30 @@ fn more_connections_are_opened_where_streams_are_limited() {
         );
         let connections = server.switches.connections.get();
         assert!((2..=8).contains(&connections), "{connections} connections");
+        counted_as_seen(&proxy, &[server]);
+    });
+}
+
+#[test]
+fn who_waits_longest_has_the_next_free_stream() {
+    run(async {
+        let (proxy, server) = (Proxy::start(), Server::start("a").await);
+        server.switches.max_streams.set(Some(1));
+        server.switches.delay.set(Duration::from_millis(1));
+        proxy.discovery.endpoints([server.endpoint()]);
+        let client = proxy.h2().await;
+        client.call().await.expect("answered");
+        let ended = RefCell::new(Vec::new());
+        let calls = (0..300_usize).map(async |n| {
+            let answer = client.call().await.expect("answered");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            ended.borrow_mut().push(n);
+        });
+        futures::future::join_all(calls).await;
+        let ended = ended.into_inner();
+        // As many overtake each other as are served at once, over as many connections as there may be.
+        let overtaken = ended.iter().enumerate().filter(|(at, n)| at.abs_diff(**n) > 16).count();
+        assert_eq!((ended.len(), overtaken), (300, 0), "{ended:?}");
         counted_as_seen(&proxy, &[server]);
     });
 }

@@ -1,13 +1,15 @@
 //! Endpoints that come, go, refuse and die.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use sheer_policy::outbound::{Backend, BackendTarget};
-use sheer_proxy::discovery::Lookup;
+use sheer_proxy::{discovery::Lookup, identity};
 use tokio::{net::TcpListener, time::Instant};
 
-use crate::support::{PATH, Proxy, Server, ask, balanced, endpoint, eventually, run, service, settings, target};
+use crate::support::{
+    PATH, Proxy, SERVICE, Server, ask, balanced, endpoint, eventually, run, service, settings, settings_with, target,
+};
 
 /// An address where nothing listens.
 async fn nobody() -> std::net::SocketAddr {
@@ -95,6 +97,50 @@ fn requests_wait_for_endpoints_that_are_not_known_yet() {
         };
         let (answer, ()) = tokio::join!(call, endpoints);
         assert_eq!(answer.expect("answered").server(), "a");
+    });
+}
+
+#[test]
+fn a_burst_waits_for_a_service_that_is_just_met() {
+    run(async {
+        let (proxy, server) = (Proxy::start(), Server::start("a").await);
+        let client = proxy.h2().await;
+        let calls = futures::future::join_all((0..2000).map(|_| client.call()));
+        let endpoints = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            proxy.discovery.endpoints([server.endpoint()]);
+        };
+        let (answers, ()) = tokio::join!(calls, endpoints);
+        let failed: Vec<_> = answers
+            .iter()
+            .filter(|call| !call.as_ref().is_ok_and(|answer| answer.status == 200))
+            .collect();
+        assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed[0]);
+        assert_eq!(server.switches.calls.get(), 2000);
+    });
+}
+
+#[test]
+fn one_too_many_is_told_at_once() {
+    run(async {
+        let settings = settings_with(&[("SHEER_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY", "5")]);
+        let proxy = Proxy::start_with(identity::channel().1, settings);
+        let backend = Backend {
+            queue_capacity: Some(3),
+            ..balanced("web", PATH)
+        };
+        proxy
+            .discovery
+            .target(SERVICE.parse().unwrap(), Lookup::Known(Arc::new(target(backend))));
+        proxy.discovery.endpoints([]);
+        let client = proxy.h2().await;
+        let answers = futures::future::join_all((0..8).map(|_| client.call())).await;
+        let reasons: Vec<String> = answers
+            .into_iter()
+            .map(|answer| answer.expect("answered").header("sheer-reason").to_owned())
+            .collect();
+        let told = |reason: &str| reasons.iter().filter(|told| *told == reason).count();
+        assert_eq!((told("failfast"), told("queue-full")), (5, 3), "{reasons:?}");
     });
 }
 

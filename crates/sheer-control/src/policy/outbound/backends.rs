@@ -19,8 +19,8 @@ use crate::{
     routes::{BadRef, Route, Target},
 };
 
-/// Requests that wait while no endpoint is ready.
-const QUEUE_CAPACITY: u32 = 100;
+/// Requests that wait while no endpoint is ready: what comes to a busy service in the second in which it is first connected to.
+const QUEUE_CAPACITY: u32 = 10_000;
 /// How long they wait.
 const FAILFAST_TIMEOUT: Duration = Duration::from_secs(3);
 

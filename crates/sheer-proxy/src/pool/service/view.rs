@@ -75,7 +75,7 @@ fn view(service: &Inner) -> ServiceView {
     let balancer = service.balancer.borrow();
     ServiceView {
         name: Arc::clone(&service.options.name),
-        waiting: service.waiting.get(),
+        waiting: service.waiting.borrow().len(),
         endpoints: balancer.nodes().iter().map(|node| endpoint(node)).collect(),
     }
 }
