@@ -21,6 +21,7 @@ mod error;
 mod history;
 mod huffman;
 mod read;
+mod repeats;
 mod static_table;
 mod table;
 
@@ -29,6 +30,7 @@ use std::ops::Range;
 pub use digest::{Digest, Digester, FieldHash, ListKind};
 pub use error::{Error, ErrorKind, Violation};
 pub use history::{Entry as HistoryEntry, History};
+pub use repeats::Repeats;
 pub use static_table::{STATIC_ENTRIES, static_entry};
 pub use table::{DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD};
 

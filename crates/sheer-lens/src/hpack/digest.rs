@@ -142,9 +142,8 @@ pub enum ListKind {
 /// A header list in a few words.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Digest {
-    sum: u64,
-    /// Kept apart: a library may have no place for a scheme without an authority.
-    scheme: u64,
+    /// Of all fields but the scheme, and of the scheme: a library may have no place for one without an authority.
+    sums: [u64; 2],
     classes: u8,
     fields: u32,
 }
@@ -173,8 +172,8 @@ impl Digest {
     /// libraries report both, cannot say it alone.
     pub fn agrees(&self, other: &Self) -> bool {
         let authority = Class::Authority as u8;
-        self.sum == other.sum
-            && (self.classes & authority == 0 || self.scheme == other.scheme)
+        self.sums[0] == other.sums[0]
+            && (self.classes & authority == 0 || self.sums[1] == other.sums[1])
             && self.classes & authority == other.classes & authority
     }
 }
@@ -228,11 +227,8 @@ impl Digester {
         } else {
             fold(hash.field ^ SEEDS[1], SEEDS[2].wrapping_mul(2 * before + 1))
         };
-        if hash.class == Class::Scheme {
-            self.digest.scheme = self.digest.scheme.wrapping_add(field);
-        } else {
-            self.digest.sum = self.digest.sum.wrapping_add(field);
-        }
+        let sum = &mut self.digest.sums[usize::from(hash.class == Class::Scheme)];
+        *sum = sum.wrapping_add(field);
         self.digest.classes |= hash.class as u8;
         self.digest.fields += 1;
     }
@@ -249,7 +245,15 @@ impl Digester {
         self.digest
     }
 
+    /// Takes over a digest that is whole: nothing is added to it.
+    #[inline]
+    pub(super) fn resume(&mut self, digest: Digest) {
+        self.clear();
+        self.digest = digest;
+    }
+
     /// Forgets all.
+    #[inline]
     pub fn clear(&mut self) {
         self.digest = Digest::default();
         self.seen = 0;

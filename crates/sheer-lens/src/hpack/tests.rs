@@ -467,3 +467,68 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Blocks that come again are digested as if they came for the first time, also where the table has changed or its size is owed.
+    #[test]
+    fn a_repeated_block_says_what_it_said_over_this_table(
+        order in proptest::collection::vec((0..10_usize, 0..40_u32), 1..60),
+    ) {
+        let blocks: [&[u8]; 10] = [
+            // The newest entries.
+            &[0xbe],
+            &[0xbf],
+            &[0xbe, 0xbf, 0x82],
+            // Fields that enter the table, and one that does not.
+            &[0x40, 1, b'a', 1, b'x'],
+            &[0x40, 1, b'a', 1, b'y'],
+            &[0x40, 1, b'b', 1, b'x'],
+            &[0x00, 1, b'a', 1, b'z'],
+            // Sizes of the table: none, 64, 4096.
+            &[0x20, 0x82],
+            &[0x3f, 33, 0x82],
+            &[0x3f, 0xe1, 0x1f, 0x82],
+        ];
+        let (mut plain, mut repeating, mut repeats) = (Decoder::new(), Decoder::new(), Repeats::default());
+        for (nth, size) in order {
+            let block = blocks[nth];
+            if size < 4 {
+                plain.set_allowed(size * 1024);
+                repeating.set_allowed(size * 1024);
+            }
+            let (mut expected, mut found) = (Digester::new(), Digester::new());
+            let first = plain.digest(block, &mut expected);
+            let again = repeating.digest_repeated(block, &mut repeats, &mut found);
+            prop_assert_eq!(first.map(|done| (done.fields, done.table)), again.map(|done| (done.fields, done.table)));
+            prop_assert!(found.digest().agrees(&expected.digest()));
+            prop_assert_eq!(found.digest().kind(), expected.digest().kind());
+            prop_assert_eq!((plain.blocks(), plain.snapshot()), (repeating.blocks(), repeating.snapshot()));
+            if first.is_err() {
+                (plain, repeating, repeats) = (Decoder::new(), Decoder::new(), Repeats::default());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_means_something_else_once_the_table_has_changed() {
+    let mut decoder = Decoder::new();
+    let mut repeats = Repeats::default();
+    let mut digest = |block: &[u8]| {
+        let mut digester = Digester::new();
+        decoder
+            .digest_repeated(block, &mut repeats, &mut digester)
+            .expect("a valid block");
+        digester.digest()
+    };
+    let list = |value: &[u8]| {
+        let mut digester = Digester::new();
+        digester.field(b"a", value);
+        digester.digest()
+    };
+    // `a: x` enters the table; index 62 is it, until `a: y` is.
+    digest(&[0x40, 1, b'a', 1, b'x']);
+    assert!(digest(&[0xbe]).agrees(&list(b"x")) && digest(&[0xbe]).agrees(&list(b"x")));
+    digest(&[0x40, 1, b'a', 1, b'y']);
+    assert!(digest(&[0xbe]).agrees(&list(b"y")) && !digest(&[0xbe]).agrees(&list(b"x")));
+}

@@ -2,7 +2,7 @@
 
 use sheer_lens::{
     h2::{Block, BlockKind, Connection, Events, Frame, Kind, Payload, Room, Sender, Settings, flags},
-    hpack::{self, Digester, ErrorKind, ListKind, TableState},
+    hpack::{self, Digester, ErrorKind, ListKind, Repeats, TableState},
 };
 
 use super::{
@@ -62,6 +62,8 @@ pub(super) struct Flow {
     reads: Sender,
     pub(super) log: Log,
     pub(super) opinion: Opinion,
+    /// Of what is read and of what is written.
+    repeats: [Repeats; 2],
     pub(super) frames: [u64; 2],
     goaway: [Option<GoAway>; 2],
     pinged: Option<u64>,
@@ -95,6 +97,7 @@ impl Flow {
             reads,
             log,
             opinion: Opinion::default(),
+            repeats: Default::default(),
             frames: [0; 2],
             goaway: [None, None],
             pinged: None,
@@ -114,6 +117,7 @@ impl Flow {
             written,
             log: &mut self.log,
             opinion: &mut self.opinion,
+            repeats: &mut self.repeats[usize::from(written)],
             frames: &mut self.frames[usize::from(written)],
             goaway: &mut self.goaway[usize::from(written)],
             pinged: &mut self.pinged,
@@ -175,6 +179,7 @@ impl Flow {
     pub(super) fn end(&mut self) {
         self.lens = None;
         self.opinion = Opinion::default();
+        self.repeats = Default::default();
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -182,7 +187,8 @@ impl Flow {
             .lens
             .as_ref()
             .map_or(0, |lens| size_of::<Connection>() + lens.memory());
-        lens + self.log.memory() + self.opinion.memory()
+        let repeats: usize = self.repeats.iter().map(Repeats::memory).sum();
+        lens + self.log.memory() + self.opinion.memory() + repeats
     }
 }
 
@@ -192,6 +198,7 @@ struct Eye<'a> {
     written: bool,
     log: &'a mut Log,
     opinion: &'a mut Opinion,
+    repeats: &'a mut Repeats,
     frames: &'a mut u64,
     goaway: &'a mut Option<GoAway>,
     pinged: &'a mut Option<u64>,
@@ -262,7 +269,9 @@ impl Events for Eye<'_> {
     #[inline]
     fn block(&mut self, _sender: Sender, block: &Block<'_>, hpack: &mut hpack::Decoder) -> Result<(), hpack::Error> {
         self.digester.clear();
-        let outcome = hpack.digest(block.bytes, self.digester).map(drop);
+        let outcome = hpack
+            .digest_repeated(block.bytes, self.repeats, self.digester)
+            .map(drop);
         if matches!(block.kind, BlockKind::PushPromise { .. }) {
             return outcome;
         }
