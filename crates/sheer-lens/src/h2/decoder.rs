@@ -3,7 +3,10 @@
 //! A payload that lies whole in the bytes given is read where it lies; otherwise it is collected, up to [`MAX_PAYLOAD`]. A header block that one
 //! frame holds is passed on where it lies, too.
 
-use super::{Frame, FrameHeader, HEADER_LENGTH, Kind, Payload, Rule, Sender, Violation, flags, payload};
+use super::{
+    Frame, FrameHeader, HEADER_LENGTH, Kind, Payload, Rule, Sender, Violation, flags,
+    payload::{self, Read},
+};
 use crate::protocol::HTTP2_PREFACE;
 
 /// Largest payload that is kept, DATA aside, which is not kept at all. More is dropped, and [`Frame::dropped`] says how much. SETTINGS_MAX_FRAME_SIZE
@@ -257,12 +260,15 @@ impl Decoder {
         self.frames += 1;
         self.check(&header, visitor);
         if header.kind == Kind::Data {
-            if header.has(flags::PADDED) && header.length > 0 {
-                self.state = State::PadLength { header };
-            } else {
-                self.begin_data(header, None, visitor);
+            if header.has(flags::PADDED) {
+                if header.length > 0 {
+                    self.state = State::PadLength { header };
+                } else {
+                    self.begin_data(header, None, visitor);
+                }
+                return rest;
             }
-            return rest;
+            return self.plain_data(header, rest, visitor);
         }
         if let Some((payload, rest)) = rest.split_at_checked(header.length as usize)
             && payload.len() <= MAX_PAYLOAD
@@ -315,6 +321,33 @@ impl Decoder {
             stream: header.stream,
             offset: self.began,
         }
+    }
+
+    /// DATA without padding. What is there is passed on at once: nearly all of it comes in one piece.
+    #[inline]
+    fn plain_data<'a>(&mut self, header: FrameHeader, rest: &'a [u8], visitor: &mut impl Visitor) -> &'a [u8] {
+        visitor.frame(&Frame {
+            header,
+            offset: self.began,
+            payload: Payload::Data { length: header.length },
+            bytes: &[],
+            padding: None,
+            dropped: 0,
+        });
+        let Some((data, rest)) = rest.split_at_checked(header.length as usize) else {
+            self.state = State::Data {
+                header,
+                left: header.length,
+                padding: 0,
+            };
+            return rest;
+        };
+        if !data.is_empty() {
+            visitor.data(&header, data);
+        }
+        visitor.data_end(&header);
+        self.state = State::Header(0);
+        rest
     }
 
     fn begin_data(&mut self, header: FrameHeader, padding: Option<u8>, visitor: &mut impl Visitor) {
@@ -399,7 +432,20 @@ impl Decoder {
 
     /// A frame other than DATA is complete.
     fn frame(&mut self, header: &FrameHeader, bytes: &[u8], visitor: &mut impl Visitor) {
+        if header.kind == Kind::Headers && !header.has(flags::PADDED | flags::PRIORITY) {
+            // As nearly every head is: what is known is not written down to be read again.
+            let payload = Payload::Headers {
+                priority: None,
+                fragment: bytes,
+            };
+            return self.show(header, bytes, payload.into(), visitor);
+        }
         let read = payload::read(header, bytes, self.sender);
+        self.show(header, bytes, read, visitor);
+    }
+
+    #[inline]
+    fn show(&mut self, header: &FrameHeader, bytes: &[u8], read: Read<'_>, visitor: &mut impl Visitor) {
         if let Some(rule) = read.broken {
             visitor.violation(self.violation(header, rule));
         }

@@ -140,7 +140,7 @@ pub enum ListKind {
 }
 
 /// A header list in a few words.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     /// Of all fields but the scheme, and of the scheme: a library may have no place for one without an authority.
     sums: [u64; 2],

@@ -128,36 +128,34 @@ impl Log {
             Kind::Unknown(_) | Kind::AltSvc | Kind::Origin => &frame.bytes[..frame.bytes.len().min(KEPT_OF_UNKNOWN)],
             _ => frame.bytes,
         };
-        let record = Record {
-            at: 0,
+        self.push(now, payload, |at, kept| Record {
+            at,
             length,
             stream,
-            kept: 0,
+            kept,
             form: Form::Frame,
             kind: code(kind),
             flags,
             written,
-        };
-        self.push(now, record, payload);
+        });
     }
 
     /// Keeps what is no frame.
     pub(super) fn other(&mut self, now: u64, (written, form, stream): (bool, Form, u32), bytes: &[u8]) {
-        let record = Record {
-            at: 0,
+        self.push(now, bytes, |at, kept| Record {
+            at,
             length: bytes.len() as u32,
             stream,
-            kept: 0,
+            kept,
             form,
             kind: 0,
             flags: 0,
             written,
-        };
-        self.push(now, record, bytes);
+        });
     }
 
     #[inline]
-    fn push(&mut self, now: u64, record: Record, payload: &[u8]) {
+    fn push(&mut self, now: u64, payload: &[u8], record: impl FnOnce(u32, u32) -> Record) {
         let mut segment = self.current.borrow_mut();
         let kept = if payload.len() > self.room {
             self.is_torn = true;
@@ -168,11 +166,7 @@ impl Log {
         let at = now.saturating_sub(segment.base) as u32;
         grow(&mut segment.bytes, kept.len(), self.room);
         segment.bytes.extend_from_slice(kept);
-        segment.records.push(Record {
-            at,
-            kept: kept.len() as u32,
-            ..record
-        });
+        segment.records.push(record(at, kept.len() as u32));
         self.next += 1;
     }
 

@@ -4,7 +4,7 @@
 //! are written the library is given a list first. Whoever is first waits here for the other. What has no other is no evidence of anything, and is
 //! forgotten with its stream.
 
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 
 use sheer_lens::hpack::{Digest, Digester, ListKind};
 
@@ -22,7 +22,23 @@ pub(super) struct Waiting {
     pub(super) digest: Option<Digest>,
     /// Of its last frame on the connection.
     pub(super) number: u64,
-    text: Range<usize>,
+    text: Text,
+}
+
+/// Names and values of a list, one after the other.
+#[derive(Clone, Debug)]
+enum Text {
+    /// Within [`Opinion::text`].
+    Own(Range<usize>),
+    /// Of a list that is given again and again.
+    Habit(Rc<[u8]>),
+}
+
+/// The list of its kind that was given last. One that comes twice in a row will come again: its text is kept, and not written down each time.
+#[derive(Debug, Default)]
+struct Habit {
+    digest: Digest,
+    text: Option<Rc<[u8]>>,
 }
 
 /// Lists of one direction that wait.
@@ -70,13 +86,15 @@ pub(super) struct Opinion {
     written: Queue,
     /// Lists that were given, for whoever has to see both.
     text: Vec<u8>,
+    /// Of heads and of trailers.
+    habits: [Habit; 2],
 }
 
 /// A list that the library was given, before its stream is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
     digest: Digest,
-    text: Range<usize>,
+    text: Text,
 }
 
 /// Names and values.
@@ -90,7 +108,7 @@ impl Opinion {
             kind,
             digest,
             number,
-            text: 0..0,
+            text: Text::Own(0..0),
         });
     }
 
@@ -101,23 +119,41 @@ impl Opinion {
 
     /// The library is given a list, field by field, by `list`.
     #[inline]
-    pub(super) fn give(&mut self, digester: &mut Digester, list: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]))) -> Given {
-        let begin = self.text.len();
-        let keeps = begin < TEXT;
+    pub(super) fn give(
+        &mut self,
+        digester: &mut Digester,
+        is_trailers: bool,
+        list: impl Fn(&mut dyn FnMut(&[u8], &[u8])),
+    ) -> Given {
+        let habit = &mut self.habits[usize::from(is_trailers)];
         digester.clear();
-        let text = &mut self.text;
+        if let Some(text) = &habit.text {
+            list(&mut |name, value| digester.field(name, value));
+            if digester.digest() == habit.digest {
+                return Given {
+                    digest: habit.digest,
+                    text: Text::Habit(Rc::clone(text)),
+                };
+            }
+            habit.text = None;
+            digester.clear();
+        }
+        let begin = self.text.len();
+        let (keeps, text) = (begin < TEXT, &mut self.text);
         list(&mut |name, value| {
             digester.field(name, value);
             if keeps {
-                text.extend_from_slice(&(name.len() as u32).to_le_bytes());
-                text.extend_from_slice(&(value.len() as u32).to_le_bytes());
-                text.extend_from_slice(name);
-                text.extend_from_slice(value);
+                write(text, name, value);
             }
         });
+        let (digest, text) = (digester.digest(), begin..self.text.len());
+        if habit.digest == digest && keeps {
+            habit.text = Some(Rc::from(&self.text[text.clone()]));
+        }
+        habit.digest = digest;
         Given {
-            digest: digester.digest(),
-            text: begin..self.text.len(),
+            digest,
+            text: Text::Own(text),
         }
     }
 
@@ -150,7 +186,11 @@ impl Opinion {
 
     /// The list that was given, where it was kept.
     pub(super) fn list(&self, waiting: &Waiting) -> Option<List> {
-        let mut text = self.text.get(waiting.text.clone()).filter(|text| !text.is_empty())?;
+        let text = match &waiting.text {
+            Text::Own(range) => self.text.get(range.clone())?,
+            Text::Habit(text) => text,
+        };
+        let mut text = Some(text).filter(|text| !text.is_empty())?;
         let mut list = Vec::new();
         while let Some((lengths, rest)) = text.split_first_chunk::<8>() {
             let length = |at: usize| {
@@ -182,8 +222,19 @@ impl Opinion {
 
     pub(super) fn memory(&self) -> usize {
         let waiting = self.read.waiting.capacity() + self.written.waiting.capacity();
-        waiting * size_of::<Waiting>() + self.text.capacity()
+        let habits = self.habits.iter().flat_map(|habit| &habit.text).map(|text| text.len());
+        waiting * size_of::<Waiting>() + self.text.capacity() + habits.sum::<usize>()
     }
+}
+
+/// Appends a field: the lengths of name and value, then both.
+#[inline]
+fn write(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    text.reserve(8 + name.len() + value.len());
+    let lengths = u64::from(name.len() as u32) | u64::from(value.len() as u32) << 32;
+    text.extend_from_slice(&lengths.to_le_bytes());
+    text.extend_from_slice(name);
+    text.extend_from_slice(value);
 }
 
 #[cfg(test)]
@@ -215,16 +266,49 @@ mod tests {
         assert!(opinion.reported(1, ListKind::Informational).is_none());
     }
 
+    fn give(opinion: &mut Opinion, digester: &mut Digester, fields: &[(&str, &str)]) -> Given {
+        opinion.give(digester, false, |see| {
+            fields
+                .iter()
+                .for_each(|(name, value)| see(name.as_bytes(), value.as_bytes()));
+        })
+    }
+
+    #[test]
+    fn a_list_that_is_given_again_and_again_can_be_shown_and_so_can_the_next() {
+        let (mut opinion, mut digester) = (Opinion::default(), Digester::new());
+        let lists = [
+            [(":status", "200"), ("a", "1")],
+            [(":status", "200"), ("a", "1")],
+            [(":status", "200"), ("a", "1")],
+            [(":status", "200"), ("a", "2")],
+            [(":status", "200"), ("a", "1")],
+            [(":status", "200"), ("a", "1")],
+            [(":status", "200"), ("a", "1")],
+        ];
+        for (stream, list) in (1..).zip(&lists) {
+            let given = give(&mut opinion, &mut digester, list);
+            assert!(given.digest.agrees(&digest(list)));
+            opinion.given(stream, given);
+        }
+        for (stream, list) in (1..).zip(&lists) {
+            let waiting = opinion
+                .block_written(stream, Some(ListKind::Response))
+                .expect("it waits");
+            let shown = opinion.list(&waiting).expect("it is kept");
+            let expected = list.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            assert_eq!(shown, expected, "stream {stream}");
+        }
+        // The third and the seventh are not written down.
+        assert_eq!(opinion.text.len(), 5 * (2 * 8 + 7 + 3 + 1 + 1));
+    }
+
     #[test]
     fn what_was_given_can_be_shown_until_it_was_compared() {
         let mut opinion = Opinion::default();
         let mut digester = Digester::new();
         let fields = [(":status", "200"), ("set-cookie", "a"), ("set-cookie", "")];
-        let given = opinion.give(&mut digester, |see| {
-            fields
-                .iter()
-                .for_each(|(name, value)| see(name.as_bytes(), value.as_bytes()));
-        });
+        let given = give(&mut opinion, &mut digester, &fields);
         opinion.given(5, given);
         assert!(opinion.block_written(7, Some(ListKind::Response)).is_none());
         let waiting = opinion.block_written(5, Some(ListKind::Response)).expect("it waits");

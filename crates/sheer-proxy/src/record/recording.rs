@@ -320,10 +320,11 @@ impl Recording {
     }
 
     /// The library is given a list.
-    pub(super) fn give(&self, list: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]))) -> Option<Given> {
+    pub(super) fn give(&self, is_trailers: bool, list: impl Fn(&mut dyn FnMut(&[u8], &[u8]))) -> Option<Given> {
         let mut flow = self.flow.borrow_mut();
         let flow = flow.as_mut()?;
-        Some(flow.opinion.give(&mut self.recorder.digester.borrow_mut(), list))
+        let mut digester = self.recorder.digester.borrow_mut();
+        Some(flow.opinion.give(&mut digester, is_trailers, list))
     }
 
     /// It took the list for this stream.

@@ -94,7 +94,7 @@ impl Tape {
             return HeadGiven(None);
         };
         let protocol = head.extensions().get::<Protocol>();
-        HeadGiven(recording.give(|see| {
+        HeadGiven(recording.give(false, |see| {
             request((head.method(), head.uri(), protocol), true, see);
             fields(head.headers(), see);
         }))
@@ -105,7 +105,7 @@ impl Tape {
         let Some(recording) = &self.0 else {
             return HeadGiven(None);
         };
-        HeadGiven(recording.give(|see| {
+        HeadGiven(recording.give(false, |see| {
             see(b":status", response.status().as_str().as_bytes());
             fields(response.headers(), see);
         }))
@@ -116,7 +116,7 @@ impl Tape {
         let Some(recording) = &self.0 else {
             return HeadGiven(None);
         };
-        HeadGiven(recording.give(|see| fields(trailers, see)))
+        HeadGiven(recording.give(true, |see| fields(trailers, see)))
     }
 
     /// It took what it was given, for this stream.
