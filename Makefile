@@ -15,7 +15,7 @@ BIN := $(CARGO_TARGET_DIR)/quick
 # that is older cannot read it, and builds without.
 RUST_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST_LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
-# Under a name of its content: cargo looks at flags, not into files.
+# Under a name of its content, and not written again: cargo goes by flags and by the time of the file.
 PROFILE_FILE = $(CARGO_TARGET_DIR)/profile/$(shell sha256sum crates/sheer-proxy/proxy.profdata | cut -c1-16).profdata
 PROFILE = $(if $(and $(findstring x86_64,$(RUST_HOST)),$(shell test $(RUST_LLVM) -ge 22 && echo yes)),RUSTFLAGS="-Cprofile-use=$(PROFILE_FILE)")
 
@@ -36,7 +36,7 @@ build: ## the binaries, quick to compile and quick enough to run
 .PHONY: release
 release: ## the binaries as they ship
 	cargo build --release --locked -p sheer
-	install -D -m 644 crates/sheer-proxy/proxy.profdata $(PROFILE_FILE)
+	test -e $(PROFILE_FILE) || install -D -m 644 crates/sheer-proxy/proxy.profdata $(PROFILE_FILE)
 	$(PROFILE) cargo build --release --locked -p sheer-proxy --target $(RUST_HOST)
 	install -m 755 $(CARGO_TARGET_DIR)/$(RUST_HOST)/release/sheer-proxy $(CARGO_TARGET_DIR)/release/sheer-proxy
 

@@ -40,7 +40,7 @@ pub(crate) use recorder::{Wanted, next_request};
 pub(crate) use recording::{About, Ending, How, Peer, Speaks, TlsFacts};
 pub(crate) use replay::{BlockField, Detail, Shown, ShownBlock};
 pub(crate) use tape::RelayTape;
-pub use tape::Tape;
+pub use tape::{StreamTape, Tape};
 pub use tee::Recorded;
 
 #[cfg(test)]

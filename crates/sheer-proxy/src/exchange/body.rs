@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     http1::{self, HeaderCase},
-    record::Tape,
+    record::StreamTape,
 };
 
 /// Most of a body that is kept for sending it again: one stream window of HTTP/2's default. Most calls fit whole.
@@ -30,7 +30,7 @@ pub enum BodyIn {
     /// There is none: the head ended the stream.
     Empty,
     /// A stream of HTTP/2, and what records its connection.
-    H2(h2::RecvStream, Tape),
+    H2(h2::RecvStream, StreamTape),
     /// A connection of HTTP/1.
     H1(Http1Body),
 }
@@ -52,7 +52,7 @@ pub(crate) enum Frame {
 
 impl BodyIn {
     /// A stream of HTTP/2, or nothing where its head ended it.
-    pub fn h2(stream: h2::RecvStream, tape: &Tape) -> Self {
+    pub fn h2(stream: h2::RecvStream, tape: &StreamTape) -> Self {
         if stream.is_end_stream() {
             Self::Empty
         } else {
@@ -86,7 +86,7 @@ impl BodyIn {
                 Some(Err(error)) => Poll::Ready(Err(Gone::of(error))),
                 None => Poll::Ready(match ready!(stream.poll_trailers(cx)) {
                     Ok(Some(trailers)) => {
-                        tape.reported_trailers(stream.stream_id().as_u32(), &trailers);
+                        tape.reported_trailers(&trailers);
                         Ok(Frame::Trailers(trailers, None))
                     }
                     Ok(None) => Ok(Frame::End),

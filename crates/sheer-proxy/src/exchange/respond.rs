@@ -23,7 +23,7 @@ use crate::{
     error::{Injected, ProxyError, ResetCode},
     headers,
     http1::{HeaderCase, strip_hop_by_hop},
-    record::{Leg, Tape},
+    record::{Leg, StreamTape},
 };
 
 /// The way back to the client: used once.
@@ -40,8 +40,8 @@ enum Wire {
         send: h2::server::SendResponse<Bytes>,
         /// The request was HTTP/1, carried by another sidecar.
         mesh_http1: bool,
-        /// What records its connection.
-        tape: Tape,
+        /// What records it.
+        tape: StreamTape,
     },
     /// HTTP/1, no final head yet.
     H1(Http1Reply),
@@ -91,8 +91,8 @@ impl Responder {
         }
     }
 
-    /// For a stream of HTTP/2, of a connection that `tape` records.
-    pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool, tape: Tape) -> Self {
+    /// For a stream of HTTP/2, which `tape` records.
+    pub fn h2(send: h2::server::SendResponse<Bytes>, grpc: bool, tape: StreamTape) -> Self {
         Self {
             wire: Wire::H2 {
                 send,
@@ -125,7 +125,7 @@ impl Responder {
     /// The stream of HTTP/2 on which the request came; 0 for HTTP/1.
     pub(crate) fn stream(&self) -> u32 {
         match &self.wire {
-            Wire::H2 { send, .. } => send.stream_id().as_u32(),
+            Wire::H2 { tape, .. } => tape.number(),
             Wire::H1(_) | Wire::Raced(_) | Wire::Body(_) | Wire::Moving => 0,
         }
     }
@@ -194,7 +194,7 @@ impl Responder {
                 let interim = reply.into_h2();
                 let given = tape.give_response(&interim);
                 send.send_informational(interim).map_err(Gone::of)?;
-                tape.given(send.stream_id().as_u32(), given);
+                tape.given(given);
                 Ok(())
             }
             Wire::H1(http1) => http1.interim(reply).await,
@@ -221,7 +221,7 @@ impl Responder {
                 let response = reply.into_h2();
                 let given = tape.give_response(&response);
                 let stream = send.send_response(response, end).map_err(Gone::of)?;
-                tape.given(stream.stream_id().as_u32(), given);
+                tape.given(given);
                 BodyOut::H2 {
                     stream,
                     mesh: mesh_http1,
@@ -322,7 +322,7 @@ impl Responder {
 impl Wire {
     fn leg(&self) -> Leg {
         match self {
-            Self::H2 { send, tape, .. } => tape.leg(send.stream_id().as_u32()),
+            Self::H2 { tape, .. } => tape.leg(),
             Self::H1(reply) => reply.writer.io().leg(),
             Self::Body(out) => out.leg(),
             Self::Raced(way) => way.borrow().as_ref().map(Self::leg).unwrap_or_default(),

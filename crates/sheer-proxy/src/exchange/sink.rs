@@ -17,7 +17,7 @@ use crate::{
     error::ResetCode,
     headers,
     http1::HeaderCase,
-    record::{Leg, Tape},
+    record::{Leg, StreamTape},
 };
 
 /// Where a body goes.
@@ -28,8 +28,8 @@ pub(crate) enum BodyOut {
         stream: h2::SendStream<Bytes>,
         /// Trailers of HTTP/1 keep the case of their names on the way to another sidecar.
         mesh: bool,
-        /// What records its connection.
-        tape: Tape,
+        /// What records it.
+        tape: StreamTape,
     },
     /// A connection of HTTP/1.
     H1 {
@@ -43,7 +43,7 @@ impl BodyOut {
     /// The stream that it goes to, as the recorder counts it.
     pub(crate) fn leg(&self) -> Leg {
         match self {
-            Self::H2 { stream, tape, .. } => tape.leg(stream.stream_id().as_u32()),
+            Self::H2 { tape, .. } => tape.leg(),
             Self::H1 { writer, .. } => writer.io().leg(),
         }
     }
@@ -84,7 +84,7 @@ impl BodyOut {
                 }
                 let given = tape.give_trailers(&trailers);
                 stream.send_trailers(trailers).map_err(Gone::of)?;
-                tape.given(stream.stream_id().as_u32(), given);
+                tape.given(given);
                 Ok(())
             }
             Self::H1 { writer, .. } => {

@@ -21,7 +21,7 @@ use super::{
     request::{Head, Origin},
     sink::BodyOut,
 };
-use crate::{connect::Link, error::ProxyError, headers, record::Tape};
+use crate::{connect::Link, error::ProxyError, headers, record::StreamTape};
 
 /// What comes of a response.
 pub(super) enum Event {
@@ -37,8 +37,8 @@ pub(super) enum ResponseIn {
         response: h2::client::ResponseFuture,
         /// The request was HTTP/1 that another sidecar carries, and so is its response.
         carried: bool,
-        /// What records its connection.
-        tape: Tape,
+        /// What records the stream.
+        tape: StreamTape,
     },
     H1 {
         /// Until the final head.
@@ -86,7 +86,8 @@ impl Upstream {
                 let (response, stream) = send
                     .send_request(request, end)
                     .map_err(|error| Gone::of(error).server_error(addr).with_sidecar(mesh))?;
-                tape.given(stream.stream_id().as_u32(), given);
+                let tape = tape.stream(stream.stream_id().as_u32());
+                tape.given(given);
                 Ok(Opened {
                     response: ResponseIn::H2 {
                         response,
@@ -138,7 +139,7 @@ impl Opened {
     /// The stream of HTTP/2; 0 for HTTP/1.
     pub(super) fn stream(&self) -> u32 {
         match &self.response {
-            ResponseIn::H2 { response, .. } => response.stream_id().as_u32(),
+            ResponseIn::H2 { tape, .. } => tape.number(),
             ResponseIn::H1 { .. } => 0,
         }
     }
@@ -201,10 +202,9 @@ impl ResponseIn {
     }
 }
 
-async fn next_h2(response: &mut h2::client::ResponseFuture, carried: bool, tape: &Tape) -> Result<Event, Gone> {
-    let stream = response.stream_id().as_u32();
+async fn next_h2(response: &mut h2::client::ResponseFuture, carried: bool, tape: &StreamTape) -> Result<Event, Gone> {
     let reply = |head: Response<()>| {
-        tape.reported_response(stream, head.status(), head.headers());
+        tape.reported_response(head.status(), head.headers());
         let mut reply = Reply::of_h2(head);
         if carried {
             headers::restore_reply(&mut reply);

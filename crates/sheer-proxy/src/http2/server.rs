@@ -10,7 +10,7 @@ use crate::{
     error::ProxyError,
     exchange::{Body, BodyIn, Head, Observation, Request, Responder},
     life::Life,
-    record::Tape,
+    record::{StreamTape, Tape},
     worker,
 };
 
@@ -76,13 +76,14 @@ where
         };
         let Some(accepted) = accepted else { return Ok(()) };
         let (request, mut respond) = accepted?;
-        let request = request_of(request, &tape);
+        let stream = tape.stream(request.body().stream_id().as_u32());
+        let request = request_of(request, &stream);
         if is_without_path(&request.head) {
             tracing::debug!("a request without :path is malformed (RFC 9113 8.3.1): reset");
             respond.send_reset(h2::Reason::PROTOCOL_ERROR);
             continue;
         }
-        let responder = Responder::h2(respond, request.head.is_grpc(), tape.clone());
+        let responder = Responder::h2(respond, request.head.is_grpc(), stream);
         let service = Rc::clone(&service);
         worker::spawn_stream(move || service.call(request, responder));
     }
@@ -93,9 +94,9 @@ fn is_without_path(head: &Head) -> bool {
     head.method != http::Method::CONNECT && head.uri.path().is_empty()
 }
 
-fn request_of(request: http::Request<h2::RecvStream>, tape: &Tape) -> Request {
+fn request_of(request: http::Request<h2::RecvStream>, tape: &StreamTape) -> Request {
     let (parts, body) = request.into_parts();
-    tape.reported_request(body.stream_id().as_u32(), &parts);
+    tape.reported_request(&parts);
     Request {
         head: Box::new(Head::of_h2(parts)),
         body: Body::new(BodyIn::h2(body, tape)),

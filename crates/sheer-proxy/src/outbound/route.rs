@@ -49,15 +49,7 @@ pub(super) enum Action {
 
 /// Decides about a request, and changes its head as the filters say.
 pub(super) fn decide(resolution: &Resolution, head: &mut Head, arrived: Instant) -> Decision {
-    let mut decision = Decision {
-        plan: None,
-        delay: None,
-        action: Action::Fail(ProxyError::NoRoute {
-            service: resolution.target.name.to_string(),
-        }),
-        deadline: Deadline::of(head, arrived),
-        timeouts: Timeouts::default(),
-    };
+    let deadline = Deadline::of(head, arrived);
     let view = RequestView {
         method: &head.method,
         host: head.authority(),
@@ -66,7 +58,14 @@ pub(super) fn decide(resolution: &Resolution, head: &mut Head, arrived: Instant)
         headers: &head.headers,
     };
     let Some(found) = resolution.http(head.origin).routes.find(&view) else {
-        return decision;
+        let service = resolution.target.name.to_string();
+        return Decision {
+            plan: None,
+            delay: None,
+            action: Action::Fail(ProxyError::NoRoute { service }),
+            deadline,
+            timeouts: Timeouts::default(),
+        };
     };
     let plan = resolution.plan(found.rule);
     let matched = plan.rule.matches.get(found.matched);
@@ -75,24 +74,28 @@ pub(super) fn decide(resolution: &Resolution, head: &mut Head, arrived: Instant)
         path: matched.and_then(|found| found.path.as_ref()),
     };
     let rule = &plan.rule.action;
-    decision.timeouts = rule.timeouts;
-    let mut retry = plan.retry.clone();
+    let (mut timeouts, mut retry, mut delay) = (rule.timeouts, plan.retry.clone(), None);
     if rule.allow_request_headers {
-        asked::apply(head, &mut decision.timeouts, &mut retry);
+        asked::apply(head, &mut timeouts, &mut retry);
     }
-    let applied = apply(&rule.filters, head, by, &mut decision.delay);
-    decision.action = match applied {
+    let applied = apply(&rule.filters, head, by, &mut delay);
+    let action = match applied {
         Some(action) => action,
         None => match choose(resolution, head, &plan) {
             Ok(backend) => {
-                let applied = apply(&backend.filters, head, by, &mut decision.delay);
+                let applied = apply(&backend.filters, head, by, &mut delay);
                 applied.unwrap_or(Action::Send { backend, retry })
             }
             Err(error) => Action::Fail(error),
         },
     };
-    decision.plan = Some(plan);
-    decision
+    Decision {
+        plan: Some(plan),
+        delay,
+        action,
+        deadline,
+        timeouts,
+    }
 }
 
 /// Applies filters. Some action where one of them answers.

@@ -19,6 +19,55 @@ use crate::{sys, tcp::Counters};
 #[derive(Clone, Debug, Default)]
 pub struct Tape(Option<Rc<Recording>>);
 
+/// A stream on a recorded connection. The number is kept beside the tape: the library takes a lock to say it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct StreamTape {
+    tape: Tape,
+    stream: u32,
+}
+
+impl StreamTape {
+    /// Its number.
+    pub(crate) fn number(&self) -> u32 {
+        self.stream
+    }
+
+    /// The stream as a request's, which is counted as open until that is dropped.
+    pub(crate) fn leg(&self) -> Leg {
+        Leg::new(&self.tape, self.stream)
+    }
+
+    /// The library reports a request.
+    pub(crate) fn reported_request(&self, parts: &http::request::Parts) {
+        self.tape.reported_request(self.stream, parts);
+    }
+
+    /// The library reports a response.
+    pub(crate) fn reported_response(&self, status: StatusCode, headers: &HeaderMap) {
+        self.tape.reported_response(self.stream, status, headers);
+    }
+
+    /// The library reports trailers.
+    pub(crate) fn reported_trailers(&self, trailers: &HeaderMap) {
+        self.tape.reported_trailers(self.stream, trailers);
+    }
+
+    /// The library is about to be given a response.
+    pub(crate) fn give_response(&self, response: &Response<()>) -> HeadGiven {
+        self.tape.give_response(response)
+    }
+
+    /// The library is about to be given trailers.
+    pub(crate) fn give_trailers(&self, trailers: &HeaderMap) -> HeadGiven {
+        self.tape.give_trailers(trailers)
+    }
+
+    /// It took what it was given.
+    pub(crate) fn given(&self, given: HeadGiven) {
+        self.tape.given(self.stream, given);
+    }
+}
+
 /// Names and values, one call each.
 type See<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
 
@@ -51,6 +100,14 @@ impl Tape {
     /// A request's stream on this connection.
     pub(crate) fn leg(&self, stream: u32) -> Leg {
         Leg::new(self, stream)
+    }
+
+    /// A stream of this connection, by its number.
+    pub fn stream(&self, stream: u32) -> StreamTape {
+        StreamTape {
+            tape: self.clone(),
+            stream,
+        }
     }
 
     /// The library reports a request.
