@@ -41,7 +41,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// By then a proxy that is ready has said its first words to everybody.
 const LET_GO_AFTER: Duration = Duration::from_secs(10);
 /// What is let go and needed again costs about a hundred minor faults.
-const LET_GO_EVERY: Duration = Duration::from_secs(300);
+const LET_GO_EVERY: Duration = Duration::from_secs(30);
 
 /// Exit code for wrong settings (`EX_USAGE`), as linkerd2-proxy's.
 pub const EXIT_USAGE: u8 = 64;

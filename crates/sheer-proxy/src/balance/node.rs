@@ -322,6 +322,11 @@ impl<T> InFlight<T> {
         &self.node
     }
 
+    /// When the request went out.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Only now the request goes out: what came before, as opening a connection, is not the endpoint's time to answer.
     pub fn sent(&mut self, now: Instant) {
         self.began = now;

@@ -99,10 +99,10 @@ pub enum End {
 }
 
 impl Outcome {
-    fn new() -> Self {
+    fn new(started: Instant) -> Self {
         Self {
             spoken: Spoken::default(),
-            started: Instant::now(),
+            started,
             first_byte: None,
             status: None,
             grpc_status: None,
@@ -118,7 +118,7 @@ impl Outcome {
 
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
-        Self::new()
+        Self::new(Instant::now())
     }
 
     fn note_head(&mut self, status: StatusCode, headers: &HeaderMap) {
@@ -204,8 +204,13 @@ impl std::fmt::Debug for Observation {
 impl Observation {
     /// Starts the clock.
     pub fn start(sink: Rc<dyn Sink>) -> Self {
+        Self::start_at(Instant::now(), sink)
+    }
+
+    /// The same, of a request that arrived at this moment.
+    pub(crate) fn start_at(arrived: Instant, sink: Rc<dyn Sink>) -> Self {
         Self {
-            outcome: RefCell::new(Outcome::new()),
+            outcome: RefCell::new(Outcome::new(arrived)),
             sink: RefCell::new(sink),
             sample: RefCell::new(None),
             trail: RefCell::new(None),

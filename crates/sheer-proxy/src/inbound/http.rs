@@ -194,7 +194,7 @@ impl http2::Service for Requests {
             let arrived = Instant::now();
             let admission = self.admission();
             admission.observers.http.request();
-            let observation = Observation::start(Rc::clone(&admission.sink) as _);
+            let observation = Observation::start_at(arrived.into_std(), Rc::clone(&admission.sink) as _);
             let leg = responder.leg();
             let deadline = Deadline::of(&request.head, arrived);
             if self.client.is_meshed() {

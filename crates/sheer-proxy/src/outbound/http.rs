@@ -54,7 +54,7 @@ impl HttpConnection {
     /// Decides about a request and does what was decided. After an error nobody has answered it, and the way back is in hand.
     async fn serve(&self, hand: &mut Hand, admitted: &Rc<Admitted>, counted: &Counted<'_>) -> Result<(), ProxyError> {
         let observation = counted.observation;
-        let arrived = Instant::now();
+        let arrived = Instant::from_std(observation.started());
         let resolution = self.target.resolution();
         resolution.budget.request(arrived.into_std());
         resolution

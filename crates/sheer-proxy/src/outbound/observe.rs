@@ -114,11 +114,11 @@ impl Observer {
                 shard: self.shard.clone(),
                 node,
             },
+            began: request.began(),
             request: RefCell::new(Some(request)),
             admitted: RefCell::new(Some(Rc::clone(admitted))),
             slot,
             backend: Rc::clone(backend),
-            began: now(),
             took: Cell::new(None),
             is_told: Cell::new(false),
         })

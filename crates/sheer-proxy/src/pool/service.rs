@@ -187,10 +187,13 @@ impl Service {
     /// The best endpoint for a request, once there is one.
     pub async fn upstream(&self, pick: Pick) -> Result<Lease, ProxyError> {
         self.inner
-            .acquire(pick, async |node| {
-                let mut request = node.begin(now());
+            .acquire(pick, async |node, at| {
+                let mut request = node.begin(at);
                 let upstream = node.value.upstream().await?;
-                request.sent(now());
+                if let Some((_, None)) = &upstream {
+                    // Of a connection that may just have been opened; a stream is there at once.
+                    request.sent(now());
+                }
                 Ok(upstream.map(|(upstream, slot)| Lease {
                     upstream,
                     slot,
@@ -203,7 +206,7 @@ impl Service {
     /// A connection of HTTP/1 to the best endpoint that takes one, for one request that leaves HTTP (Upgrade, CONNECT). Endpoints that do
     /// not are passed over, as nothing was sent yet; the error is that of the last.
     pub async fn tunnel(&self, pick: Pick) -> Result<Lease, ProxyError> {
-        let first = async |node: &Rc<Node<Member>>| Ok(tunnel_to(node).await.transpose());
+        let first = async |node: &Rc<Node<Member>>, _: std::time::Instant| Ok(tunnel_to(node).await.transpose());
         let mut outcome = self.inner.acquire(pick, first).await?;
         let mut failed = Vec::new();
         loop {
@@ -227,8 +230,8 @@ impl Service {
     /// A connection to the best endpoint that takes one. Endpoints that do not are passed over, as nothing was sent yet.
     pub async fn connect(&self, pick: Pick, speak: Speak) -> Result<TcpLease, ProxyError> {
         self.inner
-            .acquire(pick, async |node| {
-                let request = node.begin(now());
+            .acquire(pick, async |node, at| {
+                let request = node.begin(at);
                 let connected = node.value.connect(speak).await?;
                 Ok(connected.map(|connected| TcpLease { connected, request }))
             })
@@ -387,7 +390,7 @@ impl Inner {
     async fn acquire<R>(
         &self,
         pick: Pick,
-        take: impl AsyncFn(&Rc<Node<Member>>) -> Result<Option<R>, ProxyError>,
+        take: impl AsyncFn(&Rc<Node<Member>>, std::time::Instant) -> Result<Option<R>, ProxyError>,
     ) -> Result<R, ProxyError> {
         let mut began = None;
         let mut place: Option<Place<'_>> = None;
@@ -395,8 +398,9 @@ impl Inner {
             let is_next = place
                 .as_ref()
                 .map_or_else(|| self.waiting.borrow().is_empty(), Place::is_first);
-            if is_next && let Some(node) = self.pick(pick) {
-                let mut taking = pin!(take(&node));
+            let at = now();
+            if is_next && let Some(node) = self.pick(pick, at) {
+                let mut taking = pin!(take(&node, at));
                 let taken = match futures::poll!(&mut taking) {
                     Poll::Ready(taken) => taken,
                     Poll::Pending => {
@@ -431,8 +435,8 @@ impl Inner {
         self.balancer.borrow_mut().pick(now(), is_other)
     }
 
-    fn pick(&self, pick: Pick) -> Option<Rc<Node<Member>>> {
-        self.balancer.borrow_mut().pick_for(pick, now(), Member::has_room)
+    fn pick(&self, pick: Pick, at: std::time::Instant) -> Option<Rc<Node<Member>>> {
+        self.balancer.borrow_mut().pick_for(pick, at, Member::has_room)
     }
 
     fn queue(&self) -> Result<Place<'_>, ProxyError> {
@@ -463,7 +467,7 @@ impl Inner {
     async fn wait(&self, place: &Place<'_>, pick: Pick, began: Instant) -> Result<(), ProxyError> {
         // Listens before it looks, so that no change falls in between.
         let (changed, turn) = (self.changed.notified(), place.turn.notified());
-        if place.is_first() && self.pick(pick).is_some() {
+        if place.is_first() && self.pick(pick, now()).is_some() {
             return Ok(());
         }
         if self.known.get() == Known::NoSuchService {
@@ -566,7 +570,7 @@ impl Drop for Place<'_> {
         let metrics = &self.service.options.metrics.queue;
         metrics.length.dec();
         metrics.latency.record(self.began.elapsed());
-        if was_first && self.service.pick(Pick::default()).is_some() {
+        if was_first && self.service.pick(Pick::default(), now()).is_some() {
             self.service.wake_first();
         }
     }
