@@ -387,6 +387,7 @@ const SERVER: &str = r#"
 import http.server, os, signal, socket, sys, threading
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     def do_GET(self):
         if self.path == "/die": os._exit(3)
         body = (os.environ.get("GREETING", "") + socket.gethostname() + " " + self.client_address[0] + "\n").encode()

@@ -313,14 +313,14 @@ fn failures_are_kept_and_what_is_disabled_is_not_shown() {
 fn the_last_failures_keep_their_frames_whatever_passes() {
     const FAILURES: usize = 205;
     let mesh = mesh();
-    // Between two that fail, so much passes that no log has the first any more.
+    // Between two that fail, so much passes that no log has the first any more, and no faster than sidecars look at what they let go: 50 times a second.
     mesh.shell(
         "client",
         &format!(
             "pad=$(head -c 13000 /dev/zero | tr '\\0' x)
             for nth in $(seq {FAILURES}); do
                 curl -sS --max-time 10 -o /dev/null -X DELETE -H 'authorization: Bearer planted-bearer' http://web/fails-$nth
-                curl -sS --max-time 60 -o /dev/null -H \"x-pad: $pad\" 'http://web/well-[1-12]'
+                curl -sS --max-time 60 --rate 600/s -o /dev/null -H \"x-pad: $pad\" 'http://web/well-[1-12]'
             done"
         ),
     );
