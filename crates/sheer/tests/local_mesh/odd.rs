@@ -42,6 +42,8 @@ class Greets(socketserver.StreamRequestHandler):
     def handle(self): self.wfile.write(b"220 ready\r\n"); self.rfile.readline(); self.wfile.write(b"221 bye\r\n")
 class Closes(socketserver.StreamRequestHandler):
     def handle(self): self.rfile.readline()
+class Resets(socketserver.StreamRequestHandler):
+    def handle(self): self.rfile.readline(); self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); self.finish(); self.request.close()
 class Quick(socketserver.StreamRequestHandler):
     def handle(self):
         while self.rfile.readline():
@@ -49,7 +51,7 @@ class Quick(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6; allow_reuse_address = True; daemon_threads = True; request_queue_size = 64
-for port, handler in [(9001, http2(large)), (9002, http2(broken)), (9003, http2(calm)), (9004, Greets), (9005, Closes), (9006, http2(secret)), (9007, Quick)]:
+for port, handler in [(9001, http2(large)), (9002, http2(broken)), (9003, http2(calm)), (9004, Greets), (9005, Closes), (9006, http2(secret)), (9007, Quick), (9008, Resets)]:
     threading.Thread(target=Server(("::", port), handler).serve_forever).start()
 print("listening", flush=True)
 "#;
@@ -69,6 +71,11 @@ pub(crate) const SECRET: u16 = 9006;
 /// Answers at once, with HTTP/1.
 pub(crate) const QUICK: u16 = 9007;
 
+/// Resets the connection after a line.
+pub(crate) const RESETS: u16 = 9008;
+/// Nothing listens there.
+pub(crate) const NOBODY: u16 = 9009;
+
 /// A gRPC call of one of its ports by curl, which prints headers and trailers.
 pub(crate) fn call(port: u16, path: &str, more: &str) -> String {
     format!(
@@ -80,7 +87,7 @@ pub(crate) fn call(port: u16, path: &str, more: &str) -> String {
 /// Its Deployment and Service, with a sidecar.
 pub(crate) fn odd() -> String {
     let server = serde_json::to_string(SERVER).expect("a string");
-    let ports = [LARGE, BROKEN, CALM, GREETS, CLOSES, SECRET, QUICK];
+    let ports = [LARGE, BROKEN, CALM, GREETS, CLOSES, SECRET, QUICK, RESETS, NOBODY];
     let of_service = ports
         .map(|port| format!("{{ name: p{port}, port: {port} }}"))
         .join(", ");
