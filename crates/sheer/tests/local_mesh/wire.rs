@@ -22,10 +22,12 @@ const ASK: &str = "curl -sS --max-time 10 -o /dev/null -w '%{http_code}' -H 'aut
     -H 'x-api-token: planted-token' -H 'x-tenant: acme' 'http://web/pay?access_token=planted-query&page=2'";
 
 fn mesh() -> Mesh {
+    mesh_with(&meshed_web(1))
+}
+
+fn mesh_with(web: &str) -> Mesh {
     let mesh = Mesh::new(User::Current);
-    mesh.write("web.yaml", &meshed_web(1))
-        .write("client.yaml", &meshed_client())
-        .up();
+    mesh.write("web.yaml", web).write("client.yaml", &meshed_client()).up();
     assert_eq!(mesh.shell("client", ASK).trim(), "200");
     mesh
 }
@@ -312,7 +314,7 @@ fn failures_are_kept_and_what_is_disabled_is_not_shown() {
 #[test]
 fn the_last_failures_keep_their_frames_whatever_passes() {
     const FAILURES: usize = 205;
-    let mesh = mesh();
+    let mesh = mesh_with(&meshed_web(1).replace("env: [{", "env: [{ name: QUICK, value: \"1\" }, {"));
     // Between two that fail, so much passes that no log has the first any more, and no faster than sidecars look at what they let go: 50 times a second.
     let script = format!(
         r#"python3 -c '
