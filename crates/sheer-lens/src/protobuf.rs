@@ -16,12 +16,14 @@
 mod described;
 mod guessed;
 mod known;
+mod marked;
 mod redacted;
 mod wire;
 mod writer;
 
-use prost_reflect::MessageDescriptor;
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
+pub use marked::marked;
 pub use wire::{Fault, Field, Fields, Value};
 
 use writer::Writer;
@@ -61,13 +63,16 @@ pub struct Place<'a> {
     pub name: &'a str,
     /// The value as it was sent: text and bytes without their length, numbers in little-endian order, messages encoded. Equal values have equal bytes.
     pub raw: &'a [u8],
+    /// The field, where descriptors know it.
+    pub field: Option<&'a FieldDescriptor>,
 }
 
 /// Says which values are not to be seen, and what stands for them.
 pub trait Redact {
     /// What to write instead of a value, as text; `None` to write it.
     fn redact(&mut self, place: &Place<'_>) -> Option<String>;
-    /// The same of text and bytes of which only the structure is known, so that no name can say whether they are secret.
+    /// The same of text and bytes of which nothing but the structure is known, so that no name can say whether they are secret: also of what is nested too
+    /// deep, and of what has another type than its descriptor says.
     fn redact_nameless(&mut self, _place: &Place<'_>) -> Option<String> {
         None
     }

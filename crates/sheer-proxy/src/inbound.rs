@@ -50,7 +50,7 @@ use crate::{
     settings::Settings,
     sight::Sampler,
     sys,
-    tap::Taps,
+    tap::{LegFacts, Taps},
     tls,
     trace::Tracer,
     transport_header::{SessionProtocol, TransportHeader},
@@ -161,7 +161,29 @@ impl Inbound {
         let ended = Rc::clone(&self).connection(tcp, client, dst).await;
         if let Err(error) = ended {
             self.failed(client, &error);
+            self.given_up((client, dst), &error);
         }
+    }
+
+    /// For the recorder, and for who watches: a connection that ended before it was known what it is for.
+    fn given_up(&self, (client, dst): (ClientAddr, Option<SocketAddr>), error: &ProxyError) {
+        if matches!(error, ProxyError::ShuttingDown) {
+            return;
+        }
+        let original = Some(dst.unwrap_or(self.settings.inbound.listen));
+        let about = About {
+            remote: Some(client.0),
+            original,
+            ..About::new(Peer::Outside, true, Speaks::Tcp)
+        };
+        let client = LegFacts {
+            id: self.recorder.given_up(about, error),
+            remote: Some(client.0),
+            original,
+            ..LegFacts::default()
+        };
+        let destination = || original.map_or_else(String::new, |address| address.to_string());
+        self.taps.given_up(client, destination, error);
     }
 
     fn failed(&self, client: ClientAddr, error: &ProxyError) {
@@ -213,7 +235,11 @@ impl Inbound {
                 None
             }
             Speech::Client => None,
-            Speech::Server => return self.opaque(talk, redirected.ok_or_else(|| self.loops())?).await,
+            Speech::Server => {
+                let port = redirected.ok_or_else(|| self.loops())?;
+                self.opaque(talk, port).await;
+                return Ok(());
+            }
         };
 
         let (port, said) = match (alpn, redirected) {
@@ -231,7 +257,10 @@ impl Inbound {
         match protocol {
             Protocol::Http1 => self.http1(talk, port).await,
             Protocol::Http2 => self.http2(talk, port).await,
-            Protocol::Opaque => self.opaque(talk, port).await,
+            Protocol::Opaque => {
+                self.opaque(talk, port).await;
+                Ok(())
+            }
         }
     }
 

@@ -55,7 +55,7 @@ use crate::{
     settings::Settings,
     sight::Sampler,
     sys,
-    tap::Taps,
+    tap::{LegFacts, Taps},
     trace::Tracer,
 };
 
@@ -195,8 +195,21 @@ impl Outbound {
             Err(error) => {
                 tracing::debug!(%dst, %error, "the connection ended before anybody said anything");
                 self.observer.refused(&error);
+                self.given_up(&target, &error);
             }
         }
+    }
+
+    /// For the recorder, and for who watches: a connection that ended before anybody said anything.
+    fn given_up(&self, target: &Target, error: &ProxyError) {
+        let about = Self::about(target, Speaks::Tcp);
+        let client = LegFacts {
+            id: self.recorder.given_up(about, error),
+            original: Some(target.dst().0),
+            ..LegFacts::default()
+        };
+        let destination = || target.resolution().target.name.to_string();
+        self.taps.given_up(client, destination, error);
     }
 
     /// Where the client wanted to go. A connection to the proxy itself would be redirected back here for ever.

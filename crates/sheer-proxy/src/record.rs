@@ -13,6 +13,7 @@
 //! Everything here belongs to one worker and one half of the proxy. Sight gets copies over a channel ([`copy`]) and decodes them elsewhere: reading a
 //! recording costs the data path no more than copying it. What leaves the proxy is redacted by sight.
 
+mod callers;
 mod clock;
 mod copy;
 mod excerpt;
@@ -28,6 +29,7 @@ mod tape;
 mod tee;
 mod texts;
 
+pub(crate) use callers::Caller;
 pub(crate) use clock::Clock;
 pub(crate) use copy::{FailureCopy, Query, RecorderCopy, RecordingCopy};
 pub(crate) use exchange::{Exchange, Leg, LegId};

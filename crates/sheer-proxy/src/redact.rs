@@ -36,8 +36,8 @@ pub(crate) struct Redactor {
     key: std::sync::Arc<hmac::Key>,
     /// Beside those that are built in: names, or endings as `*-key`, in lower case.
     more: std::sync::Arc<[String]>,
-    /// The same of fields of bodies, letters and digits only.
-    fields: std::sync::Arc<[String]>,
+    /// The same of fields of bodies: a name, or the last names of a path, letters and digits only.
+    fields: std::sync::Arc<[Vec<String>]>,
 }
 
 impl std::fmt::Debug for Redactor {
@@ -60,17 +60,25 @@ impl Redactor {
         }
     }
 
-    /// With fields of bodies to replace beside those that are built in.
+    /// With fields of bodies to replace beside those that are built in: by name, or by the end of a path, as `card.number`. In messages of protobuf that
+    /// nobody describes the numbers of fields are their names: `3.1`.
     pub(crate) fn with_fields<'a>(mut self, fields: impl IntoIterator<Item = &'a String>) -> Self {
-        let fields = fields.into_iter().map(|name| plain(name));
-        self.fields = fields.filter(|name| !name.is_empty()).collect();
+        let path =
+            |field: &String| -> Vec<String> { field.split('.').map(plain).filter(|name| !name.is_empty()).collect() };
+        let fields = fields.into_iter().map(path);
+        self.fields = fields.filter(|path| !path.is_empty()).collect();
         self
     }
 
-    /// Whether the value of a field of a body is replaced.
-    pub(crate) fn is_sensitive_field(&self, name: &str) -> bool {
-        let name = plain(name);
-        BODY_FIELDS.iter().any(|field| name.ends_with(field)) || self.fields.contains(&name)
+    /// Whether the value of a field of a body is replaced. `path` is its name, behind those that it stands within.
+    pub(crate) fn is_sensitive_field(&self, path: &str) -> bool {
+        let name = plain(path.rsplit('.').next().unwrap_or_default());
+        let ends = |wanted: &Vec<String>| {
+            let mut names = path.rsplit('.').map(plain);
+            wanted.iter().rev().all(|wanted| names.next().as_ref() == Some(wanted))
+        };
+        BODY_FIELDS.iter().any(|field| name.ends_with(field))
+            || self.fields.iter().any(|wanted| ends(wanted) || wanted.concat() == name)
     }
 
     /// With a key that nobody but this process has.
@@ -209,6 +217,37 @@ mod tests {
         }
         for name in ["payer", "tokens", "card", "secretary", ""] {
             assert!(!redactor.is_sensitive_field(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn fields_of_bodies_are_known_by_where_they_stand() {
+        let fields = ["card.number", "3.1", " account_id "].map(str::to_owned);
+        let redactor = Redactor::new(&[7; 32], []).with_fields(&fields);
+        for path in [
+            "card.number",
+            "payer.Card.number",
+            "card_number",
+            "form.cardNumber",
+            "3.1",
+            "2.3.1",
+            "a.accountId",
+            "payer.password",
+        ] {
+            assert!(redactor.is_sensitive_field(path), "{path}");
+        }
+        for path in [
+            "number",
+            "card",
+            "phone.number",
+            "card.number.kind",
+            "1",
+            "3",
+            "1.3",
+            "13.1",
+            "3.11",
+        ] {
+            assert!(!redactor.is_sensitive_field(path), "{path}");
         }
     }
 

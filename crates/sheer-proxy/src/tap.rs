@@ -32,7 +32,7 @@ pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, 
 pub(crate) use filter::{Filter, names_trace};
 pub(crate) use request::{Subject, Tapped};
 
-use crate::{exchange, record::Clock};
+use crate::{error::ProxyError, exchange, record::Clock};
 
 /// What a watcher lost.
 #[derive(Debug, Default)]
@@ -192,6 +192,26 @@ impl Taps {
             self.tapped_connection(stream())
         } else {
             None
+        }
+    }
+
+    /// A connection was given up before it was known what for: it came from there, and was going there.
+    pub(crate) fn given_up(
+        self: &Rc<Self>,
+        client: LegFacts,
+        destination: impl FnOnce() -> String,
+        error: &ProxyError,
+    ) {
+        let tapped = self.connection(|| Stream {
+            is_tls: false,
+            server_name: String::new(),
+            destination: destination(),
+            address: client.original,
+            identity: None,
+            client,
+        });
+        if let Some(tapped) = tapped {
+            tapped.refused(error);
         }
     }
 

@@ -4,7 +4,9 @@
 //! holds no buffer. Called by the paths once a connection is known to be opaque; knows nothing of why.
 
 mod counted;
+mod fault;
 mod half;
+mod hello;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use tokio::{
 use crate::detect::Rewind;
 
 pub use counted::{Ended, Meters, Tapes, relay_counted};
+pub(crate) use fault::Fault;
 pub use run::Relay;
 
 /// A connection that can be relayed.
@@ -101,11 +104,12 @@ impl<T: Duplex + ?Sized> Duplex for Box<T> {
     }
 }
 
-/// Bytes that a relay moved so far; may be read from another thread while it runs.
+/// Bytes that a relay moved so far, and what they began with; may be read from another thread while it runs.
 #[derive(Debug, Default)]
 pub struct Counters {
     to_server: Moved,
     to_client: Moved,
+    hello: OnceLock<Box<str>>,
 }
 
 /// Bytes that went one way, and when the first did.
@@ -137,6 +141,11 @@ impl Counters {
     /// When the first byte of the server went to the client.
     pub fn answered(&self) -> Option<Instant> {
         self.to_client.first.get().copied()
+    }
+
+    /// The server name of a ClientHello that the client began with, empty where it has none; `None` where no whole one has passed.
+    pub fn hello(&self) -> Option<&str> {
+        self.hello.get().map(|name| &**name)
     }
 
     /// Bytes both ways.

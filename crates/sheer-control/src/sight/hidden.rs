@@ -197,6 +197,12 @@ impl Hidden {
         self.judge(exchange, called, endpoint) != Verdict::Shown
     }
 
+    /// Whether requests of a caller are hidden. A sidecar that is gone may have been anybody's.
+    pub(super) fn hides_caller(&self, caller: &v1::Caller) -> bool {
+        let is_known = || ip_of(&caller.address).is_some_and(|ip| self.known.contains(&ip));
+        self.is_at(&caller.address) || (caller.mesh && !self.is_nothing() && !is_known())
+    }
+
     /// Whether a connection is hidden. An application's own goes where it was going before it was redirected; one with a sidecar that is gone may have been
     /// anybody's.
     pub(super) fn hides_connection(&self, connection: &v1::Connection) -> bool {

@@ -74,7 +74,7 @@ fn failure(pod: &str, failure: &Failure) -> Value {
         "message": failure.message,
         "connection": failure.connection,
         "stream": failure.stream,
-        "request": failure.exchange.as_ref().map(|exchange| exchange.id),
+        "request": failure.exchange.as_ref().map(|exchange| exchange.id).filter(|id| *id > 0),
         "disagreement": failure.disagreement.as_ref().map(disagreement),
     })
 }

@@ -163,6 +163,7 @@ pub fn connection(joined: &JoinedConnection) -> Value {
     let Some(main) = joined.outbound.as_ref().or(joined.inbound.as_ref()) else {
         return Value::Null;
     };
+    let blamed = blamed(joined).unwrap_or(main);
     let mut views = Map::new();
     for (name, side) in [("outbound", &joined.outbound), ("inbound", &joined.inbound)] {
         if let Some(side) = side {
@@ -185,15 +186,22 @@ pub fn connection(joined: &JoinedConnection) -> Value {
         "status": Value::Null,
         "grpc_status": Value::Null,
         "failed": if main.kind == "end" { json!(main.failed) } else { Value::Null },
-        "verdict": main.verdict,
-        "reason": main.reason,
-        "message": main.how,
+        "verdict": blamed.verdict,
+        "reason": blamed.reason,
+        "message": if blamed.message.is_empty() { &main.how } else { &blamed.message },
         "closed_by": main.closed_by,
         "request_bytes": main.bytes_to_server,
         "response_bytes": main.bytes_to_client,
         "timing_us": connection_timing(main),
         "views": views,
     })
+}
+
+/// The side that says what is wrong with a relayed connection.
+#[must_use]
+pub fn blamed(joined: &JoinedConnection) -> Option<&TappedConnection> {
+    let mut views = [&joined.outbound, &joined.inbound].into_iter().flatten();
+    views.find(|view| !view.reason.is_empty())
 }
 
 fn connection_timing(view: &TappedConnection) -> Value {

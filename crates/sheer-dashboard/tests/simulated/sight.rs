@@ -57,6 +57,7 @@ fn exchange(nth: u64, direction: &str) -> Exchange {
             local: local.to_owned(),
             remote: remote.to_owned(),
             original: String::new(),
+            mesh: true,
         })
     };
     let outbound = direction == "outbound";

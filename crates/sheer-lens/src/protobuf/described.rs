@@ -19,7 +19,7 @@ pub(super) fn message(writer: &mut Writer<'_>, descriptor: &MessageDescriptor, b
         return;
     }
     if !writer.object(|writer| fields(writer, descriptor, bytes)) {
-        writer.bytes(bytes);
+        writer.nameless(bytes);
     }
 }
 
@@ -153,7 +153,7 @@ fn packed(kind: &Kind) -> Option<Width> {
 /// One value, unless it is not to be seen.
 fn single(writer: &mut Writer<'_>, field: &FieldDescriptor, value: Value<'_>) {
     let bytes = raw(value);
-    if !writer.is_redacted(field.json_name(), &bytes) {
+    if !writer.is_redacted(field.json_name(), &bytes, Some(field)) {
         visible(writer, field, value);
     }
 }
@@ -197,7 +197,7 @@ fn visible(writer: &mut Writer<'_>, field: &FieldDescriptor, value: Value<'_>) {
         },
         (_, value) => {
             writer.fault(Fault::Type { number: field.number() });
-            writer.bytes(&raw(value));
+            writer.nameless(&raw(value));
         }
     }
 }
@@ -223,14 +223,19 @@ fn map(writer: &mut Writer<'_>, field: &FieldDescriptor, values: &[Value<'_>]) {
                 }
             }
             let name = key_name(&key_field, key);
-            let has_room = writer.member(&name, |writer| {
-                let default = default(&value_field);
-                let content = content.unwrap_or(default);
-                // A map of secrets is hidden by the field's name, or by the key.
-                if !writer.is_redacted(field.json_name(), &raw(content)) && !writer.is_redacted(&name, &raw(content)) {
-                    visible(writer, &value_field, content);
+            let content = content.unwrap_or_else(|| default(&value_field));
+            // A map of secrets is hidden by the field's name, keys and all; or a value by its key.
+            let has_room = match writer.instead(field.json_name(), &raw(content), Some(field)) {
+                Some(text) => {
+                    let key = writer.instead(field.json_name(), name.as_bytes(), Some(field));
+                    writer.member(&key.unwrap_or(name), |writer| writer.string(&text))
                 }
-            });
+                None => writer.member(&name, |writer| {
+                    if !writer.is_redacted(&name, &raw(content), None) {
+                        visible(writer, &value_field, content);
+                    }
+                }),
+            };
             if !has_room {
                 break;
             }

@@ -8,7 +8,7 @@ const LARGEST_PLAIN: u64 = 1 << 53;
 /// A message: field numbers as names, lists where a number repeats.
 pub(super) fn message(writer: &mut Writer<'_>, message: &[u8]) {
     if !writer.object(|writer| fields(writer, message)) {
-        writer.bytes(message);
+        writer.nameless(message);
     }
 }
 
@@ -67,7 +67,7 @@ fn value(writer: &mut Writer<'_>, name: &str, value: Value<'_>) {
         Value::Bytes(bytes) | Value::Group(bytes) => bytes,
         _ => &number[..width],
     };
-    if writer.is_redacted(name, raw) {
+    if writer.is_redacted(name, raw, None) {
         return;
     }
     match value {
@@ -75,7 +75,7 @@ fn value(writer: &mut Writer<'_>, name: &str, value: Value<'_>) {
         Value::Fixed64(number) => both(writer, "@fixed64", number, f64::from_bits(number)),
         Value::Fixed32(number) => both(writer, "@fixed32", u64::from(number), f64::from(f32::from_bits(number))),
         Value::Group(fields) => message(writer, fields),
-        Value::Bytes(bytes) => guess(writer, name, bytes),
+        Value::Bytes(bytes) => guess(writer, bytes),
     }
 }
 
@@ -98,16 +98,16 @@ fn both(writer: &mut Writer<'_>, name: &str, number: u64, float: f64) {
     }
 }
 
-fn guess(writer: &mut Writer<'_>, name: &str, bytes: &[u8]) {
+fn guess(writer: &mut Writer<'_>, bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).ok();
     match text {
         Some(text) if is_text(bytes) => {
-            if !writer.is_nameless_redacted(name, bytes) {
+            if !writer.is_nameless_redacted(bytes) {
                 writer.string(text);
             }
         }
         _ if is_message(bytes) => message(writer, bytes),
-        _ if writer.is_nameless_redacted(name, bytes) => {}
+        _ if writer.is_nameless_redacted(bytes) => {}
         _ => {
             let written = writer.object(|writer| {
                 writer.member("@bytes", |writer| writer.bytes(bytes));

@@ -164,7 +164,7 @@ fn structure(writer: &mut Writer<'_>, bytes: &[u8]) -> bool {
                 }
             }
             let has_room = writer.member(&key, |writer| {
-                if !writer.is_redacted(&key, text(content)) && !value(writer, content) {
+                if !writer.is_redacted(&key, text(content), None) && !value(writer, content) {
                     writer.plain("null");
                 }
             });

@@ -46,10 +46,15 @@ impl<'a> Encoder<'a> {
     }
 
     /// Whether a value is to be seen; `name` stands for it.
-    fn look(&mut self, name: &str, raw: &[u8]) -> Shown {
+    fn look(&mut self, name: &str, raw: &[u8], field: Option<&FieldDescriptor>) -> Shown {
         self.within(name, |encoder| {
             let path = encoder.path.join(".");
-            let place = Place { path: &path, name, raw };
+            let place = Place {
+                path: &path,
+                name,
+                raw,
+                field,
+            };
             encoder.redact.redact(&place).map_or(Shown::AsItIs, Shown::Instead)
         })
     }
@@ -66,7 +71,7 @@ impl<'a> Encoder<'a> {
             return self.entry(field, (number, value), out);
         }
         let name = field.json_name().to_owned();
-        if let Shown::Instead(text) = self.look(&name, &described::raw(value)) {
+        if let Shown::Instead(text) = self.look(&name, &described::raw(value), Some(field)) {
             // Of what is no text nothing is left.
             if matches!(field.kind(), Kind::String | Kind::Bytes) {
                 write(out, number, Value::Bytes(text.as_bytes()));
@@ -110,27 +115,31 @@ impl<'a> Encoder<'a> {
             }
         }
         let mut inner = Vec::new();
-        if let Some(key) = key {
-            write(&mut inner, 1, key);
-        }
-        if let Some(content) = content {
-            let key = described::key_name(&key_field, key);
-            let raw = described::raw(content);
-            let mut hidden = None;
-            for name in [field.json_name(), &key] {
-                if let Shown::Instead(text) = self.look(name, &raw) {
-                    hidden.get_or_insert(text);
-                }
+        let name = described::key_name(&key_field, key);
+        let raw = content.map(described::raw).unwrap_or_default();
+        let instead = |kind: &Kind, text: &str, number: u32, inner: &mut Vec<u8>| {
+            if matches!(kind, Kind::String | Kind::Bytes) {
+                write(inner, number, Value::Bytes(text.as_bytes()));
             }
-            match hidden {
-                None => self.within(field.json_name(), |encoder| {
-                    encoder.within(&key, |encoder| encoder.visible(&value_field, (2, content), &mut inner));
-                }),
-                Some(text) if matches!(value_field.kind(), Kind::String | Kind::Bytes) => {
-                    write(&mut inner, 2, Value::Bytes(text.as_bytes()));
-                }
-                Some(_) => {}
+        };
+        if let Shown::Instead(text) = self.look(field.json_name(), &raw, Some(field)) {
+            if let Shown::Instead(key) = self.look(field.json_name(), name.as_bytes(), Some(field)) {
+                instead(&key_field.kind(), &key, 1, &mut inner);
             }
+            instead(&value_field.kind(), &text, 2, &mut inner);
+        } else {
+            if let Some(key) = key {
+                write(&mut inner, 1, key);
+            }
+            self.within(field.json_name(), |encoder| {
+                match (content, encoder.look(&name, &raw, None)) {
+                    (None, _) => {}
+                    (Some(_), Shown::Instead(text)) => instead(&value_field.kind(), &text, 2, &mut inner),
+                    (Some(content), Shown::AsItIs) => {
+                        encoder.within(&name, |encoder| encoder.visible(&value_field, (2, content), &mut inner));
+                    }
+                }
+            });
         }
         write(out, number, Value::Bytes(&inner));
     }
@@ -158,7 +167,7 @@ impl<'a> Encoder<'a> {
     /// Without a descriptor: numbers are to be seen, text and bytes have no name that could say so.
     fn unknown(&mut self, Field { number, value }: Field<'_>, out: &mut Vec<u8>) {
         let name = number.to_string();
-        if let Shown::Instead(_) = self.look(&name, &described::raw(value)) {
+        if let Shown::Instead(_) = self.look(&name, &described::raw(value), None) {
             return;
         }
         match value {
@@ -177,6 +186,7 @@ impl<'a> Encoder<'a> {
                     path: &path,
                     name: &name,
                     raw: bytes,
+                    field: None,
                 };
                 match self.redact.redact_nameless(&place) {
                     Some(text) => write(out, number, Value::Bytes(text.as_bytes())),

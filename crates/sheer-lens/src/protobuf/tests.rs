@@ -1,5 +1,8 @@
 //! Beside `prost-reflect`, which writes the same JSON from the same bytes, and alone where bytes are not as they should be.
 
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proptest::prelude::*;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
@@ -131,9 +134,90 @@ fn what_is_redacted_is_never_written() {
         "byNumber.1.aString",
         "structure.token",
         "any.aString",
+        "labels",
         "labels.token",
     ];
     assert_eq!(paths, expected, "the same bytes in every place");
+}
+
+/// Text and bytes are nobody's to see, and neither is what is marked.
+struct Nameless(BTreeSet<String>);
+
+impl Redact for Nameless {
+    fn redact(&mut self, place: &Place<'_>) -> Option<String> {
+        let field = place.field?.full_name().to_owned();
+        self.0.contains(&field).then(|| "***".to_owned())
+    }
+    fn redact_nameless(&mut self, _: &Place<'_>) -> Option<String> {
+        Some("***".to_owned())
+    }
+}
+
+/// In maps that are hidden keys are secrets, too.
+#[test]
+fn keys_of_a_hidden_map_are_hidden() {
+    let bytes = encoded(&json!({"labels": {"hunter2": "seen"}, "byNumber": {"4711": {"aString": "hunter2"}}}));
+    let mut redact = |place: &Place<'_>| matches!(place.name, "labels" | "byNumber").then(|| "***".to_owned());
+    let json = described(&bytes, &mut redact);
+    assert_eq!(
+        parsed(&json),
+        json!({"labels": {"***": "***"}, "byNumber": {"***": "***"}})
+    );
+    let shown = described(&super::redacted(Some(&everything()), &bytes, &mut redact), &mut nothing);
+    assert_eq!(parsed(&shown), json!({"labels": {"***": "***"}, "byNumber": {"0": {}}}));
+}
+
+/// Bytes of which nobody can say what they are stay hidden: nested too deep, or of another type than the descriptor has.
+#[test]
+fn what_cannot_be_read_is_not_shown_as_bytes() {
+    let mut redact = Nameless(BTreeSet::new());
+    let mut message = encoded(&json!({"aString": "hunter2"}));
+    for depth in 0..MAX_DEPTH + 3 {
+        let described = described(&message, &mut redact).text;
+        let guessed = by_structure(&message, Limits::default(), &mut redact).text;
+        let base64 = BASE64_STANDARD.encode(&message);
+        let inner = &base64[base64.len() - 12..base64.len() - 4];
+        for text in [described, guessed] {
+            assert!(!text.contains(inner), "{depth}: {text}");
+        }
+        let length = u8::try_from(message.len()).ok().filter(|length| *length < 0x80);
+        let length = length.map_or_else(
+            || vec![message.len() as u8 & 0x7f | 0x80, (message.len() >> 7) as u8],
+            |length| vec![length],
+        );
+        message = [&[0x8a, 1][..], &length, &message].concat();
+    }
+    // Field 3 is a number.
+    let json = described(&[0x1a, 7, b'h', b'u', b'n', b't', b'e', b'r', b'2'], &mut redact);
+    assert_eq!(
+        (json.text.as_str(), json.fault),
+        (r#"{"anInt32":"***"}"#, Some(Fault::Type { number: 3 }))
+    );
+}
+
+#[test]
+fn what_a_schema_marks_is_known_by_its_full_name() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proto");
+    let files = protox::Compiler::new([folder])
+        .expect("a folder")
+        .open_file("marked.proto")
+        .expect("it compiles")
+        .encode_file_descriptor_set();
+    let names = marked(&files);
+    let expected = ["lens.Marked.Inner.note", "lens.Marked.pin", "lens.Marked.secrets"];
+    assert!(names.iter().eq(expected), "{names:?}");
+    let pool = DescriptorPool::decode(&files[..]).expect("a set");
+    let descriptor = pool.get_message_by_name("lens.Marked").expect("a message of it");
+    let document =
+        json!({"pin": 4711, "seen": "yes", "secrets": {"a": "b"}, "inner": {"note": "hunter2", "left": true}});
+    let bytes = DynamicMessage::deserialize(descriptor.clone(), &document)
+        .expect("of the schema")
+        .encode_to_vec();
+    let json = by_descriptor(&descriptor, &bytes, Limits::default(), &mut Nameless(names));
+    let expected =
+        json!({"pin": "***", "seen": "yes", "secrets": {"***": "***"}, "inner": {"note": "***", "left": true}});
+    assert_eq!(parsed(&json), expected);
+    assert!(marked(&files[..files.len() / 2]).len() < 4 && marked(b"no descriptors").is_empty());
 }
 
 /// The same as a message: readers of protobuf see what readers of JSON see.
@@ -157,7 +241,7 @@ fn a_redacted_message_holds_no_secret_either() {
         "aString": "***", "anInt32": 7, "nested": {"aString": "***", "left": "seen"}, "messages": [{"aString": "***"}], "strings": ["***", "***"],
         "labels": {"token": "***", "other": "seen"}, "structure": {"token": null, "deep": {"token": null, "x": "seen"}},
         "any": {"@type": "x/lens.Everything", "aString": "***", "left": "seen"}, "byNumber": {"1": {"aString": "***"}},
-        "byTruth": {"true": "***"}, "doubles": [0.5, 1.5],
+        "byTruth": {"false": "***"}, "doubles": [0.5, 1.5],
     });
     assert_eq!(parsed(&described(&shown, &mut nothing)), expected);
     assert_eq!(
@@ -167,15 +251,6 @@ fn a_redacted_message_holds_no_secret_either() {
     );
 
     // Without descriptors text and bytes are nameless, numbers are not.
-    struct Nameless;
-    impl Redact for Nameless {
-        fn redact(&mut self, _: &Place<'_>) -> Option<String> {
-            None
-        }
-        fn redact_nameless(&mut self, _: &Place<'_>) -> Option<String> {
-            Some("***".to_owned())
-        }
-    }
     let message = [
         &[0x08, 5, 0x12, 7][..],
         secret.as_bytes(),
@@ -183,13 +258,16 @@ fn a_redacted_message_holds_no_secret_either() {
     ]
     .concat();
     let shown = by_structure(
-        &redacted(None, &message, &mut Nameless),
+        &redacted(None, &message, &mut Nameless(BTreeSet::new())),
         Limits::default(),
         &mut nothing,
     );
     assert_eq!(parsed(&shown), json!({"1": 5, "2": "***", "3": {"1": 1}, "4": "***"}));
     // What comes behind a fault is nobody's to read.
-    assert_eq!(redacted(None, &[0x08, 5, 0x12, 9, b'h'], &mut Nameless), [0x08, 5]);
+    assert_eq!(
+        redacted(None, &[0x08, 5, 0x12, 9, b'h'], &mut Nameless(BTreeSet::new())),
+        [0x08, 5]
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use prost_reflect::FieldDescriptor;
 
 use super::{Fault, Json, Limits, MAX_DEPTH, Place, Redact};
 
@@ -114,30 +115,39 @@ impl<'a> Writer<'a> {
         true
     }
 
-    /// Whether the value here is not to be seen; if so, what stands for it has been written.
-    pub(super) fn is_redacted(&mut self, name: &str, raw: &[u8]) -> bool {
-        let Some(text) = self.redact.redact(&Place {
+    /// What stands for the value here where it is not to be seen.
+    pub(super) fn instead(&mut self, name: &str, raw: &[u8], field: Option<&FieldDescriptor>) -> Option<String> {
+        self.redact.redact(&Place {
             path: &self.path,
             name,
             raw,
-        }) else {
-            return false;
-        };
-        self.string(&text);
-        true
+            field,
+        })
+    }
+
+    /// Whether the value here is not to be seen; if so, what stands for it has been written.
+    pub(super) fn is_redacted(&mut self, name: &str, raw: &[u8], field: Option<&FieldDescriptor>) -> bool {
+        let text = self.instead(name, raw, field);
+        text.inspect(|text| self.string(text)).is_some()
     }
 
     /// The same of text or bytes that only a number names.
-    pub(super) fn is_nameless_redacted(&mut self, name: &str, raw: &[u8]) -> bool {
-        let Some(text) = self.redact.redact_nameless(&Place {
+    pub(super) fn is_nameless_redacted(&mut self, raw: &[u8]) -> bool {
+        let name = self.path.rsplit('.').next().unwrap_or_default();
+        let text = self.redact.redact_nameless(&Place {
             path: &self.path,
             name,
             raw,
-        }) else {
-            return false;
-        };
-        self.string(&text);
-        true
+            field: None,
+        });
+        text.inspect(|text| self.string(text)).is_some()
+    }
+
+    /// Bytes of which nobody can say what they are, unless those are not to be seen.
+    pub(super) fn nameless(&mut self, raw: &[u8]) {
+        if !self.is_nameless_redacted(raw) {
+            self.bytes(raw);
+        }
     }
 
     /// A number, `true`, `false` or `null`.

@@ -243,7 +243,9 @@ impl Observation {
     /// The request went out on this stream.
     pub(super) fn went_to(&self, upstream: Leg) {
         self.tapped(|tapped| tapped.went_to(&upstream));
-        self.legs.borrow_mut().upstream = upstream;
+        let mut legs = self.legs.borrow_mut();
+        upstream.sent_for(&legs.client);
+        legs.upstream = upstream;
     }
 
     /// When the request began.

@@ -1,6 +1,7 @@
 //! Connections that are not looked into: bytes to the application and back, for as long as policy lets them.
 
 use std::{
+    net::SocketAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use super::{
     speech::Conversation,
 };
 use crate::{
+    addr::ClientAddr,
     detect::Rewind,
     discovery::InboundPolicy,
     error::ProxyError,
@@ -23,7 +25,7 @@ use crate::{
 
 impl Inbound {
     /// Relays a connection until both sides are done, or a change of policy ends it.
-    pub(super) async fn opaque(&self, talk: Conversation, port: Rc<Port>) -> Result<(), ProxyError> {
+    pub(super) async fn opaque(&self, talk: Conversation, port: Rc<Port>) {
         let observers = port.observers(&talk.client);
         let speaks = match talk.client.tls {
             ClientTls::Opaque => Speaks::Tls,
@@ -44,7 +46,7 @@ impl Inbound {
             drop(sys::reset_on_close(talk.stream.tcp()));
             let port = port.app.addr().port();
             let error = policy::denied(observers.policy(), None, &talk.client, port);
-            return Err(refused(error, client_tape, tapped));
+            return self.refused((talk.client.addr, &error), client_tape, tapped);
         }
         authz.allow.inc();
         if rule.is_some_and(|rule| policy::is_audit(&rule.policy)) {
@@ -59,7 +61,7 @@ impl Inbound {
                 Err(error) => {
                     // The application refused: so does the proxy in its name.
                     drop(sys::reset_on_close(talk.stream.tcp()));
-                    return Err(refused(error, client_tape, tapped));
+                    return self.refused((talk.client.addr, &error), client_tape, tapped);
                 }
             },
         };
@@ -92,7 +94,15 @@ impl Inbound {
         if matches!(ended, tcp::Ended::Revoked) {
             observers.revoked(&talk.client);
         }
-        Ok(())
+    }
+
+    /// Notes a connection that is not let through.
+    fn refused(&self, (client, error): (SocketAddr, &ProxyError), tape: Tape, tapped: Option<Box<TappedConnection>>) {
+        tape.refused(error);
+        if let Some(tapped) = tapped {
+            tapped.refused(error);
+        }
+        self.failed(ClientAddr(client), error);
     }
 
     /// For who watches connections.
@@ -111,13 +121,4 @@ impl Inbound {
             client: LegFacts::new(id, tape),
         })
     }
-}
-
-/// Notes a connection that is not let through.
-fn refused(error: ProxyError, client: Tape, tapped: Option<Box<TappedConnection>>) -> ProxyError {
-    drop(client.refused());
-    if let Some(tapped) = tapped {
-        tapped.refused(&error);
-    }
-    error
 }

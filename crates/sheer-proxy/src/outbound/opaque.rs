@@ -259,7 +259,7 @@ pub(super) async fn serve(
             if let Some(tapped) = tapped {
                 tapped.refused(&error);
             }
-            drop(client_tape.refused());
+            client_tape.refused(&error);
             return outbound.refuse(client.io().tcp(), &error);
         }
     };

@@ -1,6 +1,7 @@
 //! Copies of recordings, which may leave the worker: sight decodes and shows them.
 
 use super::{
+    callers::Callers,
     clock::Clock,
     excerpt::ExcerptCopy,
     exchange::{Exchange, LegId},
@@ -55,6 +56,10 @@ pub(crate) struct RecordingCopy {
     pub(crate) standing: Option<Box<Standing>>,
     pub(crate) tcp: Option<TcpInfo>,
     pub(crate) ending: Option<Ending>,
+    /// The server name of TLS that passes through, empty where it has none; `None` where no ClientHello has passed.
+    pub(crate) hello: Option<Box<str>>,
+    /// Of a connection to the application.
+    pub(crate) callers: Callers,
     pub(crate) unrecorded: &'static str,
     pub(crate) segments: Vec<SegmentCopy>,
     /// What is left where the segments of a failure were let go.

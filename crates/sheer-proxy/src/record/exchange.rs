@@ -54,6 +54,13 @@ impl Leg {
     pub(crate) fn tape(&self) -> &Tape {
         &self.tape
     }
+
+    /// It is for a request that came in there.
+    pub(crate) fn sent_for(&self, client: &Leg) {
+        if let (Some(recording), Some(client)) = (self.tape.recording(), client.tape.recording()) {
+            recording.called_by(self.stream, client.about());
+        }
+    }
 }
 
 impl Drop for Leg {

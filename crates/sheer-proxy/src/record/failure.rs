@@ -61,6 +61,8 @@ pub(crate) struct Facts {
     pub(crate) reason: Cow<'static, str>,
     pub(crate) message: String,
     pub(crate) exchange: Option<Exchange>,
+    /// Both sides of a relayed connection; number 0 where the server's was not opened.
+    pub(crate) relay: Option<(LegId, LegId)>,
     /// Where it was noticed.
     pub(crate) place: LegId,
 }
@@ -150,6 +152,21 @@ impl Failures {
 
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// A connection of which something is kept.
+    pub(super) fn find(&self, connection: u64) -> Option<&Recording> {
+        let held = self
+            .all
+            .iter()
+            .flat_map(|failure| failure.held.iter().map(|(recording, _)| recording));
+        let left = self
+            .all
+            .iter()
+            .flat_map(|failure| failure.excerpts.iter().map(|(recording, _)| recording));
+        held.chain(left)
+            .find(|recording| recording.id() == connection)
+            .map(|recording| &**recording)
     }
 
     pub(super) fn excerpts(&self) -> &Excerpts {
@@ -316,6 +333,7 @@ mod tests {
             reason: reason.into(),
             message: String::new(),
             exchange: None,
+            relay: None,
             place: LegId::default(),
         };
         Failure::new(facts, Vec::new())

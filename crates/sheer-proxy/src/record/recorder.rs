@@ -30,12 +30,13 @@ use super::{
 };
 use crate::{
     detect::Rewind,
-    error::{Direction, ResetCode},
+    error::{Direction, ProxyError, ResetCode},
     exchange::{End, Outcome},
     io::{Io, Stream},
     metrics::{Counter, LabelSet, Shard, family},
     redact::Redactor,
     settings,
+    tcp::Fault,
 };
 
 /// Smallest and largest segment of a connection's log: some frames, and more than anybody reads.
@@ -103,6 +104,10 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 /// Ids of requests that were taken by all recorders of this process.
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
+fn next_connection() -> u64 {
+    CONNECTIONS.fetch_add(1, Relaxed) + 1
+}
+
 /// A number for a request that counts no recorder.
 pub(crate) fn next_request() -> u64 {
     REQUESTS.fetch_add(1, Relaxed)
@@ -141,6 +146,17 @@ impl Recorder {
             Some(inner) => Tape::new(inner.begin(about, tcp)),
             None => Tape::default(),
         }
+    }
+
+    /// A connection was given up before it was known what for. Gives its number.
+    pub(crate) fn given_up(&self, about: About, error: &ProxyError) -> LegId {
+        let Some(inner) = &self.0 else {
+            return LegId::default();
+        };
+        let recording = Recording::new(inner, next_connection(), about, None);
+        let place = whole(&recording);
+        Tape::new(recording).refused(error);
+        place
     }
 
     /// A request has ended. `id` where it has a number already.
@@ -267,7 +283,7 @@ impl Inner {
             Speaks::Http1 if has_room => Some(Flow::http1(now, accepted, room)),
             _ => None,
         };
-        let id = CONNECTIONS.fetch_add(1, Relaxed) + 1;
+        let id = next_connection();
         let about = About {
             local: about.local.or_else(|| tcp.local_addr().ok().map(crate::sys::canonical)),
             remote: about.remote.or_else(|| tcp.peer_addr().ok().map(crate::sys::canonical)),
@@ -359,7 +375,7 @@ impl Inner {
             live.swap_remove(at);
         }
         drop(live);
-        if !ending.clean {
+        if !ending.clean && !recording.is_judged() {
             self.connection_failed(recording, ending);
         }
         let mut ended = self.ended.borrow_mut();
@@ -433,18 +449,29 @@ impl Inner {
             How::PeerClosed => (None, "connection-closed-early"),
             How::Closed => (None, "connection-ended"),
         };
-        let place = LegId {
-            connection: recording.id(),
-            stream: 0,
-        };
         let facts = Facts {
             kind: FailureKind::Connection,
             verdict,
             reason: reason.into(),
-            ..self.facts(place)
+            ..self.facts(whole(recording))
         };
         let held = vec![(Rc::clone(recording), recording.segments())];
         self.keep(Failure::new(facts, held));
+    }
+
+    /// A relayed connection failed, or never got a server's side.
+    pub(super) fn relay_failed(&self, (client, server): (&Rc<Recording>, Option<&Rc<Recording>>), fault: Fault) {
+        let facts = Facts {
+            kind: FailureKind::Connection,
+            verdict: Some(fault.verdict),
+            reason: fault.reason.into(),
+            message: fault.message,
+            relay: Some((whole(client), server.map_or(LegId::default(), whole))),
+            ..self.facts(whole(server.unwrap_or(client)))
+        };
+        let both = [Some(client), server].into_iter().flatten();
+        let held = both.map(|recording| (Rc::clone(recording), recording.segments()));
+        self.keep(Failure::new(facts, held.collect()));
     }
 
     /// Lens and library differ.
@@ -496,6 +523,7 @@ impl Inner {
             reason: Cow::Borrowed(""),
             message: String::new(),
             exchange: None,
+            relay: None,
             place,
         }
     }
@@ -588,11 +616,16 @@ impl Inner {
 
     /// Redirection hides where an accepted connection was going: the other end knows that address.
     fn is_on(&self, leg: LegId, (local, remote, stream): (SocketAddr, SocketAddr, u32)) -> bool {
+        let has = |recording: &Recording| {
+            let about = recording.about();
+            about.remote == Some(remote) && [about.local, about.original].contains(&Some(local))
+        };
         leg.stream == stream
-            && self.find(leg.connection).is_some_and(|recording| {
-                let about = recording.about();
-                about.remote == Some(remote) && [about.local, about.original].contains(&Some(local))
-            })
+            && match self.find(leg.connection) {
+                Some(recording) => has(&recording),
+                // It is gone, but what failed on it is kept.
+                None => self.failures.borrow().find(leg.connection).is_some_and(has),
+            }
     }
 
     #[cfg(test)]
@@ -608,6 +641,14 @@ impl Inner {
     #[cfg(test)]
     pub(super) fn disagreements(&self) -> [u64; 2] {
         self.disagreements.each_ref().map(Counter::value)
+    }
+}
+
+/// A connection as a whole.
+fn whole(recording: &Rc<Recording>) -> LegId {
+    LegId {
+        connection: recording.id(),
+        stream: 0,
     }
 }
 

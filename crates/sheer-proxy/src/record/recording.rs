@@ -13,6 +13,7 @@ use std::{
 use sheer_lens::hpack::{Digest, ListKind};
 
 use super::{
+    callers::{Caller, Callers},
     copy::RecordingCopy,
     excerpt::ExcerptCopy,
     flow::{Flow, Found, Standing},
@@ -159,6 +160,10 @@ pub(crate) struct Recording {
     /// At the end.
     tcp: Cell<Option<TcpInfo>>,
     standing: RefCell<Option<Box<Standing>>>,
+    /// Of a connection to the application.
+    callers: RefCell<Option<Box<Callers>>>,
+    /// What is wrong with its end is said of the relay that it is part of.
+    is_judged: Cell<bool>,
     accounted: Cell<usize>,
 }
 
@@ -188,6 +193,8 @@ impl Recording {
             ending: Cell::new(None),
             tcp: Cell::new(None),
             standing: RefCell::default(),
+            callers: RefCell::default(),
+            is_judged: Cell::new(false),
             accounted: Cell::new(0),
         })
     }
@@ -198,6 +205,10 @@ impl Recording {
 
     pub(crate) fn about(&self) -> &About {
         &self.about
+    }
+
+    pub(super) fn recorder(&self) -> &Rc<Inner> {
+        &self.recorder
     }
 
     pub(super) fn active(&self) -> u64 {
@@ -346,6 +357,27 @@ impl Recording {
         self.streams.set(self.streams.get().saturating_sub(1));
     }
 
+    /// A stream of a connection to the application is for whoever is at the other end of this one.
+    pub(super) fn called_by(&self, stream: u32, client: &About) {
+        let is_to_app = self.about.peer == Peer::App && !self.about.accepted;
+        if let (true, Some(remote)) = (is_to_app, client.remote) {
+            let mesh = client.peer == Peer::Mesh;
+            let mut callers = self.callers.borrow_mut();
+            callers
+                .get_or_insert_default()
+                .note(stream, Caller { ip: remote.ip(), mesh });
+        }
+    }
+
+    /// Who judges its end does so elsewhere.
+    pub(super) fn judged(&self) {
+        self.is_judged.set(true);
+    }
+
+    pub(super) fn is_judged(&self) -> bool {
+        self.is_judged.get()
+    }
+
     /// The first sign of the end counts: what follows, follows from it.
     pub(super) fn sign(&self, how: How) {
         if self.first_sign.get().is_none() {
@@ -360,7 +392,6 @@ impl Recording {
         }
         self.socket.set(None);
         self.tcp.set(tcp);
-        self.fold_counters();
         let how = self.first_sign.get().unwrap_or(How::Closed);
         let broke = matches!(how, How::PeerBroke(_) | How::Reset);
         let unfinished = self.streams.get() > 0;
@@ -385,12 +416,11 @@ impl Recording {
         self.recorder.ended(self, ending);
     }
 
-    fn fold_counters(&self) {
-        if let Some((counters, reversed)) = self.counters.take() {
-            let moved = moved(&counters, reversed);
-            self.bytes[0].set(moved[0]);
-            self.bytes[1].set(moved[1]);
-        }
+    /// The server name of TLS that passes through.
+    fn hello(&self) -> Option<Box<str>> {
+        let counters = self.counters.borrow();
+        let (counters, _) = counters.as_ref()?;
+        counters.hello().map(Into::into)
     }
 
     /// Forgets what passed, for want of memory.
@@ -409,6 +439,8 @@ impl Recording {
     }
 
     pub(super) fn account(&self, memory: usize) {
+        let callers = || self.callers.borrow().as_ref().map_or(0, |callers| callers.memory());
+        let memory = if memory > 0 { memory + callers() } else { 0 };
         let before = self.accounted.replace(memory);
         self.recorder.account(before, memory);
     }
@@ -452,6 +484,8 @@ impl Recording {
             standing: standing.or_else(live),
             tcp: self.tcp_info(),
             ending: self.ending.get(),
+            hello: self.hello(),
+            callers: self.callers.borrow().as_deref().cloned().unwrap_or_default(),
             unrecorded: self.unrecorded.get(),
             segments: after.map_or_else(Vec::new, |after| super::copy::segments(&self.segments(), after)),
             excerpt: None,

@@ -11,9 +11,13 @@ use super::{
     exchange::Leg,
     log::Form,
     opinion::{Given, List},
-    recording::{How, Recording},
+    recording::{How, Peer, Recording},
 };
-use crate::{sys, tcp::Counters};
+use crate::{
+    error::ProxyError,
+    sys,
+    tcp::{Counters, Fault},
+};
 
 /// A handle to a connection's recording. Cheap to clone; the default records nothing.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +99,13 @@ impl Tape {
             let about = recording.about();
             (about.local, about.remote, about.original)
         })
+    }
+
+    /// Whether a sidecar of the mesh is at the other end, as far as it is recorded.
+    pub(crate) fn is_of_mesh(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|recording| recording.about().peer == Peer::Mesh)
     }
 
     /// A request's stream on this connection.
@@ -215,9 +226,10 @@ impl Tape {
     }
 
     /// The proxy refuses the connection, with a reset.
-    pub(crate) fn refused(self) -> RelayTape {
+    pub(crate) fn refused(self, error: &ProxyError) {
         self.reset();
-        RelayTape { tape: self }
+        let tape = RelayTape { tape: self };
+        tape.judged(None, Some(error.into()));
     }
 
     /// This proxy is about to break the connection off.
@@ -235,6 +247,17 @@ pub(crate) struct RelayTape {
 }
 
 impl RelayTape {
+    /// What is wrong with how it ends, or nothing: said once, of both sides, before they end.
+    pub(crate) fn judged(&self, server: Option<&Self>, fault: Option<Fault>) {
+        let Some(client) = &self.tape.0 else { return };
+        let server = server.and_then(|server| server.tape.0.as_ref());
+        client.judged();
+        server.inspect(|server| server.judged());
+        if let Some(fault) = fault {
+            client.recorder().relay_failed((client, server), fault);
+        }
+    }
+
     /// How it ended, before its socket is closed.
     pub(crate) fn end(&self, how: How, tcp: Option<&TcpStream>) {
         if let Some(recording) = &self.tape.0 {

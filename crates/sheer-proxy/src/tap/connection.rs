@@ -9,11 +9,12 @@ use std::{
 use super::{
     Taps, Watching,
     event::{ConnectionEvent, Event, LegFacts, Stream},
+    filter::Filter,
 };
 use crate::{
     error::ProxyError,
     record::{self, Tape},
-    tcp::{Counters, End, Ended, Side},
+    tcp::{Counters, End, Ended, Fault, Side},
 };
 
 /// A connection that somebody watches; dropped without a word it ended with the proxy.
@@ -54,6 +55,7 @@ impl TappedConnection {
                 how: "ended with the proxy".to_owned(),
                 verdict: None,
                 reason: "",
+                message: String::new(),
                 failed: true,
             },
             taps: Rc::clone(taps),
@@ -74,41 +76,49 @@ impl TappedConnection {
         // Never 0: it has happened.
         self.event.connected = micros(self.began.elapsed()).max(1);
         self.counters = Some(Rc::clone(counters));
-        for watching in self.watching.iter().filter(|one| !one.watcher.filter.waits_for_end()) {
+        let stream = &self.event.stream;
+        let waits = |filter: &Filter| filter.waits_for_end() || !filter.takes_name(stream);
+        for watching in self.watching.iter().filter(|one| !waits(&one.watcher.filter)) {
             watching.send(Event::Connection(Box::new(self.event.clone())));
         }
     }
 
     /// The relay has ended.
     pub(crate) fn ended(mut self: Box<Self>, ended: &Ended) {
-        let (closed_by, how, failed) = match ended {
-            Ended::Drained => ("proxy", "closed, as the proxy ends".to_owned(), false),
-            Ended::Revoked => ("proxy", "reset, as policy lets it in no longer".to_owned(), true),
+        let fault = Fault::of(ended);
+        let (closed_by, how) = match ended {
+            Ended::Drained => ("proxy", "closed, as the proxy ends".to_owned()),
+            Ended::Revoked => ("proxy", "reset, as policy lets it in no longer".to_owned()),
             Ended::Relayed(outcome) => {
-                let by = match outcome.first {
+                // Of an orderly end, who began it.
+                let by = match fault.as_ref().and_then(|fault| fault.side).unwrap_or(outcome.first) {
                     Side::Client => "client",
                     Side::Server => "server",
                 };
-                let bad = [&outcome.to_server.end, &outcome.to_client.end]
-                    .into_iter()
-                    .find_map(how);
-                match bad {
-                    None => (by, "closed".to_owned(), false),
-                    Some(bad) => (by, bad, true),
-                }
+                let ends = [&outcome.to_server.end, &outcome.to_client.end];
+                let bad = ends.into_iter().find_map(how);
+                (by, bad.unwrap_or_else(|| "closed".to_owned()))
             }
         };
         self.event.closed_by = closed_by;
         self.event.how = how;
-        self.event.failed = failed;
+        self.event.failed = fault.is_some();
+        self.blame(fault);
         self.tell();
     }
 
     /// The proxy refused it.
     pub(crate) fn refused(mut self: Box<Self>, error: &ProxyError) {
         self.event.how = error.in_full();
-        (self.event.verdict, self.event.reason) = (Some(error.verdict()), error.reason());
+        self.blame(Some(error.into()));
         self.tell();
+    }
+
+    fn blame(&mut self, fault: Option<Fault>) {
+        if let Some(fault) = fault {
+            (self.event.verdict, self.event.reason) = (Some(fault.verdict), fault.reason);
+            self.event.message = fault.message;
+        }
     }
 
     fn tell(&mut self) {
@@ -118,6 +128,10 @@ impl TappedConnection {
         if let Some(counters) = &self.counters {
             (self.event.to_server, self.event.to_client) = (counters.to_server(), counters.to_client());
             let answered = counters.answered();
+            if let (false, Some(name)) = (self.event.stream.is_tls, counters.hello()) {
+                let stream = Arc::make_mut(&mut self.event.stream);
+                (stream.is_tls, stream.server_name) = (true, name.to_owned());
+            }
             self.event.first_byte = answered.map_or(0, |at| micros(at.saturating_duration_since(self.began)).max(1));
         }
         for watching in &self.watching {

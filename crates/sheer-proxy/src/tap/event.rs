@@ -50,6 +50,8 @@ pub(crate) struct LegFacts {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) original: Option<SocketAddr>,
+    /// The other end is a sidecar of the mesh.
+    pub(crate) is_mesh: bool,
 }
 
 impl LegFacts {
@@ -60,6 +62,7 @@ impl LegFacts {
             local,
             remote,
             original,
+            is_mesh: tape.is_of_mesh(),
         }
     }
 }
@@ -186,5 +189,7 @@ pub(crate) struct ConnectionEvent {
     pub(crate) how: String,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) reason: &'static str,
+    /// What is wrong with it, in words.
+    pub(crate) message: String,
     pub(crate) failed: bool,
 }

@@ -266,21 +266,28 @@ impl Filter {
             && (!self.failed_only || shown.failed)
     }
 
-    /// Bytes have no head: whoever asks for one does not see them.
+    /// Bytes have no head: whoever asks for one does not see them. What is in them is not known yet, unless it was looked into.
     pub(super) fn takes_connection(&self, stream: &Stream) -> bool {
         self.is_to(stream.address, &stream.destination)
             && self.method.is_none()
             && self.path.is_empty()
-            && (self.authority.is_empty() || self.authority.eq_ignore_ascii_case(&stream.server_name))
+            && (!stream.is_tls || self.takes_name(stream))
             && self.headers.is_empty()
             && self.trace.is_empty()
             && self.status.is_none()
             && self.grpc.is_none()
     }
 
+    /// Whether it is TLS for the name that is asked for.
+    pub(super) fn takes_name(&self, stream: &Stream) -> bool {
+        self.authority.is_empty() || self.authority.eq_ignore_ascii_case(&stream.server_name)
+    }
+
     pub(super) fn takes_connection_end(&self, event: &ConnectionEvent) -> bool {
         let took = Duration::from_micros(event.at.saturating_sub(event.started));
-        self.latency_over.is_none_or(|over| took > over) && (!self.failed_only || event.failed)
+        self.latency_over.is_none_or(|over| took > over)
+            && (!self.failed_only || event.failed)
+            && self.takes_name(&event.stream)
     }
 }
 

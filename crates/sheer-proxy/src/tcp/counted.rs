@@ -4,7 +4,7 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use super::{Counters, Direction, Duplex, End, Outcome, Relay, Side, relay};
+use super::{Counters, Direction, Duplex, End, Fault, Outcome, Relay, Side, relay};
 use crate::{
     life::Life,
     metrics::TcpOpen,
@@ -52,8 +52,14 @@ impl Tapes {
     }
 
     /// The relay ends, and its sockets are still open.
-    fn end<C: Duplex, S: Duplex>(&self, relay: &Relay<'_, C, S>, [client, server]: [How; 2]) {
+    fn end<C: Duplex, S: Duplex>(&self, relay: &Relay<'_, C, S>, ended: &Ended) {
+        let [client, server] = match ended {
+            Ended::Relayed(outcome) => ends(outcome),
+            Ended::Drained => [How::Closed; 2],
+            Ended::Revoked => [How::Reset; 2],
+        };
         let (client_socket, server_socket) = relay.sockets();
+        self.client.judged(Some(&self.server), Fault::of(ended));
         self.client.end(client, client_socket);
         self.server.end(server, server_socket);
     }
@@ -113,21 +119,24 @@ pub async fn relay_counted<C: Duplex, S: Duplex>(
         biased; // what is done counts as done, and the end is worth more than another count
         outcome = &mut relay => outcome,
         () = revoked => {
-            counted.meters.tapes.end(&relay, [How::Reset; 2]);
+            counted.meters.tapes.end(&relay, &Ended::Revoked);
             relay.reset();
             counted.meters.client.failed("ECONNRESET");
             return Ended::Revoked;
         }
         never = counted.count_regularly() => match never {},
         () = life.quiet_in_drain(|| counters.moved()) => {
-            counted.meters.tapes.end(&relay, [How::Closed; 2]);
+            counted.meters.tapes.end(&relay, &Ended::Drained);
             relay.close().await;
             return Ended::Drained;
         }
     };
-    counted.meters.tapes.end(&relay, ends(&outcome));
-    counted.finish(&outcome);
-    Ended::Relayed(outcome)
+    let ended = Ended::Relayed(outcome);
+    counted.meters.tapes.end(&relay, &ended);
+    if let Ended::Relayed(outcome) = &ended {
+        counted.finish(outcome);
+    }
+    ended
 }
 
 struct Counted<'a> {

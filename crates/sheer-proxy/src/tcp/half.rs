@@ -13,6 +13,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
+    sync::OnceLock,
     task::{Context, Poll, ready},
 };
 
@@ -22,7 +23,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Duplex, Moved};
+use super::{Duplex, Moved, hello::Looker};
 use crate::sys::Pipe;
 
 /// What a fresh direction reads at once.
@@ -66,6 +67,16 @@ pub(super) struct Ends<'a, A, B> {
     pub(super) from: &'a mut A,
     pub(super) to: &'a mut B,
     pub(super) counter: &'a Moved,
+    /// Who looks at what the sender says first, and where that is noted.
+    pub(super) look: Option<(&'a mut Looker, &'a OnceLock<Box<str>>)>,
+}
+
+impl<A, B> Ends<'_, A, B> {
+    fn look(&mut self, bytes: &[u8]) {
+        if let Some((looker, hello)) = &mut self.look {
+            looker.look(bytes, hello);
+        }
+    }
 }
 
 /// State of one direction.
@@ -104,6 +115,11 @@ impl Half {
             pipe: None,
             cut_off: false,
         }
+    }
+
+    /// What was read already.
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.held
     }
 
     /// Moves bytes until the sender has ended and the receiver was told.
@@ -177,6 +193,10 @@ impl Half {
             && let Some(pipe) = ready!(self.poll_pipe(socket, cx)).map_err(Failure::Sender)?
         {
             let moved = ready!(poll_fill(pipe, socket, cx));
+            // Whatever began there is longer than any ClientHello.
+            if let Some((looker, _)) = &mut ends.look {
+                looker.miss();
+            }
             match moved {
                 Ok(moved) => {
                     self.calm = if moved < SMALL { self.calm + 1 } else { 0 };
@@ -213,6 +233,7 @@ impl Half {
             self.window = (self.window / 4).max(SMALL);
         }
         if received > 0 {
+            ends.look(space.filled());
             let written = match Pin::new(&mut *ends.to).poll_write(cx, space.filled()) {
                 Poll::Ready(written) => written.and_then(nonzero).map_err(Failure::Receiver)?,
                 Poll::Pending => 0,

@@ -13,6 +13,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use super::{
     Counters, Direction, Duplex, End, Outcome, Side,
     half::{Ends, Failure, Half},
+    hello::Looker,
 };
 use crate::sys;
 
@@ -28,6 +29,7 @@ pub struct Relay<'a, C, S> {
     counters: &'a Counters,
     to_server: Half,
     to_client: Half,
+    looker: Looker,
     ends: Ended,
 }
 
@@ -43,6 +45,8 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
     pub(super) fn new(mut client: C, mut server: S, counters: &'a Counters) -> Self {
         let splice = client.is_plain() && server.is_plain();
         let to_server = Half::new(client.take_prefix(), splice);
+        let mut looker = Looker::default();
+        looker.look(to_server.prefix(), &counters.hello);
         let to_client = Half::new(server.take_prefix(), splice);
         Self {
             client,
@@ -50,6 +54,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             counters,
             to_server,
             to_client,
+            looker,
             ends: Ended::default(),
         }
     }
@@ -70,6 +75,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             from: &mut self.client,
             to: &mut self.server,
             counter,
+            look: Some((&mut self.looker, &self.counters.hello)),
         };
         let Poll::Ready(result) = self.to_server.poll(&mut ends, cx) else {
             return;
@@ -89,6 +95,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             from: &mut self.server,
             to: &mut self.client,
             counter,
+            look: None,
         };
         let Poll::Ready(result) = self.to_client.poll(&mut ends, cx) else {
             return;
@@ -190,6 +197,6 @@ impl<C: Duplex, S: Duplex> Future for Relay<'_, C, S> {
 #[cfg(test)]
 impl<C, S> Relay<'_, C, S> {
     pub(super) fn holds_nothing(&self) -> bool {
-        self.to_server.holds_nothing() && self.to_client.holds_nothing()
+        self.to_server.holds_nothing() && self.to_client.holds_nothing() && self.looker.holds_nothing()
     }
 }

@@ -245,6 +245,82 @@ async fn what_was_read_before_comes_first() {
     assert_eq!((outcome.to_server.bytes, outcome.to_client.bytes), (6, 6));
 }
 
+/// A ClientHello for `ledger.bank`, as a client writes it.
+fn client_hello() -> Vec<u8> {
+    let roots = rustls::RootCertStore::empty();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "ledger.bank".try_into().expect("a name");
+    let mut client = rustls::ClientConnection::new(config.into(), name).expect("a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("memory");
+    hello
+}
+
+/// Whatever its pieces, and however it is moved: the name is known, and every byte arrives.
+#[tokio::test]
+async fn the_server_name_of_tls_is_noted_from_what_passes() {
+    let hello = client_hello();
+    for plain in [true, false] {
+        for cuts in [vec![], vec![1], vec![3, 6, 200], vec![5], vec![hello.len() - 1]] {
+            let mut relayed = relayed(plain).await;
+            let mut from = 0;
+            for until in cuts.into_iter().chain([hello.len()]) {
+                relayed.client.write_all(&hello[from..until]).await.expect("open");
+                let mut piece = vec![0; until - from];
+                relayed.server.read_exact(&mut piece).await.expect("relayed");
+                assert_eq!(piece, hello[from..until], "nothing waits for the rest");
+                assert_eq!(relayed.counters.hello().is_some(), until == hello.len());
+                from = until;
+            }
+            assert_eq!(relayed.counters.hello(), Some("ledger.bank"));
+            // What comes behind is nobody's business.
+            relayed.client.write_all(&hello).await.expect("open");
+            relayed.client.shutdown().await.expect("open");
+            let mut rest = Vec::new();
+            relayed.server.read_to_end(&mut rest).await.expect("an orderly end");
+            assert_eq!(rest, hello);
+        }
+    }
+    // Read by detection, in part.
+    let (mut client, inner_client) = pair().await;
+    let (inner_server, mut server) = pair().await;
+    client.write_all(&hello[100..]).await.expect("open");
+    client.shutdown().await.expect("open");
+    server.shutdown().await.expect("open");
+    let counters = Counters::default();
+    let inner_client = Rewind::new(inner_client, Bytes::copy_from_slice(&hello[..100]));
+    relay(inner_client, inner_server, &counters).await;
+    let mut whole = Vec::new();
+    server.read_to_end(&mut whole).await.expect("an orderly end");
+    assert_eq!((counters.hello(), whole == hello), (Some("ledger.bank"), true));
+}
+
+/// What is no ClientHello, and what becomes none: a server's, one behind other bytes, one without end.
+#[tokio::test]
+async fn what_is_no_hello_is_relayed_as_it_is() {
+    let hello = client_hello();
+    let endless = [&[22, 3, 1, 0x40, 0, 1, 0, 0x7f, 0xff][..], &content(100_000)].concat();
+    for first in [[b"EHLO x\r\n", &hello[..]].concat(), endless, vec![22, 22, 22]] {
+        let mut relayed = relayed(true).await;
+        let writing = async {
+            relayed.client.write_all(&first).await.expect("open");
+            relayed.client.shutdown().await.expect("open");
+        };
+        let mut arrived = Vec::new();
+        let (read, ()) = tokio::join!(relayed.server.read_to_end(&mut arrived), writing);
+        read.expect("an orderly end");
+        assert!(arrived == first);
+        relayed.server.write_all(&hello).await.expect("open");
+        relayed.server.shutdown().await.expect("open");
+        let mut back = Vec::new();
+        relayed.client.read_to_end(&mut back).await.expect("an orderly end");
+        assert!(back == hello);
+        assert_eq!(relayed.counters.hello(), None);
+    }
+}
+
 #[tokio::test]
 async fn a_slow_reader_slows_its_writer() {
     for plain in [true, false] {

@@ -17,7 +17,7 @@ def block(stream, end, fields):
     kinds = [(1, end)] + [(9, 0)] * (len(parts) - 1)
     last = len(parts) - 1
     return b"".join(frame(kind, flags | (4 if i == last else 0), stream, part) for i, ((kind, flags), part) in enumerate(zip(kinds, parts)))
-def http2(answer):
+def http2(answer, waits=False):
     class Handler(socketserver.StreamRequestHandler):
         def handle(self):
             if not self.rfile.read(24).startswith(b"PRI "): return
@@ -28,7 +28,8 @@ def http2(answer):
                 kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
                 self.rfile.read(int.from_bytes(head[:3], "big"))
                 if kind == 4 and not flags & 1: self.wfile.write(frame(4, 1, 0))
-                if kind == 1 and answer(self.wfile.write, stream): return
+                is_due = kind < 2 and flags & 1 if waits else kind == 1
+                if is_due and answer(self.wfile.write, stream): return
     return Handler
 GRPC = [(":status", "200"), ("content-type", "application/grpc")]
 def large(write, stream): write(block(stream, 0, GRPC) + block(stream, 1, [("grpc-status", "3"), ("grpc-message", "m" * 40000)]))
@@ -42,6 +43,8 @@ class Greets(socketserver.StreamRequestHandler):
     def handle(self): self.wfile.write(b"220 ready\r\n"); self.rfile.readline(); self.wfile.write(b"221 bye\r\n")
 class Closes(socketserver.StreamRequestHandler):
     def handle(self): self.rfile.readline()
+class Resets(socketserver.StreamRequestHandler):
+    def handle(self): self.rfile.readline(); self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); self.finish(); self.request.close()
 class Quick(socketserver.StreamRequestHandler):
     def handle(self):
         while self.rfile.readline():
@@ -49,7 +52,7 @@ class Quick(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 class Server(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6; allow_reuse_address = True; daemon_threads = True; request_queue_size = 64
-for port, handler in [(9001, http2(large)), (9002, http2(broken)), (9003, http2(calm)), (9004, Greets), (9005, Closes), (9006, http2(secret)), (9007, Quick)]:
+for port, handler in [(9001, http2(large)), (9002, http2(broken)), (9003, http2(calm)), (9004, Greets), (9005, Closes), (9006, http2(secret, waits=True)), (9007, Quick), (9008, Resets)]:
     threading.Thread(target=Server(("::", port), handler).serve_forever).start()
 print("listening", flush=True)
 "#;
@@ -64,10 +67,15 @@ pub(crate) const CALM: u16 = 9003;
 pub(crate) const GREETS: u16 = 9004;
 /// Closes without an answer.
 pub(crate) const CLOSES: u16 = 9005;
-/// Answers with secrets in header and trailers; its manifest does not spell them.
+/// Answers with secrets in header and trailers, once it has the whole request; its manifest does not spell them.
 pub(crate) const SECRET: u16 = 9006;
 /// Answers at once, with HTTP/1.
 pub(crate) const QUICK: u16 = 9007;
+
+/// Resets the connection after a line.
+pub(crate) const RESETS: u16 = 9008;
+/// Nothing listens there.
+pub(crate) const NOBODY: u16 = 9009;
 
 /// A gRPC call of one of its ports by curl, which prints headers and trailers.
 pub(crate) fn call(port: u16, path: &str, more: &str) -> String {
@@ -80,7 +88,7 @@ pub(crate) fn call(port: u16, path: &str, more: &str) -> String {
 /// Its Deployment and Service, with a sidecar.
 pub(crate) fn odd() -> String {
     let server = serde_json::to_string(SERVER).expect("a string");
-    let ports = [LARGE, BROKEN, CALM, GREETS, CLOSES, SECRET, QUICK];
+    let ports = [LARGE, BROKEN, CALM, GREETS, CLOSES, SECRET, QUICK, RESETS, NOBODY];
     let of_service = ports
         .map(|port| format!("{{ name: p{port}, port: {port} }}"))
         .join(", ");

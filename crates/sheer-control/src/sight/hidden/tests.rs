@@ -50,7 +50,12 @@ status: {phase: Running, podIP: 10.77.0.5}
 
 /// `quiet` is hidden, `web` is not, and a route of `split` leads to either.
 pub(in crate::sight) fn shop() -> Hidden {
-    Hidden::of(&Snapshot::of(WRITTEN, &format!("{PODS}{QUIET}")))
+    Hidden::of(&shop_now())
+}
+
+/// The same, as it stands.
+pub(in crate::sight) fn shop_now() -> Snapshot {
+    Snapshot::of(WRITTEN, &format!("{PODS}{QUIET}"))
 }
 
 fn outbound(original: &str, endpoint: Option<&str>) -> v1::Exchange {

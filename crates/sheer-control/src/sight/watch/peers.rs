@@ -98,6 +98,9 @@ impl Peers {
     }
 
     async fn ask(&self, address: &str, asked: v1::ExchangesRequest) -> Result<v1::ExchangeView, String> {
+        if address.is_empty() {
+            return Err("which proxy was at the other end is not known any more, as the connection is gone".to_owned());
+        }
         let (pod, mut proxy) = self.at(address).await?;
         let asked = v1::ExchangesRequest {
             rights: Some(self.rights()),
@@ -113,7 +116,11 @@ impl Peers {
                 return Ok(view);
             }
         }
-        Err(format!("the recorder of {} has forgotten it", super::name(&pod)))
+        Err(format!(
+            "the sidecar of {} has nothing left of it: frames are kept of open connections, of the last that ended, and of the last 200 failures; it did not \
+             fail there, or failed before those",
+            super::name(&pod)
+        ))
     }
 
     /// The connection of another proxy whose other end is this one: ours has these addresses.
@@ -138,7 +145,7 @@ impl Peers {
                 break;
             }
         }
-        found.ok_or_else(|| format!("the recorder of {} has forgotten it", super::name(&pod)))
+        found.ok_or_else(|| format!("the sidecar of {} has nothing left of it", super::name(&pod)))
     }
 
     fn rights(&self) -> v1::Rights {

@@ -10,7 +10,10 @@ use std::{
 };
 
 use futures::stream::{self, BoxStream, StreamExt as _};
-use sheer_api::v1::{self, tap_event::Event, tap_line::Line};
+use sheer_api::{
+    names as wire_names,
+    v1::{self, tap_event::Event, tap_line::Line},
+};
 use tonic::Status;
 
 use super::{
@@ -223,6 +226,23 @@ fn other_half(view: v1::ExchangeView, own: &v1::TappedRequest) -> Option<v1::Tap
     Some(half)
 }
 
+/// The other proxy cannot be asked: where it made the answer up, that says by itself whose fault it is.
+fn take_named(request: &mut v1::TappedRequest) {
+    let exchange = request.exchange.as_ref();
+    let is_of_mesh = exchange
+        .and_then(|exchange| exchange.upstream.as_ref())
+        .is_some_and(|leg| leg.mesh);
+    if !is_of_mesh || !request.reason.is_empty() {
+        return;
+    }
+    let said = |name: &str| {
+        let mut all = request.response_headers.iter().chain(&request.response_trailers);
+        let field = all.find(|field| field.name.eq_ignore_ascii_case(name));
+        field.map_or_else(String::new, |field| String::from_utf8_lossy(&field.value).into_owned())
+    };
+    (request.verdict, request.reason) = (said(wire_names::VERDICT), said(wire_names::REASON));
+}
+
 /// What another proxy recorded of a relayed connection: `is_outbound` is that proxy's side.
 fn other_end(connection: v1::Connection, own: &v1::TappedConnection, is_outbound: bool) -> v1::TappedConnection {
     let leg = v1::Leg {
@@ -316,6 +336,10 @@ impl Joiner {
             if let Some(upstream) = upstream.filter(|_| is_end) {
                 let view = self.peers.inbound_of(upstream, true).await.ok();
                 joined.inbound = view.and_then(|view| other_half(view, &request));
+            }
+            let mut request = request;
+            if is_end && joined.inbound.is_none() {
+                take_named(&mut request);
             }
             joined.outbound = Some(request);
         } else {

@@ -87,6 +87,7 @@ fn facts(number: u64, at: u64, legs: [LegId; 2]) -> Facts {
         reason: "server-reset".into(),
         message: String::new(),
         exchange: Some(exchange),
+        relay: None,
         place: legs[1],
     }
 }

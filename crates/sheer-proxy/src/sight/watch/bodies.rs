@@ -3,7 +3,7 @@
 //! What cannot be read field by field is not shown, since nobody can tell what in it is secret: of a text, an image or a broken document the reader
 //! gets type, size and a keyed hash. Of protobuf without descriptors numbers are shown, text and bytes are not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use http::{HeaderMap, header};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
@@ -33,6 +33,8 @@ pub(super) struct How {
     pub(super) redactor: Redactor,
     /// Also as bytes.
     pub(super) wire: bool,
+    /// Full names of fields of protobuf that their schema marks.
+    pub(super) marked: BTreeSet<String>,
 }
 
 /// Reads bodies for one reader.
@@ -86,12 +88,15 @@ struct Part {
 impl Bodies {
     /// `descriptors`: encoded `FileDescriptorSet`s, for bodies of gRPC.
     /// Gives what is wrong with those that cannot be read, too.
-    pub(super) fn new(how: How, descriptors: &[impl AsRef<[u8]>]) -> (Self, Vec<String>) {
+    pub(super) fn new(mut how: How, descriptors: &[impl AsRef<[u8]>]) -> (Self, Vec<String>) {
         let mut pools = Vec::new();
         let mut wrong = Vec::new();
         for set in descriptors {
             match DescriptorPool::decode(set.as_ref()) {
-                Ok(pool) => pools.push(pool),
+                Ok(pool) => {
+                    how.marked.extend(protobuf::marked(set.as_ref()));
+                    pools.push(pool);
+                }
                 Err(error) => wrong.push(format!("descriptors cannot be read: {error}")),
             }
         }
@@ -285,25 +290,23 @@ fn message_of(pool: &DescriptorPool, path: &str, way: Way) -> Option<MessageDesc
 }
 
 /// Hides fields of protobuf.
-struct Hide<'a>(&'a Redactor);
+struct Hide<'a>(&'a How);
 
 impl Redact for Hide<'_> {
     fn redact(&mut self, place: &Place<'_>) -> Option<String> {
-        self.0.is_sensitive_field(place.name).then(|| self.0.hashed(place.raw))
+        let How { redactor, marked, .. } = self.0;
+        let is_marked = place.field.is_some_and(|field| marked.contains(field.full_name()));
+        let is_hidden = is_marked || redactor.is_sensitive_field(place.path) || redactor.is_sensitive_field(place.name);
+        is_hidden.then(|| redactor.hashed(place.raw))
     }
 
     fn redact_nameless(&mut self, place: &Place<'_>) -> Option<String> {
-        Some(self.0.hashed(place.raw))
+        Some(self.0.redactor.hashed(place.raw))
     }
 }
 
-fn grpc(
-    message: &Message<'_>,
-    descriptor: Option<&MessageDescriptor>,
-    encoding: Option<Encoding>,
-    How { limit, redactor, wire }: &How,
-) -> Part {
-    let limit = *limit;
+fn grpc(message: &Message<'_>, descriptor: Option<&MessageDescriptor>, encoding: Option<Encoding>, how: &How) -> Part {
+    let limit = how.limit;
     let mut part = Part {
         format: "protobuf",
         bytes: message.length as usize,
@@ -326,11 +329,11 @@ fn grpc(
     let json = match descriptor {
         Some(descriptor) => {
             descriptor.full_name().clone_into(&mut part.type_name);
-            protobuf::by_descriptor(descriptor, bytes, limits, &mut Hide(redactor))
+            protobuf::by_descriptor(descriptor, bytes, limits, &mut Hide(how))
         }
         None => {
             "no descriptor: field numbers, without text".clone_into(&mut part.note);
-            protobuf::by_structure(bytes, limits, &mut Hide(redactor))
+            protobuf::by_structure(bytes, limits, &mut Hide(how))
         }
     };
     let cut = json.is_cut || !message.is_whole() || opened.as_ref().is_some_and(|opened| opened.is_cut);
@@ -346,8 +349,8 @@ fn grpc(
         if let Some(fault) = json.fault {
             part.note = format!("not what its type says: {fault}");
         }
-        if *wire {
-            part.wire = framed(&protobuf::redacted(descriptor, bytes, &mut Hide(redactor)));
+        if how.wire {
+            part.wire = framed(&protobuf::redacted(descriptor, bytes, &mut Hide(how)));
         }
     }
     part.text = json.text;
@@ -418,7 +421,7 @@ fn hidden(bytes: &[u8], why: &str, redactor: &Redactor) -> Part {
 
 fn json(bytes: &[u8], redactor: &Redactor) -> Option<Part> {
     let mut value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    hide(&mut value, redactor);
+    hide(&mut value, &mut String::new(), redactor);
     Some(Part {
         format: "json",
         text: value.to_string(),
@@ -426,24 +429,30 @@ fn json(bytes: &[u8], redactor: &Redactor) -> Option<Part> {
     })
 }
 
-/// Replaces the values of secret names. The depth is bounded by the parser.
-fn hide(value: &mut serde_json::Value, redactor: &Redactor) {
+/// Replaces the values of secret names; `path` is where it stands. The depth is bounded by the parser.
+fn hide(value: &mut serde_json::Value, path: &mut String, redactor: &Redactor) {
     use serde_json::Value;
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                if redactor.is_sensitive_field(name) {
+                let before = path.len();
+                if before > 0 {
+                    path.push('.');
+                }
+                path.push_str(name);
+                if redactor.is_sensitive_field(path) {
                     let hash = match &*member {
                         Value::String(text) => redactor.hashed(text.as_bytes()),
                         other => redactor.hashed(other.to_string().as_bytes()),
                     };
                     *member = Value::String(hash);
                 } else {
-                    hide(member, redactor);
+                    hide(member, path, redactor);
                 }
+                path.truncate(before);
             }
         }
-        Value::Array(elements) => elements.iter_mut().for_each(|element| hide(element, redactor)),
+        Value::Array(elements) => elements.iter_mut().for_each(|element| hide(element, path, redactor)),
         _ => {}
     }
 }
@@ -515,6 +524,7 @@ mod tests {
             limit: 4_096,
             redactor: Redactor::new(&[7; 32], []),
             wire: true,
+            marked: BTreeSet::new(),
         }
     }
 

@@ -74,10 +74,10 @@ pub(super) fn connection(half: &RecorderCopy, recording: &RecordingCopy) -> v1::
         name: about.name.as_deref().unwrap_or_default().to_owned(),
         remote_pod: String::new(),
         remote_workload: String::new(),
-        protocol: speaks(about.speaks).to_owned(),
+        protocol: speaks(spoken(recording)).to_owned(),
         identity: about.identity.as_deref().unwrap_or_default().to_owned(),
         tls: ended_tls(about).map(|facts| tls(facts, about.took.1)),
-        server_name: passed_name(about).unwrap_or_default().to_owned(),
+        server_name: passed_name(recording).unwrap_or_default().to_owned(),
         opened_us: half.clock.unix(recording.opened),
         age_ms: now.saturating_sub(recording.opened) / 1_000,
         idle_ms: now.saturating_sub(recording.active) / 1_000,
@@ -105,9 +105,18 @@ fn ended_tls(about: &About) -> Option<&TlsFacts> {
 }
 
 /// Of TLS that is passed through only the name is known.
-fn passed_name(about: &About) -> Option<&str> {
-    let facts = about.tls.as_deref().filter(|facts| facts.version.is_empty());
-    facts.map(|facts| facts.server_name.as_str())
+fn passed_name(recording: &RecordingCopy) -> Option<&str> {
+    let facts = recording.about.tls.as_deref().filter(|facts| facts.version.is_empty());
+    let known = facts.map(|facts| facts.server_name.as_str());
+    known.or(recording.hello.as_deref())
+}
+
+/// What is spoken: bytes that nobody looked into may have shown that they are TLS.
+fn spoken(recording: &RecordingCopy) -> Speaks {
+    match recording.about.speaks {
+        Speaks::Tcp if recording.hello.is_some() => Speaks::Tls,
+        speaks => speaks,
+    }
 }
 
 /// Which half.

@@ -12,11 +12,16 @@ use super::{
 };
 use crate::{
     exchange::End,
-    record::{Exchange, FailureCopy, Form, LegId, RecorderCopy, RecordingCopy, Shown, Speaks, Wanted},
+    record::{Exchange, FailureCopy, Form, LegId, Peer, RecorderCopy, RecordingCopy, Shown, Speaks, Wanted},
     redact::Redactor,
     tap::names_trace,
 };
 
+/// Why nothing is known of a request whose connection has ended. Both say what is kept, and why the rest is not.
+const GONE: &str = "its connection is gone: frames are kept of open ones, of the last that ended, and of the last 200 failures, so that memory stays within its bound";
+/// The same of one whose connection goes on.
+const OVERWRITTEN: &str =
+    "its connection has said too much since: of each one the last frames are kept, and those of the last 200 failures";
 /// Requests that are looked through for a trace.
 const LOOKED_THROUGH: usize = 512;
 
@@ -107,20 +112,7 @@ pub(super) fn view_of(
 
 /// A request in short.
 pub(super) fn exchange(half: &RecorderCopy, exchange: &Exchange, recordings: &[RecordingCopy]) -> v1::Exchange {
-    let leg = |leg: LegId| {
-        leg.is_known().then(|| {
-            let mut shown = v1::Leg {
-                connection: leg.connection,
-                stream: leg.stream,
-                ..v1::Leg::default()
-            };
-            let recording = recordings.iter().find(|recording| recording.id == leg.connection);
-            if let Some(recording) = recording.or_else(|| half.find(leg.connection)) {
-                addresses(&mut shown, recording);
-            }
-            shown
-        })
-    };
+    let leg = |leg| leg_with(leg, half, recordings);
     v1::Exchange {
         id: exchange.id,
         direction: direction(half).to_owned(),
@@ -131,11 +123,28 @@ pub(super) fn exchange(half: &RecorderCopy, exchange: &Exchange, recordings: &[R
     }
 }
 
+/// A leg with its addresses, where its connection is still known.
+pub(super) fn leg_with(leg: LegId, half: &RecorderCopy, recordings: &[RecordingCopy]) -> Option<v1::Leg> {
+    leg.is_known().then(|| {
+        let mut shown = v1::Leg {
+            connection: leg.connection,
+            stream: leg.stream,
+            ..v1::Leg::default()
+        };
+        let recording = recordings.iter().find(|recording| recording.id == leg.connection);
+        if let Some(recording) = recording.or_else(|| half.find(leg.connection)) {
+            addresses(&mut shown, recording);
+        }
+        shown
+    })
+}
+
 fn addresses(leg: &mut v1::Leg, recording: &RecordingCopy) {
     let text = |address: Option<std::net::SocketAddr>| address.map_or_else(String::new, |address| address.to_string());
     leg.local = text(recording.about.local);
     leg.remote = text(recording.about.remote);
     leg.original = text(recording.about.original);
+    leg.mesh = recording.about.peer == Peer::Mesh;
 }
 
 /// What one side of the proxy said and heard.
@@ -145,11 +154,7 @@ fn point(leg: LegId, recording: Option<&RecordingCopy>, redactor: &Redactor) -> 
         ..v1::PointView::default()
     };
     let Some(recording) = recording else {
-        return missing(if leg.is_known() {
-            "forgotten"
-        } else {
-            "it did not get there"
-        });
+        return missing(if leg.is_known() { GONE } else { "it did not get there" });
     };
     if !recording.unrecorded.is_empty() {
         return missing("not recorded, for want of memory");
@@ -176,7 +181,7 @@ fn point(leg: LegId, recording: Option<&RecordingCopy>, redactor: &Redactor) -> 
         }
     }
     if point.request.is_empty() {
-        point.missing = "forgotten".to_owned();
+        OVERWRITTEN.clone_into(&mut point.missing);
     }
     point
 }

@@ -8,19 +8,23 @@ use std::{
 };
 
 use futures::stream::{BoxStream, StreamExt as _, unfold};
-use sheer_api::v1::{self, frame_event::Event};
+use sheer_api::{
+    names,
+    v1::{self, frame_event::Event},
+};
 use sheer_lens::grpc;
 use tonic::Status;
 
 use super::{
     super::service::Sight,
     Right, allowed,
-    connections::{connection, ending},
+    connections::{connection, direction, ending},
     exchanges::{self, words},
     peer, redactor, show,
 };
 use crate::{
-    record::{Exchange, FailureCopy, FailureKind, Query, RecorderCopy, RecordingCopy, Shown},
+    exchange::End,
+    record::{Caller, Exchange, FailureCopy, FailureKind, LegId, Peer, Query, RecorderCopy, RecordingCopy, Shown},
     redact::Redactor,
 };
 
@@ -189,7 +193,8 @@ impl Reading {
     fn shown(&mut self, half: &RecorderCopy, recording: &RecordingCopy, shown: &[Shown]) {
         for shown in shown {
             let frame = show::frame(recording.id, shown, half.clock, &self.redactor);
-            self.push(Event::Frame(frame));
+            let caller = recording.callers.find(frame.stream).map(caller);
+            self.push(Event::Frame(v1::Frame { caller, ..frame }));
         }
         if let Some(ended) = recording.ending {
             let ended = ending(half.clock, ended, recording.standing.as_deref());
@@ -280,6 +285,12 @@ fn failure_of(half: &RecorderCopy, failure: &FailureCopy, redactor: &Redactor) -
         }
     };
     let exchange = facts.exchange.as_ref();
+    let [named_verdict, named_reason] = exchange.map_or_else(Default::default, |exchange| named(failure, exchange));
+    let place = facts.place;
+    let of_place = failure
+        .recordings
+        .iter()
+        .find(|recording| recording.id == place.connection);
     v1::Failure {
         number: facts.number,
         at_us: half.clock.unix(facts.at),
@@ -295,11 +306,79 @@ fn failure_of(half: &RecorderCopy, failure: &FailureCopy, redactor: &Redactor) -
         } else {
             facts.message.clone()
         },
-        exchange: exchange.map(|exchange| exchanges::exchange(half, exchange, &failure.recordings)),
-        connection: facts.place.connection,
-        stream: facts.place.stream,
+        exchange: match exchange {
+            Some(exchange) => Some(exchanges::exchange(half, exchange, &failure.recordings)),
+            None => way(half, failure),
+        },
+        connection: place.connection,
+        stream: place.stream,
         disagreement,
+        caller: of_place
+            .and_then(|recording| recording.callers.find(place.stream))
+            .map(caller),
+        named_verdict,
+        named_reason,
+        passed_on: exchange.is_some_and(|exchange| matches!(exchange.end, End::Complete | End::ServerReset(_))),
     }
+}
+
+fn caller(caller: Caller) -> v1::Caller {
+    v1::Caller {
+        address: caller.ip.to_string(),
+        mesh: caller.mesh,
+    }
+}
+
+/// Whence and where to a connection went that failed. None of one to the application that has requests of everybody.
+fn way(half: &RecorderCopy, failure: &FailureCopy) -> Option<v1::Exchange> {
+    let place = failure.facts.place;
+    let first = failure.recordings.first()?;
+    let (client, upstream) = match failure.facts.relay {
+        Some(legs) => legs,
+        None if first.about.accepted => (place, LegId::default()),
+        None if half.is_outbound => (LegId::default(), place),
+        None => return None,
+    };
+    let leg = |leg: LegId| exchanges::leg_with(leg, half, &failure.recordings);
+    let opened = failure
+        .recordings
+        .iter()
+        .map(|recording| recording.opened)
+        .min()
+        .unwrap_or(0);
+    Some(v1::Exchange {
+        id: 0,
+        direction: direction(half).to_owned(),
+        client: leg(client),
+        upstream: leg(upstream),
+        started_us: half.clock.unix(opened),
+        duration_us: failure.facts.at.saturating_sub(opened),
+    })
+}
+
+/// Verdict and reason that the answer itself has, where a sidecar gave it.
+fn named(failure: &FailureCopy, exchange: &Exchange) -> [String; 2] {
+    let upstream = failure
+        .recordings
+        .iter()
+        .find(|one| one.id == exchange.upstream.connection);
+    let mut named = [String::new(), String::new()];
+    let Some(upstream) = upstream.filter(|upstream| upstream.about.peer == Peer::Mesh) else {
+        return named;
+    };
+    let blocks = upstream
+        .stream(exchange.upstream.stream)
+        .into_iter()
+        .filter(|shown| !shown.record.written);
+    for field in blocks.filter_map(|shown| shown.block).flat_map(|block| block.fields) {
+        let at = [names::VERDICT, names::REASON]
+            .iter()
+            .position(|name| name.as_bytes() == field.name);
+        if let Some(at) = at {
+            named[at] = String::from_utf8_lossy(&field.value).into_owned();
+        }
+    }
+    named
 }
 
 /// What the client was told of a request that failed.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io, net::SocketAddr, time::Duration};
 use futures::stream;
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::FileDescriptorProto;
 use sheer_api::v1;
 use tokio::{sync::mpsc, time::timeout};
 use tonic::{Code, Status, Streaming, transport::Channel, transport::Endpoint};
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FILES: usize = 512;
 /// Bytes of them.
 const BYTES: usize = 4 * 1024 * 1024;
+/// Number of the files in a `FileDescriptorSet`.
+const FILE: u32 = 1;
 
 /// The descriptors of an application that offers them.
 pub(in crate::sight) async fn reflect(sight: &Sight, asked: v1::ReflectRequest) -> Result<v1::ReflectResponse, Status> {
@@ -40,12 +42,15 @@ pub(in crate::sight) async fn reflect(sight: &Sight, asked: v1::ReflectRequest) 
     let files = timeout(PATIENCE, fetch(sight, address))
         .await
         .map_err(|_| Status::deadline_exceeded(format!("{address} does not answer to reflection")))??;
-    Ok(v1::ReflectResponse {
-        descriptors: FileDescriptorSet { file: files }.encode_to_vec(),
-    })
+    let mut descriptors = Vec::new();
+    for file in files {
+        prost::encoding::bytes::encode(FILE, &file, &mut descriptors);
+    }
+    Ok(v1::ReflectResponse { descriptors })
 }
 
-async fn fetch(sight: &Sight, address: SocketAddr) -> Result<Vec<FileDescriptorProto>, Status> {
+/// Encoded files.
+async fn fetch(sight: &Sight, address: SocketAddr) -> Result<Vec<Vec<u8>>, Status> {
     let mark = sight.settings().mark;
     let connect = move |_| async move { io::Result::Ok(TokioIo::new(sys::connect(address, mark).await?)) };
     let channel = Endpoint::from_static("http://application")
@@ -163,7 +168,7 @@ enum Answer {
 }
 
 /// All files of all services, each with what it imports.
-async fn files(mut talk: Talk) -> Result<Vec<FileDescriptorProto>, Status> {
+async fn files(mut talk: Talk) -> Result<Vec<Vec<u8>>, Status> {
     let Answer::Services(services) = talk.answer().await? else {
         return Ok(Vec::new());
     };
@@ -179,12 +184,18 @@ async fn files(mut talk: Talk) -> Result<Vec<FileDescriptorProto>, Status> {
         }
         found.tried.push(name);
     }
-    Ok(found.files.into_values().collect())
+    Ok(found.files.into_values().map(|file| file.bytes).collect())
+}
+
+/// A file as the application has it: what is read of it drops options that are not known here.
+struct File {
+    bytes: Vec<u8>,
+    imports: Vec<String>,
 }
 
 #[derive(Default)]
 struct Found {
-    files: HashMap<String, FileDescriptorProto>,
+    files: HashMap<String, File>,
     bytes: usize,
     tried: Vec<String>,
 }
@@ -197,14 +208,15 @@ impl Found {
                 return;
             }
             if let Ok(file) = FileDescriptorProto::decode(&*bytes) {
-                self.files.insert(file.name().to_owned(), file);
+                let (name, imports) = (file.name().to_owned(), file.dependency);
+                self.files.insert(name, File { bytes, imports });
             }
         }
     }
 
     /// An import that is not there yet.
     fn missing(&self) -> Option<String> {
-        let imports = self.files.values().flat_map(|file| &file.dependency);
+        let imports = self.files.values().flat_map(|file| &file.imports);
         let is_new = |name: &&String| !self.files.contains_key(*name) && !self.tried.contains(name);
         let mut new = imports.filter(is_new);
         new.next().filter(|_| self.tried.len() < FILES).cloned()

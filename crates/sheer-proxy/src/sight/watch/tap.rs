@@ -1,7 +1,7 @@
 //! The tap as an answer: what failed lately, then what passes, redacted and in the words of the protocol.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -53,6 +53,7 @@ pub(in crate::sight) async fn tap(
         limit,
         redactor: redactor.clone(),
         wire: asked.wire,
+        marked: BTreeSet::new(),
     };
     let (bodies, wrong) = Bodies::new(how, &asked.descriptors);
     let waiting = Arc::new(AtomicUsize::new(0));
@@ -193,6 +194,7 @@ fn leg(facts: &LegFacts) -> v1::Leg {
         local: text(facts.local),
         remote: text(facts.remote),
         original: text(facts.original),
+        mesh: facts.is_mesh,
     }
 }
 
@@ -312,7 +314,7 @@ fn connection(event: &ConnectionEvent) -> v1::TappedConnection {
             .verdict
             .map_or_else(String::new, |verdict| verdict.as_str().to_owned()),
         reason: event.reason.to_owned(),
-        message: String::new(),
+        message: event.message.clone(),
         failed: event.is_end && event.failed,
         kept: false,
         connected_us: event.connected,

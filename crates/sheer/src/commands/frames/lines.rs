@@ -138,15 +138,20 @@ impl Lines {
         if !failure.message.is_empty() {
             let _ = writeln!(out, "  {}", text(failure.message.as_bytes()));
         }
-        if let Some(exchange) = &failure.exchange {
+        if let Some(exchange) = failure.exchange.as_ref().filter(|_| failure.disagreement.is_none()) {
+            let what = if failure.kind == "request" {
+                format!("request {}: ", exchange.id)
+            } else {
+                String::new()
+            };
             let leg = |leg: &Option<sheer_api::v1::Leg>| match leg {
+                Some(leg) if leg.stream == 0 => format!("connection {}", leg.connection),
                 Some(leg) => format!("connection {} stream {}", leg.connection, leg.stream),
                 None => "nowhere".to_owned(),
             };
             let _ = writeln!(
                 out,
-                "  request {}: came in on {}, went out on {}, {} in all",
-                exchange.id,
+                "  {what}came in on {}, went out on {}, {} in all",
                 leg(&exchange.client),
                 leg(&exchange.upstream),
                 micros(exchange.duration_us)

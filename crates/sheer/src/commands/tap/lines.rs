@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, TappedRequest};
-use sheer_dashboard::wire::tap::is_kept;
+use sheer_dashboard::wire::tap::{blamed, is_kept};
 
 use crate::{
     output::{Tone, paint, size},
@@ -187,11 +187,9 @@ impl Lines {
         } else {
             format!(" by the {}", main.closed_by)
         };
-        let reason = if main.reason.is_empty() {
-            String::new()
-        } else {
-            format!(", {} ({})", main.reason, main.verdict)
-        };
+        let reason = blamed(joined).map_or_else(String::new, |blamed| {
+            format!(", {} (verdict {})", blamed.reason, blamed.verdict)
+        });
         let _ = writeln!(
             out,
             "{}  {:<id$}  {:<route$}  {}  {:>8}  {:>7}/{:<7}  {} {}  {}",
