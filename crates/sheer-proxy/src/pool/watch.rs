@@ -15,11 +15,12 @@ pub(super) enum News {
 }
 
 /// Told the news of an endpoint.
-pub(super) type Watcher = Rc<dyn Fn(News)>;
+pub(super) type Watcher = Rc<Told>;
+type Told = dyn Fn(News);
 
 /// The watchers of one endpoint. Gone ones are dropped as they are met.
 #[derive(Default)]
-pub(super) struct Watchers(RefCell<Vec<Weak<dyn Fn(News)>>>);
+pub(super) struct Watchers(RefCell<Vec<Weak<Told>>>);
 
 impl Watchers {
     /// From now on tells `watcher`, for as long as somebody holds it.
