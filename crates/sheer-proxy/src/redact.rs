@@ -70,15 +70,17 @@ impl Redactor {
         self
     }
 
-    /// Whether the value of a field of a body is replaced. `path` is its name, behind those that it stands within.
+    /// Whether the value of a field of a body is replaced. `path` is its name, behind those that it stands within. A name may have dots itself, so that
+    /// `api.key` is both a field of something and a key by its name.
     pub(crate) fn is_sensitive_field(&self, path: &str) -> bool {
-        let name = plain(path.rsplit('.').next().unwrap_or_default());
+        let (name, whole) = (plain(path.rsplit('.').next().unwrap_or_default()), plain(path));
         let ends = |wanted: &Vec<String>| {
             let mut names = path.rsplit('.').map(plain);
             wanted.iter().rev().all(|wanted| names.next().as_ref() == Some(wanted))
         };
-        BODY_FIELDS.iter().any(|field| name.ends_with(field))
-            || self.fields.iter().any(|wanted| ends(wanted) || wanted.concat() == name)
+        let is = |wanted: &Vec<String>| [&name, &whole].contains(&&wanted.concat());
+        BODY_FIELDS.iter().any(|field| whole.ends_with(field))
+            || self.fields.iter().any(|wanted| ends(wanted) || is(wanted))
     }
 
     /// With a key that nobody but this process has.
@@ -212,6 +214,10 @@ mod tests {
             "card-number",
             "clientSecret",
             "PrivateKey",
+            "api.key",
+            "private.key",
+            "password.",
+            "card.number",
         ] {
             assert!(redactor.is_sensitive_field(name), "{name}");
         }

@@ -165,8 +165,8 @@ pub enum End {
     ReceiverReset,
     /// The other direction failed first.
     Abandoned,
-    /// Reading or writing failed otherwise, as a time-out.
-    Failed(io::Error),
+    /// Reading from this side, or writing to it, failed otherwise, as by a time-out.
+    Failed(Side, io::Error),
 }
 
 /// One direction of a relay.

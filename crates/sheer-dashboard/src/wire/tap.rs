@@ -186,6 +186,7 @@ pub fn connection(joined: &JoinedConnection) -> Value {
         "status": Value::Null,
         "grpc_status": Value::Null,
         "failed": if main.kind == "end" { json!(main.failed) } else { Value::Null },
+        "kept": main.kept,
         "verdict": blamed.verdict,
         "reason": blamed.reason,
         "message": if blamed.message.is_empty() { &main.how } else { &blamed.message },

@@ -94,6 +94,8 @@ impl<'a> Encoder<'a> {
             (Kind::String | Kind::Bytes, Value::Bytes(_)) => write(out, number, value),
             // Another type than its descriptor says: nobody can say what it is.
             (Kind::String | Kind::Bytes | Kind::Message(_), _) | (_, Value::Group(_)) => {}
+            // Numbers of a list, packed.
+            (_, Value::Bytes(_)) if !field.is_list() => {}
             (_, Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) | Value::Bytes(_)) => {
                 write(out, number, value);
             }

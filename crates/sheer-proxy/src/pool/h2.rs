@@ -192,6 +192,15 @@ impl H2Peer {
         self.lost_one.get()
     }
 
+    /// How many streams can be opened now.
+    pub(super) fn room(&self) -> usize {
+        let connections = self.connections.borrow();
+        let rooms = connections
+            .iter()
+            .map(|connection| connection.limit.get().saturating_sub(connection.streams.get()));
+        rooms.fold(0, usize::saturating_add)
+    }
+
     /// Whether a stream can be opened now.
     pub(super) fn has_room(&self) -> bool {
         self.connections.borrow().iter().any(|connection| !connection.is_full())

@@ -42,6 +42,8 @@ use crate::{
     telemetry::Key,
 };
 
+/// Requests that wait and are woken together at most.
+const WOKEN_AT_ONCE: usize = 32;
 /// Endpoints whose trouble is told in a fail-fast answer.
 const REASONS_TOLD: usize = 3;
 /// How often those who are told that nothing is ready make the endpoints be tried again.
@@ -386,7 +388,7 @@ impl Inner {
     /// What `take` makes of the best endpoint. `None` of it means that the endpoint was not ready after all, and another is asked.
     ///
     /// Requests that wait go first, in the order in which they came. A stream that falls free wakes the first of them, and one that leaves
-    /// the queue wakes the next where there is room for it: thousands that wait are not all woken for one stream.
+    /// the queue wakes those for which there is room: thousands that wait are not all woken for one stream. They are when an endpoint comes or goes.
     async fn acquire<R>(
         &self,
         pick: Pick,
@@ -413,6 +415,10 @@ impl Inner {
                     return Ok(taken);
                 }
             }
+            if !is_next && place.is_none() && self.pick(Pick::default(), at).is_some() {
+                // An endpoint that sat out takes requests again without anybody's word.
+                self.wake_first();
+            }
             let began = *began.get_or_insert_with(Instant::now);
             let place = match &place {
                 Some(place) => place,
@@ -422,9 +428,17 @@ impl Inner {
         }
     }
 
-    /// Lets the request that waits longest look again.
+    /// Lets those that wait longest look again, as many as there is room for: what they send goes out together.
     fn wake_first(&self) {
-        if let Some(turn) = self.waiting.borrow().values().next() {
+        let mut room = 0;
+        for node in self.balancer.borrow().nodes() {
+            room = node.value.room().saturating_add(room);
+            if room >= WOKEN_AT_ONCE {
+                break;
+            }
+        }
+        let waiting = self.waiting.borrow();
+        for turn in waiting.values().take(room.clamp(1, WOKEN_AT_ONCE)) {
             turn.notify_one();
         }
     }

@@ -378,6 +378,9 @@ impl Inner {
         if !ending.clean && !recording.is_judged() {
             self.connection_failed(recording, ending);
         }
+        if recording.is_empty() {
+            return;
+        }
         let mut ended = self.ended.borrow_mut();
         ended.push_back(Rc::clone(recording));
         let mut taken: usize = ended.iter().map(|one| one.accounted()).sum();

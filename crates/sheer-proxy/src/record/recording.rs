@@ -153,6 +153,7 @@ pub(crate) struct Recording {
     active: Cell<u64>,
     streams: Cell<u32>,
     streams_total: Cell<u64>,
+    was_relayed: Cell<bool>,
     /// While the socket is open.
     socket: Cell<Option<RawFd>>,
     first_sign: Cell<Option<How>>,
@@ -188,6 +189,7 @@ impl Recording {
             active: Cell::new(now),
             streams: Cell::new(0),
             streams_total: Cell::new(0),
+            was_relayed: Cell::new(false),
             socket: Cell::new(None),
             first_sign: Cell::new(None),
             ending: Cell::new(None),
@@ -215,6 +217,11 @@ impl Recording {
         self.active.get()
     }
 
+    /// Whether nothing passed that could be shown: it was given up before.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.has_flow() && !self.was_relayed.get()
+    }
+
     pub(super) fn has_flow(&self) -> bool {
         self.flow.borrow().is_some()
     }
@@ -226,6 +233,7 @@ impl Recording {
 
     /// Bytes moved on a relay: `reversed` where this is its server's side.
     pub(super) fn count_with(&self, counters: &Rc<Counters>, reversed: bool) {
+        self.was_relayed.set(true);
         self.counters.replace(Some((Rc::clone(counters), reversed)));
     }
 
@@ -360,7 +368,7 @@ impl Recording {
     /// A stream of a connection to the application is for whoever is at the other end of this one.
     pub(super) fn called_by(&self, stream: u32, client: &About) {
         let is_to_app = self.about.peer == Peer::App && !self.about.accepted;
-        if let (true, Some(remote)) = (is_to_app, client.remote) {
+        if let (true, Some(remote)) = (is_to_app && self.has_flow(), client.remote) {
             let mesh = client.peer == Peer::Mesh;
             let mut callers = self.callers.borrow_mut();
             callers
@@ -426,6 +434,7 @@ impl Recording {
     /// Forgets what passed, for want of memory.
     pub(super) fn forget(&self, why: &'static str) {
         self.flow.replace(None);
+        self.callers.replace(None);
         self.unrecorded.set(why);
         self.account(0);
     }
@@ -471,6 +480,8 @@ impl Recording {
         };
         let standing = self.standing.borrow().clone();
         let live = || flow.as_deref().and_then(Flow::standing).map(Box::new);
+        let next = flow.as_ref().map_or(0, |flow| flow.log.next());
+        let has_news = after.is_some_and(|after| after < next);
         RecordingCopy {
             id: self.id,
             about: self.about.clone(),
@@ -478,14 +489,14 @@ impl Recording {
             active: self.active.get(),
             bytes: moved,
             frames: flow.as_ref().map_or([0; 2], |flow| flow.frames),
-            next: flow.as_ref().map_or(0, |flow| flow.log.next()),
+            next,
             streams: self.streams.get(),
             streams_total: self.streams_total.get(),
             standing: standing.or_else(live),
             tcp: self.tcp_info(),
             ending: self.ending.get(),
             hello: self.hello(),
-            callers: self.callers.borrow().as_deref().cloned().unwrap_or_default(),
+            callers: if has_news { self.callers() } else { Callers::default() },
             unrecorded: self.unrecorded.get(),
             segments: after.map_or_else(Vec::new, |after| super::copy::segments(&self.segments(), after)),
             excerpt: None,
@@ -500,10 +511,15 @@ impl Recording {
         RecordingCopy {
             next: copy.next.max(kept.unwrap_or(0)),
             unrecorded: if kept.is_some() { "" } else { copy.unrecorded },
+            callers: self.callers(),
             segments,
             excerpt,
             ..copy
         }
+    }
+
+    fn callers(&self) -> Callers {
+        self.callers.borrow().as_deref().cloned().unwrap_or_default()
     }
 
     /// Bytes that it takes itself, without what passed.

@@ -159,6 +159,6 @@ fn how(end: &End) -> Option<String> {
     match end {
         End::Closed | End::Abandoned => None,
         End::SenderReset | End::ReceiverReset => Some("reset (RST)".to_owned()),
-        End::Failed(error) => Some(error.to_string()),
+        End::Failed(_, error) => Some(error.to_string()),
     }
 }

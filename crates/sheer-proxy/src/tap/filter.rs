@@ -266,16 +266,35 @@ impl Filter {
             && (!self.failed_only || shown.failed)
     }
 
-    /// Bytes have no head: whoever asks for one does not see them. What is in them is not known yet, unless it was looked into.
-    pub(super) fn takes_connection(&self, stream: &Stream) -> bool {
-        self.is_to(stream.address, &stream.destination)
-            && self.method.is_none()
+    /// The same of a relayed connection that failed before, as it is shown.
+    pub(crate) fn takes_shown_connection(&self, shown: &v1::TappedConnection) -> bool {
+        let original = shown.client.as_ref().and_then(|leg| leg.original.parse().ok());
+        self.outbound
+            .is_none_or(|outbound| (shown.direction == "outbound") == outbound)
+            && self.is_to(original, &shown.destination)
+            && self.is_of_bytes()
+            && (self.authority.is_empty() || self.authority.eq_ignore_ascii_case(&shown.server_name))
+            && self
+                .latency_over
+                .is_none_or(|over| Duration::from_micros(shown.duration_us) > over)
+            && (!self.failed_only || shown.failed)
+    }
+
+    /// Whether nothing is asked for that only requests have.
+    fn is_of_bytes(&self) -> bool {
+        self.method.is_none()
             && self.path.is_empty()
-            && (!stream.is_tls || self.takes_name(stream))
             && self.headers.is_empty()
             && self.trace.is_empty()
             && self.status.is_none()
             && self.grpc.is_none()
+    }
+
+    /// Bytes have no head: whoever asks for one does not see them. What is in them is not known yet, unless it was looked into.
+    pub(super) fn takes_connection(&self, stream: &Stream) -> bool {
+        self.is_to(stream.address, &stream.destination)
+            && self.is_of_bytes()
+            && (!stream.is_tls || self.takes_name(stream))
     }
 
     /// Whether it is TLS for the name that is asked for.

@@ -67,9 +67,11 @@ impl Tapes {
 
 /// How each side ended: what it did, where it was first, and else what the proxy did to it.
 fn ends(outcome: &Outcome) -> [How; 2] {
-    let broke = |sends: &Direction, receives: &Direction| match (&sends.end, &receives.end) {
+    let broke = |sends: &Direction, receives: &Direction, own: Side| match (&sends.end, &receives.end) {
         (End::SenderReset, _) | (_, End::ReceiverReset) => Some(How::PeerBroke(std::io::ErrorKind::ConnectionReset)),
-        (End::Failed(error), _) => Some(How::PeerBroke(error.kind())),
+        (End::Failed(side, error), _) | (_, End::Failed(side, error)) if *side == own => {
+            Some(How::PeerBroke(error.kind()))
+        }
         _ => None,
     };
     let Outcome {
@@ -78,7 +80,7 @@ fn ends(outcome: &Outcome) -> [How; 2] {
         first,
     } = outcome;
     let orderly = matches!((&to_server.end, &to_client.end), (End::Closed, End::Closed));
-    let how = |sends, receives, side| match broke(sends, receives) {
+    let how = |sends, receives, side| match broke(sends, receives, side) {
         Some(how) => how,
         None if *first == side => How::PeerClosed,
         None if orderly => How::Closed,

@@ -60,7 +60,7 @@ impl Fault {
                 End::Closed | End::Abandoned => None,
                 End::SenderReset => Some((sender, ErrorKind::ConnectionReset)),
                 End::ReceiverReset => Some((receiver, ErrorKind::ConnectionReset)),
-                End::Failed(error) => Some((*first, error.kind())),
+                End::Failed(side, error) => Some((*side, error.kind())),
             }
         });
         // What broke first is the cause of the other.
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn each_end_is_judged() {
         use Side::{Client, Server};
-        let failed = |kind: ErrorKind| End::Failed(kind.into());
+        let failed = |side: Side, kind: ErrorKind| End::Failed(side, kind.into());
         let is = |verdict, reason, who: &str| Some((verdict, reason, who.to_owned()));
         for (to_server, to_client, first, expected) in [
             (End::Closed, End::Closed, Client, None),
@@ -144,6 +144,13 @@ mod tests {
                 Client,
                 is(Verdict::Application, "client-reset", "client"),
             ),
+            // The same, and a server that is lost then.
+            (
+                End::Closed,
+                failed(Server, ErrorKind::TimedOut),
+                Client,
+                is(Verdict::Network, "connection-lost", "server"),
+            ),
             (
                 End::ReceiverReset,
                 End::ReceiverReset,
@@ -151,14 +158,14 @@ mod tests {
                 is(Verdict::Application, "client-reset", "client"),
             ),
             (
-                failed(ErrorKind::TimedOut),
+                failed(Client, ErrorKind::TimedOut),
                 End::Abandoned,
                 Client,
                 is(Verdict::Network, "connection-lost", "client"),
             ),
             (
                 End::Abandoned,
-                failed(ErrorKind::InvalidData),
+                failed(Server, ErrorKind::InvalidData),
                 Server,
                 is(Verdict::Identity, "tls-broken", "server"),
             ),

@@ -8,6 +8,10 @@ use sheer_lens::client_hello::{ClientHello, client_hello};
 const HANDSHAKE: u8 = 22;
 /// Type, version, length.
 const RECORD_HEADER: usize = 5;
+/// A ClientHello of one record has no more, with a little for a second one.
+const LONGEST: usize = 17 * 1024;
+/// Pieces in which one is awaited behind its first record.
+const LOOKS: u8 = 8;
 
 /// Looks at the first bytes of a client.
 #[derive(Debug, Default)]
@@ -16,7 +20,11 @@ pub(super) enum Looker {
     #[default]
     First,
     /// The beginning of what may be a ClientHello.
-    Begun(Vec<u8>),
+    Begun {
+        bytes: Vec<u8>,
+        /// How often it was looked at in vain.
+        looks: u8,
+    },
     /// It looks no more.
     Done,
 }
@@ -41,9 +49,13 @@ impl Looker {
         let found = match self {
             Self::First if bytes[0] != HANDSHAKE => ClientHello::NotTls,
             Self::First => client_hello(bytes),
-            Self::Begun(begun) => {
+            Self::Begun { bytes: begun, looks } => {
+                if begun.len() + bytes.len() > LONGEST || *looks >= LOOKS {
+                    return self.miss();
+                }
                 begun.extend_from_slice(bytes);
                 if has_record(begun) {
+                    *looks += 1;
                     client_hello(begun)
                 } else {
                     ClientHello::Incomplete
@@ -52,7 +64,13 @@ impl Looker {
             Self::Done => return,
         };
         match found {
-            ClientHello::Incomplete if matches!(self, Self::First) => *self = Self::Begun(bytes.to_vec()),
+            ClientHello::Incomplete if matches!(self, Self::First) && bytes.len() <= LONGEST => {
+                *self = Self::Begun {
+                    bytes: bytes.to_vec(),
+                    looks: 0,
+                };
+            }
+            ClientHello::Incomplete if matches!(self, Self::First) => self.miss(),
             ClientHello::Incomplete => {}
             ClientHello::NotTls => self.miss(),
             ClientHello::Complete { sni, .. } => {
@@ -65,7 +83,7 @@ impl Looker {
 
     #[cfg(test)]
     pub(super) fn holds_nothing(&self) -> bool {
-        !matches!(self, Self::Begun(_))
+        !matches!(self, Self::Begun { .. })
     }
 }
 
@@ -73,4 +91,27 @@ impl Looker {
 fn has_record(bytes: &[u8]) -> bool {
     let length = bytes.get(3..RECORD_HEADER).and_then(<[u8]>::as_array::<2>);
     length.is_some_and(|length| bytes.len() >= RECORD_HEADER + usize::from(u16::from_be_bytes(*length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever sends a hello byte by byte, record by record, or without an end costs little, and nothing is kept for him for ever.
+    #[test]
+    fn a_hello_without_an_end_is_given_up() {
+        let first: &[u8] = &[22, 3, 1, 0, 1, 1];
+        let record: &[u8] = &[22, 3, 1, 0, 1, 0];
+        let (mut looker, hello) = (Looker::default(), OnceLock::new());
+        looker.look(first, &hello);
+        for _ in 0..2 * usize::from(LOOKS) {
+            looker.look(record, &hello);
+        }
+        assert!(matches!(looker, Looker::Done) && hello.get().is_none());
+        let (mut looker, endless) = (Looker::default(), [&[22, 3, 1, 0x40, 0], &[1; 4096][..]].concat());
+        for _ in 0..8 {
+            looker.look(&endless, &hello);
+        }
+        assert!(matches!(looker, Looker::Done) && hello.get().is_none());
+    }
 }

@@ -127,7 +127,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
     fn is_over(&self) -> bool {
         match (&self.ends.to_server, &self.ends.to_client) {
             (Some(_), Some(_)) => true,
-            (Some(end), None) | (None, Some(end)) => matches!(end, End::SenderReset | End::Failed(_)),
+            (Some(end), None) | (None, Some(end)) => matches!(end, End::SenderReset | End::Failed(..)),
             (None, None) => false,
         }
     }
@@ -159,9 +159,9 @@ fn end(result: Result<(), Failure>, sender: Side, receiver: Side, first: &mut Op
     let (end, side) = match result {
         Ok(()) => (End::Closed, sender),
         Err(Failure::Sender(error)) if is_reset(&error) => (End::SenderReset, sender),
-        Err(Failure::Sender(error)) => (End::Failed(error), sender),
+        Err(Failure::Sender(error)) => (End::Failed(sender, error), sender),
         Err(Failure::Receiver(error)) if is_reset(&error) => (End::ReceiverReset, receiver),
-        Err(Failure::Receiver(error)) => (End::Failed(error), receiver),
+        Err(Failure::Receiver(error)) => (End::Failed(receiver, error), receiver),
     };
     first.get_or_insert(side);
     end

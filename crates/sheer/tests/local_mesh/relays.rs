@@ -136,6 +136,25 @@ fn failures_of_relayed_connections_name_verdict_and_reason() {
             "{workload}: {kept:?}"
         );
     }
+    // Those of before are shown to who asks later, at either end.
+    for workload in ["pod/client", "deploy/odd"] {
+        let line = mesh.tap(
+            &[workload, "--failed-only"],
+            || {},
+            |line| line["reason"] == "server-reset",
+        );
+        assert_eq!(
+            (&line["kept"], &line["verdict"], &line["closed_by"], &line["event"]),
+            (&true.into(), &"application".into(), &"server".into(), &"end".into()),
+            "{line:#}"
+        );
+        assert!(
+            line["request_bytes"].as_u64() > Some(0) && line["message"] != "",
+            "{line:#}"
+        );
+        let source = line["source_workload"].as_str().unwrap_or_default();
+        assert_eq!(source, "pod/client", "{line:#}");
+    }
     // A client that speaks TLS for the workload's own name and does not trust its certificate.
     let identity = "default.shop.serviceaccount.identity.sheer.cluster.local";
     let bad = || {

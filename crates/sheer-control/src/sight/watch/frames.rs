@@ -120,7 +120,12 @@ impl Shown {
                 || failure
                     .caller
                     .as_ref()
-                    .is_some_and(|caller| hidden.hides_caller(caller));
+                    .is_some_and(|caller| hidden.hides_caller(caller))
+                // Both lists of a block to the application, of whom nobody knows.
+                || (failure.disagreement.is_some()
+                    && failure.caller.is_none()
+                    && exchange.is_none()
+                    && !hidden.is_nothing());
             let upstream = exchange.and_then(|exchange| exchange.upstream.as_ref());
             self.of_failure = upstream.map(|leg| (leg.connection, leg.stream));
         }

@@ -97,6 +97,15 @@ impl Member {
         }
     }
 
+    /// How many requests it takes at once now.
+    pub(super) fn room(&self) -> usize {
+        match &self.link {
+            Link::Streams(peer) => peer.room(),
+            Link::Connections(peer) if peer.is_up() => usize::MAX,
+            Link::Connections(_) => 0,
+        }
+    }
+
     pub(super) fn has_room(&self) -> bool {
         match &self.link {
             Link::Streams(peer) => peer.has_room(),

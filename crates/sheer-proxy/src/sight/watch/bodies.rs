@@ -440,7 +440,7 @@ fn hide(value: &mut serde_json::Value, path: &mut String, redactor: &Redactor) {
                     path.push('.');
                 }
                 path.push_str(name);
-                if redactor.is_sensitive_field(path) {
+                if redactor.is_sensitive_field(path) || redactor.is_sensitive_field(name) {
                     let hash = match &*member {
                         Value::String(text) => redactor.hashed(text.as_bytes()),
                         other => redactor.hashed(other.to_string().as_bytes()),

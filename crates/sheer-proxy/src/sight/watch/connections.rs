@@ -105,7 +105,7 @@ fn ended_tls(about: &About) -> Option<&TlsFacts> {
 }
 
 /// Of TLS that is passed through only the name is known.
-fn passed_name(recording: &RecordingCopy) -> Option<&str> {
+pub(super) fn passed_name(recording: &RecordingCopy) -> Option<&str> {
     let facts = recording.about.tls.as_deref().filter(|facts| facts.version.is_empty());
     let known = facts.map(|facts| facts.server_name.as_str());
     known.or(recording.hello.as_deref())

@@ -18,10 +18,10 @@ use super::{
     super::service::Sight,
     Right, allowed,
     bodies::{Bodies, How},
-    exchanges, redactor,
+    connections, exchanges, redactor,
 };
 use crate::{
-    record::{FailureCopy, FailureKind, Query, RecorderCopy},
+    record::{FailureCopy, FailureKind, LegId, Query, RecorderCopy},
     redact::Redactor,
     tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Watcher},
 };
@@ -322,20 +322,79 @@ fn connection(event: &ConnectionEvent) -> v1::TappedConnection {
     }
 }
 
-/// Requests that failed before the tap began, oldest first, as far as they are still recorded.
+/// Requests and relayed connections that failed before the tap began, oldest first, as far as they are still recorded.
 fn kept(halves: &[RecorderCopy], filter: &Filter, redactor: &Redactor) -> Vec<v1::TapEvent> {
     let failures = halves
         .iter()
         .flat_map(|half| half.failures.iter().map(move |failure| (half, failure)));
-    let requests = failures.filter(|(_, failure)| matches!(failure.facts.kind, FailureKind::Request));
-    let mut all: Vec<_> = requests
-        .filter_map(|(half, failure)| kept_request(half, failure, redactor))
-        .collect();
-    all.retain(|shown| filter.takes_shown(shown));
-    all.sort_by_key(|shown| shown.at_us);
-    all.into_iter()
-        .map(|shown| of(tap_event::Event::Request(shown)))
-        .collect()
+    let mut all = Vec::new();
+    for (half, failure) in failures {
+        match failure.facts.kind {
+            FailureKind::Request => {
+                let shown = kept_request(half, failure, redactor).filter(|shown| filter.takes_shown(shown));
+                all.extend(shown.map(|shown| (shown.at_us, tap_event::Event::Request(shown))));
+            }
+            FailureKind::Connection => {
+                let shown = kept_connection(half, failure).filter(|shown| filter.takes_shown_connection(shown));
+                all.extend(shown.map(|shown| (shown.at_us, tap_event::Event::Connection(shown))));
+            }
+            FailureKind::Disagreement(_) => {}
+        }
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, event)| of(event)).collect()
+}
+
+/// A relayed connection that failed, as it was kept.
+fn kept_connection(half: &RecorderCopy, failure: &FailureCopy) -> Option<v1::TappedConnection> {
+    let facts = &failure.facts;
+    let (client, upstream) = facts.relay?;
+    let recording = |leg: LegId| {
+        let kept = failure.recordings.iter().find(|one| one.id == leg.connection);
+        kept.or_else(|| half.find(leg.connection))
+    };
+    let [accepted, opened] = [client, upstream].map(recording);
+    let either = || [accepted, opened].into_iter().flatten();
+    let server_name = either().find_map(connections::passed_name);
+    let began = either().map(|one| one.opened).min().unwrap_or(facts.at);
+    let [to_server, to_client] = accepted.map_or([0; 2], |one| one.bytes);
+    let text = |address: Option<std::net::SocketAddr>| address.map_or_else(String::new, |address| address.to_string());
+    let about = accepted.map(|one| &one.about);
+    let leg = |leg| exchanges::leg_with(leg, half, &failure.recordings);
+    Some(v1::TappedConnection {
+        kind: "end".to_owned(),
+        id: client.connection,
+        at_us: half.clock.unix(facts.at),
+        direction: direction(half.is_outbound),
+        protocol: if server_name.is_some() { "tls" } else { "tcp" }.to_owned(),
+        server_name: server_name.unwrap_or_default().to_owned(),
+        client: leg(client),
+        upstream: leg(upstream),
+        destination: text(about.and_then(|about| about.original)),
+        client_identity: about
+            .and_then(|about| about.identity.as_deref())
+            .unwrap_or_default()
+            .to_owned(),
+        bytes_to_server: to_server,
+        bytes_to_client: to_client,
+        duration_us: facts.at.saturating_sub(began),
+        closed_by: match &*facts.reason {
+            "client-reset" => "client",
+            "server-reset" => "server",
+            _ => "",
+        }
+        .to_owned(),
+        how: facts.message.clone(),
+        verdict: facts
+            .verdict
+            .map_or_else(String::new, |verdict| verdict.as_str().to_owned()),
+        reason: facts.reason.clone().into_owned(),
+        message: facts.message.clone(),
+        failed: true,
+        kept: true,
+        connected_us: opened.map_or(0, |one| one.about.took.0.as_micros() as u64),
+        first_byte_us: 0,
+    })
 }
 
 fn kept_request(half: &RecorderCopy, failure: &FailureCopy, redactor: &Redactor) -> Option<v1::TappedRequest> {

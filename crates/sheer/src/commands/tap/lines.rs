@@ -190,6 +190,7 @@ impl Lines {
         let reason = blamed(joined).map_or_else(String::new, |blamed| {
             format!(", {} (verdict {})", blamed.reason, blamed.verdict)
         });
+        let kept = if main.kept { ", kept" } else { "" };
         let _ = writeln!(
             out,
             "{}  {:<id$}  {:<route$}  {}  {:>8}  {:>7}/{:<7}  {} {}  {}",
@@ -203,7 +204,7 @@ impl Lines {
             main.protocol.to_uppercase(),
             name.replace(".svc.cluster.local", ""),
             self.tone(
-                &format!("{}{by}{reason}", main.how),
+                &format!("{}{by}{reason}{kept}", if main.kept { "failed" } else { &main.how }),
                 if main.failed { Tone::Bad } else { Tone::Dim }
             ),
         );
