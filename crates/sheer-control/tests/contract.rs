@@ -188,7 +188,7 @@ fn check_backend(backend: Option<&Backend>, port: u32) {
     let backend = backend.expect("a backend");
     check_metadata(backend.metadata.as_ref());
     let queue = backend.queue.as_ref().expect("a queue");
-    assert_eq!((queue.capacity, queue.failfast_timeout.unwrap().seconds), (100, 3));
+    assert_eq!((queue.capacity, queue.failfast_timeout.unwrap().seconds), (10_000, 3));
     let Some(backend::Kind::Balancer(balancer)) = &backend.kind else {
         panic!("{backend:?}")
     };

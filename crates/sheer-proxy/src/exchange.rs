@@ -29,6 +29,7 @@ mod synthesize;
 mod tunnel;
 mod upstream;
 
+pub(crate) use body::Rest;
 pub use body::{Body, BodyIn};
 pub use clock::{Limits, Until};
 pub use http1_upstream::{GiveBack, Http1Connection, Http1Upstream};

@@ -65,6 +65,13 @@ pub fn is_kept(joined: &JoinedRequest) -> bool {
         .any(|view| view.kept)
 }
 
+/// Whether a relayed connection failed before the tap began.
+#[must_use]
+pub fn is_kept_connection(joined: &JoinedConnection) -> bool {
+    let mut views = [&joined.outbound, &joined.inbound].into_iter().flatten();
+    views.any(|view| view.kept)
+}
+
 fn status(status: u32) -> Value {
     if status == 0 { Value::Null } else { json!(status) }
 }
@@ -186,7 +193,7 @@ pub fn connection(joined: &JoinedConnection) -> Value {
         "status": Value::Null,
         "grpc_status": Value::Null,
         "failed": if main.kind == "end" { json!(main.failed) } else { Value::Null },
-        "kept": main.kept,
+        "kept": is_kept_connection(joined),
         "verdict": blamed.verdict,
         "reason": blamed.reason,
         "message": if blamed.message.is_empty() { &main.how } else { &blamed.message },

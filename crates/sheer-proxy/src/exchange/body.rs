@@ -1,9 +1,11 @@
 //! Bodies: where one comes from, and the start of a request's, kept in case that it must be sent again.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,6 +25,10 @@ use crate::{
 
 /// Most of a body that is kept for sending it again: one stream window of HTTP/2's default. Most calls fit whole.
 const REPLAY_LIMIT: usize = 64 * 1024;
+
+/// What still comes of a request that was answered before its end is taken in up to here, and for so long.
+const REST_LIMIT: usize = 64 * 1024;
+const REST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a body comes from.
 #[derive(Debug)]
@@ -134,6 +140,44 @@ pub struct Body {
     keep: Keep,
     /// Boxed: few bodies have any.
     watched: Option<Box<Watched>>,
+    /// Where a request's is left that was not read to its end.
+    rest: Option<Rest>,
+}
+
+/// What is left of a request that was answered before it had come whole.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rest(Rc<RefCell<Option<h2::RecvStream>>>);
+
+impl Rest {
+    /// Takes in what still comes, within bounds. A server may reset the stream of such a request with NO_ERROR (RFC 9113, 8.1), but clients that are
+    /// still sending may miss the answer then, as curl 7 does.
+    pub(crate) async fn take_in(self) {
+        let Some(mut stream) = self.0.take() else { return };
+        let rest = async move {
+            let mut taken = 0;
+            while let Some(Ok(data)) = stream.data().await {
+                // Fails only for a stream that is gone.
+                let _ = stream.flow_control().release_capacity(data.len());
+                taken += data.len();
+                if taken > REST_LIMIT {
+                    return;
+                }
+            }
+        };
+        // Boxed: few requests leave any. What comes later is not waited for.
+        let _ = Box::pin(tokio::time::timeout(REST_PATIENCE, rest)).await;
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let Some(Rest(rest)) = self.rest.take() else { return };
+        if let BodyIn::H2(stream, _) = std::mem::replace(&mut self.source, BodyIn::Empty)
+            && !stream.is_end_stream()
+        {
+            rest.replace(Some(stream));
+        }
+    }
 }
 
 /// Who else has to do with a body.
@@ -173,15 +217,23 @@ impl Body {
             owed: 0,
             keep: Keep::Untouched,
             watched: None,
+            rest: None,
         }
+    }
+
+    /// Leaves there what was not read.
+    #[must_use]
+    pub(crate) fn leaving(self, rest: Option<&Rest>) -> Self {
+        let mut body = self;
+        body.rest = rest.cloned();
+        body
     }
 
     /// A body that is given once, as a response's.
     pub(crate) fn once(source: BodyIn) -> Self {
-        Self {
-            keep: Keep::Gone,
-            ..Self::new(source)
-        }
+        let mut body = Self::new(source);
+        body.keep = Keep::Gone;
+        body
     }
 
     /// Whether the head ended the stream, so that there is nothing to read.
@@ -190,8 +242,8 @@ impl Body {
     }
 
     /// The source, to take its connection.
-    pub(crate) fn into_source(self) -> BodyIn {
-        self.source
+    pub(crate) fn into_source(mut self) -> BodyIn {
+        std::mem::replace(&mut self.source, BodyIn::Empty)
     }
 
     /// Waits, once the body has been read, until its sender is gone. HTTP/2 tells of that on the way back.
@@ -213,12 +265,10 @@ impl Body {
 
     /// A body that is here whole.
     pub(crate) fn of_frames(frames: Vec<Frame>) -> Self {
-        Self {
-            empty: frames.is_empty() || matches!(&frames[..], [Frame::End]),
-            kept: frames,
-            keep: Keep::Whole,
-            ..Self::new(BodyIn::Empty)
-        }
+        let mut body = Self::new(BodyIn::Empty);
+        body.empty = frames.is_empty() || matches!(&frames[..], [Frame::End]);
+        (body.kept, body.keep) = (frames, Keep::Whole);
+        body
     }
 
     /// From here on, keeps what it gives, up to a limit: the referee's, where there is one.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Config, FrameMetrics, frames::Counted, keep_alive::peer_lost};
 use crate::{
     error::ProxyError,
-    exchange::{Body, BodyIn, Head, Observation, Request, Responder},
+    exchange::{Body, BodyIn, Head, Observation, Request, Responder, Rest},
     life::Life,
     record::{StreamTape, Tape},
     worker,
@@ -77,7 +77,7 @@ where
         let Some(accepted) = accepted else { return Ok(()) };
         let (request, mut respond) = accepted?;
         let stream = tape.stream(request.body().stream_id().as_u32());
-        let request = request_of(request, &stream);
+        let (request, rest) = request_of(request, &stream);
         if is_without_path(&request.head) {
             tracing::debug!("a request without :path is malformed (RFC 9113 8.3.1): reset");
             respond.send_reset(h2::Reason::PROTOCOL_ERROR);
@@ -85,7 +85,15 @@ where
         }
         let responder = Responder::h2(respond, request.head.is_grpc(), stream);
         let service = Rc::clone(&service);
-        worker::spawn_stream(move || service.call(request, responder));
+        worker::spawn_stream(move || {
+            let answer = service.call(request, responder);
+            async move {
+                answer.await;
+                if let Some(rest) = rest {
+                    rest.take_in().await;
+                }
+            }
+        });
     }
 }
 
@@ -94,11 +102,15 @@ fn is_without_path(head: &Head) -> bool {
     head.method != http::Method::CONNECT && head.uri.path().is_empty()
 }
 
-fn request_of(request: http::Request<h2::RecvStream>, tape: &StreamTape) -> Request {
+/// The request, and where what is not read of it is left.
+fn request_of(request: http::Request<h2::RecvStream>, tape: &StreamTape) -> (Request, Option<Rest>) {
     let (parts, body) = request.into_parts();
     tape.reported_request(&parts);
-    Request {
+    let body = BodyIn::h2(body, tape);
+    let rest = (!matches!(body, BodyIn::Empty)).then(Rest::default);
+    let request = Request {
         head: Box::new(Head::of_h2(parts)),
-        body: Body::new(BodyIn::h2(body, tape)),
-    }
+        body: Body::new(body).leaving(rest.as_ref()),
+    };
+    (request, rest)
 }

@@ -144,6 +144,52 @@ fn one_too_many_is_told_at_once() {
     });
 }
 
+/// The proxy answers before the request has come whole. Some clients miss the answer where their stream is reset meanwhile.
+#[test]
+fn who_still_sends_is_answered_and_not_reset_at_once() {
+    run(async {
+        let proxy = Proxy::start();
+        proxy.discovery.endpoints([]);
+        let client = proxy.h2().await;
+        let early = async || {
+            let request = http::Request::post("http://web.shop/call").body(()).unwrap();
+            let mut send = client.send.clone().ready().await.unwrap();
+            let (response, stream) = send.send_request(request, false).unwrap();
+            (response.await.expect("answered").status(), stream)
+        };
+        let (status, mut stream) = early().await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let reset = tokio::time::timeout(
+            Duration::from_millis(100),
+            std::future::poll_fn(|cx| stream.poll_reset(cx)),
+        );
+        assert!(reset.await.is_err(), "not reset while it may still send");
+        stream.send_data("question".into(), true).expect("it is taken in");
+        // Who never ends is not waited for.
+        let (_, mut stream) = early().await;
+        let began = Instant::now();
+        let reset = std::future::poll_fn(|cx| stream.poll_reset(cx)).await.expect("reset");
+        assert_eq!(reset, h2::Reason::NO_ERROR);
+        assert!(began.elapsed() > Duration::from_millis(500), "{:?}", began.elapsed());
+        // Nor is whoever sends much.
+        let (_, mut stream) = early().await;
+        let began = Instant::now();
+        loop {
+            stream.reserve_capacity(16_384);
+            match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(room)) if stream.send_data(vec![0; room].into(), false).is_ok() => {}
+                _ => break,
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(5),
+                "it is taken in without an end"
+            );
+            tokio::task::yield_now().await;
+        }
+        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    });
+}
+
 #[test]
 fn a_killed_endpoint_takes_only_what_it_was_serving() {
     run(async {

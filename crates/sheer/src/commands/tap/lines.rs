@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, TappedRequest};
-use sheer_dashboard::wire::tap::{blamed, is_kept};
+use sheer_dashboard::wire::tap::{blamed, is_kept, is_kept_connection};
 
 use crate::{
     output::{Tone, paint, size},
@@ -190,7 +190,8 @@ impl Lines {
         let reason = blamed(joined).map_or_else(String::new, |blamed| {
             format!(", {} (verdict {})", blamed.reason, blamed.verdict)
         });
-        let kept = if main.kept { ", kept" } else { "" };
+        let is_kept = is_kept_connection(joined);
+        let kept = if is_kept { ", kept" } else { "" };
         let _ = writeln!(
             out,
             "{}  {:<id$}  {:<route$}  {}  {:>8}  {:>7}/{:<7}  {} {}  {}",
@@ -204,7 +205,7 @@ impl Lines {
             main.protocol.to_uppercase(),
             name.replace(".svc.cluster.local", ""),
             self.tone(
-                &format!("{}{by}{reason}{kept}", if main.kept { "failed" } else { &main.how }),
+                &format!("{}{by}{reason}{kept}", if is_kept { "failed" } else { &main.how }),
                 if main.failed { Tone::Bad } else { Tone::Dim }
             ),
         );
