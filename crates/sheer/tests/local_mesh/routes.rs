@@ -474,7 +474,7 @@ def run():
             connection.request("GET", "/edit")
             response = connection.getresponse()
             body = response.read()
-            said = f"{response.status} " + json.loads(body)["version"] if response.status == 200 else str(response.status)
+            said = f"{response.status} " + json.loads(body)["version"] if response.status == 200 else f"{response.status} {response.getheaders()}"
         except Exception as error:
             said, connection = f"failed {error!r}", None
         with lock: print(began, said, file=out)
@@ -536,10 +536,11 @@ fn an_edited_route_takes_effect_within_a_second_under_load_and_rates_are_live() 
         fs::write(mesh.folder().join("stop"), "").expect("written");
         assert_eq!(asking.join().expect("asked"), "");
     });
-    assert!(
-        told(&mesh, 0).iter().all(|(_, said)| said.starts_with("200 ")),
-        "no request was lost"
-    );
+    let lost: Vec<_> = told(&mesh, 0)
+        .into_iter()
+        .filter(|(_, said)| !said.starts_with("200 "))
+        .collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
     let asked = told(&mesh, 0).len() as u64;
     assert_eq!(
         ["web-v1", "web-v2"]
