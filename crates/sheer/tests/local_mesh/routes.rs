@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// Answers with its version, and notes every request in a file of that name. `/slow` takes its time, `/flaky` answers well the third time.
 const SERVER: &str = r#"
-import http.server, json, os, threading, time
+import http.server, json, os, socket, threading, time
 version = os.environ["VERSION"]
 out = open("served-" + version, "a", buffering=1)
 tries, lock = {}, threading.Lock()
@@ -42,7 +42,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
-Server(("", 8080), Handler).serve_forever()
+    # Of both families.
+    address_family = socket.AF_INET6
+Server(("::", 8080), Handler).serve_forever()
 "#;
 
 /// Asks for paths one after the other over one connection, and prints status, time and what came of each, as JSON.
