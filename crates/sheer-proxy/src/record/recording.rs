@@ -219,7 +219,7 @@ impl Recording {
 
     /// Whether nothing passed that could be shown: it was given up before.
     pub(super) fn is_empty(&self) -> bool {
-        !self.has_flow() && !self.was_relayed.get()
+        !self.has_flow() && !self.was_relayed.get() && self.accounted() == 0
     }
 
     pub(super) fn has_flow(&self) -> bool {
