@@ -430,6 +430,10 @@ impl Inner {
 
     /// Lets those that wait longest look again, as many as there is room for: what they send goes out together.
     fn wake_first(&self) {
+        let waiting = self.waiting.borrow();
+        if waiting.is_empty() {
+            return;
+        }
         let mut room = 0;
         for node in self.balancer.borrow().nodes() {
             room = node.value.room().saturating_add(room);
@@ -437,7 +441,6 @@ impl Inner {
                 break;
             }
         }
-        let waiting = self.waiting.borrow();
         for turn in waiting.values().take(room.clamp(1, WOKEN_AT_ONCE)) {
             turn.notify_one();
         }
@@ -579,12 +582,12 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let was_first = self.is_first();
+        let makes_way = self.is_first() && self.service.waiting.borrow().len() > 1;
         self.service.waiting.borrow_mut().remove(&self.ticket);
         let metrics = &self.service.options.metrics.queue;
         metrics.length.dec();
         metrics.latency.record(self.began.elapsed());
-        if was_first && self.service.pick(Pick::default(), now()).is_some() {
+        if makes_way && self.service.pick(Pick::default(), now()).is_some() {
             self.service.wake_first();
         }
     }

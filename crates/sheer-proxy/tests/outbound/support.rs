@@ -520,11 +520,19 @@ where
 }
 
 /// Answers every request of HTTP/1 without a body with `name` and the request's head as it came.
-pub(crate) async fn http1_echo(mut tcp: TcpStream, name: &'static str) {
+pub(crate) async fn http1_echo(tcp: TcpStream, name: &'static str) {
+    http1_echo_after(tcp, name, Duration::ZERO).await;
+}
+
+/// The same, each time after a delay.
+pub(crate) async fn http1_echo_after(mut tcp: TcpStream, name: &'static str, delay: Duration) {
     loop {
         let head = read_head(&mut tcp).await;
         if head.is_empty() {
             return;
+        }
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
         let answer = format!(
             "HTTP/1.1 200 OK\r\nServer: {name}\r\nContent-Length: {}\r\n\r\n{head}",
