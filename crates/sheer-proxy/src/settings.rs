@@ -75,6 +75,8 @@ pub struct Settings {
     pub policy: ControlAddr,
     /// Names this workload to the control plane; opaque to the proxy.
     pub workload: String,
+    /// Where the mesh's workloads and services are.
+    pub cluster_networks: Vec<IpNet>,
     /// Context token of `Destination.Get`; opaque to the proxy.
     pub destination_context: String,
     /// Streams to the control plane.

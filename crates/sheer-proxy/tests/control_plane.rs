@@ -330,6 +330,37 @@ async fn silence_makes_a_destination_unknown_until_the_answer() {
     .await;
 }
 
+/// To a destination of the mesh "as it is" is without mTLS: where the control plane is there and only slow, it is waited for.
+#[tokio::test]
+async fn slow_control_plane_is_waited_for_longer_within_the_mesh() {
+    let plane = ControlPlane::start();
+    for port in [8080, 8081] {
+        plane.set_policy(addr(port), Some(control::balance_policy("ledger", PATH)));
+    }
+    let proxy = Proxy::start(&plane, &[("POLICY_CLUSTER_NETWORKS", "10.77.0.0/16")]).await;
+    proxy.ready().await;
+    plane.set_silent(true);
+    let mut slow = proxy.outbound(addr(8080));
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(matches!(&*slow.borrow_and_update(), Lookup::Pending));
+    plane.set_silent(false);
+    within(slow.changed()).await.expect("subscribed");
+    assert!(matches!(&*slow.borrow(), Lookup::Known(_)), "first answer: {slow:?}");
+
+    plane.set_silent(true);
+    let (mut dead, mut outside) = (
+        proxy.outbound(addr(8081)),
+        proxy.outbound(([192, 0, 2, 1], 8080).into()),
+    );
+    within(outside.changed()).await.expect("subscribed");
+    assert!(
+        matches!(&*dead.borrow_and_update(), Lookup::Pending),
+        "longer only within the mesh: {dead:?}"
+    );
+    within(dead.changed()).await.expect("subscribed");
+    assert!(matches!(&*dead.borrow(), Lookup::Unknown), "not for ever: {dead:?}");
+}
+
 /// The profile's stream stays open where the policy's is refused: its change brings the policy at once.
 #[tokio::test]
 async fn address_that_becomes_a_service_gets_its_policy() {

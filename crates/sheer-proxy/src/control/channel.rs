@@ -124,6 +124,13 @@ impl Channel {
         drop(self.connection().await);
     }
 
+    /// Whether there is a connection now.
+    pub(crate) fn is_connected(&self) -> bool {
+        // Whoever holds the lock is connecting.
+        let state = self.0.state.try_lock();
+        state.is_ok_and(|state| state.send.as_ref().is_some_and(|send| !send.is_closed()))
+    }
+
     async fn connection(&self) -> SendRequest<Body> {
         let Inner { options, connected, .. } = &*self.0;
         // Held while connecting: callers that come meanwhile want the same connection.

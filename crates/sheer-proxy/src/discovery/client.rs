@@ -32,6 +32,8 @@ const SCHEME: &str = "k8s";
 /// Largest message of the control plane. A Service with some thousand routes is more than the 4 MiB that tonic takes unasked, and a policy that
 /// is refused for its size would be one that is never heard of.
 const LARGEST_MESSAGE: usize = 64 << 20;
+/// How much longer than any other a slow control plane that is connected is waited for, as a factor: for 3 s in all by default.
+const SLOW_CONTROL_PLANE: u32 = 5;
 
 /// What a client is made of.
 pub(crate) struct ClientOptions {
@@ -263,7 +265,7 @@ impl Shared {
         }
     }
 
-    /// Profile, policy and extras side by side. All are waited for, but for no longer than the first-answer time: then whoever spoke
+    /// Profile, policy and extras side by side. All are waited for, but for no longer than `first_answer_in_time`: then whoever spoke
     /// decides, and where nobody did, traffic is forwarded as it is. Later answers still count.
     async fn follow_outbound(self: Arc<Self>, dst: OrigDst, publish: Publisher<OutboundTarget>) {
         let detect_timeout = self.settings.outbound.detect_timeout;
@@ -303,13 +305,28 @@ impl Shared {
             }
         });
         let deadline = async {
-            sleep(self.settings.outbound.first_answer).await;
+            self.first_answer_in_time(dst).await;
             if matches!(*publish.borrow(), Lookup::Pending) {
-                tracing::debug!(%dst, "no answer about this destination in time");
+                tracing::info!(%dst, "no answer of the control plane in time: forwarded as it is, until there is one");
                 decide(true);
             }
         };
         tokio::join!(profiles, policies, extras, deadline);
+    }
+
+    /// How long the first answer about a destination may take: traffic must flow, also where the control plane does not answer. To a
+    /// destination of the mesh "as it is" means without mTLS and without policy, so a control plane that is there and slow gets longer.
+    async fn first_answer_in_time(&self, dst: OrigDst) {
+        let first_answer = self.settings.outbound.first_answer;
+        sleep(first_answer).await;
+        let of_mesh = self
+            .settings
+            .cluster_networks
+            .iter()
+            .any(|net| net.contains(&dst.0.ip()));
+        if of_mesh && self.policy.is_connected() {
+            sleep(first_answer * SLOW_CONTROL_PLANE).await;
+        }
     }
 
     async fn follow_profile(&self, dst: OrigDst, tell: impl FnMut(Event<DestinationProfile>)) {
@@ -454,7 +471,7 @@ impl Shared {
         let extras = self.follow_inbound_extras(extras_streams, port, tell_extras);
         let streams = self.streams(&self.policy, "InboundServerPolicies.WatchPort", &port.to_string());
         let deadline = async {
-            sleep(first_answer(&self.settings)).await;
+            sleep(self.settings.outbound.first_answer).await;
             if matches!(*publish.borrow(), Lookup::Pending) {
                 tracing::debug!(port, "no answer about this port in time");
                 publish_now(true);
@@ -480,8 +497,4 @@ impl Shared {
         };
         streams.follow(open, tell).await;
     }
-}
-
-fn first_answer(settings: &Settings) -> Duration {
-    settings.outbound.first_answer
 }

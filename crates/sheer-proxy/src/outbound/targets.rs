@@ -145,22 +145,17 @@ impl Target {
         Rc::clone(&self.resolution.borrow())
     }
 
-    /// Waits for the first answer, for a while: traffic must flow, also where the control plane does not answer.
+    /// Waits for the first answer, which discovery makes up where the control plane gives none in time.
     pub(super) async fn resolved(&self) {
         if !matches!(*self.answers.borrow(), Lookup::Pending) {
             return;
         }
         let mut answers = self.answers.clone();
-        let answered = answers.wait_for(|lookup| !matches!(lookup, Lookup::Pending));
-        match tokio::time::timeout(self.context.settings.first_answer, answered).await {
+        // An error says that the proxy ends.
+        if let Ok(lookup) = answers.wait_for(|lookup| !matches!(lookup, Lookup::Pending)).await {
             // The task that follows the answers may not have run yet.
-            Ok(Ok(lookup)) => {
-                let lookup = lookup.clone();
-                self.update(&lookup);
-            }
-            Ok(Err(_)) | Err(_) => {
-                tracing::info!(dst = %self.dst, "no answer of the control plane yet: forwarded as it is")
-            }
+            let lookup = lookup.clone();
+            self.update(&lookup);
         }
     }
 

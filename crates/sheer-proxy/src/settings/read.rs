@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use rustls_pki_types::ServerName;
 
 use super::{
@@ -15,7 +16,8 @@ use super::{
 /// `None` where a required setting is missing or wrong; `source.mistakes` says which, and may also hold others.
 pub(super) fn settings(source: &mut Source) -> Option<Settings> {
     let http = http(source);
-    let inbound = inbound(source, &http);
+    let cluster_networks = source.value(&t::POLICY_CLUSTER_NETWORKS);
+    let inbound = inbound(source, &http, &cluster_networks);
     let outbound = outbound(source, &http);
     let identity = identity(source);
     let destination = control(source, &t::DESTINATION_SVC_ADDR, &t::DESTINATION_SVC_NAME);
@@ -61,6 +63,7 @@ pub(super) fn settings(source: &mut Source) -> Option<Settings> {
         destination: destination?,
         policy: policy?,
         workload: workload?,
+        cluster_networks,
         destination_context,
         control_streams,
         workers,
@@ -97,7 +100,7 @@ fn http(source: &mut Source) -> Http {
     }
 }
 
-fn inbound(source: &mut Source, http: &Http) -> Inbound {
+fn inbound(source: &mut Source, http: &Http, cluster: &[IpNet]) -> Inbound {
     Inbound {
         listen: source.value(&t::INBOUND_LISTEN_ADDR),
         accept: tcp(source, &t::INBOUND_ACCEPT_KEEPALIVE, &t::INBOUND_ACCEPT_USER_TIMEOUT),
@@ -106,7 +109,7 @@ fn inbound(source: &mut Source, http: &Http) -> Inbound {
         detect_timeout: source.value(&t::INBOUND_DETECT_TIMEOUT),
         ports: source.value(&t::INBOUND_PORTS),
         opaque_ports: source.value(&t::INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION),
-        default_policy: default_policy(source),
+        default_policy: default_policy(source, cluster),
         ips: source.value(&t::INBOUND_IPS),
         max_in_flight: source.value(&t::INBOUND_MAX_IN_FLIGHT),
         max_idle_connections: source.value(&t::MAX_IDLE_CONNS_PER_ENDPOINT),
@@ -262,16 +265,15 @@ fn control_streams(source: &mut Source) -> ControlStreams {
     }
 }
 
-fn default_policy(source: &mut Source) -> DefaultPolicy {
-    let cluster = source.value(&t::POLICY_CLUSTER_NETWORKS);
+fn default_policy(source: &mut Source, cluster: &[IpNet]) -> DefaultPolicy {
     let name = source.value(&t::INBOUND_DEFAULT_POLICY);
     let everywhere = || vec![super::EVERY_V4, super::EVERY_V6];
     let (name, networks, authenticated) = match name.as_str() {
         "audit" => ("audit", everywhere(), false),
         "all-authenticated" => ("all-authenticated", everywhere(), true),
         "all-unauthenticated" => ("all-unauthenticated", everywhere(), false),
-        "cluster-authenticated" => ("cluster-authenticated", cluster, true),
-        "cluster-unauthenticated" => ("cluster-unauthenticated", cluster, false),
+        "cluster-authenticated" => ("cluster-authenticated", cluster.to_vec(), true),
+        "cluster-unauthenticated" => ("cluster-unauthenticated", cluster.to_vec(), false),
         _ => return DefaultPolicy::Deny,
     };
     if networks.is_empty() {

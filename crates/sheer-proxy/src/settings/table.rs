@@ -69,12 +69,12 @@ table! {
             "Whom to expect there.";
         DESTINATION_CONTEXT: String, TEXT, Value(""), "Context token of look-ups; opaque to the proxy.";
         DESTINATION_PROFILE_INITIAL_TIMEOUT: Duration, DURATION, Value("500ms"),
-            "How long the first answer about a destination is waited for; then its traffic is forwarded as it is.";
+            "How long the first answer about a destination is waited for; then its traffic is forwarded as it is. Within the cluster's networks, a control plane that is connected gets six times as long.";
         POLICY_SVC_ADDR: (Host, u16), CONTROL, Required, "Where policies are looked up.";
         POLICY_SVC_NAME: ServerName<'static>, TLS_NAME, Absent("needed unless the address is loopback"), "Whom to expect there.";
         POLICY_WORKLOAD: String, TEXT, Required, "Names this workload to the control plane; opaque to the proxy.";
         POLICY_CLUSTER_NETWORKS: Vec<IpNet>, NETWORKS, Value("10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8"),
-            "What the default policies `cluster-*` take for the cluster.";
+            "Where the mesh's workloads and services are: what the default policies `cluster-*` take for the cluster.";
         CONTROL_STREAM_INITIAL_TIMEOUT: Duration, DURATION, Value("3s"), "How long the first message of a stream may take; 0: for ever.";
         CONTROL_STREAM_IDLE_TIMEOUT: Duration, DURATION, Value("5m"), "How long a stream may be silent before it is opened anew; 0: for ever.";
         CONTROL_STREAM_LIFETIME: Duration, DURATION, Value("1h"), "How long a stream lives before it is opened anew; 0: for ever.";
