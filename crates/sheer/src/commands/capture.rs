@@ -29,6 +29,7 @@ use anyhow::Context as _;
 use sheer_api::v1::{RenewRequest, WatchSecretsRequest, WorkloadSecret};
 use sheer_local::packets::Filter;
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
@@ -224,6 +225,8 @@ async fn capture(args: &Args, mesh: &Mesh, pods: &[Pod]) -> anyhow::Result<Recor
         || "until Ctrl-C".to_owned(),
         |_| format!("for {:?}", args.lasting.unwrap_or_default()),
     );
+    // Before anybody is told that it captures: who ends it then has the file.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     eprintln!("sheer: capturing {} ({} pods) {until}", args.workload, pods.len());
     let over = async {
         match end {
@@ -232,12 +235,11 @@ async fn capture(args: &Args, mesh: &Mesh, pods: &[Pod]) -> anyhow::Result<Recor
         }
     };
     let mut over = std::pin::pin!(over);
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             biased; // an end is an end, however much comes
             () = &mut over => break,
-            _ = &mut interrupted => break,
+            _ = interrupt.recv() => break,
             event = readers.next() => {
                 recording.take(event)?;
                 if recording.is_full() {

@@ -123,7 +123,10 @@ fn readers_that_do_not_read_slow_nobody() {
     let output = frames.wait_with_output().expect("it ends");
     assert!(
         output.status.success() && !output.stdout.is_empty(),
-        "the frames are there when they are read at last"
+        "the frames are there when they are read at last: {}, {} bytes, {}",
+        output.status,
+        output.stdout.len(),
+        String::from_utf8_lossy(&output.stderr)
     );
     capture_hears(Signal::SIGINT);
     capture_hears(Signal::SIGCONT);

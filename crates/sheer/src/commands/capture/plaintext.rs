@@ -16,7 +16,10 @@ use std::{
 };
 
 use sheer_api::v1::{PlaintextEvent, Selection, WatchPlaintextRequest};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::{
     file::Counted,
@@ -77,6 +80,8 @@ pub(super) async fn collect(asked: &Asked<'_>, mesh: &Mesh, pods: usize) -> anyh
         ended?;
     }
     collected.is_new_from_now_on();
+    // Before anybody is told that it captures: who ends it then has the file.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     eprintln!("sheer: capturing {} ({pods} pods) above TLS {until}", asked.workload);
     let over = async {
         match end {
@@ -85,12 +90,11 @@ pub(super) async fn collect(asked: &Asked<'_>, mesh: &Mesh, pods: usize) -> anyh
         }
     };
     let mut over = std::pin::pin!(over);
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             biased; // an end is an end, however much comes
             () = &mut over => break,
-            _ = &mut interrupted => break,
+            _ = interrupt.recv() => break,
             event = next(&mut events) => {
                 let Some(event) = event? else { break };
                 collected.take(event);
