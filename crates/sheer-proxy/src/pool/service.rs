@@ -395,7 +395,7 @@ impl Inner {
         take: impl AsyncFn(&Rc<Node<Member>>, std::time::Instant) -> Result<Option<R>, ProxyError>,
     ) -> Result<R, ProxyError> {
         let mut began = None;
-        let mut place: Option<Place<'_>> = None;
+        let (mut place, mut ticket): (Option<Place<'_>>, _) = (None, None);
         loop {
             let is_next = place
                 .as_ref()
@@ -407,7 +407,7 @@ impl Inner {
                     Poll::Ready(taken) => taken,
                     Poll::Pending => {
                         // It connects, and holds nobody up meanwhile.
-                        place = None;
+                        ticket = place.take().map(|place| place.ticket);
                         taking.await
                     }
                 };
@@ -422,7 +422,7 @@ impl Inner {
             let began = *began.get_or_insert_with(Instant::now);
             let place = match &place {
                 Some(place) => place,
-                None => place.insert(self.queue()?),
+                None => place.insert(self.queue(ticket.take())?),
             };
             self.wait(place, pick, began).await?;
         }
@@ -456,20 +456,21 @@ impl Inner {
         self.balancer.borrow_mut().pick_for(pick, at, Member::has_room)
     }
 
-    fn queue(&self) -> Result<Place<'_>, ProxyError> {
+    /// A place at the end, or again the one that was had, which nobody has been given since.
+    fn queue(&self, ticket: Option<u64>) -> Result<Place<'_>, ProxyError> {
         let mut queue = self.waiting.borrow_mut();
         let waiting = queue.len();
-        if waiting >= self.options.queue.capacity {
+        if waiting >= self.options.queue.capacity && ticket.is_none() {
             return Err(ProxyError::QueueFull {
                 service: self.options.name.to_string(),
                 waiting,
             });
         }
-        let (ticket, turn) = (self.waited.get(), Rc::new(Notify::new()));
-        self.waited.set(ticket + 1);
+        let (turn, is_new) = (Rc::new(Notify::new()), ticket.is_none());
+        let ticket = ticket.unwrap_or_else(|| self.waited.replace(self.waited.get() + 1));
         queue.insert(ticket, Rc::clone(&turn));
         let metrics = &self.options.metrics.queue;
-        metrics.requests.inc();
+        metrics.requests.add(u64::from(is_new));
         metrics.length.inc();
         Ok(Place {
             service: self,

@@ -33,7 +33,7 @@ const LARGEST_BODY: usize = 1024 * 1024;
 /// Events that may wait for the reader.
 const QUEUE: usize = 1_024;
 /// How often a reader is told what it lost.
-const LOSSES: Duration = Duration::from_secs(1);
+const LOSSES: Duration = Duration::from_millis(500);
 
 /// What passes, until the reader goes away.
 pub(in crate::sight) async fn tap(

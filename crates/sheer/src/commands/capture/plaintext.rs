@@ -31,7 +31,7 @@ use collected::{Collected, Id, Recorded};
 use conversation::{Missing, conversation, ends};
 use tcp::Packet;
 
-/// Proxies tell what they recorded ten times a second: what passed before the end is here by then.
+/// Proxies tell what they recorded ten times a second, and what they left out twice: what passed before the end is here by then.
 const LAST: Duration = Duration::from_millis(600);
 /// Connections that are there already are told at once.
 const FIRST: Duration = Duration::from_millis(300);
