@@ -144,7 +144,17 @@ pub fn spawn_connection(life: &Life, task: impl Future<Output = ()> + 'static) {
 }
 
 /// Spawns a task for a stream on this worker. Its connection holds up the drain and carries the hard stop. A panic ends it alone, as
-/// in [`spawn_connection`]. The future is made where it stays: it is large, and a task is moved several times before it runs.
-pub(crate) fn spawn_stream<F: Future<Output = ()>>(task: impl FnOnce() -> F + 'static) {
-    tokio::task::spawn_local(async move { Box::pin(task()).await });
+/// in [`spawn_connection`]. `after` follows it, and is small.
+///
+/// The future is made where it stays: it is large, and a task is moved several times before it runs. So that it is not moved even once, there is a place
+/// for it before it is made, and the function that makes it is not inlined.
+pub(crate) fn spawn_stream<F: Future<Output = ()>>(
+    task: impl FnOnce() -> F + 'static,
+    after: impl Future<Output = ()> + 'static,
+) {
+    tokio::task::spawn_local(async move {
+        let answer = Box::write(Box::new_uninit(), task());
+        Box::into_pin(answer).await;
+        after.await;
+    });
 }

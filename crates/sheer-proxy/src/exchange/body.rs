@@ -141,18 +141,23 @@ pub struct Body {
     /// Boxed: few bodies have any.
     watched: Option<Box<Watched>>,
     /// Where a request's is left that was not read to its end.
-    rest: Option<Rest>,
+    rest: Rest,
 }
 
-/// What is left of a request that was answered before it had come whole.
+/// What is left of a request that was answered before it had come whole. None where it never had a body.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rest(Rc<RefCell<Option<h2::RecvStream>>>);
+pub(crate) struct Rest(Option<Rc<RefCell<Option<h2::RecvStream>>>>);
 
 impl Rest {
+    /// Nothing yet.
+    pub(crate) fn of(source: &BodyIn) -> Self {
+        Self((!matches!(source, BodyIn::Empty)).then(Rc::default))
+    }
+
     /// Takes in what still comes, within bounds. A server may reset the stream of such a request with NO_ERROR (RFC 9113, 8.1), but clients that are
     /// still sending may miss the answer then, as curl 7 does.
     pub(crate) async fn take_in(self) {
-        let Some(mut stream) = self.0.take() else { return };
+        let Some(mut stream) = self.0.and_then(|rest| rest.take()) else { return };
         let rest = async move {
             let mut taken = 0;
             while let Some(Ok(data)) = stream.data().await {
@@ -171,7 +176,7 @@ impl Rest {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let Some(Rest(rest)) = self.rest.take() else { return };
+        let Some(rest) = self.rest.0.take() else { return };
         if let BodyIn::H2(stream, _) = std::mem::replace(&mut self.source, BodyIn::Empty)
             && !stream.is_end_stream()
         {
@@ -217,15 +222,15 @@ impl Body {
             owed: 0,
             keep: Keep::Untouched,
             watched: None,
-            rest: None,
+            rest: Rest::default(),
         }
     }
 
     /// Leaves there what was not read.
     #[must_use]
-    pub(crate) fn leaving(self, rest: Option<&Rest>) -> Self {
+    pub(crate) fn leaving(self, rest: &Rest) -> Self {
         let mut body = self;
-        body.rest = rest.cloned();
+        body.rest = rest.clone();
         body
     }
 

@@ -16,7 +16,8 @@ use crate::{
 
 /// What serves the requests of a connection.
 pub trait Service: 'static {
-    /// Serves one request. Dropped when the process is stopped, or if it panics; the stream is then reset.
+    /// Serves one request. Dropped when the process is stopped, or if it panics; the stream is then reset. Not to be inlined
+    /// ([`worker::spawn_stream`]).
     fn call(self: Rc<Self>, request: Request, responder: Responder) -> impl Future<Output = ()> + 'static;
 
     /// Returns once the connection should take no more requests: it then ends as in a drain.
@@ -85,15 +86,7 @@ where
         }
         let responder = Responder::h2(respond, request.head.is_grpc(), stream);
         let service = Rc::clone(&service);
-        worker::spawn_stream(move || {
-            let answer = service.call(request, responder);
-            async move {
-                answer.await;
-                if let Some(rest) = rest {
-                    rest.take_in().await;
-                }
-            }
-        });
+        worker::spawn_stream(move || service.call(request, responder), rest.take_in());
     }
 }
 
@@ -103,14 +96,14 @@ fn is_without_path(head: &Head) -> bool {
 }
 
 /// The request, and where what is not read of it is left.
-fn request_of(request: http::Request<h2::RecvStream>, tape: &StreamTape) -> (Request, Option<Rest>) {
+fn request_of(request: http::Request<h2::RecvStream>, tape: &StreamTape) -> (Request, Rest) {
     let (parts, body) = request.into_parts();
     tape.reported_request(&parts);
     let body = BodyIn::h2(body, tape);
-    let rest = (!matches!(body, BodyIn::Empty)).then(Rest::default);
+    let rest = Rest::of(&body);
     let request = Request {
         head: Box::new(Head::of_h2(parts)),
-        body: Body::new(body).leaving(rest.as_ref()),
+        body: Body::new(body).leaving(&rest),
     };
     (request, rest)
 }

@@ -189,6 +189,7 @@ impl http2::Service for Requests {
         clippy::manual_async_fn,
         reason = "an async fn keeps its arguments beside the variables that they are moved to"
     )]
+    #[inline(never)]
     fn call(self: Rc<Self>, mut request: Request, mut responder: Responder) -> impl Future<Output = ()> + 'static {
         async move {
             let arrived = Instant::now();

@@ -257,6 +257,7 @@ impl http2::Service for HttpConnection {
         }
     }
 
+    #[inline(never)]
     fn call(self: Rc<Self>, request: Request, mut responder: Responder) -> impl Future<Output = ()> + 'static {
         if !self.outbound.settings.outbound.informational_headers {
             responder.terse();
