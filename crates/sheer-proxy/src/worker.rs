@@ -8,6 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     panic::PanicHookInfo,
+    pin::Pin,
     rc::Rc,
     sync::{
         Arc,
@@ -144,17 +145,22 @@ pub fn spawn_connection(life: &Life, task: impl Future<Output = ()> + 'static) {
 }
 
 /// Spawns a task for a stream on this worker. Its connection holds up the drain and carries the hard stop. A panic ends it alone, as
-/// in [`spawn_connection`]. `after` follows it, and is small.
-///
-/// The future is made where it stays: it is large, and a task is moved several times before it runs. So that it is not moved even once, there is a place
-/// for it before it is made, and the function that makes it is not inlined.
+/// in [`spawn_connection`]. The future is large, and a task is moved several times before it runs: it is made in a [`boxed`] place. `after` follows it,
+/// and is small.
 pub(crate) fn spawn_stream<F: Future<Output = ()>>(
     task: impl FnOnce() -> F + 'static,
     after: impl Future<Output = ()> + 'static,
 ) {
     tokio::task::spawn_local(async move {
-        let answer = Box::write(Box::new_uninit(), task());
-        Box::into_pin(answer).await;
+        boxed(task).await;
         after.await;
     });
+}
+
+/// A future that is made where it stays. `Box::pin` would make it on the stack and copy all of it: here there is a place before it is made. The function
+/// that makes it must not be inlined, or it is made on the stack all the same.
+#[inline]
+pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let place = Box::write(Box::new_uninit(), make());
+    Box::into_pin(place)
 }

@@ -393,6 +393,10 @@ impl Body {
                 referee.body_lost();
             }
         } else {
+            if self.kept.is_empty() {
+                // Most are one message and its end.
+                self.kept.reserve_exact(2);
+            }
             self.kept.push(frame.clone());
             self.cursor = self.kept.len();
         }

@@ -21,7 +21,9 @@ pub(super) enum Stop {
     Trailers(usize),
 }
 
-/// Carries a body to its end. Returns as soon as either side leaves, also while the other is silent.
+/// Carries a body to its end. Returns as soon as either side leaves, also while the other is silent. Not to be inlined ([`crate::worker::boxed`]): most of
+/// the time that a request takes it waits without a body, and should not carry this along.
+#[inline(never)]
 pub(super) async fn pump(
     way: Way,
     body: &mut Body,

@@ -28,6 +28,7 @@ use crate::{
     error::{ListSize, Part, ProxyError},
     headers,
     http1::ParseError,
+    worker::boxed,
 };
 
 /// Carries a request to `upstream` and its response back. Told to `observation` in full when it returns `Ok`, whatever became of
@@ -71,14 +72,41 @@ fn run<'a>(
     observation: &'a Observation,
 ) -> impl Future<Output = Result<(), Box<Failed>>> + use<'a> {
     async move {
-        let (mut repeatable, mut sidecar) = (false, false);
         let carried = match &mut opened {
             Ok(opened) => {
-                (repeatable, sidecar) = (opened.repeatable, opened.to_sidecar());
                 observation.went_to(opened.out.leg());
                 carry(&mut exchange, opened, cx, observation).await
             }
             Err(_) => Ok(Carried::default()),
+        };
+        match exchange.settle(carried, opened, cx, observation) {
+            Next::Over(ended) => ended,
+            Next::Rest(rest) => {
+                rest.await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What follows once both directions were carried, or one broke.
+enum Next<'a> {
+    Over(Result<(), Box<Failed>>),
+    /// Boxed: few requests have any, and all would carry its size.
+    Rest(Pin<Box<dyn Future<Output = ()> + 'a>>),
+}
+
+impl Exchange {
+    fn settle<'a>(
+        mut self,
+        carried: Result<Carried, Break>,
+        opened: Result<Opened, ProxyError>,
+        cx: &'a Context,
+        observation: &'a Observation,
+    ) -> Next<'a> {
+        let (repeatable, sidecar) = match &opened {
+            Ok(opened) => (opened.repeatable, opened.to_sidecar()),
+            Err(_) => (false, false),
         };
         let error = match carried.and_then(|carried| Ok((carried, opened.map_err(Break::Proxy)?))) {
             Ok((
@@ -87,11 +115,11 @@ fn run<'a>(
                 },
                 opened,
             )) => {
-                // Boxed: few requests become a tunnel, and all would carry its size.
-                let tunnel = tunnel::run((exchange.body, exchange.responder), (server, opened.out), observation);
-                Box::pin(tunnel).await;
-                observation.end(End::Complete);
-                return Ok(());
+                let tunnel = tunnel::run((self.body, self.responder), (server, opened.out), observation);
+                return Next::Rest(Box::pin(async move {
+                    tunnel.await;
+                    observation.end(End::Complete);
+                }));
             }
             Ok((Carried { uploaded, .. }, opened)) => {
                 observation.upstream_over();
@@ -99,22 +127,22 @@ fn run<'a>(
                     opened.settle();
                 }
                 observation.end(End::Complete);
-                return Ok(());
+                return Next::Over(Ok(()));
             }
             Err(Break::Client(Gone::Malformed(why))) => {
-                exchange.responder.last(); // nobody knows where its next request starts
+                self.responder.last(); // nobody knows where its next request starts
                 cx.bad_request(why)
             }
             Err(Break::Client(gone)) => {
                 observation.end(End::ClientReset(gone.code()));
-                return Ok(());
+                return Next::Over(Ok(()));
             }
             Err(Break::Answered(why)) => {
                 observation.error(&cx.bad_request(why));
-                return Ok(());
+                return Next::Over(Ok(()));
             }
             Err(Break::Server(gone)) => {
-                let part = if exchange.responder.has_begun() {
+                let part = if self.responder.has_begun() {
                     Part::ResponseTrailers
                 } else {
                     Part::ResponseHeaders
@@ -124,18 +152,17 @@ fn run<'a>(
             Err(Break::Proxy(error)) => error,
             Err(Break::Again(status)) => {
                 let (addr, status) = (cx.addr, status.as_str().to_owned());
-                return Err(exchange.failed(ProxyError::TriedAgain { addr, status }, true));
+                return Next::Over(Err(self.failed(ProxyError::TriedAgain { addr, status }, true)));
             }
         };
-        if exchange.responder.has_begun() {
-            exchange.responder.fail_in_place(&error, observation).await;
-            return Ok(());
+        if self.responder.has_begun() {
+            return Next::Rest(Box::pin(async move {
+                self.responder.fail_in_place(&error, observation).await;
+            }));
         }
-        Err(exchange.failed(error, repeatable))
+        Next::Over(Err(self.failed(error, repeatable)))
     }
-}
 
-impl Exchange {
     /// Gives back what may be tried again.
     fn failed(self, error: ProxyError, repeatable: bool) -> Box<Failed> {
         let Self {
@@ -222,7 +249,7 @@ async fn upload(
     if body.is_empty() {
         out.no_body().await.map_err(Stop::Sink)?;
     } else {
-        pump(Way::Request, body, out, cx.header_limit, observation).await?;
+        boxed(|| pump(Way::Request, body, out, cx.header_limit, observation)).await?;
     }
     uploaded.set(true);
     // What is kept for another attempt goes as soon as there will be none. No waker: the download shares this task and is polled
@@ -278,7 +305,7 @@ async fn download(
         out.no_body().await.map_err(Break::Client)?;
         return Ok(None);
     }
-    let carried = pump(Way::Response, &mut body, out, cx.header_limit, observation).await;
+    let carried = boxed(|| pump(Way::Response, &mut body, out, cx.header_limit, observation)).await;
     carried.map(|()| None).map_err(|stop| match stop {
         Stop::Source(gone) => Break::Server(gone),
         Stop::Sink(gone) => Break::Client(gone),
@@ -304,7 +331,8 @@ async fn final_head(
             return Err(Break::Proxy(cx.too_large(Part::ResponseHeaders, ListSize::Bytes(size))));
         }
         match event {
-            Event::Interim(reply) => responder.interim(reply).await.map_err(Break::Client)?,
+            // Boxed: few responses have any, and all would carry its size.
+            Event::Interim(reply) => Box::pin(responder.interim(reply)).await.map_err(Break::Client)?,
             Event::Final(reply, body) => return Ok((reply, body)),
         }
     }

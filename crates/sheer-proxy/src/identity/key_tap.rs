@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 /// Secrets that wait for the slowest watcher: those of some 800 handshakes, at five each.
@@ -51,31 +52,27 @@ impl fmt::Debug for Secret {
 }
 
 /// Where the TLS library leaves secrets, and where watchers take them. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct KeyTap {
-    watchers: Arc<AtomicUsize>,
-    secrets: broadcast::Sender<Secret>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyTap(Arc<Shared>);
+
+/// What watchers and the library share.
+#[derive(Default)]
+struct Shared {
+    watchers: AtomicUsize,
+    /// Made for the first watcher and gone with the last: its places take half a mebibyte.
+    secrets: Mutex<Option<broadcast::Sender<Secret>>>,
 }
 
 /// Secrets of the sessions that began since.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    watchers: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     secrets: broadcast::Receiver<Secret>,
 }
 
-impl Default for KeyTap {
-    fn default() -> Self {
-        Self {
-            watchers: Arc::default(),
-            secrets: broadcast::Sender::new(WAITING),
-        }
-    }
-}
-
-impl fmt::Debug for KeyTap {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyTap")
+        f.debug_struct("Shared")
             .field("watchers", &self.watchers)
             .finish_non_exhaustive()
     }
@@ -84,11 +81,13 @@ impl fmt::Debug for KeyTap {
 impl KeyTap {
     /// Begins to watch: misses nothing of a session that begins from now on.
     pub(crate) fn watch(&self) -> Watch {
-        let secrets = self.secrets.subscribe();
-        self.watchers.fetch_add(1, Ordering::Relaxed);
+        let mut secrets = self.0.secrets.lock();
+        self.0.watchers.fetch_add(1, Ordering::Relaxed);
         Watch {
-            watchers: Arc::clone(&self.watchers),
-            secrets,
+            shared: Arc::clone(&self.0),
+            secrets: secrets
+                .get_or_insert_with(|| broadcast::Sender::new(WAITING))
+                .subscribe(),
         }
     }
 }
@@ -109,7 +108,10 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.watchers.fetch_sub(1, Ordering::Relaxed);
+        let mut secrets = self.shared.secrets.lock();
+        if self.shared.watchers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *secrets = None;
+        }
     }
 }
 
@@ -118,8 +120,11 @@ impl rustls::KeyLog for KeyTap {
         let Ok(client_random) = client_random.try_into() else {
             return; // RFC 8446 4.1.2: always 32 bytes
         };
-        // An error means that the last watcher has just left.
-        drop(self.secrets.send(Secret {
+        let Some(secrets) = &*self.0.secrets.lock() else {
+            return; // the last watcher has just left
+        };
+        // Fails where nobody receives it.
+        drop(secrets.send(Secret {
             label: label.into(),
             client_random,
             secret: secret.to_vec(),
@@ -128,7 +133,7 @@ impl rustls::KeyLog for KeyTap {
     }
 
     fn will_log(&self, _label: &str) -> bool {
-        self.watchers.load(Ordering::Relaxed) > 0
+        self.0.watchers.load(Ordering::Relaxed) > 0
     }
 }
 

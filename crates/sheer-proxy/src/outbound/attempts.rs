@@ -114,8 +114,10 @@ impl Sending<'_> {
         loop {
             self.stamp(&mut hand.request().head)?;
             let attempt = self.observation.begin_attempt(&mut hand.request().head);
-            let limits = self.limits();
-            let leased = self.lease(&hand.request().head, pick, &limits).await;
+            let (leased, limits) = {
+                let limits = self.limits();
+                (self.lease(&hand.request().head, pick, &limits).await, limits)
+            };
             let (error, wait) = match leased {
                 Err(error) => {
                     self.observation.attempt(attempt, |attempt| attempt.failed(&error));
@@ -128,7 +130,6 @@ impl Sending<'_> {
                     pick.avoid = Some(addr);
                     let referee = attempts.clone().map(|attempts| attempts as Rc<dyn Referee>);
                     let cx = self.context((addr, attempt), limits, referee);
-                    self.note_lease(attempt, &lease);
                     match self.attempt(hand, lease, sent, &cx).await {
                         Ok(()) => {
                             self.succeeded(attempts.as_deref());
@@ -158,6 +159,7 @@ impl Sending<'_> {
         number: u32,
         cx: &'b Context,
     ) -> impl Future<Output = Result<(), Box<Failed>>> + use<'b> {
+        self.note_lease(cx.attempt, &lease);
         let (request, responder) = hand.take().expect("in hand between attempts");
         let Lease {
             upstream,

@@ -61,16 +61,19 @@ impl HttpConnection {
             .context
             .egress
             .request(&resolution, hand.request().head.authority());
-        let decision = decide(&resolution, &mut hand.request().head, arrived);
-        let whole = whole(&decision, arrived);
-        let Decision {
-            plan,
-            delay,
-            action,
-            deadline,
-            timeouts,
-        } = decision;
-        let plan = plan.map(|plan| counted.begin(plan, &action));
+        let (action, plan, delay, deadline, timeouts, whole) = {
+            let decision = decide(&resolution, &mut hand.request().head, arrived);
+            let whole = whole(&decision, arrived);
+            let Decision {
+                plan,
+                delay,
+                action,
+                deadline,
+                timeouts,
+            } = decision;
+            let plan = plan.map(|plan| counted.begin(plan, &action));
+            (action, plan, delay, deadline, timeouts, whole)
+        };
         if let Some(classes) = plan.and_then(|plan| plan.rule.action.classes.as_ref()) {
             observation.classify(classes);
         }
@@ -84,39 +87,38 @@ impl HttpConnection {
                 return Err(until.reached());
             }
         }
-        match (action, plan) {
-            (Action::Send { backend, retry }, Some(plan)) => {
-                for mirror in &plan.mirrors {
-                    mirror.copy(hand.request(), &resolution);
-                }
-                backend.metrics.requests.inc();
-                let sending = Sending {
-                    connection: self,
-                    resolution: &resolution,
-                    plan,
-                    backend,
-                    retry,
-                    timeouts,
-                    deadline,
-                    whole,
-                    admitted,
-                    observation,
-                };
-                sending.run(hand).await
-            }
+        let (backend, retry, plan) = match (action, plan) {
+            (Action::Send { backend, retry }, Some(plan)) => (backend, retry, plan),
             (Action::Redirect { status, location }, _) => {
                 let fields = http::HeaderMap::from_iter([(http::header::LOCATION, location)]);
                 if let Some(responder) = hand.take_responder() {
                     responder.answer((status, fields), observation).await;
                 }
-                Ok(())
+                return Ok(());
             }
-            (Action::Fail(error), _) => Err(error),
+            (Action::Fail(error), _) => return Err(error),
             (Action::Send { .. }, None) => {
                 let what = "a request had a backend and no route";
-                Err(ProxyError::Internal { what })
+                return Err(ProxyError::Internal { what });
             }
+        };
+        for mirror in &plan.mirrors {
+            mirror.copy(hand.request(), &resolution);
         }
+        backend.metrics.requests.inc();
+        let sending = Sending {
+            connection: self,
+            resolution: &resolution,
+            plan,
+            backend,
+            retry,
+            timeouts,
+            deadline,
+            whole,
+            admitted,
+            observation,
+        };
+        sending.run(hand).await
     }
 
     /// What carries a request to a backend.
