@@ -157,7 +157,9 @@ impl Rest {
     /// Takes in what still comes, within bounds. A server may reset the stream of such a request with NO_ERROR (RFC 9113, 8.1), but clients that are
     /// still sending may miss the answer then, as curl 7 does.
     pub(crate) async fn take_in(self) {
-        let Some(mut stream) = self.0.and_then(|rest| rest.take()) else { return };
+        let Some(mut stream) = self.0.and_then(|rest| rest.take()) else {
+            return;
+        };
         let rest = async move {
             let mut taken = 0;
             while let Some(Ok(data)) = stream.data().await {

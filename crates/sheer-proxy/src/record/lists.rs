@@ -134,7 +134,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A list of names and values; of trailers, where it does not say.
+    /// A list of names and values.
     #[derive(Debug)]
     pub(in crate::record) struct Pairs<'a>(pub(in crate::record) &'a [(&'a str, &'a str)]);
 
