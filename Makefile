@@ -12,12 +12,12 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/quick
 
 # The proxy is compiled for the way that its branches went under traffic (`make profile`). The profile is of rustc 1.95's LLVM and for x86_64: a compiler
-# that is older cannot read it, and builds without. What did not run of a function is put elsewhere: code that runs takes half of the room.
+# that is older cannot read it, and builds without.
 RUST_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 RUST_LLVM = $(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 # Under a name of its content, and not written again: cargo goes by flags and by the time of the file.
 PROFILE_FILE = $(CARGO_TARGET_DIR)/profile/$(shell sha256sum crates/sheer-proxy/proxy.profdata | cut -c1-16).profdata
-PROFILE = $(if $(and $(findstring x86_64,$(RUST_HOST)),$(shell test $(RUST_LLVM) -ge 22 && echo yes)),RUSTFLAGS="-Cprofile-use=$(PROFILE_FILE) -Cllvm-args=-enable-split-machine-functions")
+PROFILE = $(if $(and $(findstring x86_64,$(RUST_HOST)),$(shell test $(RUST_LLVM) -ge 22 && echo yes)),RUSTFLAGS="-Cprofile-use=$(PROFILE_FILE)")
 
 .PHONY: help
 help: ## what there is to type

@@ -32,9 +32,7 @@ PROXY = HOST.parent / "crates" / "sheer-proxy"
 HOT_CODE = PROXY / "hot-code.ld"
 PROFILE = PROXY / "proxy.profdata"
 # What legacy mangling puts behind a function's path: a hash that changes with the compiler.
-HASH = re.compile(r"17h[0-9a-f]{16}E(?:\.llvm\.\d+)?(?=(?:\.cold)?$)")
-# The part of a function that did not run under the profile, which the compiler puts into a section of its own.
-COLD = ".cold"
+HASH = re.compile(r"17h[0-9a-f]{16}E(?:\.llvm\.\d+)?$")
 # Valgrind has no newer instructions than AVX2, and assembly no section a function: what the machine itself takes for keys and handshakes, by object file.
 ASSEMBLY = ["*mlkem_*_asm.o", "*curve25519_*.o", "*bignum_*p256*.o", "*p256*asm.o", "*aesni-x86_64.o", "*rdrand-x86_64.o", "*sha3_keccak*.o"]
 NAME = re.compile(r"^c?fn=\(\d+\) (\S+)")
@@ -65,16 +63,9 @@ def hot_code(bin_: pathlib.Path, work: pathlib.Path) -> None:
     # them later stands together as well.
     patterns += ["mi_*", "_mi_*"]
     patterns += [name for name in patterns_of(start | traffic, exist) if name not in set(patterns)]
-    lines = "\n".join([f"    *({input_sections(name)})" for name in patterns] + [f"    {name}(.text)" for name in ASSEMBLY])
+    lines = "\n".join([f"    *(.text.hot.{name} .text.{name} .text.unlikely.{name})" for name in patterns] + [f"    {name}(.text)" for name in ASSEMBLY])
     HOT_CODE.write_text(f"/* Functions that run while traffic passes, then those of the start; written by bench/train.py. */\nSECTIONS {{\n  .text.hot : {{\n{lines}\n  }}\n}} INSERT BEFORE .text;\n")
     print(f"{len(patterns)} functions: {HOT_CODE}")
-
-
-def input_sections(name: str) -> str:
-    """Where a function's code is, or its part that seldom runs."""
-    if name.endswith(COLD):
-        return f".text.split.{name.removesuffix(COLD)}"
-    return f".text.hot.{name} .text.{name} .text.unlikely.{name}"
 
 
 def profile(args: argparse.Namespace, work: pathlib.Path) -> None:
