@@ -544,7 +544,7 @@ impl Decoder {
     #[inline]
     fn hash(&self, index: u32, name: &[u8], value: &[u8]) -> FieldHash {
         match self.table.hash(index as usize) {
-            Some(entry) => entry.with_value(name, value),
+            Some(entry) => entry.same_name(name, value),
             None => FieldHash::of(name, value),
         }
     }

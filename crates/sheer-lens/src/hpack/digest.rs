@@ -58,8 +58,7 @@ impl FieldHash {
 
     /// Of another value of the same name.
     #[inline]
-    #[must_use]
-    pub fn with_value(self, name: &[u8], value: &[u8]) -> Self {
+    pub(super) fn same_name(self, name: &[u8], value: &[u8]) -> Self {
         Self::with_name(self.name, name, value)
     }
 }

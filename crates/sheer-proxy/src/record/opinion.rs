@@ -8,11 +8,6 @@ use std::{ops::Range, rc::Rc};
 
 use sheer_lens::hpack::{Digest, Digester, ListKind};
 
-use super::{
-    familiar::Familiar,
-    lists::{Listed, Texts},
-};
-
 /// Lists that may wait. Beyond it, those that wait will not be compared: nobody knows any more which of a stream's lists comes next.
 const WAITING: usize = 1_024;
 /// Text of lists that may wait to be written.
@@ -93,8 +88,6 @@ pub(super) struct Opinion {
     text: Vec<u8>,
     /// Of heads and of trailers.
     habits: [Habit; 2],
-    /// The last lists that were reported and given, heads and trailers of each.
-    familiar: [[Familiar; 2]; 2],
 }
 
 /// A list that the library was given, before its stream is known.
@@ -124,33 +117,43 @@ impl Opinion {
         self.read.take(stream, kind)
     }
 
-    /// What a list is that the library has reported.
+    /// The library is given a list, field by field, by `list`.
     #[inline]
-    pub(super) fn digest<L: Listed>(&mut self, digester: &mut Digester, list: &L) -> Digest {
-        self.familiar[0][usize::from(L::IS_TRAILERS)].digest(list, digester)
-    }
-
-    /// The library is given a list.
-    #[inline]
-    pub(super) fn give<L: Listed>(&mut self, digester: &mut Digester, list: &L) -> Given {
-        let kind = usize::from(L::IS_TRAILERS);
-        let digest = self.familiar[1][kind].digest(list, digester);
-        let habit = &mut self.habits[kind];
-        let is_again = std::mem::replace(&mut habit.digest, digest) == digest;
-        if let (true, Some(text)) = (is_again, &habit.text) {
-            let text = Text::Habit(Rc::clone(text));
-            return Given { digest, text };
+    pub(super) fn give(
+        &mut self,
+        digester: &mut Digester,
+        is_trailers: bool,
+        list: impl Fn(&mut dyn FnMut(&[u8], &[u8])),
+    ) -> Given {
+        let habit = &mut self.habits[usize::from(is_trailers)];
+        digester.clear();
+        if let Some(text) = &habit.text {
+            list(&mut |name, value| digester.field(name, value));
+            if digester.digest() == habit.digest {
+                return Given {
+                    digest: habit.digest,
+                    text: Text::Habit(Rc::clone(text)),
+                };
+            }
+            habit.text = None;
+            digester.clear();
         }
         let begin = self.text.len();
-        habit.text = None;
-        if begin < TEXT {
-            let text = &mut self.text;
-            list.show(&mut Texts(|name: &[u8], value: &[u8]| write(text, name, value)));
-            habit.text = is_again.then(|| Rc::from(&self.text[begin..]));
+        let (keeps, text) = (begin < TEXT, &mut self.text);
+        list(&mut |name, value| {
+            digester.field(name, value);
+            if keeps {
+                write(text, name, value);
+            }
+        });
+        let (digest, text) = (digester.digest(), begin..self.text.len());
+        if habit.digest == digest && keeps {
+            habit.text = Some(Rc::from(&self.text[text.clone()]));
         }
+        habit.digest = digest;
         Given {
             digest,
-            text: Text::Own(begin..self.text.len()),
+            text: Text::Own(text),
         }
     }
 
@@ -220,8 +223,7 @@ impl Opinion {
     pub(super) fn memory(&self) -> usize {
         let waiting = self.read.waiting.capacity() + self.written.waiting.capacity();
         let habits = self.habits.iter().flat_map(|habit| &habit.text).map(|text| text.len());
-        let familiar = self.familiar.iter().flatten().map(Familiar::memory);
-        waiting * size_of::<Waiting>() + self.text.capacity() + habits.sum::<usize>() + familiar.sum::<usize>()
+        waiting * size_of::<Waiting>() + self.text.capacity() + habits.sum::<usize>()
     }
 }
 
@@ -237,10 +239,14 @@ fn write(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::lists::tests::Pairs, *};
+    use super::*;
 
     fn digest(fields: &[(&str, &str)]) -> Digest {
-        super::super::lists::tests::digest(&Pairs(fields))
+        let mut digester = Digester::new();
+        for (name, value) in fields {
+            digester.field(name.as_bytes(), value.as_bytes());
+        }
+        digester.digest()
     }
 
     #[test]
@@ -260,6 +266,14 @@ mod tests {
         assert!(opinion.reported(1, ListKind::Informational).is_none());
     }
 
+    fn give(opinion: &mut Opinion, digester: &mut Digester, fields: &[(&str, &str)]) -> Given {
+        opinion.give(digester, false, |see| {
+            fields
+                .iter()
+                .for_each(|(name, value)| see(name.as_bytes(), value.as_bytes()));
+        })
+    }
+
     #[test]
     fn a_list_that_is_given_again_and_again_can_be_shown_and_so_can_the_next() {
         let (mut opinion, mut digester) = (Opinion::default(), Digester::new());
@@ -273,7 +287,7 @@ mod tests {
             [(":status", "200"), ("a", "1")],
         ];
         for (stream, list) in (1..).zip(&lists) {
-            let given = opinion.give(&mut digester, &Pairs(list));
+            let given = give(&mut opinion, &mut digester, list);
             assert!(given.digest.agrees(&digest(list)));
             opinion.given(stream, given);
         }
@@ -294,7 +308,7 @@ mod tests {
         let mut opinion = Opinion::default();
         let mut digester = Digester::new();
         let fields = [(":status", "200"), ("set-cookie", "a"), ("set-cookie", "")];
-        let given = opinion.give(&mut digester, &Pairs(&fields));
+        let given = give(&mut opinion, &mut digester, &fields);
         opinion.given(5, given);
         assert!(opinion.block_written(7, Some(ListKind::Response)).is_none());
         let waiting = opinion.block_written(5, Some(ListKind::Response)).expect("it waits");

@@ -10,14 +10,13 @@ use std::{
     time::Duration,
 };
 
-use sheer_lens::hpack::ListKind;
+use sheer_lens::hpack::{Digest, ListKind};
 
 use super::{
     callers::{Caller, Callers},
     copy::RecordingCopy,
     excerpt::ExcerptCopy,
     flow::{Flow, Found, Standing},
-    lists::{Listed, Texts},
     log::{Form, Segment, Shared},
     opinion::{Given, List},
     recorder::Inner,
@@ -311,7 +310,12 @@ impl Recording {
     }
 
     /// The library reports a list.
-    pub(super) fn reported(self: &Rc<Self>, (stream, kind): (u32, ListKind), list: &impl Listed) {
+    pub(super) fn reported(
+        self: &Rc<Self>,
+        (stream, kind): (u32, ListKind),
+        digest: impl FnOnce(&mut sheer_lens::hpack::Digester) -> Digest,
+        list: impl FnOnce() -> List,
+    ) {
         let found = {
             let mut flow = self.flow.borrow_mut();
             let Some(flow) = flow.as_mut() else { return };
@@ -319,7 +323,7 @@ impl Recording {
                 return;
             };
             self.recorder.compared(1);
-            let library = flow.opinion.digest(&mut self.recorder.digester.borrow_mut(), list);
+            let library = digest(&mut self.recorder.digester.borrow_mut());
             if lens.digest.is_some_and(|lens| lens.agrees(&library)) {
                 return;
             }
@@ -328,18 +332,18 @@ impl Recording {
                 stream,
                 kind,
                 number: lens.number,
-                library: Some(whole(list)),
+                library: Some(list()),
             }
         };
         self.recorder.disagreed(self, found);
     }
 
     /// The library is given a list.
-    pub(super) fn give(&self, list: &impl Listed) -> Option<Given> {
+    pub(super) fn give(&self, is_trailers: bool, list: impl Fn(&mut dyn FnMut(&[u8], &[u8]))) -> Option<Given> {
         let mut flow = self.flow.borrow_mut();
         let flow = flow.as_mut()?;
         let mut digester = self.recorder.digester.borrow_mut();
-        Some(flow.opinion.give(&mut digester, list))
+        Some(flow.opinion.give(&mut digester, is_trailers, list))
     }
 
     /// It took the list for this stream.
@@ -537,14 +541,6 @@ impl Recording {
     pub(super) fn wire_list(&self, number: u64) -> Option<List> {
         super::copy::list_of(&self.segments(), self.about.accepted, number)
     }
-}
-
-fn whole(list: &impl Listed) -> List {
-    let mut whole = List::new();
-    list.show(&mut Texts(|name: &[u8], value: &[u8]| {
-        whole.push((name.to_vec(), value.to_vec()));
-    }));
-    whole
 }
 
 fn moved(counters: &Counters, reversed: bool) -> [u64; 2] {
