@@ -396,6 +396,6 @@ mod tests {
     #[test]
     fn an_exchange_stays_small() {
         let sizes = [size_of::<Request>(), size_of::<Responder>(), size(exchange)];
-        assert!(sizes[0] <= 256 && sizes[1] <= 128 && sizes[2] <= 4 * 1024, "{sizes:?}");
+        assert!(sizes[0] <= 256 && sizes[1] <= 128 && sizes[2] <= 2 * 1024, "{sizes:?}");
     }
 }

@@ -326,6 +326,6 @@ mod tests {
     #[test]
     fn a_request_stays_small() {
         let size = size(HttpConnection::serve);
-        assert!(size <= 5_632, "{size}");
+        assert!(size <= 3_072, "{size}");
     }
 }
