@@ -45,6 +45,11 @@ impl Deadline {
         })
     }
 
+    /// How long the caller waits, from when the request arrived.
+    pub(crate) fn given(&self) -> Duration {
+        self.given
+    }
+
     /// How much of it is left.
     pub(crate) fn remains(&self, now: Instant) -> Duration {
         self.given.saturating_sub(now.saturating_duration_since(self.began))

@@ -542,6 +542,26 @@ fn a_deadline_ends_what_the_application_works_on() {
     });
 }
 
+/// gRPC's libraries keep the time themselves, and cancel: it must not matter who is the first to notice.
+#[test]
+fn a_caller_that_gives_up_when_its_deadline_comes_has_met_it() {
+    run(async {
+        let proxy = Proxy::start().await;
+        let app = App::start().await;
+        let client = Client::meshed(&proxy, app.addr).await;
+        let deadlines = || metric(&proxy, "sheer_errors_total", &[r#"reason="deadline""#]);
+        for (calls, timeout, cancelled_after, met) in [(1, "60S", 20, 0), (2, "2S", 1_985, 1)] {
+            let mut send = client.send.clone();
+            let sent = send.send_request(with_deadline("/hang", timeout), true).unwrap();
+            eventually("the application works", || app.count("/hang") == calls).await;
+            tokio::time::sleep(Duration::from_millis(cancelled_after)).await;
+            drop(sent);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(deadlines(), met, "a deadline of {timeout}");
+        }
+    });
+}
+
 fn limiter(total: Option<u32>, identity: Option<u32>, overrides: Vec<RateOverride>) -> Arc<Limiter> {
     let mut policy = route("slow");
     policy.kind = "HTTPLocalRateLimitPolicy".into();

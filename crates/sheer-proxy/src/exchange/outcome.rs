@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::Reason;
 use http::{HeaderMap, StatusCode};
 use sheer_api::Verdict;
 use sheer_policy::outbound::ResponseClasses;
@@ -51,9 +52,15 @@ pub struct Outcome {
     pub stalls: [u32; 2],
     /// The trace that tells about it, where one is kept: metrics point at it (exemplars).
     pub trace: Option<TraceId>,
+    /// How long its caller waits, from the start, where it says so.
+    pub deadline: Option<Duration>,
     /// How it ended; [`End::Dropped`] until something else is known.
     pub end: End,
 }
+
+/// A caller that gives up when its deadline comes may be this much early: it wrote the deadline down rounded (gRPC's C core to three digits), before it sent it.
+const EARLY: Duration = Duration::from_millis(5);
+const EARLY_PART: u32 = 100;
 
 /// The protocol of a request, as its client speaks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +119,7 @@ impl Outcome {
             classes: None,
             stalls: [0, 0],
             trace: None,
+            deadline: None,
             end: End::Dropped,
         }
     }
@@ -138,6 +146,13 @@ impl Outcome {
                 self.retry_after = Hint::of(headers).after();
             }
         }
+    }
+
+    /// The caller's deadline, where a cancel at this moment means that it has come.
+    fn waited_out(&self, now: Instant) -> Option<Duration> {
+        let deadline = self.deadline?;
+        let waited = now.saturating_duration_since(self.started);
+        (waited + EARLY + deadline / EARLY_PART >= deadline).then_some(deadline)
     }
 
     /// Success or failure, as `classification` of Linkerd's metrics has it: a request that did not come to its end is a failure,
@@ -404,9 +419,21 @@ impl Observation {
         outcome.request_bytes + outcome.response_bytes
     }
 
-    /// The client left while nothing was under way.
+    /// The caller waits this long, from the start.
+    pub(crate) fn waits_for(&self, deadline: Duration) {
+        self.outcome.borrow_mut().deadline = Some(deadline);
+    }
+
+    /// The client reset the request, or left. Where its deadline has come that is what happened, whoever noticed it first.
     pub(crate) fn client_left(&self, code: ResetCode) {
-        self.end(End::ClientReset(code));
+        let passed = || self.outcome.borrow().waited_out(Instant::now());
+        match code.0 {
+            Reason::CANCEL if let Some(after) = passed() => {
+                let sent = self.legs.borrow().upstream.id().is_known();
+                self.error(&ProxyError::Deadline { sent, after });
+            }
+            _ => self.end(End::ClientReset(code)),
+        }
     }
 
     pub(super) fn end(&self, end: End) {

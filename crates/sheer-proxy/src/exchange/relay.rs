@@ -134,7 +134,7 @@ impl Exchange {
                 cx.bad_request(why)
             }
             Err(Break::Client(gone)) => {
-                observation.end(End::ClientReset(gone.code()));
+                observation.client_left(gone.code());
                 return Next::Over(Ok(()));
             }
             Err(Break::Answered(why)) => {

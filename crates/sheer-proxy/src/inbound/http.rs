@@ -206,6 +206,9 @@ impl http2::Service for Requests {
                 }
             }
             observation.speaks(Spoken::of(&request.head));
+            if let Some(deadline) = &deadline {
+                observation.waits_for(deadline.given());
+            }
             if let Some(note) = admission.observers.path(&self.client, &request.head) {
                 observation.note_path(note);
             }

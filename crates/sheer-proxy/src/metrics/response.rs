@@ -81,6 +81,7 @@ mod tests {
             classes: None,
             stalls: [0, 0],
             trace: None,
+            deadline: None,
             end,
         }
     }

@@ -74,6 +74,9 @@ impl HttpConnection {
             let plan = plan.map(|plan| counted.begin(plan, &action));
             (action, plan, delay, deadline, timeouts, whole)
         };
+        if let Some(deadline) = &deadline {
+            observation.waits_for(deadline.given());
+        }
         if let Some(classes) = plan.and_then(|plan| plan.rule.action.classes.as_ref()) {
             observation.classify(classes);
         }

@@ -105,6 +105,7 @@ fn outcome() -> Outcome {
         classes: None,
         stalls: [0; 2],
         trace: None,
+        deadline: None,
         end: End::ServerReset(ResetCode(h2::Reason::INTERNAL_ERROR)),
     }
 }
