@@ -9,7 +9,7 @@ mod member;
 mod view;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
     pin::pin,
     rc::{Rc, Weak},
@@ -395,7 +395,8 @@ impl Inner {
         take: impl AsyncFn(&Rc<Node<Member>>, std::time::Instant) -> Result<Option<R>, ProxyError>,
     ) -> Result<R, ProxyError> {
         let mut began = None;
-        let (mut place, mut ticket): (Option<Place<'_>>, _) = (None, None);
+        let ticket = OnceCell::new();
+        let mut place: Option<Place<'_, '_>> = None;
         loop {
             let is_next = place
                 .as_ref()
@@ -407,7 +408,7 @@ impl Inner {
                     Poll::Ready(taken) => taken,
                     Poll::Pending => {
                         // It connects, and holds nobody up meanwhile.
-                        ticket = place.take().map(|place| place.ticket);
+                        place = None;
                         taking.await
                     }
                 };
@@ -422,7 +423,7 @@ impl Inner {
             let began = *began.get_or_insert_with(Instant::now);
             let place = match &place {
                 Some(place) => place,
-                None => place.insert(self.queue(ticket.take())?),
+                None => place.insert(self.queue(&ticket)?),
             };
             self.wait(place, pick, began).await?;
         }
@@ -456,24 +457,29 @@ impl Inner {
         self.balancer.borrow_mut().pick_for(pick, at, Member::has_room)
     }
 
-    /// A place at the end, or again the one that was had, which nobody has been given since.
-    fn queue(&self, ticket: Option<u64>) -> Result<Place<'_>, ProxyError> {
+    /// A place at the end, or with a ticket again the one that was had, which nobody has been given since.
+    fn queue<'p, 's>(&'s self, ticket: &'p OnceCell<Ticket<'s>>) -> Result<Place<'p, 's>, ProxyError> {
         let mut queue = self.waiting.borrow_mut();
         let waiting = queue.len();
-        if waiting >= self.options.queue.capacity && ticket.is_none() {
+        if waiting >= self.options.queue.capacity && ticket.get().is_none() {
             return Err(ProxyError::QueueFull {
                 service: self.options.name.to_string(),
                 waiting,
             });
         }
-        let (turn, is_new) = (Rc::new(Notify::new()), ticket.is_none());
-        let ticket = ticket.unwrap_or_else(|| self.waited.replace(self.waited.get() + 1));
-        queue.insert(ticket, Rc::clone(&turn));
         let metrics = &self.options.metrics.queue;
-        metrics.requests.add(u64::from(is_new));
+        let ticket = ticket.get_or_init(|| {
+            metrics.requests.inc();
+            Ticket {
+                service: self,
+                number: self.waited.replace(self.waited.get() + 1),
+                waited: Cell::default(),
+            }
+        });
+        let turn = Rc::new(Notify::new());
+        queue.insert(ticket.number, Rc::clone(&turn));
         metrics.length.inc();
         Ok(Place {
-            service: self,
             ticket,
             turn,
             began: Instant::now(),
@@ -482,7 +488,7 @@ impl Inner {
 
     /// Waits for a change, until the fail-fast time is over: counted from when no endpoint was ready, or from `began` where
     /// endpoints are ready and every one has as many streams as it allows.
-    async fn wait(&self, place: &Place<'_>, pick: Pick, began: Instant) -> Result<(), ProxyError> {
+    async fn wait(&self, place: &Place<'_, '_>, pick: Pick, began: Instant) -> Result<(), ProxyError> {
         // Listens before it looks, so that no change falls in between.
         let (changed, turn) = (self.changed.notified(), place.turn.notified());
         if place.is_first() && self.pick(pick, now()).is_some() {
@@ -566,30 +572,47 @@ impl Drop for Inner {
     }
 }
 
-/// A place in the queue.
-struct Place<'a> {
+/// The number that a request drew when it first had to wait. It keeps it until it is served or given up.
+struct Ticket<'a> {
     service: &'a Inner,
-    ticket: u64,
+    number: u64,
+    /// In all places that it had.
+    waited: Cell<Duration>,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.service.options.metrics.queue.latency.record(self.waited.get());
+    }
+}
+
+/// A place in the queue.
+struct Place<'p, 's> {
+    ticket: &'p Ticket<'s>,
     turn: Rc<Notify>,
     began: Instant,
 }
 
-impl Place<'_> {
+impl Place<'_, '_> {
     fn is_first(&self) -> bool {
-        let waiting = self.service.waiting.borrow();
-        waiting.keys().next() == Some(&self.ticket)
+        let waiting = self.ticket.service.waiting.borrow();
+        waiting.keys().next() == Some(&self.ticket.number)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place<'_, '_> {
     fn drop(&mut self) {
-        let makes_way = self.is_first() && self.service.waiting.borrow().len() > 1;
-        self.service.waiting.borrow_mut().remove(&self.ticket);
-        let metrics = &self.service.options.metrics.queue;
-        metrics.length.dec();
-        metrics.latency.record(self.began.elapsed());
-        if makes_way && self.service.pick(Pick::default(), now()).is_some() {
-            self.service.wake_first();
+        let Ticket {
+            service,
+            number,
+            waited,
+        } = self.ticket;
+        let makes_way = self.is_first() && service.waiting.borrow().len() > 1;
+        service.waiting.borrow_mut().remove(number);
+        service.options.metrics.queue.length.dec();
+        waited.set(waited.get() + self.began.elapsed());
+        if makes_way && service.pick(Pick::default(), now()).is_some() {
+            service.wake_first();
         }
     }
 }

@@ -180,11 +180,16 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         };
         printing(async |printer| {
             let watch = async {
-                while let Some(line) = lines
-                    .message()
-                    .await
-                    .map_err(|status| anyhow::anyhow!("{}", status.message()))?
-                {
+                loop {
+                    let line = tokio::select! {
+                        biased; // What passed comes before what was lost.
+                        line = lines.message() => line.map_err(|status| anyhow::anyhow!("{}", status.message()))?,
+                        () = shown.losses.wait() => {
+                            shown.losses(printer).await?;
+                            continue;
+                        }
+                    };
+                    let Some(line) = line else { break };
                     shown.line(line, printer).await?;
                 }
                 Ok(Outcome::Healthy)
@@ -195,9 +200,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
                     .unwrap_or(Ok(Outcome::Healthy)),
                 None => watch.await,
             };
-            for line in shown.losses.take() {
-                printer.tell(line).await?;
-            }
+            shown.losses(printer).await?;
             outcome
         })
         .await
@@ -209,6 +212,9 @@ struct Shown {
     lines: Lines,
     losses: Losses,
 }
+
+/// What was lost is told this often.
+const LOSSES: Duration = Duration::from_secs(1);
 
 /// What was not shown: every proxy tells its own, and once a second is enough. The rest is told at the end.
 struct Losses {
@@ -229,15 +235,21 @@ impl Losses {
         self.untold.rate += rate;
     }
 
-    fn due(&mut self, now: Instant) -> Vec<String> {
-        if now.duration_since(self.told) < Duration::from_secs(1) {
-            return Vec::new();
+    /// When it has to be told; none where there is nothing to tell.
+    fn due(&self) -> Option<Instant> {
+        (self.untold != TapLoss::default()).then(|| self.told + LOSSES)
+    }
+
+    /// Until something has to be told.
+    async fn wait(&self) {
+        match self.due() {
+            Some(due) => tokio::time::sleep_until(due.into()).await,
+            None => std::future::pending().await,
         }
-        self.told = now;
-        self.take()
     }
 
     fn take(&mut self) -> Vec<String> {
+        self.told = Instant::now();
         let TapLoss { slow, rate } = std::mem::take(&mut self.untold);
         let rate = (rate > 0).then(|| format!("{rate} requests beyond the rate are not shown (--rate)"));
         let slow = (slow > 0).then(|| format!("{slow} events are lost: they come faster than they are read"));
@@ -246,16 +258,23 @@ impl Losses {
 }
 
 impl Shown {
+    async fn losses(&mut self, printer: &mut Printer) -> io::Result<()> {
+        for line in self.losses.take() {
+            printer.tell(line).await?;
+        }
+        Ok(())
+    }
+
     async fn line(&mut self, line: TapLine, printer: &mut Printer) -> io::Result<()> {
         let text = match line.line {
             None => return Ok(()),
             Some(Line::Note(note)) => return printer.tell(note).await,
             Some(Line::Loss(loss)) => {
                 self.losses.add(loss);
-                for line in self.losses.due(Instant::now()) {
-                    printer.tell(line).await?;
-                }
-                return Ok(());
+                return match self.losses.due() {
+                    Some(due) if due <= Instant::now() => self.losses(printer).await,
+                    _ => Ok(()),
+                };
             }
             Some(Line::Request(request)) => match self.format {
                 Format::Json => object(&json::request(&request)),
@@ -286,16 +305,19 @@ fn object(value: &serde_json::Value) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn losses_are_told_once_a_second() {
+    #[tokio::test(start_paused = true)]
+    async fn losses_are_told_once_a_second_and_none_is_left() {
         let mut losses = Losses::new();
-        let began = losses.told;
+        assert_eq!(losses.due(), None);
         losses.add(TapLoss { slow: 0, rate: 3 });
         losses.add(TapLoss { slow: 1, rate: 4 });
-        assert_eq!(losses.due(began + Duration::from_millis(900)).len(), 0);
-        let told = losses.due(began + Duration::from_millis(1_100));
+        assert_eq!(losses.due(), Some(losses.told + LOSSES));
+        // Though nothing comes any more.
+        losses.wait().await;
+        let told = losses.take();
         assert!(told.len() == 2 && told[0].contains("7 requests"), "{told:?}");
-        assert_eq!(losses.due(began + Duration::from_millis(2_200)).len(), 0);
+        assert_eq!(losses.due(), None);
+        assert!(losses.take().is_empty());
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Reading {
             if let Some(event) = self.pending.pop_front() {
                 return Some(event);
             }
-            match timeout(LOSSES, self.receiver.recv()).await {
+            let untold = LOSSES.saturating_sub(self.at.elapsed());
+            match timeout(untold, self.receiver.recv()).await {
                 Ok(Some(event)) => {
                     self.lost();
                     self.take(event);
