@@ -27,10 +27,10 @@ mod table;
 
 use std::ops::Range;
 
-pub use digest::{Digest, Digester, FieldHash, ListKind};
+pub use digest::{Digest, Digester, FieldHash, ListKind, Name};
 pub use error::{Error, ErrorKind, Violation};
 pub use history::{Entry as HistoryEntry, History};
-pub use repeats::Repeats;
+pub use repeats::{REMEMBERED, Repeated, Repeats};
 pub use static_table::{STATIC_ENTRIES, static_entry};
 pub use table::{DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD};
 

@@ -20,6 +20,7 @@ mod excerpt;
 mod exchange;
 mod failure;
 mod flow;
+mod heads;
 mod log;
 mod opinion;
 mod recorder;

@@ -46,7 +46,7 @@ impl FieldHash {
     fn with_name(hashed: u64, name: &[u8], value: &[u8]) -> Self {
         let class = class(name, value);
         let value = match class {
-            Class::Path => value.split(|byte| *byte == b'#').next().unwrap_or_default(),
+            Class::Path => before_fragment(value),
             _ => value,
         };
         Self {
@@ -61,6 +61,11 @@ impl FieldHash {
     pub(super) fn same_name(self, name: &[u8], value: &[u8]) -> Self {
         Self::with_name(self.name, name, value)
     }
+}
+
+#[inline]
+fn before_fragment(path: &[u8]) -> &[u8] {
+    memchr::memchr(b'#', path).map_or(path, |at| &path[..at])
 }
 
 #[inline]
@@ -79,51 +84,84 @@ fn class(name: &[u8], value: &[u8]) -> Class {
     }
 }
 
+/// A name that is known beforehand, as those of pseudo fields are: it is hashed once.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    text: &'static [u8],
+    hash: u64,
+}
+
+impl Name {
+    /// `:method`
+    pub const METHOD: Self = Self::new(b":method");
+    /// `:scheme`
+    pub const SCHEME: Self = Self::new(b":scheme");
+    /// `:authority`
+    pub const AUTHORITY: Self = Self::new(b":authority");
+    /// `:path`
+    pub const PATH: Self = Self::new(b":path");
+    /// `:status`
+    pub const STATUS: Self = Self::new(b":status");
+    /// `:protocol` (RFC 8441, 4)
+    pub const PROTOCOL: Self = Self::new(b":protocol");
+
+    /// Any other.
+    pub const fn new(text: &'static [u8]) -> Self {
+        Self { text, hash: hash(text) }
+    }
+
+    /// How it is spelled.
+    pub const fn text(&self) -> &'static [u8] {
+        self.text
+    }
+}
+
 #[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let wide = u128::from(a) * u128::from(b);
+const fn fold(a: u64, b: u64) -> u64 {
+    let wide = a as u128 * b as u128;
     wide as u64 ^ (wide >> 64) as u64
 }
 
 #[inline]
-fn word(bytes: &[u8; 8]) -> u64 {
-    u64::from_le_bytes(*bytes)
-}
-
-#[inline]
-fn hash(text: &[u8]) -> u64 {
+const fn hash(text: &[u8]) -> u64 {
     let length = text.len() as u64;
-    let (a, b) = match text {
-        [] => (0, 0),
-        [only] => (u64::from(*only), 1),
-        [first, .., last] if text.len() < 4 => (u64::from(*first) << 8 | u64::from(*last), u64::from(text[1]) + 2),
-        _ => match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-            (Some(first), Some(last)) if text.len() <= 16 => (word(first), word(last)),
-            (Some(_), Some(_)) => return hash_long(text),
-            _ => {
-                let half = |half: Option<&[u8; 4]>| half.map_or(0, |half| u64::from(u32::from_le_bytes(*half)));
-                (half(text.first_chunk()), half(text.last_chunk()))
-            }
-        },
+    let (a, b) = if text.len() > 16 {
+        return hash_long(text);
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64)
+    } else {
+        match text {
+            [first, second, .., last] => ((*first as u64) << 8 | *last as u64, *second as u64 + 2),
+            [first, last] => ((*first as u64) << 8 | *last as u64, *last as u64 + 2),
+            [only] => (*only as u64, 1),
+            [] => (0, 0),
+        }
     };
     fold(a ^ SEEDS[0], b ^ SEEDS[1] ^ length.wrapping_mul(SEEDS[2]))
 }
 
-fn hash_long(text: &[u8]) -> u64 {
+const fn hash_long(text: &[u8]) -> u64 {
     let mut state = SEEDS[2] ^ text.len() as u64;
-    let (blocks, _) = text.as_chunks::<16>();
-    let pair = |block: &[u8; 16]| {
-        let (a, b) = block.split_at(8);
-        let read = |half: &[u8]| half.first_chunk().map_or(0, word);
-        (read(a), read(b))
-    };
-    for block in blocks {
+    let (mut blocks, _) = text.as_chunks::<16>();
+    while let [block, rest @ ..] = blocks {
         let (a, b) = pair(block);
         state = fold(a ^ SEEDS[0], b ^ state);
+        blocks = rest;
     }
     // The last 16 bytes, in part for the second time.
-    let (a, b) = text.last_chunk().map_or((0, 0), pair);
+    let (a, b) = match text.last_chunk() {
+        Some(last) => pair(last),
+        None => (0, 0),
+    };
     fold(a ^ SEEDS[1], b ^ state)
+}
+
+#[inline]
+const fn pair(block: &[u8; 16]) -> (u64, u64) {
+    let wide = u128::from_le_bytes(*block);
+    (wide as u64, (wide >> 64) as u64)
 }
 
 /// Which part of a message a list is.
@@ -209,6 +247,12 @@ impl Digester {
     #[inline]
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
         self.add(FieldHash::of(name, value));
+    }
+
+    /// Adds a field whose name is known beforehand.
+    #[inline]
+    pub fn named(&mut self, name: Name, value: &[u8]) {
+        self.add(FieldHash::with_name(name.hash, name.text, value));
     }
 
     /// Adds a field by its hash.

@@ -3,7 +3,7 @@
 use super::{Decoder, Digest, Digester, Done, Error, TableState};
 
 /// Blocks of one direction that are remembered: heads and trailers of a few kinds of call.
-const REMEMBERED: usize = 4;
+pub const REMEMBERED: usize = 4;
 /// A longer block is read each time.
 const LONGEST: usize = 256;
 
@@ -16,6 +16,17 @@ pub struct Repeats {
     blocks: Vec<Block>,
     /// Which one is forgotten next.
     next: usize,
+}
+
+/// What a block was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// What became of it.
+    pub done: Done,
+    /// Which of the [`REMEMBERED`] it is from now on; none where it changed the table, or is too long.
+    pub place: Option<usize>,
+    /// Whether it is the same, byte for byte, as the last that was found to be that one.
+    pub again: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -33,14 +44,14 @@ impl Repeats {
     }
 
     #[inline]
-    fn find(&self, table: TableState, block: &[u8]) -> Option<&Block> {
+    fn find(&self, table: TableState, block: &[u8]) -> Option<(usize, &Block)> {
         if self.table != table {
             return None;
         }
-        self.blocks.iter().find(|known| known.bytes == block)
+        self.blocks.iter().enumerate().find(|(_, known)| known.bytes == block)
     }
 
-    fn remember(&mut self, table: TableState, block: &[u8], (digest, fields): (Digest, u32)) {
+    fn remember(&mut self, table: TableState, block: &[u8], (digest, fields): (Digest, u32)) -> usize {
         if self.table != table {
             self.blocks.clear();
             (self.table, self.next) = (table, 0);
@@ -50,11 +61,13 @@ impl Repeats {
             digest,
             fields,
         };
-        match self.blocks.get_mut(self.next) {
-            Some(place) => *place = known,
+        let place = self.next;
+        match self.blocks.get_mut(place) {
+            Some(before) => *before = known,
             None => self.blocks.push(known),
         }
-        self.next = (self.next + 1) % REMEMBERED;
+        self.next = (place + 1) % REMEMBERED;
+        place
     }
 }
 
@@ -69,26 +82,33 @@ impl Decoder {
         block: &[u8],
         repeats: &mut Repeats,
         digester: &mut Digester,
-    ) -> Result<Done, Error> {
+    ) -> Result<Repeated, Error> {
         let table = self.state();
         // A size update that is owed has to be noticed in the next block, whatever that says.
         if !self.failed
             && self.owed.is_none()
-            && let Some(known) = repeats.find(table, block)
+            && let Some((place, known)) = repeats.find(table, block)
         {
             self.blocks += 1;
             digester.resume(known.digest);
-            return Ok(Done {
+            let done = Done {
                 fields: known.fields,
                 list_size: 0,
                 table,
+            };
+            return Ok(Repeated {
+                done,
+                place: Some(place),
+                again: true,
             });
         }
         let done = self.digest(block, digester)?;
-        if block.len() <= LONGEST && done.table == table && !begins_with_update(block) {
-            repeats.remember(table, block, (digester.digest(), done.fields));
-        }
-        Ok(done)
+        let is_kept = block.len() <= LONGEST && done.table == table && !begins_with_update(block);
+        Ok(Repeated {
+            done,
+            place: is_kept.then(|| repeats.remember(table, block, (digester.digest(), done.fields))),
+            again: false,
+        })
     }
 }
 

@@ -490,6 +490,7 @@ proptest! {
             &[0x3f, 0xe1, 0x1f, 0x82],
         ];
         let (mut plain, mut repeating, mut repeats) = (Decoder::new(), Decoder::new(), Repeats::default());
+        let mut places = [None; REMEMBERED];
         for (nth, size) in order {
             let block = blocks[nth];
             if size < 4 {
@@ -499,7 +500,14 @@ proptest! {
             let (mut expected, mut found) = (Digester::new(), Digester::new());
             let first = plain.digest(block, &mut expected);
             let again = repeating.digest_repeated(block, &mut repeats, &mut found);
-            prop_assert_eq!(first.map(|done| (done.fields, done.table)), again.map(|done| (done.fields, done.table)));
+            let of = |done: Done| (done.fields, done.table);
+            prop_assert_eq!(first.map(of), again.map(|again| of(again.done)));
+            // Whoever keeps blocks by their places is told all that becomes of a place.
+            if let Ok(Repeated { place: Some(place), again, .. }) = again {
+                prop_assert!(place < REMEMBERED);
+                prop_assert!(!again || places[place] == Some(block));
+                places[place] = Some(block);
+            }
             prop_assert!(found.digest().agrees(&expected.digest()));
             prop_assert_eq!(found.digest().kind(), expected.digest().kind());
             prop_assert_eq!((plain.blocks(), plain.snapshot()), (repeating.blocks(), repeating.snapshot()));

@@ -269,9 +269,11 @@ impl Events for Eye<'_> {
     #[inline]
     fn block(&mut self, _sender: Sender, block: &Block<'_>, hpack: &mut hpack::Decoder) -> Result<(), hpack::Error> {
         self.digester.clear();
-        let outcome = hpack
-            .digest_repeated(block.bytes, self.repeats, self.digester)
-            .map(drop);
+        let outcome = hpack.digest_repeated(block.bytes, self.repeats, self.digester);
+        if let Ok(repeated) = &outcome {
+            self.log.block(self.written, block, repeated);
+        }
+        let outcome = outcome.map(drop);
         if matches!(block.kind, BlockKind::PushPromise { .. }) {
             return outcome;
         }
@@ -287,5 +289,90 @@ impl Events for Eye<'_> {
                 .block_read(block.stream, digest.kind(), read, self.log.next() - 1);
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use sheer_testkit::h2peer::{Block, Frame, split_headers};
+
+    use super::{
+        super::{copy, replay},
+        *,
+    };
+
+    const HEADERS: u8 = 0x1;
+    const END_HEADERS_PADDED: u8 = 0x4 | 0x8;
+
+    fn padded(stream: u32, block: &Block) -> Frame {
+        let payload = [&[2], block.bytes(), &[0; 2]].concat();
+        Frame::new(HEADERS, END_HEADERS_PADDED, stream, payload)
+    }
+
+    #[test]
+    fn blocks_that_come_again_are_kept_once_and_shown_each_time() {
+        let mut flow = Flow::http2(0, true, 32 * 1024);
+        let mut digester = Digester::new();
+        flow.bytes(0, false, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &mut digester);
+        let (get, post) = (
+            Block::get("a.bank", "/x"),
+            Block::post("a.bank", "/long/path/of/a/call"),
+        );
+        let answer = Block::status(200).literal("served-by", "ledger-0");
+        let entering = Block::get("a.bank", "/y").insert("x-id", "one");
+        let whole = |stream, block: &Block| Frame::headers(stream, block.bytes()).end_headers();
+        let mut expected = Vec::new();
+        for round in 0..60 {
+            let stream = 2 * round + 1;
+            let (block, frames) = match round % 12 {
+                // What changes the table, what is split, and what is padded is kept by itself.
+                3 => (&entering, vec![whole(stream, &entering)]),
+                5 => (&get, split_headers(stream, &get, &[4])),
+                7 => (&post, vec![padded(stream, &post)]),
+                even if even % 2 == 0 => (&get, vec![whole(stream, &get)]),
+                _ => (&post, vec![whole(stream, &post)]),
+            };
+            for (written, block, frames) in [(false, block, frames), (true, &answer, vec![whole(stream, &answer)])] {
+                let mut bytes = BytesMut::new();
+                frames.iter().for_each(|frame| frame.encode(&mut bytes));
+                flow.bytes(u64::from(round), written, &bytes, &mut digester);
+                expected.push((stream, written, block.bytes().len()));
+            }
+            if round == 40 {
+                flow.log.roll(40, flow.lens.clone(), 32 * 1024);
+            }
+        }
+        let segments: Vec<_> = flow.log.segments().cloned().collect();
+        let copies = copy::segments(&segments, 0);
+        let shown: Vec<_> = copies
+            .iter()
+            .flat_map(|segment| replay::segment(segment, true))
+            .collect();
+        assert!(
+            shown
+                .iter()
+                .all(|shown| shown.violations.iter().all(|rule| !rule.contains("decode")))
+        );
+        let blocks = shown.iter().filter_map(|shown| Some((shown, shown.block.as_ref()?)));
+        let found: Vec<_> = blocks
+            .map(|(shown, block)| {
+                let path = block.fields.iter().find(|field| field.name == b":path");
+                let expected: &[u8] = match block.bytes as usize {
+                    length if length == post.bytes().len() => b"/long/path/of/a/call",
+                    length if length == entering.bytes().len() => b"/y",
+                    _ => b"/x",
+                };
+                match path {
+                    Some(path) => assert_eq!(path.value, expected, "stream {}", shown.record.stream),
+                    None => assert_eq!(block.fields[1].value, b"ledger-0"),
+                }
+                (shown.record.stream, shown.record.written, block.bytes as usize)
+            })
+            .collect();
+        assert_eq!(found, expected);
+        let kept: usize = copies.iter().map(|segment| segment.bytes.len()).sum();
+        let all: usize = expected.iter().map(|(_, _, length)| length).sum();
+        assert!(kept < all / 3, "{kept} of {all}");
     }
 }

@@ -5,12 +5,19 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use sheer_lens::h2::{Connection, Frame, FrameHeader, Kind};
+use sheer_lens::{
+    h2::{Block, Connection, Frame, FrameHeader, Kind},
+    hpack::{REMEMBERED, Repeated},
+};
 
 /// Of payloads that nobody decodes later, this much is kept.
 const KEPT_OF_UNKNOWN: usize = 64;
 /// A segment covers at most this time, which its records can count (in microseconds).
 const LONGEST: u64 = 60 * 60 * 1_000_000;
+
+/// In the length of a record within its segment, which takes 24 bits (RFC 9113, 4.1): its payload is that of the earlier record that stands in
+/// [`Record::kept`]. Only [`Segment::all`] knows of it.
+const REPEATED: u32 = 1 << 31;
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +70,26 @@ impl Segment {
         self.records.capacity() * size_of::<Record>() + self.bytes.capacity() + start
     }
 
+    /// Records with what is kept of their payloads, in order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Record, &[u8])> {
+        let mut payloads: Vec<&[u8]> = Vec::with_capacity(self.records.len());
+        let mut rest = &self.bytes[..];
+        self.records.iter().map(move |record| {
+            let mut record = *record;
+            let payload = if record.length & REPEATED == 0 {
+                let (payload, behind) = rest.split_at_checked(record.kept as usize).unwrap_or_default();
+                rest = behind;
+                payload
+            } else {
+                let payload = payloads.get(record.kept as usize).copied().unwrap_or_default();
+                (record.length, record.kept) = (record.length & !REPEATED, payload.len() as u32);
+                payload
+            };
+            payloads.push(payload);
+            (record, payload)
+        })
+    }
+
     fn filled(&self) -> usize {
         self.records.len() * size_of::<Record>() + self.bytes.len()
     }
@@ -82,6 +109,8 @@ pub(super) struct Log {
     room: usize,
     /// A record could not be kept in full, so that nothing behind it in its segment can be decoded.
     is_torn: bool,
+    /// Which records of the current segment are header blocks that may come again, of what is read and of what is written.
+    blocks: [[Option<u32>; REMEMBERED]; 2],
 }
 
 impl Log {
@@ -97,6 +126,7 @@ impl Log {
             next: 0,
             room,
             is_torn: false,
+            blocks: Default::default(),
         }
     }
 
@@ -170,6 +200,29 @@ impl Log {
         self.next += 1;
     }
 
+    /// The last frame was this block. One that came before, and is the whole payload of its frame, is kept once for both.
+    #[inline]
+    pub(super) fn block(&mut self, written: bool, block: &Block<'_>, repeated: &Repeated) {
+        let Some(place) = repeated.place else { return };
+        let before = &mut self.blocks[usize::from(written)][place];
+        let mut segment = self.current.borrow_mut();
+        let Segment { records, bytes, .. } = &mut *segment;
+        let number = records.len().saturating_sub(1) as u32;
+        let Some(last) = records.last_mut() else { return };
+        if block.frames != 1 || last.kept as usize != block.bytes.len() {
+            // It is remembered as that place's, wherever its bytes are.
+            *before = before.filter(|_| repeated.again);
+            return;
+        }
+        match *before {
+            Some(record) if repeated.again => {
+                bytes.truncate(bytes.len() - block.bytes.len());
+                (last.length, last.kept) = (last.length | REPEATED, record);
+            }
+            _ => *before = Some(number),
+        }
+    }
+
     /// Whether the current segment has enough.
     #[inline]
     pub(super) fn is_full(&self, now: u64) -> bool {
@@ -191,7 +244,7 @@ impl Log {
         (fresh.base, fresh.first, fresh.start) = (now, self.next, start);
         let fresh = Rc::new(RefCell::new(fresh));
         self.previous = Some(std::mem::replace(&mut self.current, fresh));
-        (self.room, self.is_torn) = (room, false);
+        (self.room, self.is_torn, self.blocks) = (room, false, Default::default());
     }
 
     /// Forgets the older segment.

@@ -8,6 +8,8 @@ use std::{ops::Range, rc::Rc};
 
 use sheer_lens::hpack::{Digest, Digester, ListKind};
 
+use super::heads::{Fields, See};
+
 /// Lists that may wait. Beyond it, those that wait will not be compared: nobody knows any more which of a stream's lists comes next.
 const WAITING: usize = 1_024;
 /// Text of lists that may wait to be written.
@@ -117,18 +119,13 @@ impl Opinion {
         self.read.take(stream, kind)
     }
 
-    /// The library is given a list, field by field, by `list`.
+    /// The library is given a list.
     #[inline]
-    pub(super) fn give(
-        &mut self,
-        digester: &mut Digester,
-        is_trailers: bool,
-        list: impl Fn(&mut dyn FnMut(&[u8], &[u8])),
-    ) -> Given {
+    pub(super) fn give(&mut self, digester: &mut Digester, is_trailers: bool, list: &impl Fields) -> Given {
         let habit = &mut self.habits[usize::from(is_trailers)];
         digester.clear();
         if let Some(text) = &habit.text {
-            list(&mut |name, value| digester.field(name, value));
+            list.each(digester);
             if digester.digest() == habit.digest {
                 return Given {
                     digest: habit.digest,
@@ -139,12 +136,10 @@ impl Opinion {
             digester.clear();
         }
         let begin = self.text.len();
-        let (keeps, text) = (begin < TEXT, &mut self.text);
-        list(&mut |name, value| {
-            digester.field(name, value);
-            if keeps {
-                write(text, name, value);
-            }
+        let keeps = begin < TEXT;
+        list.each(&mut Noting {
+            digester,
+            text: keeps.then_some(&mut self.text),
         });
         let (digest, text) = (digester.digest(), begin..self.text.len());
         if habit.digest == digest && keeps {
@@ -227,6 +222,35 @@ impl Opinion {
     }
 }
 
+/// Writes a list down while it is hashed.
+struct Noting<'a> {
+    digester: &'a mut Digester,
+    text: Option<&'a mut Vec<u8>>,
+}
+
+impl See for Noting<'_> {
+    #[inline]
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.digester.field(name, value);
+        if let Some(text) = &mut self.text {
+            write(text, name, value);
+        }
+    }
+}
+
+/// A list, to be shown.
+pub(super) fn whole(list: &impl Fields) -> List {
+    struct Whole(List);
+    impl See for Whole {
+        fn field(&mut self, name: &[u8], value: &[u8]) {
+            self.0.push((name.to_vec(), value.to_vec()));
+        }
+    }
+    let mut whole = Whole(List::new());
+    list.each(&mut whole);
+    whole.0
+}
+
 /// Appends a field: the lengths of name and value, then both.
 #[inline]
 fn write(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -266,12 +290,15 @@ mod tests {
         assert!(opinion.reported(1, ListKind::Informational).is_none());
     }
 
+    impl Fields for &[(&str, &str)] {
+        fn each(&self, see: &mut impl See) {
+            self.iter()
+                .for_each(|(name, value)| see.field(name.as_bytes(), value.as_bytes()));
+        }
+    }
+
     fn give(opinion: &mut Opinion, digester: &mut Digester, fields: &[(&str, &str)]) -> Given {
-        opinion.give(digester, false, |see| {
-            fields
-                .iter()
-                .for_each(|(name, value)| see(name.as_bytes(), value.as_bytes()));
-        })
+        opinion.give(digester, false, &fields)
     }
 
     #[test]

@@ -10,15 +10,16 @@ use std::{
     time::Duration,
 };
 
-use sheer_lens::hpack::{Digest, ListKind};
+use sheer_lens::hpack::ListKind;
 
 use super::{
     callers::{Caller, Callers},
     copy::RecordingCopy,
     excerpt::ExcerptCopy,
     flow::{Flow, Found, Standing},
+    heads::Fields,
     log::{Form, Segment, Shared},
-    opinion::{Given, List},
+    opinion::{self, Given, List},
     recorder::Inner,
 };
 use crate::{
@@ -310,12 +311,8 @@ impl Recording {
     }
 
     /// The library reports a list.
-    pub(super) fn reported(
-        self: &Rc<Self>,
-        (stream, kind): (u32, ListKind),
-        digest: impl FnOnce(&mut sheer_lens::hpack::Digester) -> Digest,
-        list: impl FnOnce() -> List,
-    ) {
+    #[inline]
+    pub(super) fn reported(self: &Rc<Self>, (stream, kind): (u32, ListKind), list: &impl Fields) {
         let found = {
             let mut flow = self.flow.borrow_mut();
             let Some(flow) = flow.as_mut() else { return };
@@ -323,8 +320,10 @@ impl Recording {
                 return;
             };
             self.recorder.compared(1);
-            let library = digest(&mut self.recorder.digester.borrow_mut());
-            if lens.digest.is_some_and(|lens| lens.agrees(&library)) {
+            let digester = &mut *self.recorder.digester.borrow_mut();
+            digester.clear();
+            list.each(digester);
+            if lens.digest.is_some_and(|lens| lens.agrees(&digester.digest())) {
                 return;
             }
             Found {
@@ -332,14 +331,15 @@ impl Recording {
                 stream,
                 kind,
                 number: lens.number,
-                library: Some(list()),
+                library: Some(opinion::whole(list)),
             }
         };
         self.recorder.disagreed(self, found);
     }
 
     /// The library is given a list.
-    pub(super) fn give(&self, is_trailers: bool, list: impl Fn(&mut dyn FnMut(&[u8], &[u8]))) -> Option<Given> {
+    #[inline]
+    pub(super) fn give(&self, is_trailers: bool, list: &impl Fields) -> Option<Given> {
         let mut flow = self.flow.borrow_mut();
         let flow = flow.as_mut()?;
         let mut digester = self.recorder.digester.borrow_mut();

@@ -104,15 +104,12 @@ pub(super) fn some(
     let reads = if accepted { Sender::Client } else { Sender::Server };
     let mut lens = segment.start.as_ref().map(|start| start.between_frames(STREAMS));
     let mut torn = [false; 2];
-    let mut at = 0;
-    for (number, record) in (segment.first..).zip(&segment.records) {
+    for (number, (record, payload)) in (segment.first..).zip(segment.all()) {
         let Some(is_wanted) = wanted(number) else { return };
-        let payload = &segment.bytes[at..at + record.kept as usize];
-        at += record.kept as usize;
         let mut shown = Shown {
             number,
             at: segment.base + u64::from(record.at),
-            record: *record,
+            record,
             detail: Detail::Nothing,
             room: None,
             block: None,
@@ -130,7 +127,7 @@ pub(super) fn some(
                     ));
                 } else {
                     let sender = if record.written { reads.peer() } else { reads };
-                    feed(lens, sender, (record, payload), (&mut shown, is_wanted));
+                    feed(lens, sender, (&record, payload), (&mut shown, is_wanted));
                 }
             }
             _ if is_wanted => shown.detail = Detail::Bytes(payload.to_vec()),

@@ -2,15 +2,15 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
-use h2::ext::Protocol;
-use http::{HeaderMap, Method, Response, StatusCode, Uri};
-use sheer_lens::hpack::{Digester, ListKind};
+use http::{HeaderMap, Response, StatusCode};
+use sheer_lens::hpack::ListKind;
 use tokio::net::TcpStream;
 
 use super::{
     exchange::Leg,
+    heads::{Fields, RequestHead, ResponseHead},
     log::Form,
-    opinion::{Given, List},
+    opinion::Given,
     recording::{How, Peer, Recording},
 };
 use crate::{
@@ -72,9 +72,6 @@ impl StreamTape {
     }
 }
 
-/// Names and values, one call each.
-type See<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
-
 /// A head that the library was given, before its stream is known.
 #[derive(Debug)]
 pub(crate) struct HeadGiven(Option<Given>);
@@ -124,13 +121,14 @@ impl Tape {
     /// The library reports a request.
     pub(crate) fn reported_request(&self, stream: u32, parts: &http::request::Parts) {
         let Some(recording) = &self.0 else { return };
-        let protocol = parts.extensions.get::<Protocol>();
-        let head = (&parts.method, &parts.uri, protocol);
-        let list = |see: &mut See<'_>| {
-            request(head, false, see);
-            fields(&parts.headers, see);
+        let head = RequestHead {
+            method: &parts.method,
+            uri: &parts.uri,
+            extensions: &parts.extensions,
+            headers: &parts.headers,
+            written: false,
         };
-        reported(recording, (stream, ListKind::Request), list);
+        recording.reported((stream, ListKind::Request), &head);
     }
 
     /// The library reports a response.
@@ -141,50 +139,44 @@ impl Tape {
         } else {
             ListKind::Response
         };
-        let list = |see: &mut See<'_>| {
-            see(b":status", status.as_str().as_bytes());
-            fields(headers, see);
-        };
-        reported(recording, (stream, kind), list);
+        recording.reported((stream, kind), &ResponseHead { status, headers });
     }
 
     /// The library reports trailers.
     pub(crate) fn reported_trailers(&self, stream: u32, trailers: &HeaderMap) {
         let Some(recording) = &self.0 else { return };
-        reported(recording, (stream, ListKind::Trailers), |see: &mut See<'_>| {
-            fields(trailers, see)
-        });
+        recording.reported((stream, ListKind::Trailers), trailers);
     }
 
     /// The library is about to be given a request.
     pub(crate) fn give_request(&self, head: &http::Request<()>) -> HeadGiven {
-        let Some(recording) = &self.0 else {
-            return HeadGiven(None);
+        let head = RequestHead {
+            method: head.method(),
+            uri: head.uri(),
+            extensions: head.extensions(),
+            headers: head.headers(),
+            written: true,
         };
-        let protocol = head.extensions().get::<Protocol>();
-        HeadGiven(recording.give(false, |see| {
-            request((head.method(), head.uri(), protocol), true, see);
-            fields(head.headers(), see);
-        }))
+        self.give(false, &head)
     }
 
     /// The library is about to be given a response.
     pub(crate) fn give_response(&self, response: &Response<()>) -> HeadGiven {
-        let Some(recording) = &self.0 else {
-            return HeadGiven(None);
+        let head = ResponseHead {
+            status: response.status(),
+            headers: response.headers(),
         };
-        HeadGiven(recording.give(false, |see| {
-            see(b":status", response.status().as_str().as_bytes());
-            fields(response.headers(), see);
-        }))
+        self.give(false, &head)
     }
 
     /// The library is about to be given trailers.
     pub(crate) fn give_trailers(&self, trailers: &HeaderMap) -> HeadGiven {
-        let Some(recording) = &self.0 else {
-            return HeadGiven(None);
-        };
-        HeadGiven(recording.give(true, |see| fields(trailers, see)))
+        self.give(true, trailers)
+    }
+
+    #[inline]
+    fn give(&self, is_trailers: bool, list: &impl Fields) -> HeadGiven {
+        HeadGiven(self.0.as_ref().and_then(|recording| recording.give(is_trailers, list)))
     }
 
     /// It took what it was given, for this stream.
@@ -273,48 +265,5 @@ impl Drop for RelayTape {
         if let Some(recording) = &self.tape.0 {
             recording.ended(None);
         }
-    }
-}
-
-fn reported(recording: &Rc<Recording>, which: (u32, ListKind), list: impl Fn(&mut See<'_>)) {
-    let digest = |digester: &mut Digester| {
-        digester.clear();
-        list(&mut |name, value| digester.field(name, value));
-        digester.digest()
-    };
-    let whole = || {
-        let mut whole = List::new();
-        list(&mut |name, value| whole.push((name.to_vec(), value.to_vec())));
-        whole
-    };
-    recording.reported(which, digest, whole);
-}
-
-fn fields(headers: &HeaderMap, see: &mut See<'_>) {
-    for (name, value) in headers {
-        see(name.as_str().as_bytes(), value.as_bytes());
-    }
-}
-
-/// The pseudo fields that a request stands for. A library that writes it fills in a path that is empty (RFC 9113, 8.3.1).
-fn request((method, uri, protocol): (&Method, &Uri, Option<&Protocol>), written: bool, see: &mut See<'_>) {
-    see(b":method", method.as_str().as_bytes());
-    let plain_connect = *method == Method::CONNECT && protocol.is_none();
-    if let Some(authority) = uri.authority() {
-        see(b":authority", authority.as_str().as_bytes());
-    }
-    if !plain_connect {
-        if let Some(scheme) = uri.scheme_str() {
-            see(b":scheme", scheme.as_bytes());
-        }
-        match uri.path_and_query().map_or("", |path| path.as_str()) {
-            "" if !written => {}
-            "" if *method == Method::OPTIONS => see(b":path", b"*"),
-            "" => see(b":path", b"/"),
-            path => see(b":path", path.as_bytes()),
-        }
-    }
-    if let Some(protocol) = protocol {
-        see(b":protocol", protocol.as_str().as_bytes());
     }
 }
