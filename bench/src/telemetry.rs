@@ -1,7 +1,7 @@
 //! `sheer-bench telemetry`: what it costs a request that sidecars tell the control plane of numbers and spans, or that they record frames (`--of recorder`).
 //!
 //! Two pairs of one mesh, measured in turn: one as sidecars are, one without. Each round gives a ratio, so that what else the machine does
-//! falls on both.
+//! falls on both, and rounds are short and many: what falls on one of them alone is then in few.
 
 use std::path::PathBuf;
 
@@ -53,10 +53,10 @@ pub(crate) struct Telemetry {
     #[arg(long, value_enum, default_value_t = Of::Telemetry)]
     of: Of,
     /// Rounds; each measures every load with and without.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 31)]
     rounds: usize,
     /// Requests of each measurement.
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = 12_000)]
     requests: u64,
     /// Folder of the binaries `sheer` and `sheer-proxy`; beside this program by default.
     #[arg(long)]
