@@ -58,8 +58,9 @@ pub struct Outcome {
     pub end: End,
 }
 
-/// A caller that gives up when its deadline comes may be this much early: it wrote the deadline down rounded (gRPC's C core to three digits), before it sent it.
+/// A caller that gives up when its deadline comes may be this much early: it wrote the deadline down before it sent it.
 const EARLY: Duration = Duration::from_millis(5);
+/// And by one part of the deadline in this many, as it wrote it down rounded up: gRPC's C core to three digits.
 const EARLY_PART: u32 = 100;
 
 /// The protocol of a request, as its client speaks it.
