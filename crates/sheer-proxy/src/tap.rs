@@ -10,17 +10,16 @@
 mod connection;
 mod event;
 mod filter;
+mod rate;
 mod request;
 
 use std::{
     cell::{Cell, RefCell},
-    fmt,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
 };
 
 use tokio::sync::mpsc;
@@ -30,6 +29,7 @@ pub(crate) use connection::TappedConnection;
 pub(crate) use event::{Answer, Head as TapHead};
 pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
 pub(crate) use filter::{Filter, names_trace};
+pub(crate) use rate::Rate;
 pub(crate) use request::{Subject, Tapped};
 
 use crate::{error::ProxyError, exchange, record::Clock};
@@ -52,53 +52,20 @@ pub(crate) struct Watcher {
     pub(crate) filter: Arc<Filter>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) losses: Arc<Losses>,
-    /// Requests a second.
-    pub(crate) rate: u32,
+    /// Requests a second, of all workers together.
+    pub(crate) rate: Arc<Rate>,
     /// Bytes of each body that it wants; 0: none.
     pub(crate) bodies: usize,
     /// Bytes of bodies that wait for it.
     pub(crate) waiting: Arc<AtomicUsize>,
 }
 
-/// A watcher on one worker.
-struct Watching {
-    watcher: Watcher,
-    /// Requests that may be shown now, in thousandths.
-    tokens: Cell<u64>,
-    filled: Cell<Instant>,
-}
-
-impl fmt::Debug for Watching {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.watcher.filter.fmt(f)
-    }
-}
-
-impl Watching {
-    fn new(watcher: Watcher) -> Rc<Self> {
-        Rc::new(Self {
-            tokens: Cell::new(u64::from(watcher.rate) * 1_000),
-            watcher,
-            filled: Cell::new(Instant::now()),
-        })
-    }
-
+impl Watcher {
     /// Whether the rate allows one more.
     fn takes(&self) -> bool {
-        let now = Instant::now();
-        let rate = u64::from(self.watcher.rate);
-        let since = now.duration_since(self.filled.get()).as_millis() as u64;
-        let tokens = self.tokens.get();
-        let tokens = if since > 0 {
-            self.filled.set(now);
-            tokens.saturating_add(since.saturating_mul(rate)).min(rate * 1_000)
-        } else {
-            tokens
-        };
-        let takes = tokens >= 1_000;
-        self.tokens.set(if takes { tokens - 1_000 } else { tokens });
+        let takes = self.rate.takes();
         if !takes {
-            self.watcher.losses.rate.fetch_add(1, Relaxed);
+            self.losses.rate.fetch_add(1, Relaxed);
         }
         takes
     }
@@ -106,26 +73,21 @@ impl Watching {
     /// Hands a piece of a body over, if there is room for it.
     fn send_body(&self, event: &BodyEvent) {
         let size = event.data.len();
-        if self.watcher.waiting.load(Relaxed) + size > BODIES_WAITING {
-            self.watcher.losses.slow.fetch_add(1, Relaxed);
+        if self.waiting.load(Relaxed) + size > BODIES_WAITING {
+            self.losses.slow.fetch_add(1, Relaxed);
             return;
         }
-        self.watcher.waiting.fetch_add(size, Relaxed);
-        if self
-            .watcher
-            .events
-            .try_send(Event::Body(Box::new(event.clone())))
-            .is_err()
-        {
-            self.watcher.waiting.fetch_sub(size, Relaxed);
-            self.watcher.losses.slow.fetch_add(1, Relaxed);
+        self.waiting.fetch_add(size, Relaxed);
+        if self.events.try_send(Event::Body(Box::new(event.clone()))).is_err() {
+            self.waiting.fetch_sub(size, Relaxed);
+            self.losses.slow.fetch_add(1, Relaxed);
         }
     }
 
     /// Hands an event over, if there is room for it.
     fn send(&self, event: Event) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.watcher.events.try_send(event) {
-            self.watcher.losses.slow.fetch_add(1, Relaxed);
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            self.losses.slow.fetch_add(1, Relaxed);
         }
     }
 }
@@ -135,7 +97,7 @@ pub(crate) struct Taps {
     is_watched: Cell<bool>,
     is_outbound: bool,
     clock: Clock,
-    watching: RefCell<Vec<Rc<Watching>>>,
+    watching: RefCell<Vec<Rc<Watcher>>>,
 }
 
 impl Taps {
@@ -153,7 +115,7 @@ impl Taps {
     pub(crate) fn watch(&self, watcher: Watcher) {
         self.sweep();
         if watcher.filter.wants_half(self.is_outbound) {
-            self.watching.borrow_mut().push(Watching::new(watcher));
+            self.watching.borrow_mut().push(Rc::new(watcher));
             self.is_watched.set(true);
         }
     }
@@ -161,7 +123,7 @@ impl Taps {
     /// Forgets who has gone away.
     fn sweep(&self) {
         let mut watching = self.watching.borrow_mut();
-        watching.retain(|one| !one.watcher.events.is_closed());
+        watching.retain(|one| !one.events.is_closed());
         self.is_watched.set(!watching.is_empty());
     }
 
@@ -222,13 +184,13 @@ impl Taps {
     }
 
     /// Those whose filter takes it, and whose rate allows it.
-    fn watchers(&self, takes: impl Fn(&Filter) -> bool) -> Vec<Rc<Watching>> {
+    fn watchers(&self, takes: impl Fn(&Filter) -> bool) -> Vec<Rc<Watcher>> {
         let mut gone = false;
         let mut watching = Vec::new();
         for one in &*self.watching.borrow() {
-            if one.watcher.events.is_closed() {
+            if one.events.is_closed() {
                 gone = true;
-            } else if takes(&one.watcher.filter) && one.takes() {
+            } else if takes(&one.filter) && one.takes() {
                 watching.push(Rc::clone(one));
             }
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Taps, Watching,
+    Taps, Watcher,
     event::{ConnectionEvent, Event, LegFacts, Stream},
     filter::Filter,
 };
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct TappedConnection {
     taps: Rc<Taps>,
-    watching: Vec<Rc<Watching>>,
+    watching: Vec<Rc<Watcher>>,
     event: ConnectionEvent,
     began: Instant,
     counters: Option<Rc<Counters>>,
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Taps {
 }
 
 impl TappedConnection {
-    pub(super) fn new(taps: &Rc<Taps>, watching: Vec<Rc<Watching>>, stream: Stream) -> Box<Self> {
+    pub(super) fn new(taps: &Rc<Taps>, watching: Vec<Rc<Watcher>>, stream: Stream) -> Box<Self> {
         let started = taps.clock.now();
         Box::new(Self {
             event: ConnectionEvent {
@@ -78,7 +78,7 @@ impl TappedConnection {
         self.counters = Some(Rc::clone(counters));
         let stream = &self.event.stream;
         let waits = |filter: &Filter| filter.waits_for_end() || !filter.takes_name(stream);
-        for watching in self.watching.iter().filter(|one| !waits(&one.watcher.filter)) {
+        for watching in self.watching.iter().filter(|one| !waits(&one.filter)) {
             watching.send(Event::Connection(Box::new(self.event.clone())));
         }
     }
@@ -135,7 +135,7 @@ impl TappedConnection {
             self.event.first_byte = answered.map_or(0, |at| micros(at.saturating_duration_since(self.began)).max(1));
         }
         for watching in &self.watching {
-            if watching.watcher.filter.takes_connection_end(&self.event) {
+            if watching.filter.takes_connection_end(&self.event) {
                 watching.send(Event::Connection(Box::new(self.event.clone())));
             }
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    Taps, Watching,
+    Taps, Watcher,
     event::{Answer, BodyEvent, End, Event, Head, LegFacts, PassedOver, RequestEvent, Stage},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(crate) struct Subject {
 /// A request that somebody watches.
 pub(crate) struct Tapped {
     taps: Rc<Taps>,
-    watching: Vec<Rc<Watching>>,
+    watching: Vec<Rc<Watcher>>,
     event: RequestEvent,
     message: String,
     trailers: HeaderMap,
@@ -53,11 +53,11 @@ struct Bodies {
 }
 
 impl Bodies {
-    fn new(watching: &[Rc<Watching>]) -> Self {
-        let wanted = || watching.iter().filter(|one| one.watcher.bodies > 0);
+    fn new(watching: &[Rc<Watcher>]) -> Self {
+        let wanted = || watching.iter().filter(|one| one.bodies > 0);
         Self {
-            most: wanted().map(|one| one.watcher.bodies).max().unwrap_or(0),
-            are_held: wanted().any(|one| one.watcher.filter.waits_for_end()),
+            most: wanted().map(|one| one.bodies).max().unwrap_or(0),
+            are_held: wanted().any(|one| one.filter.waits_for_end()),
             ..Self::default()
         }
     }
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Tapped {
 impl Tapped {
     pub(super) fn new(
         taps: &Rc<Taps>,
-        watching: Vec<Rc<Watching>>,
+        watching: Vec<Rc<Watcher>>,
         subject: Subject,
         head: &exchange::Head,
     ) -> Box<Self> {
@@ -111,7 +111,7 @@ impl Tapped {
             trailers: HeaderMap::new(),
             request_trailers: HeaderMap::new(),
         });
-        tapped.tell(|watching| !watching.watcher.filter.waits_for_end());
+        tapped.tell(|watching| !watching.filter.waits_for_end());
         tapped
     }
 
@@ -120,7 +120,7 @@ impl Tapped {
         self.event.id
     }
 
-    fn tell(&self, wants: impl Fn(&Watching) -> bool) {
+    fn tell(&self, wants: impl Fn(&Watcher) -> bool) {
         for watching in self.watching.iter().filter(|watching| wants(watching)) {
             watching.send(Event::Request(Box::new(self.event.clone())));
         }
@@ -146,7 +146,7 @@ impl Tapped {
             after,
         }));
         (self.event.stage, self.event.at) = (Stage::Response, self.event.started + after);
-        self.tell(|watching| !watching.watcher.filter.waits_for_end());
+        self.tell(|watching| !watching.filter.waits_for_end());
     }
 
     /// An answer came that the client does not see.
@@ -180,8 +180,8 @@ impl Tapped {
             // Copied: a piece of what was read last would hold on to all of it.
             data: Bytes::copy_from_slice(&data[..data.len().min(room)]),
         };
-        let waits = |watching: &&Rc<Watching>| watching.watcher.filter.waits_for_end();
-        let wants = self.watching.iter().filter(|watching| watching.watcher.bodies > offset);
+        let waits = |watching: &&Rc<Watcher>| watching.filter.waits_for_end();
+        let wants = self.watching.iter().filter(|watching| watching.bodies > offset);
         for watching in wants.filter(|watching| !waits(watching)) {
             watching.send_body(&event);
         }
@@ -239,7 +239,7 @@ impl Tapped {
             ..self.event.clone()
         };
         for watching in &self.watching {
-            let filter = &watching.watcher.filter;
+            let filter = &watching.filter;
             if filter.waits_for_end() {
                 if !filter.takes_end(outcome, failed, took) {
                     continue;
@@ -251,7 +251,7 @@ impl Tapped {
                     }
                 }
                 let held = self.bodies.held.iter();
-                held.filter(|event| watching.watcher.bodies > event.offset)
+                held.filter(|event| watching.bodies > event.offset)
                     .for_each(|event| watching.send_body(event));
             }
             watching.send(Event::Request(Box::new(whole.clone())));

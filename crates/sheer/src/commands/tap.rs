@@ -84,7 +84,7 @@ pub(crate) struct Args {
     /// Descriptors of messages, instead of what applications offer: a FileDescriptorSet
     #[arg(long, value_name = "FILE", requires = "body")]
     descriptors: Option<PathBuf>,
-    /// Requests a second, at most
+    /// Requests a second, at most; shared out among the pods of the workload
     #[arg(long, value_name = "N", default_value_t = 100)]
     rate: u32,
     /// How long to watch; until it is interrupted where absent

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     record::{FailureCopy, FailureKind, LegId, Query, RecorderCopy},
     redact::Redactor,
-    tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Watcher},
+    tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, Rate, RequestEvent, Stage, Watcher},
 };
 
 /// Requests a second, where nobody says.
@@ -62,12 +62,11 @@ pub(in crate::sight) async fn tap(
     let (events, receiver) = mpsc::channel(QUEUE);
     let losses = Arc::new(Losses::default());
     let rate = if asked.rate == 0 { RATE } else { asked.rate };
-    // Each half of each worker takes its share; none gets nothing.
     let watcher = Watcher {
         filter: Arc::new(filter),
         events,
         losses: Arc::clone(&losses),
-        rate: rate.div_ceil(u32::try_from(sight.settings().workers).unwrap_or(1).max(1)),
+        rate: Arc::new(Rate::new(rate)),
         bodies: limit,
         waiting: Arc::clone(&waiting),
     };
