@@ -28,8 +28,14 @@ use crate::{
 const MOST: f64 = 1.05;
 /// Of the requests.
 const SHARE: f64 = 0.01;
+/// Of those that are shown, as both sidecars saw them.
+const JOINED: f64 = 0.95;
+/// Seconds' worth of its rate that a watcher may be shown at once.
+const AT_ONCE: f64 = 1.0;
 /// Requests that warm a measurement up, and that a watcher shows first.
 const WARM_UP: u64 = 2_000;
+/// Without a line when all are there.
+const SETTLED: Duration = Duration::from_millis(300);
 /// Until a watcher shows something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -40,7 +46,7 @@ pub(crate) struct Tap {
     #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Requests of each measurement.
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = 100_000)]
     requests: u64,
     /// Folder of the binaries `sheer` and `sheer-proxy`; beside this program by default.
     #[arg(long)]
@@ -56,6 +62,7 @@ struct Rounds {
     watched: Vec<Sample>,
     alone: Vec<Sample>,
     shown: Vec<f64>,
+    joined: Vec<f64>,
 }
 
 impl Tap {
@@ -68,8 +75,8 @@ impl Tap {
             "CPU of both sidecars, µs a request, and requests a second; medians (the ratios are those of each round)"
         );
         println!(
-            "{:<8}{:>9}{:>9}{:>8}{:>10}{:>10}{:>8}{:>9}",
-            "load", "CPU tap", "CPU", "ratio", "rps tap", "rps", "ratio", "shown"
+            "{:<8}{:>9}{:>9}{:>8}{:>10}{:>10}{:>8}{:>9}{:>9}",
+            "load", "CPU tap", "CPU", "ratio", "rps tap", "rps", "ratio", "shown", "joined"
         );
         let mut missed = false;
         for load in LOADS {
@@ -77,8 +84,9 @@ impl Tap {
         }
         ensure!(
             !self.check || !missed,
-            "a tap of 1 % of the requests costs more than {:.0} % of their CPU, or of their throughput",
-            (MOST - 1.0) * 100.0
+            "a tap of 1 % of the requests costs more than {:.0} % of their CPU, or of their throughput, or shows fewer than {:.0} % of them as both sidecars saw them",
+            (MOST - 1.0) * 100.0,
+            JOINED * 100.0
         );
         Ok(())
     }
@@ -90,16 +98,22 @@ impl Tap {
             // Whoever is first has a warmer or a colder machine: they take turns.
             let order = if round % 2 == 0 { [true, false] } else { [false, true] };
             for is_watched in order {
-                let watcher = is_watched.then(|| Watcher::start(mesh, pair, load, rps)).transpose()?;
-                let before = watcher.as_ref().map_or(0, Watcher::shown);
+                let watcher = is_watched
+                    .then(|| Watcher::start(mesh, pair, load, (rps, self.requests)))
+                    .transpose()?;
+                let before = watcher.as_ref().map(Watcher::settled).unwrap_or_default();
                 let sample = measure::closed(pair, load, self.requests)?;
                 ensure!(sample.errors == 0, "requests failed");
                 match watcher {
                     None => rounds.alone.push(sample),
                     Some(watcher) => {
-                        let shown = (watcher.shown() - before) as f64 / self.requests as f64;
+                        let Shown { ends, joined } = watcher.settled();
+                        let shown = (ends - before.ends) as f64 / self.requests as f64;
                         ensure!(shown > SHARE / 2.0, "only {:.2} % were shown", shown * 100.0);
                         rounds.shown.push(shown);
+                        rounds
+                            .joined
+                            .push((joined - before.joined) as f64 / (ends - before.ends) as f64);
                         rounds.watched.push(sample);
                     }
                 }
@@ -116,15 +130,17 @@ impl Rounds {
         let pairs = || self.watched.iter().zip(&self.alone);
         let cpu = median(pairs().map(|(watched, alone)| watched.cpu() / alone.cpu()));
         let rps = median(pairs().map(|(watched, alone)| alone.rps / watched.rps));
+        let joined = median(self.joined.iter().copied());
         println!(
-            "{load:<8}{:>9.1}{:>9.1}{cpu:>8.3}{:>10.0}{:>10.0}{rps:>8.3}{:>8.2}%",
+            "{load:<8}{:>9.1}{:>9.1}{cpu:>8.3}{:>10.0}{:>10.0}{rps:>8.3}{:>8.2}%{:>8.1}%",
             of(&self.watched, Sample::cpu),
             of(&self.alone, Sample::cpu),
             of(&self.watched, |sample| sample.rps),
             of(&self.alone, |sample| sample.rps),
             median(self.shown.iter().copied()) * 100.0,
+            joined * 100.0,
         );
-        cpu <= MOST && rps <= MOST
+        cpu <= MOST && rps <= MOST && joined >= JOINED
     }
 }
 
@@ -132,29 +148,46 @@ impl Rounds {
 struct Watcher {
     _tap: Proc,
     ends: Arc<AtomicU64>,
+    joined: Arc<AtomicU64>,
+}
+
+/// Requests so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shown {
+    ends: u64,
+    /// Of these, as both sidecars saw them.
+    joined: u64,
 }
 
 impl Watcher {
-    /// Takes one request in a hundred of those that come at this rate, and has shown some.
-    fn start(mesh: &Mesh, pair: &Pair, load: Load, rps: f64) -> Result<Self> {
-        let rate = (rps * SHARE).ceil().to_string();
+    /// Takes one in a hundred of so many requests, which come at that rate, and has shown some.
+    fn start(mesh: &Mesh, pair: &Pair, load: Load, (rps, requests): (f64, u64)) -> Result<Self> {
+        let seconds = requests as f64 / rps;
+        let rate = (requests as f64 * SHARE / (seconds + AT_ONCE)).ceil().to_string();
         let mut command = mesh.sheer(&["tap", "-n", "bench", "deploy/load", "-o", "json", "--rate", &rate]);
         let mut tap = Proc::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))?;
         pin(&[tap.pid()], LOAD_CORE)?;
         let out = BufReader::new(tap.stdout()?);
-        let ends = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&ends);
+        let (ends, joined) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let counted = (Arc::clone(&ends), Arc::clone(&joined));
         std::thread::spawn(move || {
             // Three lines a request: its head, the head of the answer, the end.
             let lines = out.lines().map_while(Result::ok);
-            let is_end = |line: &String| line.contains(r#""kind":"end""#);
-            for _ in lines.filter(is_end) {
-                counted.fetch_add(1, Relaxed);
+            for end in lines.filter(|line| line.contains(r#""kind":"end""#)) {
+                counted.0.fetch_add(1, Relaxed);
+                let is_joined = [r#""inbound":{"#, r#""outbound":{"#]
+                    .iter()
+                    .all(|view| end.contains(view));
+                counted.1.fetch_add(u64::from(is_joined), Relaxed);
             }
         });
-        let watcher = Self { _tap: tap, ends };
+        let watcher = Self {
+            _tap: tap,
+            ends,
+            joined,
+        };
         let until = Instant::now() + PATIENCE;
-        while watcher.shown() == 0 {
+        while watcher.shown() == Shown::default() {
             ensure!(Instant::now() < until, "`sheer tap` shows nothing within {PATIENCE:?}");
             measure::closed(pair, load, WARM_UP)?;
             pause(Duration::from_millis(50));
@@ -162,8 +195,21 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Requests so far.
-    fn shown(&self) -> u64 {
-        self.ends.load(Relaxed)
+    fn shown(&self) -> Shown {
+        Shown {
+            ends: self.ends.load(Relaxed),
+            joined: self.joined.load(Relaxed),
+        }
+    }
+
+    /// The same when nothing comes any more: what is shown of a request waits for the other sidecar's view of it.
+    fn settled(&self) -> Shown {
+        loop {
+            let shown = self.shown();
+            pause(SETTLED);
+            if self.shown() == shown {
+                return shown;
+            }
+        }
     }
 }

@@ -14,7 +14,8 @@ mod rate;
 mod request;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, LazyCell, RefCell},
+    ops::Deref,
     rc::Rc,
     sync::{
         Arc,
@@ -127,7 +128,7 @@ impl Taps {
         self.is_watched.set(!watching.is_empty());
     }
 
-    /// A request comes: what tells of it, where somebody wants to know.
+    /// A request comes: what tells of it, where somebody wants to know. What its path knows is put together only for that.
     #[inline]
     pub(crate) fn request(
         self: &Rc<Self>,
@@ -135,16 +136,16 @@ impl Taps {
         head: &exchange::Head,
     ) -> Option<Box<Tapped>> {
         if self.is_watched.get() {
-            self.tapped(subject(), head)
+            self.tapped(&LazyCell::new(subject), head)
         } else {
             None
         }
     }
 
     #[cold]
-    fn tapped(self: &Rc<Self>, subject: Subject, head: &exchange::Head) -> Option<Box<Tapped>> {
-        let watching = self.watchers(|filter| filter.takes_head(&subject, head));
-        (!watching.is_empty()).then(|| Tapped::new(self, watching, subject, head))
+    fn tapped(self: &Rc<Self>, subject: &dyn Deref<Target = Subject>, head: &exchange::Head) -> Option<Box<Tapped>> {
+        let watching = self.watchers(|filter| filter.takes_head(subject, head));
+        (!watching.is_empty()).then(|| Tapped::new(self, watching, subject.deref().clone(), head))
     }
 
     /// A connection that is relayed as bytes comes.

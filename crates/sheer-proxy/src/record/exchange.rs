@@ -5,8 +5,12 @@ use std::collections::VecDeque;
 use super::tape::Tape;
 use crate::exchange::{End, Outcome};
 
-/// Requests that are remembered: a few seconds' worth of a busy proxy, and less than the frames that are kept.
+/// Requests that are remembered: a second's worth of most proxies, and less than the frames that are kept.
 const KEPT: usize = 512;
+/// The same while somebody asks for what has just passed: of a proxy that has 40,000 requests a second this is a tenth of a second, in half a MiB.
+const KEPT_WHILE_ASKED: usize = 4_096;
+/// How long it counts that somebody asked, in microseconds.
+const ASKED: u64 = 10_000_000;
 
 /// A stream of a connection, by numbers. No connection has number 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,22 +119,86 @@ impl Exchange {
 
 /// The last requests.
 #[derive(Debug, Default)]
-pub(super) struct Ring(VecDeque<Exchange>);
+pub(super) struct Ring {
+    exchanges: VecDeque<Exchange>,
+    /// When that many are enough again, on the recorder's clock.
+    more_until: u64,
+}
 
 impl Ring {
     pub(super) fn push(&mut self, exchange: Exchange) {
-        if self.0.len() >= KEPT {
-            self.0.pop_front();
+        if self.exchanges.len() >= KEPT {
+            self.make_room(exchange.started + exchange.duration);
         }
-        self.0.push_back(exchange);
+        self.exchanges.push_back(exchange);
+    }
+
+    #[inline]
+    fn make_room(&mut self, now: u64) {
+        if self.more_until == 0 {
+            self.exchanges.pop_front();
+        } else if now < self.more_until {
+            let surplus = (self.exchanges.len() + 1).saturating_sub(KEPT_WHILE_ASKED);
+            self.exchanges.drain(..surplus);
+        } else {
+            self.more_until = 0;
+            self.exchanges.drain(..=self.exchanges.len() - KEPT);
+            self.exchanges.shrink_to(KEPT);
+        }
+    }
+
+    /// Somebody asks for what has just passed, and will again: more is remembered for a while.
+    pub(super) fn keep_more(&mut self, now: u64) {
+        self.more_until = now + ASKED;
     }
 
     /// The latest first.
     pub(super) fn latest(&self) -> impl Iterator<Item = &Exchange> {
-        self.0.iter().rev()
+        self.exchanges.iter().rev()
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.0.capacity() * size_of::<Exchange>()
+        self.exchanges.capacity() * size_of::<Exchange>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(ring: &mut Ring, count: u64, now: u64) {
+        for id in 1..=count {
+            ring.push(Exchange::new(
+                id,
+                now,
+                0,
+                (LegId::default(), LegId::default()),
+                &Outcome::for_tests(),
+            ));
+        }
+    }
+
+    #[test]
+    fn who_asks_for_what_has_just_passed_finds_more_of_it_for_a_while() {
+        let mut ring = Ring::default();
+        push(&mut ring, 600, 0);
+        assert_eq!(ring.latest().count(), KEPT);
+        let memory = ring.memory();
+        ring.keep_more(0);
+        push(&mut ring, 3_000, 1);
+        assert_eq!(ring.latest().count(), KEPT + 3_000);
+        push(&mut ring, 3_000, ASKED - 1);
+        assert_eq!(ring.latest().count(), KEPT_WHILE_ASKED);
+        let (first, last) = (ring.latest().last(), ring.latest().next());
+        assert_eq!(
+            (first.map(|one| one.id), last.map(|one| one.id)),
+            (Some(3_000 - (KEPT_WHILE_ASKED as u64 - 3_000) + 1), Some(3_000))
+        );
+        push(&mut ring, 1, ASKED);
+        assert_eq!(ring.latest().count(), KEPT);
+        assert!(ring.memory() <= memory, "the room is given back");
+        push(&mut ring, 3, ASKED);
+        assert_eq!(ring.latest().count(), KEPT);
+        assert_eq!(ring.latest().next().map(|one| one.id), Some(3));
     }
 }

@@ -69,10 +69,10 @@ impl fmt::Debug for Recorder {
 pub(crate) struct Wanted {
     pub(crate) id: u64,
     pub(crate) failed: bool,
-    /// Addresses of the client's connection as this proxy has them, and the stream.
-    pub(crate) client: Option<(SocketAddr, SocketAddr, u32)>,
+    /// Addresses of the client's connection as this proxy has them, and the stream: any of these.
+    pub(crate) clients: Vec<(SocketAddr, SocketAddr, u32)>,
     /// The same of the connection that it went out on.
-    pub(crate) upstream: Option<(SocketAddr, SocketAddr, u32)>,
+    pub(crate) upstreams: Vec<(SocketAddr, SocketAddr, u32)>,
     /// The latest, at most.
     pub(crate) limit: usize,
     /// Without what was on the wire.
@@ -198,7 +198,14 @@ impl Recorder {
         ids.sort_unstable();
         ids.dedup();
         let records = (!wanted.in_short).then_some(0);
-        let found = |id: &u64| inner.find(*id).map(|recording| recording.copy(records));
+        let found = |id: &u64| match inner.find(*id) {
+            Some(recording) => Some(recording.copy(records)),
+            // Of what failed on a connection that is gone, at least whose it was.
+            None => {
+                let failures = inner.failures.borrow();
+                failures.find(*id).map(|recording| recording.copy(None))
+            }
+        };
         copy.recordings = ids.iter().filter_map(found).collect();
         if !wanted.in_short && copy.exchanges.iter().any(|exchange| exchange.failed) {
             let is_of = |id: u64| {
@@ -590,29 +597,29 @@ impl Inner {
     }
 
     fn wanted(&self, wanted: &Wanted) -> Vec<Exchange> {
+        let is_by_leg = !wanted.clients.is_empty() || !wanted.upstreams.is_empty();
+        if is_by_leg && wanted.in_short {
+            self.exchanges.borrow_mut().keep_more(self.clock.now());
+        }
         let exchanges = self.exchanges.borrow();
+        let on = |leg: LegId, any: &[_]| any.is_empty() || any.iter().any(|ends| self.is_on(leg, *ends));
         let is_wanted = |exchange: &&Exchange| {
             (wanted.id == 0 || exchange.id == wanted.id)
                 && (!wanted.failed || exchange.failed)
-                && wanted.client.is_none_or(|client| self.is_on(exchange.client, client))
-                && wanted
-                    .upstream
-                    .is_none_or(|upstream| self.is_on(exchange.upstream, upstream))
+                && on(exchange.client, &wanted.clients)
+                && on(exchange.upstream, &wanted.upstreams)
         };
-        let mut found: Vec<_> = exchanges
-            .latest()
-            .filter(is_wanted)
-            .take(wanted.limit.max(1))
-            .cloned()
-            .collect();
-        if found.is_empty() {
+        let limit = wanted.limit.max(1);
+        let mut found: Vec<_> = exchanges.latest().filter(is_wanted).take(limit).cloned().collect();
+        if found.is_empty() || (is_by_leg && found.len() < limit) {
             // Failures are remembered for longer.
             let failures = self.failures.borrow();
             let failed = failures.all().filter_map(|failure| failure.facts.exchange.as_ref());
-            let mut failed: Vec<_> = failed.filter(is_wanted).cloned().collect();
+            let is_new = |exchange: &&Exchange| found.iter().all(|known| known.id != exchange.id);
+            let mut failed: Vec<_> = failed.filter(is_wanted).filter(is_new).cloned().collect();
             failed.reverse();
-            failed.truncate(wanted.limit.max(1));
-            found = failed;
+            failed.truncate(limit - found.len());
+            found.extend(failed);
         }
         found
     }

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::Deref,
     time::Duration,
 };
 
@@ -182,16 +183,17 @@ impl Filter {
         self.to.is_empty() || self.to.iter().any(|to| to.is(address, name))
     }
 
-    pub(super) fn takes_head(&self, subject: &Subject, head: &Head) -> bool {
+    /// Asks for the subject only where a part of the filter is about it.
+    pub(super) fn takes_head(&self, subject: &dyn Deref<Target = Subject>, head: &Head) -> bool {
         let path = || head.uri.path_and_query().map_or("", |path| path.as_str());
-        self.is_to(subject.address, &subject.destination)
-            && self.method.as_ref().is_none_or(|method| head.method == *method)
+        self.method.as_ref().is_none_or(|method| head.method == *method)
             && (self.path.is_empty() || path().starts_with(&self.path))
             && (self.authority.is_empty() || is_authority(head.authority().unwrap_or_default(), &self.authority))
             && self.headers.iter().all(|(name, value)| {
                 let mut values = head.headers.get_all(name).iter();
                 values.any(|found| value.as_ref().is_none_or(|value| found.as_bytes() == value))
             })
+            && (self.to.is_empty() || self.is_to(subject.address, &subject.destination))
             && (self.trace.is_empty() || self.is_of_trace(subject, head))
     }
 

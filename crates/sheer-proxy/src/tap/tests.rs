@@ -127,7 +127,7 @@ fn a_trace_is_found_in_every_format_and_where_no_field_names_it_yet() {
         };
         let subject = Subject { trace, ..subject() };
         let head = RequestHead::of_h2(request.into_parts().0);
-        Filter::read(&filter).expect("a filter").takes_head(&subject, &head)
+        Filter::read(&filter).expect("a filter").takes_head(&&subject, &head)
     };
     assert!(!taken(None, None));
     let own: [u8; 32] = TRACE.as_bytes().try_into().expect("32 digits");

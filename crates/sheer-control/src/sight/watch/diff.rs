@@ -5,6 +5,8 @@
 
 mod compare;
 
+use std::sync::Arc;
+
 use sheer_api::v1;
 use tonic::Status;
 
@@ -86,11 +88,11 @@ fn of_wire(question: v1::ExchangesRequest, wire: Option<&v1::Leg>) -> Vec<v1::Ex
         ..wire.clone()
     };
     let callers = v1::ExchangesRequest {
-        upstream: Some(wire.clone()),
+        upstreams: vec![wire.clone()],
         ..question.clone()
     };
     let callees = v1::ExchangesRequest {
-        client: Some(mirrored),
+        clients: vec![mirrored],
         ..question
     };
     vec![callers, callees]
@@ -141,7 +143,7 @@ fn called(view: &v1::ExchangeView) -> String {
 
 /// Both halves of a request, compared. None where one of them nobody may see.
 async fn whole(
-    peers: &Peers,
+    peers: &Arc<Peers>,
     snapshot: &Snapshot,
     (own, pod): (String, &str),
     view: v1::ExchangeView,
@@ -201,15 +203,15 @@ mod tests {
         };
         let questions = of_wire(question.clone(), Some(&wire));
         assert_eq!(
-            (questions[0].upstream.as_ref(), questions[0].client.as_ref()),
-            (Some(&wire), None)
+            (&*questions[0].upstreams, &*questions[0].clients),
+            (std::slice::from_ref(&wire), &[][..])
         );
-        let callees = questions[1].client.as_ref().unwrap();
+        let callees = questions[1].clients.first().unwrap();
         assert_eq!(
             (&*callees.local, &*callees.remote, callees.stream),
             ("10.77.0.5:9000", "10.77.0.6:40000", 31)
         );
-        assert!(questions[1].upstream.is_none() && questions.iter().all(|question| question.limit == 1));
+        assert!(questions[1].upstreams.is_empty() && questions.iter().all(|question| question.limit == 1));
         assert_eq!(of_wire(question.clone(), None), vec![question]);
     }
 }

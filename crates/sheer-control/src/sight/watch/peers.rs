@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sheer_api::v1;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{Hidden, is_hidden, names, redacted};
 use crate::{
@@ -20,6 +21,26 @@ use crate::{
 /// A proxy notes a request when it is over, which is a little later on one side than on the other.
 const AGAIN: Duration = Duration::from_millis(40);
 
+/// How long requests that are over wait for others of the same proxy: they are asked for together.
+const TOGETHER: Duration = Duration::from_millis(5);
+
+/// Requests that a proxy is asked for together, at most.
+const AT_ONCE: usize = 256;
+
+/// The side of a proxy that a leg is at.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Side {
+    Client,
+    Upstream,
+}
+
+/// A request whose other half somebody waits for.
+struct Waiting {
+    /// As the proxy that is asked has it.
+    leg: v1::Leg,
+    answer: oneshot::Sender<Result<Option<v1::ExchangeView>, String>>,
+}
+
 /// Proxies that were asked before, by pod.
 pub(super) struct Peers {
     store: Store,
@@ -29,6 +50,8 @@ pub(super) struct Peers {
     asker: Asker,
     hidden: Arc<Latest>,
     open: Mutex<HashMap<String, Proxy>>,
+    /// Requests that one proxy is about to be asked for, by its pod.
+    waiting: Mutex<HashMap<(String, Side), Vec<Waiting>>>,
 }
 
 impl Peers {
@@ -41,6 +64,7 @@ impl Peers {
             asker: asker.clone(),
             hidden: Arc::clone(&sight.hidden),
             open: Mutex::default(),
+            waiting: Mutex::default(),
         })
     }
 
@@ -60,23 +84,26 @@ impl Peers {
 
     /// The inbound view of a request that went out on this leg; `in_short` without what was on the wire.
     /// The error says why there is none.
-    pub(super) async fn inbound_of(&self, upstream: &v1::Leg, in_short: bool) -> Result<v1::ExchangeView, String> {
+    pub(super) async fn inbound_of(
+        self: &Arc<Self>,
+        upstream: &v1::Leg,
+        in_short: bool,
+    ) -> Result<v1::ExchangeView, String> {
         let leg = v1::Leg {
             local: upstream.remote.clone(),
             remote: upstream.local.clone(),
             stream: upstream.stream,
             ..v1::Leg::default()
         };
-        let asked = v1::ExchangesRequest {
-            client: Some(leg),
-            in_short,
-            ..v1::ExchangesRequest::default()
-        };
-        self.ask(&upstream.remote, asked).await
+        self.half(&upstream.remote, (Side::Client, leg), in_short).await
     }
 
     /// The outbound view of a request that came in on this leg.
-    pub(super) async fn outbound_of(&self, client: &v1::Leg, in_short: bool) -> Result<v1::ExchangeView, String> {
+    pub(super) async fn outbound_of(
+        self: &Arc<Self>,
+        client: &v1::Leg,
+        in_short: bool,
+    ) -> Result<v1::ExchangeView, String> {
         // The other side connected to where the connection was going before it was redirected here.
         let remote = if client.original.is_empty() {
             &client.local
@@ -89,30 +116,31 @@ impl Peers {
             stream: client.stream,
             ..v1::Leg::default()
         };
-        let asked = v1::ExchangesRequest {
-            upstream: Some(leg),
-            in_short,
-            ..v1::ExchangesRequest::default()
-        };
-        self.ask(&client.remote, asked).await
+        self.half(&client.remote, (Side::Upstream, leg), in_short).await
     }
 
-    async fn ask(&self, address: &str, asked: v1::ExchangesRequest) -> Result<v1::ExchangeView, String> {
+    /// What the proxy at this address recorded of a request on this leg.
+    async fn half(
+        self: &Arc<Self>,
+        address: &str,
+        (side, leg): (Side, v1::Leg),
+        in_short: bool,
+    ) -> Result<v1::ExchangeView, String> {
         if address.is_empty() {
             return Err("which proxy was at the other end is not known any more, as the connection is gone".to_owned());
         }
         let (pod, mut proxy) = self.at(address).await?;
-        let asked = v1::ExchangesRequest {
-            rights: Some(self.rights()),
-            ..asked
-        };
         for attempt in 0..2 {
             if attempt > 0 {
-                tokio::time::sleep(AGAIN).await;
+                sleep(AGAIN).await;
             }
-            let answer = proxy.exchanges(asked.clone()).await;
-            let answer = answer.inspect_err(|_| self.forget(&pod))?;
-            if let Some(view) = answer.exchanges.into_iter().next() {
+            let view = if in_short {
+                self.in_short(&pod, &proxy, (side, leg.clone())).await?
+            } else {
+                let asked = question(side, vec![leg.clone()]);
+                self.ask(&pod, &mut proxy, asked).await?.pop()
+            };
+            if let Some(view) = view {
                 return Ok(view);
             }
         }
@@ -121,6 +149,68 @@ impl Peers {
              fail there, or failed before those",
             super::name(&pod)
         ))
+    }
+
+    /// The same together with other requests of the proxy: whoever is first asks for all.
+    async fn in_short(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+        proxy: &Proxy,
+        (side, leg): (Side, v1::Leg),
+    ) -> Result<Option<v1::ExchangeView>, String> {
+        let (answer, answered) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.waiting.lock();
+            let together = waiting.entry((super::name(pod), side)).or_default();
+            together.push(Waiting { leg, answer });
+            together.len() == 1
+        };
+        if is_first {
+            let (peers, pod, proxy) = (Arc::clone(self), Arc::clone(pod), proxy.clone());
+            tokio::spawn(async move { peers.ask_together(&pod, proxy, side).await });
+        }
+        answered
+            .await
+            .unwrap_or_else(|_| Err(format!("{} was not asked", super::name(pod))))
+    }
+
+    async fn ask_together(&self, pod: &Pod, mut proxy: Proxy, side: Side) {
+        sleep(TOGETHER).await;
+        let together = self.waiting.lock().remove(&(super::name(pod), side));
+        let together = together.unwrap_or_default();
+        let mut together = together.into_iter();
+        loop {
+            let some: Vec<_> = together.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                return;
+            }
+            let asked = v1::ExchangesRequest {
+                in_short: true,
+                ..question(side, some.iter().map(|one| one.leg.clone()).collect())
+            };
+            let mut views = self.ask(pod, &mut proxy, asked).await;
+            for Waiting { leg, answer } in some {
+                let _ = answer.send(views.as_mut().map_err(|why| why.clone()).map(|views| {
+                    let found = views.iter().position(|view| is_on(view, side, &leg));
+                    found.map(|at| views.swap_remove(at))
+                }));
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        pod: &Pod,
+        proxy: &mut Proxy,
+        asked: v1::ExchangesRequest,
+    ) -> Result<Vec<v1::ExchangeView>, String> {
+        let asked = v1::ExchangesRequest {
+            rights: Some(self.rights()),
+            ..asked
+        };
+        let answer = proxy.exchanges(asked).await;
+        let answer = answer.inspect_err(|_| self.forget(pod))?;
+        Ok(answer.exchanges)
     }
 
     /// The connection of another proxy whose other end is this one: ours has these addresses.
@@ -136,7 +226,7 @@ impl Peers {
         let mut found = None;
         for attempt in 0..2 {
             if attempt > 0 {
-                tokio::time::sleep(AGAIN).await;
+                sleep(AGAIN).await;
             }
             let answer = proxy.connections(asked.clone()).await;
             let answer = answer.inspect_err(|_| self.forget(&pod))?;
@@ -179,4 +269,30 @@ impl Peers {
         self.open.lock().insert(name, proxy.clone());
         Ok(proxy)
     }
+}
+
+/// Asks for the requests on these legs.
+fn question(side: Side, legs: Vec<v1::Leg>) -> v1::ExchangesRequest {
+    let limit = u32::try_from(legs.len()).unwrap_or(u32::MAX);
+    let (clients, upstreams) = match side {
+        Side::Client => (legs, Vec::new()),
+        Side::Upstream => (Vec::new(), legs),
+    };
+    v1::ExchangesRequest {
+        clients,
+        upstreams,
+        limit,
+        ..v1::ExchangesRequest::default()
+    }
+}
+
+/// Whether a request was on this leg: of one that was redirected, by the address that the other end knows.
+fn is_on(view: &v1::ExchangeView, side: Side, asked: &v1::Leg) -> bool {
+    let leg = view.exchange.as_ref().and_then(|exchange| match side {
+        Side::Client => exchange.client.as_ref(),
+        Side::Upstream => exchange.upstream.as_ref(),
+    });
+    leg.is_some_and(|leg| {
+        leg.stream == asked.stream && leg.remote == asked.remote && [&leg.local, &leg.original].contains(&&asked.local)
+    })
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Requests whose other half is being fetched.
-const FETCHED_AT_ONCE: usize = 32;
+const FETCHED_AT_ONCE: usize = 256;
 
 /// Where the operator wants to see requests go.
 #[derive(Clone, Debug, Default)]

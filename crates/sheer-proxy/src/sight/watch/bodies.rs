@@ -86,6 +86,11 @@ struct Part {
 }
 
 impl Bodies {
+    /// Whether none is shown.
+    pub(super) fn are_unwanted(&self) -> bool {
+        self.how.limit == 0
+    }
+
     /// `descriptors`: encoded `FileDescriptorSet`s, for bodies of gRPC.
     /// Gives what is wrong with those that cannot be read, too.
     pub(super) fn new(mut how: How, descriptors: &[impl AsRef<[u8]>]) -> (Self, Vec<String>) {

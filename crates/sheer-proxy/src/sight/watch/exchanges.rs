@@ -36,8 +36,8 @@ pub(in crate::sight) async fn exchanges(
     let wanted = Wanted {
         id: asked.id,
         failed: asked.failed,
-        client: asked.client.as_ref().map(leg_of).transpose()?,
-        upstream: asked.upstream.as_ref().map(leg_of).transpose()?,
+        clients: asked.clients.iter().map(leg_of).collect::<Result<_, _>>()?,
+        upstreams: asked.upstreams.iter().map(leg_of).collect::<Result<_, _>>()?,
         limit: if asked.trace.is_empty() { limit } else { LOOKED_THROUGH },
         in_short: asked.in_short && asked.trace.is_empty(),
     };
@@ -51,7 +51,16 @@ pub(in crate::sight) async fn exchanges(
     let started = |view: &v1::ExchangeView| view.exchange.as_ref().map_or(0, |exchange| exchange.started_us);
     views.sort_by_key(|view| std::cmp::Reverse(started(view)));
     views.truncate(limit);
+    if wanted.in_short {
+        views.iter_mut().for_each(shorten);
+    }
     Ok(v1::ExchangesResponse { exchanges: views })
+}
+
+/// What is told of it in short says it all once more.
+fn shorten(view: &mut v1::ExchangeView) {
+    (view.client_connection, view.upstream_connection) = (None, None);
+    (view.client, view.upstream) = (None, None);
 }
 
 fn leg_of(leg: &v1::Leg) -> Result<(std::net::SocketAddr, std::net::SocketAddr, u32), Status> {

@@ -11,7 +11,10 @@ use std::{
 
 use futures::stream::{BoxStream, StreamExt as _, unfold};
 use sheer_api::v1::{self, tap_event};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tonic::Status;
 
 use super::{
@@ -31,7 +34,11 @@ const RATE: u32 = 100;
 /// Bytes of a body, at most.
 const LARGEST_BODY: usize = 1024 * 1024;
 /// Events that may wait for the reader.
-const QUEUE: usize = 1_024;
+const QUEUE: usize = 2_048;
+/// Events that are taken at once.
+const TAKEN: usize = 256;
+/// How often it is woken for events, where they are not many. A request is three of them, and to be woken costs more than to tell it.
+const WOKEN: Duration = Duration::from_millis(10);
 /// How often a reader is told what it lost.
 const LOSSES: Duration = Duration::from_millis(500);
 
@@ -80,6 +87,8 @@ pub(in crate::sight) async fn tap(
     let reading = Reading {
         pending,
         receiver,
+        woken: None,
+        taken: Vec::with_capacity(TAKEN),
         losses,
         told: (0, 0),
         at: Instant::now(),
@@ -106,6 +115,9 @@ fn nothing() -> Query {
 struct Reading {
     pending: VecDeque<v1::TapEvent>,
     receiver: mpsc::Receiver<Event>,
+    /// When the last events were taken, where they were few.
+    woken: Option<Instant>,
+    taken: Vec<Event>,
     losses: Arc<Losses>,
     told: (u64, u64),
     /// When the reader was last told what it lost.
@@ -122,13 +134,20 @@ impl Reading {
             if let Some(event) = self.pending.pop_front() {
                 return Some(event);
             }
+            if let Some(woken) = self.woken.take() {
+                sleep(WOKEN.saturating_sub(woken.elapsed())).await;
+            }
             let untold = LOSSES.saturating_sub(self.at.elapsed());
-            match timeout(untold, self.receiver.recv()).await {
-                Ok(Some(event)) => {
+            match timeout(untold, self.receiver.recv_many(&mut self.taken, TAKEN)).await {
+                Ok(0) => return None,
+                Ok(count) => {
                     self.lost();
-                    self.take(event);
+                    let mut taken = std::mem::take(&mut self.taken);
+                    taken.drain(..).for_each(|event| self.take(event));
+                    self.taken = taken;
+                    // Bodies are large: they do not wait.
+                    self.woken = (count < TAKEN && self.bodies.are_unwanted()).then(Instant::now);
                 }
-                Ok(None) => return None,
                 Err(_) => self.lost(),
             }
         }
