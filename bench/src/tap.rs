@@ -98,25 +98,26 @@ impl Tap {
             // Whoever is first has a warmer or a colder machine: they take turns.
             let order = if round % 2 == 0 { [true, false] } else { [false, true] };
             for is_watched in order {
-                let watcher = is_watched
-                    .then(|| Watcher::start(mesh, pair, load, (rps, self.requests)))
-                    .transpose()?;
-                let before = watcher.as_ref().map(Watcher::settled).unwrap_or_default();
+                let watcher = Watcher::start(mesh, pair, load, (rps, self.requests))?;
+                let before = watcher.settled();
+                // One that is gone by then leaves the same behind: a machine that has worked and waited.
+                let watcher = is_watched.then_some(watcher);
+                if watcher.is_none() {
+                    pause(SETTLED);
+                }
                 let sample = measure::closed(pair, load, self.requests)?;
                 ensure!(sample.errors == 0, "requests failed");
-                match watcher {
-                    None => rounds.alone.push(sample),
-                    Some(watcher) => {
-                        let Shown { ends, joined } = watcher.settled();
-                        let shown = (ends - before.ends) as f64 / self.requests as f64;
-                        ensure!(shown > SHARE / 2.0, "only {:.2} % were shown", shown * 100.0);
-                        rounds.shown.push(shown);
-                        rounds
-                            .joined
-                            .push((joined - before.joined) as f64 / (ends - before.ends) as f64);
-                        rounds.watched.push(sample);
-                    }
-                }
+                let Some(watcher) = watcher else {
+                    rounds.alone.push(sample);
+                    continue;
+                };
+                let Shown { ends, joined } = watcher.settled();
+                let (ends, joined) = (ends - before.ends, joined - before.joined);
+                let shown = ends as f64 / self.requests as f64;
+                ensure!(shown > SHARE / 2.0, "only {:.2} % were shown", shown * 100.0);
+                rounds.shown.push(shown);
+                rounds.joined.push(joined as f64 / ends as f64);
+                rounds.watched.push(sample);
             }
         }
         Ok(rounds)

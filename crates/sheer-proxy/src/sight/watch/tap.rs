@@ -37,8 +37,9 @@ const LARGEST_BODY: usize = 1024 * 1024;
 const QUEUE: usize = 2_048;
 /// Events that are taken at once.
 const TAKEN: usize = 256;
-/// How often it is woken for events, where they are not many. A request is three of them, and to be woken costs more than to tell it.
-const WOKEN: Duration = Duration::from_millis(10);
+/// How often it is woken for events, where they are not many. A request is three of them, and to be woken costs more than to tell it: what the worker has
+/// in the core's caches is gone then.
+const WOKEN: Duration = Duration::from_millis(40);
 /// How often a reader is told what it lost.
 const LOSSES: Duration = Duration::from_millis(500);
 
