@@ -7,6 +7,8 @@ use tokio::sync::mpsc;
 
 /// Texts that may wait for whoever reads.
 const WAITING: usize = 64;
+/// Bytes of texts that are written together: what a pipe holds.
+const AT_ONCE: usize = 65_536;
 
 /// Where such a command prints.
 pub(crate) struct Printer {
@@ -118,16 +120,29 @@ impl Printer {
 }
 
 fn write_all(mut waiting: mpsc::Receiver<Text>, out: &mut impl io::Write, err: &mut impl io::Write) -> io::Result<()> {
+    let mut write = |data: &mut String| {
+        out.write_all(data.as_bytes())?;
+        data.clear();
+        // Whoever reads the other end of a pipe wants it now.
+        out.flush()
+    };
+    let mut data = String::new();
     while let Some(text) = waiting.blocking_recv() {
-        match text {
-            // Whoever reads the other end of a pipe wants it now.
-            Text::Data(text) => {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
+        let mut next = Some(text);
+        while let Some(text) = next {
+            match text {
+                Text::Data(text) if data.is_empty() => data = text,
+                Text::Data(text) => data.push_str(&text),
+                Text::Said(text) => {
+                    write(&mut data)?;
+                    // Where nobody hears it there is nothing to be done.
+                    drop(err.write_all(text.as_bytes()));
+                }
             }
-            // Where nobody hears it there is nothing to be done.
-            Text::Said(text) => drop(err.write_all(text.as_bytes())),
+            // What waits already goes with it: lines come in crowds.
+            next = (data.len() < AT_ONCE).then(|| waiting.try_recv().ok()).flatten();
         }
+        write(&mut data)?;
     }
     Ok(())
 }

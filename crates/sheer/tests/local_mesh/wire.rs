@@ -644,6 +644,44 @@ fn a_callee_is_tapped_in_full_and_its_redaction_holds_at_its_caller() {
     assert!(!frames.contains("acme"), "{frames}");
 }
 
+/// The other sidecar is asked for many requests together, and each line gets its own half.
+#[test]
+fn each_of_many_requests_at_once_is_shown_as_both_sidecars_saw_it() {
+    let mesh = mesh();
+    let many = || {
+        let load = "curl -sS -Z --parallel-max 50 --max-time 20 -o /dev/null 'http://web/many?[1-300]'";
+        mesh.shell("client", load);
+    };
+    for (workload, other) in [("pod/client", "inbound"), ("deploy/web", "outbound")] {
+        let output = tapped(&mesh, &[workload, "--rate", "100000", "-o", "json"], many);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let ends: Vec<_> = lines(&text).into_iter().filter(|line| line["kind"] == "end").collect();
+        assert!(ends.len() >= 300, "{} shown at {workload}", ends.len());
+        let alone: Vec<_> = ends
+            .iter()
+            .filter(|end| !end["views"][other].is_object())
+            .map(|end| end["path"].to_string())
+            .collect();
+        assert!(
+            alone.is_empty(),
+            "{} of {} at {workload}: {alone:?}",
+            alone.len(),
+            ends.len()
+        );
+        for end in &ends {
+            let (out, into) = (
+                &end["views"]["outbound"]["upstream"],
+                &end["views"]["inbound"]["client"],
+            );
+            assert_eq!(
+                (&out["local"], &out["stream"]),
+                (&into["remote"], &into["stream"]),
+                "{end:#}"
+            );
+        }
+    }
+}
+
 /// TLS that nobody ends on the way: who it is for is known, also where no route asks, and both sidecars tell of it.
 #[test]
 fn tls_that_passes_through_is_seen_by_its_server_name() {

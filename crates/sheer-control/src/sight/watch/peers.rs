@@ -95,7 +95,7 @@ impl Peers {
             stream: upstream.stream,
             ..v1::Leg::default()
         };
-        self.half(&upstream.remote, (Side::Client, leg), in_short).await
+        Box::pin(self.half(&upstream.remote, (Side::Client, leg), in_short)).await
     }
 
     /// The outbound view of a request that came in on this leg.
@@ -116,7 +116,7 @@ impl Peers {
             stream: client.stream,
             ..v1::Leg::default()
         };
-        self.half(&client.remote, (Side::Upstream, leg), in_short).await
+        Box::pin(self.half(&client.remote, (Side::Upstream, leg), in_short)).await
     }
 
     /// What the proxy at this address recorded of a request on this leg.
@@ -138,7 +138,7 @@ impl Peers {
                 self.in_short(&pod, &proxy, (side, leg.clone())).await?
             } else {
                 let asked = question(side, vec![leg.clone()]);
-                self.ask(&pod, &mut proxy, asked).await?.pop()
+                Box::pin(self.ask(&pod, &mut proxy, asked)).await?.pop()
             };
             if let Some(view) = view {
                 return Ok(view);
@@ -264,7 +264,8 @@ impl Peers {
         if let Some(known) = self.open.lock().get(&name) {
             return Ok(known.clone());
         }
-        let proxy = self.proxies.connect(&self.config, pod).await;
+        // In the heap, as it is rare and large: a tap keeps room for hundreds of whom asks.
+        let proxy = Box::pin(self.proxies.connect(&self.config, pod)).await;
         let proxy = proxy.map_err(|why| format!("{name} has no proxy of the mesh, or it cannot be asked: {why}"))?;
         self.open.lock().insert(name, proxy.clone());
         Ok(proxy)

@@ -302,7 +302,9 @@ impl Joiner {
         let snapshot = self.peers.snapshot();
         match event.event? {
             Event::Request(request) => self.request(&snapshot, request).await.map(Line::Request),
-            Event::Connection(connection) => self.connection(&snapshot, connection).await.map(Line::Connection),
+            Event::Connection(connection) => Box::pin(self.connection(&snapshot, connection))
+                .await
+                .map(Line::Connection),
             Event::Body(body) => Some(Line::Body(v1::JoinedBody {
                 id: format!("{}/{}", self.pod.metadata.name, body.id),
                 body: Some(body),
