@@ -32,6 +32,8 @@ const SHARE: f64 = 0.01;
 const JOINED: f64 = 0.95;
 /// Seconds' worth of its rate that a watcher may be shown at once.
 const AT_ONCE: f64 = 1.0;
+/// Before each measurement: longer than that, and than a sidecar remembers more for who asks.
+const REST: Duration = Duration::from_millis(1_200);
 /// Requests that warm a measurement up, and that a watcher shows first.
 const WARM_UP: u64 = 2_000;
 /// Without a line when all are there.
@@ -99,12 +101,12 @@ impl Tap {
             let order = if round % 2 == 0 { [true, false] } else { [false, true] };
             for is_watched in order {
                 let watcher = Watcher::start(mesh, pair, load, (rps, self.requests))?;
-                let before = watcher.settled();
+                watcher.settled();
                 // One that is gone by then leaves the same behind: a machine that has worked and waited.
                 let watcher = is_watched.then_some(watcher);
-                if watcher.is_none() {
-                    pause(SETTLED);
-                }
+                // All of its rate may come at once again, and what the sidecars remember for it is forgotten.
+                pause(REST);
+                let before = watcher.as_ref().map(Watcher::shown).unwrap_or_default();
                 let sample = measure::closed(pair, load, self.requests)?;
                 ensure!(sample.errors == 0, "requests failed");
                 let Some(watcher) = watcher else {
@@ -114,7 +116,7 @@ impl Tap {
                 let Shown { ends, joined } = watcher.settled();
                 let (ends, joined) = (ends - before.ends, joined - before.joined);
                 let shown = ends as f64 / self.requests as f64;
-                ensure!(shown > SHARE / 2.0, "only {:.2} % were shown", shown * 100.0);
+                ensure!(shown > SHARE * 0.9, "only {:.2} % were shown", shown * 100.0);
                 rounds.shown.push(shown);
                 rounds.joined.push(joined as f64 / ends as f64);
                 rounds.watched.push(sample);

@@ -23,7 +23,7 @@ use std::{
     },
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub(crate) use connection::TappedConnection;
 #[cfg(test)]
@@ -52,6 +52,8 @@ const BODIES_WAITING: usize = 1024 * 1024;
 pub(crate) struct Watcher {
     pub(crate) filter: Arc<Filter>,
     pub(crate) events: mpsc::Sender<Event>,
+    /// Wakes who takes them, where they become many.
+    pub(crate) crowd: Arc<Notify>,
     pub(crate) losses: Arc<Losses>,
     /// Requests a second, of all workers together.
     pub(crate) rate: Arc<Rate>,
@@ -89,6 +91,9 @@ impl Watcher {
     fn send(&self, event: Event) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
             self.losses.slow.fetch_add(1, Relaxed);
+        }
+        if self.events.capacity() < self.events.max_capacity() / 2 {
+            self.crowd.notify_one();
         }
     }
 }

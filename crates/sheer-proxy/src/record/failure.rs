@@ -154,19 +154,17 @@ impl Failures {
         self.all.len()
     }
 
+    /// Connections of which something is kept; one comes as often as it is.
+    pub(super) fn connections(&self) -> impl Iterator<Item = &Recording> {
+        let held = self.all.iter().flat_map(|failure| &failure.held);
+        let left = self.all.iter().flat_map(|failure| &failure.excerpts);
+        let held = held.map(|(recording, _)| &**recording);
+        held.chain(left.map(|(recording, _)| &**recording))
+    }
+
     /// A connection of which something is kept.
     pub(super) fn find(&self, connection: u64) -> Option<&Recording> {
-        let held = self
-            .all
-            .iter()
-            .flat_map(|failure| failure.held.iter().map(|(recording, _)| recording));
-        let left = self
-            .all
-            .iter()
-            .flat_map(|failure| failure.excerpts.iter().map(|(recording, _)| recording));
-        held.chain(left)
-            .find(|recording| recording.id() == connection)
-            .map(|recording| &**recording)
+        self.connections().find(|recording| recording.id() == connection)
     }
 
     pub(super) fn excerpts(&self) -> &Excerpts {

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{HashMap, HashSet, VecDeque},
     fmt, io,
     net::SocketAddr,
     os::fd::AsRawFd as _,
@@ -200,11 +200,12 @@ impl Recorder {
         let records = (!wanted.in_short).then_some(0);
         let found = |id: &u64| match inner.find(*id) {
             Some(recording) => Some(recording.copy(records)),
-            // Of what failed on a connection that is gone, at least whose it was.
-            None => {
+            // Of what failed on a connection that is gone, whose it was.
+            None if wanted.in_short => {
                 let failures = inner.failures.borrow();
                 failures.find(*id).map(|recording| recording.copy(None))
             }
+            None => None,
         };
         copy.recordings = ids.iter().filter_map(found).collect();
         if !wanted.in_short && copy.exchanges.iter().any(|exchange| exchange.failed) {
@@ -597,17 +598,21 @@ impl Inner {
     }
 
     fn wanted(&self, wanted: &Wanted) -> Vec<Exchange> {
-        let is_by_leg = !wanted.clients.is_empty() || !wanted.upstreams.is_empty();
+        let [clients, upstreams] = [&wanted.clients, &wanted.upstreams].map(|legs| self.streams_of(legs));
+        let is_by_leg = clients.is_some() || upstreams.is_some();
+        if [&clients, &upstreams].into_iter().flatten().any(HashSet::is_empty) {
+            return Vec::new();
+        }
         if is_by_leg && wanted.in_short {
             self.exchanges.borrow_mut().keep_more(self.clock.now());
         }
         let exchanges = self.exchanges.borrow();
-        let on = |leg: LegId, any: &[_]| any.is_empty() || any.iter().any(|ends| self.is_on(leg, *ends));
+        let on = |leg: LegId, any: &Option<HashSet<LegId>>| any.as_ref().is_none_or(|any| any.contains(&leg));
         let is_wanted = |exchange: &&Exchange| {
             (wanted.id == 0 || exchange.id == wanted.id)
                 && (!wanted.failed || exchange.failed)
-                && on(exchange.client, &wanted.clients)
-                && on(exchange.upstream, &wanted.upstreams)
+                && on(exchange.client, &clients)
+                && on(exchange.upstream, &upstreams)
         };
         let limit = wanted.limit.max(1);
         let mut found: Vec<_> = exchanges.latest().filter(is_wanted).take(limit).cloned().collect();
@@ -624,18 +629,35 @@ impl Inner {
         found
     }
 
+    /// The streams of these legs by numbers: of connections that are open, or have ended, or are gone while what failed on them is kept. None where no
+    /// leg is named.
+    ///
     /// Redirection hides where an accepted connection was going: the other end knows that address.
-    fn is_on(&self, leg: LegId, (local, remote, stream): (SocketAddr, SocketAddr, u32)) -> bool {
-        let has = |recording: &Recording| {
+    fn streams_of(&self, legs: &[(SocketAddr, SocketAddr, u32)]) -> Option<HashSet<LegId>> {
+        if legs.is_empty() {
+            return None;
+        }
+        let mut by_remote: HashMap<_, Vec<_>> = HashMap::new();
+        for (local, remote, stream) in legs {
+            by_remote.entry(*remote).or_default().push((*local, *stream));
+        }
+        let mut streams = HashSet::new();
+        let mut add = |recording: &Recording| {
             let about = recording.about();
-            about.remote == Some(remote) && [about.local, about.original].contains(&Some(local))
-        };
-        leg.stream == stream
-            && match self.find(leg.connection) {
-                Some(recording) => has(&recording),
-                // It is gone, but what failed on it is kept.
-                None => self.failures.borrow().find(leg.connection).is_some_and(has),
+            let named = about.remote.and_then(|remote| by_remote.get(&remote));
+            for (local, stream) in named.into_iter().flatten() {
+                if [about.local, about.original].contains(&Some(*local)) {
+                    streams.insert(LegId {
+                        connection: recording.id(),
+                        stream: *stream,
+                    });
+                }
             }
+        };
+        self.live.borrow().iter().for_each(|one| add(one));
+        self.ended.borrow().iter().for_each(|one| add(one));
+        self.failures.borrow().connections().for_each(add);
+        Some(streams)
     }
 
     #[cfg(test)]

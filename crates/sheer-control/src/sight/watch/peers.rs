@@ -178,23 +178,24 @@ impl Peers {
         sleep(TOGETHER).await;
         let together = self.waiting.lock().remove(&(super::name(pod), side));
         let together = together.unwrap_or_default();
-        let mut together = together.into_iter();
-        loop {
-            let some: Vec<_> = together.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() {
-                return;
-            }
+        let mut together = together;
+        while !together.is_empty() {
+            let rest = together.split_off(together.len().min(AT_ONCE));
+            let some = std::mem::replace(&mut together, rest);
             let asked = v1::ExchangesRequest {
                 in_short: true,
                 ..question(side, some.iter().map(|one| one.leg.clone()).collect())
             };
-            let mut views = self.ask(pod, &mut proxy, asked).await;
-            for Waiting { leg, answer } in some {
-                let _ = answer.send(views.as_mut().map_err(|why| why.clone()).map(|views| {
-                    let found = views.iter().position(|view| is_on(view, side, &leg));
-                    found.map(|at| views.swap_remove(at))
-                }));
+            let views = self.ask(pod, &mut proxy, asked).await;
+            if views.is_err() {
+                // Nor would it answer for the others.
+                together.clear();
             }
+            for Waiting { leg, answer } in some {
+                let found = views.as_ref().map(|views| found(views, side, &leg).cloned());
+                let _ = answer.send(found.map_err(Clone::clone));
+            }
+            together.retain(|one| !one.answer.is_closed());
         }
     }
 
@@ -287,6 +288,11 @@ fn question(side: Side, legs: Vec<v1::Leg>) -> v1::ExchangesRequest {
     }
 }
 
+/// The latest of those that were on this leg: one that failed before on a connection of the same addresses comes after it.
+fn found<'a>(views: &'a [v1::ExchangeView], side: Side, leg: &v1::Leg) -> Option<&'a v1::ExchangeView> {
+    views.iter().find(|view| is_on(view, side, leg))
+}
+
 /// Whether a request was on this leg: of one that was redirected, by the address that the other end knows.
 fn is_on(view: &v1::ExchangeView, side: Side, asked: &v1::Leg) -> bool {
     let leg = view.exchange.as_ref().and_then(|exchange| match side {
@@ -296,4 +302,55 @@ fn is_on(view: &v1::ExchangeView, side: Side, asked: &v1::Leg) -> bool {
     leg.is_some_and(|leg| {
         leg.stream == asked.stream && leg.remote == asked.remote && [&leg.local, &leg.original].contains(&&asked.local)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leg(local: &str, original: &str, stream: u32) -> v1::Leg {
+        v1::Leg {
+            local: local.to_owned(),
+            original: original.to_owned(),
+            remote: "10.77.0.2:40000".to_owned(),
+            stream,
+            ..v1::Leg::default()
+        }
+    }
+
+    fn view(id: u64, client: v1::Leg) -> v1::ExchangeView {
+        v1::ExchangeView {
+            exchange: Some(v1::Exchange {
+                id,
+                upstream: Some(leg("10.77.0.3:50000", "", client.stream)),
+                client: Some(client),
+                ..v1::Exchange::default()
+            }),
+            ..v1::ExchangeView::default()
+        }
+    }
+
+    #[test]
+    fn each_gets_the_latest_view_of_its_own_leg() {
+        let own = |stream| leg("10.77.0.3:4143", "10.77.0.3:9000", stream);
+        let views = [
+            view(9, own(3)),
+            view(8, own(5)),
+            view(7, own(3)),
+            view(6, leg("10.77.0.3:9001", "", 3)),
+        ];
+        let id = |side, asked: &v1::Leg| {
+            let exchange = found(&views, side, asked).and_then(|view| view.exchange.as_ref());
+            exchange.map(|exchange| exchange.id)
+        };
+        // By the address that it was going to, or by that of the proxy; again for who asks again.
+        for _ in 0..2 {
+            assert_eq!(id(Side::Client, &leg("10.77.0.3:9000", "", 3)), Some(9));
+        }
+        assert_eq!(id(Side::Client, &leg("10.77.0.3:4143", "", 5)), Some(8));
+        assert_eq!(id(Side::Client, &leg("10.77.0.3:9001", "", 3)), Some(6));
+        assert_eq!(id(Side::Client, &leg("10.77.0.3:9000", "", 7)), None);
+        assert_eq!(id(Side::Client, &leg("10.77.0.3:50000", "", 3)), None);
+        assert_eq!(id(Side::Upstream, &leg("10.77.0.3:50000", "", 5)), Some(8));
+    }
 }

@@ -12,8 +12,8 @@ use std::{
 use futures::stream::{BoxStream, StreamExt as _, unfold};
 use sheer_api::v1::{self, tap_event};
 use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
+    sync::{Notify, mpsc},
+    time::timeout,
 };
 use tonic::Status;
 
@@ -37,7 +37,7 @@ const LARGEST_BODY: usize = 1024 * 1024;
 const QUEUE: usize = 2_048;
 /// Events that are taken at once.
 const TAKEN: usize = 256;
-/// How often it is woken for events, where they are not many. A request is three of them, and to be woken costs more than to tell it: what the worker has
+/// How often it is woken for events, unless half of those that may wait do. A request is three of them, and to be woken costs more than to tell it: what the worker has
 /// in the core's caches is gone then.
 const WOKEN: Duration = Duration::from_millis(40);
 /// How often a reader is told what it lost.
@@ -69,10 +69,12 @@ pub(in crate::sight) async fn tap(
     let filter = Filter::read(&wanted).map_err(Status::invalid_argument)?;
     let (events, receiver) = mpsc::channel(QUEUE);
     let losses = Arc::new(Losses::default());
+    let crowd = Arc::new(Notify::new());
     let rate = if asked.rate == 0 { RATE } else { asked.rate };
     let watcher = Watcher {
         filter: Arc::new(filter),
         events,
+        crowd: Arc::clone(&crowd),
         losses: Arc::clone(&losses),
         rate: Arc::new(Rate::new(rate)),
         bodies: limit,
@@ -88,6 +90,7 @@ pub(in crate::sight) async fn tap(
     let reading = Reading {
         pending,
         receiver,
+        crowd,
         woken: None,
         taken: Vec::with_capacity(TAKEN),
         losses,
@@ -116,6 +119,7 @@ fn nothing() -> Query {
 struct Reading {
     pending: VecDeque<v1::TapEvent>,
     receiver: mpsc::Receiver<Event>,
+    crowd: Arc<Notify>,
     /// When the last events were taken, where they were few.
     woken: Option<Instant>,
     taken: Vec<Event>,
@@ -136,7 +140,8 @@ impl Reading {
                 return Some(event);
             }
             if let Some(woken) = self.woken.take() {
-                sleep(WOKEN.saturating_sub(woken.elapsed())).await;
+                let rest = WOKEN.saturating_sub(woken.elapsed());
+                let _ = timeout(rest, self.crowd.notified()).await;
             }
             let untold = LOSSES.saturating_sub(self.at.elapsed());
             match timeout(untold, self.receiver.recv_many(&mut self.taken, TAKEN)).await {
