@@ -32,7 +32,7 @@ const SHARE: f64 = 0.01;
 const JOINED: f64 = 0.95;
 /// Seconds' worth of its rate that a watcher may be shown at once.
 const AT_ONCE: f64 = 1.0;
-/// Before each measurement: longer than that, and than a sidecar remembers more for who asks.
+/// Before each measurement: longer than that.
 const REST: Duration = Duration::from_millis(1_200);
 /// Requests that warm a measurement up, and that a watcher shows first.
 const WARM_UP: u64 = 2_000;
@@ -94,6 +94,7 @@ impl Tap {
     }
 
     fn rounds_of(&self, mesh: &Mesh, pair: &Pair, load: Load) -> Result<Rounds> {
+        measure::closed(pair, load, self.requests)?;
         let rps = measure::closed(pair, load, self.requests)?.rps;
         let mut rounds = Rounds::default();
         for round in 0..self.rounds {
@@ -104,7 +105,7 @@ impl Tap {
                 watcher.settled();
                 // One that is gone by then leaves the same behind: a machine that has worked and waited.
                 let watcher = is_watched.then_some(watcher);
-                // All of its rate may come at once again, and what the sidecars remember for it is forgotten.
+                // All of its rate may come at once again.
                 pause(REST);
                 let before = watcher.as_ref().map(Watcher::shown).unwrap_or_default();
                 let sample = measure::closed(pair, load, self.requests)?;
@@ -116,7 +117,8 @@ impl Tap {
                 let Shown { ends, joined } = watcher.settled();
                 let (ends, joined) = (ends - before.ends, joined - before.joined);
                 let shown = ends as f64 / self.requests as f64;
-                ensure!(shown > SHARE * 0.9, "only {:.2} % were shown", shown * 100.0);
+                // A machine that is faster than it was has fewer seconds, and shows fewer.
+                ensure!(shown > SHARE * 0.75, "only {:.2} % were shown", shown * 100.0);
                 rounds.shown.push(shown);
                 rounds.joined.push(joined as f64 / ends as f64);
                 rounds.watched.push(sample);

@@ -9,8 +9,9 @@ use crate::exchange::{End, Outcome};
 const KEPT: usize = 512;
 /// The same while somebody asks for what has just passed: of a proxy that has 40,000 requests a second this is a tenth of a second, in half a MiB.
 const KEPT_WHILE_ASKED: usize = 4_096;
-/// How long it counts that somebody asked, in microseconds. Where so much passes that it matters, a tap asks many times a second.
-const ASKED: u64 = 1_000_000;
+/// How long it counts that somebody asked, in microseconds: longer than most pauses of traffic, after which as much as a second's rate of a tap comes at
+/// once.
+const ASKED: u64 = 10_000_000;
 
 /// A stream of a connection, by numbers. No connection has number 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
