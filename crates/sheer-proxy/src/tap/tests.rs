@@ -160,7 +160,7 @@ fn a_half_that_is_not_wanted_is_not_watched() {
 
 #[test]
 fn beyond_its_rate_and_its_room_a_watcher_loses_events_which_are_counted() {
-    // Two workers: one has nearly all requests, and may show nearly all that the rate allows.
+    // Two workers: one has most of the requests, and may show what the other has left of the rate.
     let (busy, quiet) = (Taps::new(true), Taps::new(true));
     let (watcher, mut receiver) = watcher(v1::TapFilter::default(), 20, 1_000);
     let losses = Arc::clone(&watcher.losses);

@@ -174,11 +174,11 @@ impl Peers {
             .unwrap_or_else(|_| Err(format!("{} was not asked", super::name(pod))))
     }
 
+    /// Asks for those that wait by then, and gives each its own.
     async fn ask_together(&self, pod: &Pod, mut proxy: Proxy, side: Side) {
         sleep(TOGETHER).await;
         let together = self.waiting.lock().remove(&(super::name(pod), side));
-        let together = together.unwrap_or_default();
-        let mut together = together;
+        let mut together = together.unwrap_or_default();
         while !together.is_empty() {
             let rest = together.split_off(together.len().min(AT_ONCE));
             let some = std::mem::replace(&mut together, rest);
