@@ -29,6 +29,14 @@ const SHOWN: [&str; 25] = [
     ".sheer.v1.PropagationCount",
 ];
 
+/// Large ones that streams hand on: a pointer is moved and not a kilobyte.
+const BOXED: [&str; 4] = [
+    ".sheer.v1.TapEvent.event.request",
+    ".sheer.v1.TapLine.line.request",
+    ".sheer.v1.JoinedRequest.outbound",
+    ".sheer.v1.JoinedRequest.inbound",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(
@@ -47,6 +55,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = tonic_prost_build::configure();
     for message in SHOWN {
         config = config.type_attribute(message, "#[derive(serde::Serialize)]");
+    }
+    for field in BOXED {
+        config = config.boxed(field);
     }
     config.compile_fds(descriptors)?;
     Ok(())

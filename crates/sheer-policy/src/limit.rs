@@ -80,6 +80,36 @@ impl Bucket {
     }
 }
 
+/// One rate and its bucket, for all who share it.
+#[derive(Debug)]
+pub struct Throttle {
+    rate: Rate,
+    bucket: Bucket,
+    /// Times are counted from here.
+    epoch: Instant,
+}
+
+impl Throttle {
+    /// So many a second, with a full bucket.
+    pub fn new(per_second: u32, now: Instant) -> Self {
+        Self {
+            rate: Rate::per_second(per_second),
+            bucket: Bucket::default(),
+            epoch: now,
+        }
+    }
+
+    /// Takes a token, if there is one.
+    pub fn takes(&self, now: Instant) -> bool {
+        self.bucket.take(self.rate, nanos(now, self.epoch)).is_ok()
+    }
+}
+
+fn nanos(now: Instant, epoch: Instant) -> u64 {
+    let since = now.saturating_duration_since(epoch);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
 /// Which of the limits of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -196,8 +226,7 @@ impl Limiter {
     }
 
     fn nanos(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(*self.epoch.get_or_init(|| now));
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2)
+        nanos(now, *self.epoch.get_or_init(|| now))
     }
 }
 

@@ -10,7 +10,6 @@
 mod connection;
 mod event;
 mod filter;
-mod rate;
 mod request;
 
 use std::{
@@ -21,8 +20,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
+use sheer_policy::limit::Throttle;
 use tokio::sync::{Notify, mpsc};
 
 pub(crate) use connection::TappedConnection;
@@ -30,7 +31,6 @@ pub(crate) use connection::TappedConnection;
 pub(crate) use event::{Answer, Head as TapHead};
 pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
 pub(crate) use filter::{Filter, names_trace};
-pub(crate) use rate::Rate;
 pub(crate) use request::{Subject, Tapped};
 
 use crate::{error::ProxyError, exchange, record::Clock};
@@ -40,7 +40,7 @@ use crate::{error::ProxyError, exchange, record::Clock};
 pub(crate) struct Losses {
     /// Events, as its channel was full.
     pub(crate) slow: AtomicU64,
-    /// Requests, as its rate was reached.
+    /// Of what its filter takes, as its rate was reached.
     pub(crate) rate: AtomicU64,
 }
 
@@ -56,7 +56,9 @@ pub(crate) struct Watcher {
     pub(crate) crowd: Arc<Notify>,
     pub(crate) losses: Arc<Losses>,
     /// Requests a second, of all workers together.
-    pub(crate) rate: Arc<Rate>,
+    pub(crate) rate: Arc<Throttle>,
+    /// It wants to know how things end, and nothing of before.
+    pub(crate) only_ends: bool,
     /// Bytes of each body that it wants; 0: none.
     pub(crate) bodies: usize,
     /// Bytes of bodies that wait for it.
@@ -64,9 +66,14 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Whether the rate allows one more.
+    /// Whether it is told of things as they happen.
+    fn is_told_at_once(&self) -> bool {
+        !self.only_ends && !self.filter.waits_for_end()
+    }
+
+    /// Whether the rate allows one more of those that the filter takes.
     fn takes(&self) -> bool {
-        let takes = self.rate.takes();
+        let takes = self.rate.takes(Instant::now());
         if !takes {
             self.losses.rate.fetch_add(1, Relaxed);
         }
@@ -104,6 +111,8 @@ pub(crate) struct Taps {
     is_outbound: bool,
     clock: Clock,
     watching: RefCell<Vec<Rc<Watcher>>>,
+    /// Bytes of bodies that wait for the ends of their requests.
+    held: Cell<usize>,
 }
 
 impl Taps {
@@ -114,6 +123,7 @@ impl Taps {
             is_outbound,
             clock: Clock::new(),
             watching: RefCell::default(),
+            held: Cell::new(0),
         })
     }
 
@@ -189,14 +199,14 @@ impl Taps {
         (!watching.is_empty()).then(|| TappedConnection::new(self, watching, stream))
     }
 
-    /// Those whose filter takes it, and whose rate allows it.
+    /// Those whose filter takes it, as far as can be told now, and whose rate allows it. Where only the end can tell, the rate is asked then: it is of what is shown.
     fn watchers(&self, takes: impl Fn(&Filter) -> bool) -> Vec<Rc<Watcher>> {
         let mut gone = false;
         let mut watching = Vec::new();
         for one in &*self.watching.borrow() {
             if one.events.is_closed() {
                 gone = true;
-            } else if takes(&one.filter) && one.takes() {
+            } else if takes(&one.filter) && (one.filter.waits_for_end() || one.takes()) {
                 watching.push(Rc::clone(one));
             }
         }

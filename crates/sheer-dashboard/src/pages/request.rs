@@ -9,7 +9,7 @@ use sheer_api::v1::{
     Connection, ExchangeView, JoinedRequest, Leg, RequestDiff, Selection, ShownField, WatchDiffRequest,
 };
 
-use super::tap::with_namespace;
+use super::tap::{value, with_namespace};
 use super::{Sources, seen};
 use crate::problem::{Kind, Problem};
 use crate::query::Query;
@@ -182,7 +182,7 @@ fn leg(text: &str) -> Result<Leg, Problem> {
 }
 
 fn page(diff: &RequestDiff, notes: Vec<String>) -> Page {
-    let tapped = |view: &Option<ExchangeView>| view.as_ref().and_then(|view| view.tapped.clone());
+    let tapped = |view: &Option<ExchangeView>| view.as_ref().and_then(|view| view.tapped.clone()).map(Box::new);
     let joined = JoinedRequest {
         id: diff.request_id.clone(),
         source: diff.source.clone(),
@@ -194,7 +194,7 @@ fn page(diff: &RequestDiff, notes: Vec<String>) -> Page {
     Page {
         namespace: seen::namespace_of(&diff.request_id, [&diff.source, &diff.destination]),
         id: diff.request_id.clone(),
-        summary: with_namespace(wire::tap::request(&joined)),
+        summary: with_namespace(value(&wire::tap::request(&joined))),
         diff: wire::diff::request(diff),
         legs: legs(diff),
         trace: trace_of(diff),

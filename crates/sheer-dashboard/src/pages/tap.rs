@@ -69,6 +69,7 @@ fn request(query: &Query) -> Result<WatchTapRequest, Problem> {
             filter: Some(filter),
             rate: rate(query)?,
             kept: failed_only,
+            ends: true,
             ..TapRequest::default()
         }),
     })
@@ -222,8 +223,8 @@ impl Open {
 
     fn take(&mut self, line: TapLine, batch: &mut Batch) {
         let shown = match line.line {
-            Some(Line::Request(request)) => wire::tap::request(&request),
-            Some(Line::Connection(connection)) => wire::tap::connection(&connection),
+            Some(Line::Request(request)) => value(&wire::tap::request(&request)),
+            Some(Line::Connection(connection)) => value(&wire::tap::connection(&connection)),
             Some(Line::Loss(loss)) => {
                 batch.slow += loss.slow;
                 batch.beyond_rate += loss.rate;
@@ -245,6 +246,11 @@ impl Open {
 /// Lines are of what is over; what begins is not shown before.
 fn is_over(line: &Value) -> bool {
     line["kind"] == "end" || line["event"] == "end"
+}
+
+/// What a page adds to; null where it cannot be told.
+pub(super) fn value(line: &impl Serialize) -> Value {
+    serde_json::to_value(line).unwrap_or_default()
 }
 
 /// With the namespace of the pod that the id names: links need it.

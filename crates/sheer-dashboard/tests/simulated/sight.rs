@@ -153,8 +153,8 @@ fn joined(nth: u64, kept: bool) -> JoinedRequest {
         destination: format!("bank/{}-6d9f4-0", target(nth).0),
         source_workload: "deploy/payments".to_owned(),
         destination_workload: format!("deploy/{}", target(nth).0),
-        outbound: Some(view("outbound")),
-        inbound: Some(view("inbound")),
+        outbound: Some(Box::new(view("outbound"))),
+        inbound: Some(Box::new(view("inbound"))),
     }
 }
 
@@ -200,8 +200,8 @@ pub(super) fn tap(request: &Request<WatchTapRequest>) -> Result<BoxStream<'stati
     let question = asked.asked.clone().unwrap_or_default();
     let filter = question.filter.clone().unwrap_or_default();
     let line = |line| Ok(TapLine { line: Some(line) });
-    let before =
-        (0..if question.kept { KEPT } else { 0 }).map(move |nth| line(Line::Request(joined(nth * 7 + 3, true))));
+    let before = (0..if question.kept { KEPT } else { 0 })
+        .map(move |nth| line(Line::Request(Box::new(joined(nth * 7 + 3, true)))));
     let note =
         (of.workload == "ns/bank").then(|| line(Line::Note("bank/reports-6d9f4-0: it has no sidecar".to_owned())));
     Ok(stream::iter(note.into_iter().chain(before))
@@ -220,7 +220,7 @@ fn later(filter: TapFilter) -> impl Stream<Item = Result<TapLine, Status>> + Sen
         let line = match nth % 40 {
             20 => Line::Loss(TapLoss { slow: 0, rate: 12 }),
             30 if !filter.failed_only && filter.path.is_empty() => connection_line(nth),
-            _ => Line::Request(joined(nth, false)),
+            _ => Line::Request(Box::new(joined(nth, false))),
         };
         let shown = fits || matches!(line, Line::Loss(_));
         futures::future::ready(shown.then_some(Ok(TapLine { line: Some(line) })))

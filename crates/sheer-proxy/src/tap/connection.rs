@@ -9,7 +9,6 @@ use std::{
 use super::{
     Taps, Watcher,
     event::{ConnectionEvent, Event, LegFacts, Stream},
-    filter::Filter,
 };
 use crate::{
     error::ProxyError,
@@ -77,8 +76,8 @@ impl TappedConnection {
         self.event.connected = micros(self.began.elapsed()).max(1);
         self.counters = Some(Rc::clone(counters));
         let stream = &self.event.stream;
-        let waits = |filter: &Filter| filter.waits_for_end() || !filter.takes_name(stream);
-        for watching in self.watching.iter().filter(|one| !waits(&one.filter)) {
+        let wants = |one: &&Rc<Watcher>| one.is_told_at_once() && one.filter.takes_name(stream);
+        for watching in self.watching.iter().filter(wants) {
             watching.send(Event::Connection(Box::new(self.event.clone())));
         }
     }
@@ -135,7 +134,8 @@ impl TappedConnection {
             self.event.first_byte = answered.map_or(0, |at| micros(at.saturating_duration_since(self.began)).max(1));
         }
         for watching in &self.watching {
-            if watching.filter.takes_connection_end(&self.event) {
+            let filter = &watching.filter;
+            if filter.takes_connection_end(&self.event) && (!filter.waits_for_end() || watching.takes()) {
                 watching.send(Event::Connection(Box::new(self.event.clone())));
             }
         }

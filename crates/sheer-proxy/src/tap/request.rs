@@ -1,6 +1,10 @@
 //! A request that somebody watches: what happens to it is noted, and told as it happens, or at its end to who waits for that.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -41,24 +45,65 @@ pub(crate) struct Tapped {
     bodies: Bodies,
 }
 
+/// Bytes of bodies that a half of a worker holds until the ends of their requests tell whether anybody sees them.
+const HELD: usize = 4 * 1024 * 1024;
+
 /// What is kept of the bodies of a request that somebody watches.
-#[derive(Default)]
 struct Bodies {
     /// The most that anybody wants of each; 0: nobody wants them.
     most: usize,
-    /// Somebody waits for the end: until then pieces are held.
-    are_held: bool,
     passed: [usize; 2],
-    held: Vec<BodyEvent>,
+    /// Where somebody waits for the end.
+    held: Option<Held>,
+}
+
+/// Pieces of bodies until the end of their request.
+struct Held {
+    taps: Rc<Taps>,
+    pieces: Vec<BodyEvent>,
+    bytes: usize,
+    /// Pieces for which there was no room.
+    lost: u64,
+}
+
+impl Held {
+    fn push(&mut self, piece: BodyEvent) {
+        let (all, size) = (&self.taps.held, piece.data.len());
+        if all.get() + size > HELD {
+            self.lost += 1;
+            return;
+        }
+        all.set(all.get() + size);
+        self.bytes += size;
+        self.pieces.push(piece);
+    }
+
+    fn send(&self, to: &Watcher) {
+        let wanted = self.pieces.iter().filter(|piece| to.bodies > piece.offset);
+        wanted.for_each(|piece| to.send_body(piece));
+        to.losses.slow.fetch_add(self.lost, Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.taps.held.set(self.taps.held.get() - self.bytes);
+    }
 }
 
 impl Bodies {
-    fn new(watching: &[Rc<Watcher>]) -> Self {
+    fn new(taps: &Rc<Taps>, watching: &[Rc<Watcher>]) -> Self {
         let wanted = || watching.iter().filter(|one| one.bodies > 0);
+        let are_held = wanted().any(|one| one.filter.waits_for_end());
         Self {
             most: wanted().map(|one| one.bodies).max().unwrap_or(0),
-            are_held: wanted().any(|one| one.filter.waits_for_end()),
-            ..Self::default()
+            passed: [0; 2],
+            held: are_held.then(|| Held {
+                taps: Rc::clone(taps),
+                pieces: Vec::new(),
+                bytes: 0,
+                lost: 0,
+            }),
         }
     }
 }
@@ -105,13 +150,13 @@ impl Tapped {
                 end: None,
             },
             taps: Rc::clone(taps),
-            bodies: Bodies::new(&watching),
+            bodies: Bodies::new(taps, &watching),
             watching,
             message: String::new(),
             trailers: HeaderMap::new(),
             request_trailers: HeaderMap::new(),
         });
-        tapped.tell(|watching| !watching.filter.waits_for_end());
+        tapped.tell();
         tapped
     }
 
@@ -120,8 +165,8 @@ impl Tapped {
         self.event.id
     }
 
-    fn tell(&self, wants: impl Fn(&Watcher) -> bool) {
-        for watching in self.watching.iter().filter(|watching| wants(watching)) {
+    fn tell(&self) {
+        for watching in self.watching.iter().filter(|watching| watching.is_told_at_once()) {
             watching.send(Event::Request(Box::new(self.event.clone())));
         }
     }
@@ -146,7 +191,7 @@ impl Tapped {
             after,
         }));
         (self.event.stage, self.event.at) = (Stage::Response, self.event.started + after);
-        self.tell(|watching| !watching.filter.waits_for_end());
+        self.tell();
     }
 
     /// An answer came that the client does not see.
@@ -185,8 +230,8 @@ impl Tapped {
         for watching in wants.filter(|watching| !waits(watching)) {
             watching.send_body(&event);
         }
-        if self.bodies.are_held {
-            self.bodies.held.push(event);
+        if let Some(held) = &mut self.bodies.held {
+            held.push(event);
         }
     }
 
@@ -231,7 +276,6 @@ impl Tapped {
             response_bytes: outcome.response_bytes,
             after,
         };
-        let stages = [Stage::Request, Stage::Response, Stage::End];
         let whole = RequestEvent {
             end: Some(end),
             at: self.event.started + after,
@@ -241,18 +285,23 @@ impl Tapped {
         for watching in &self.watching {
             let filter = &watching.filter;
             if filter.waits_for_end() {
-                if !filter.takes_end(outcome, failed, took) {
+                if !filter.takes_end(outcome, failed, took) || !watching.takes() {
                     continue;
                 }
                 // Whoever waited for the end has not seen what came before it.
-                for stage in stages.iter().take(2) {
+                let before: &[Stage] = if watching.only_ends {
+                    &[]
+                } else {
+                    &[Stage::Request, Stage::Response]
+                };
+                for stage in before {
                     if let Some(event) = before_end(&whole, *stage) {
                         watching.send(Event::Request(Box::new(event)));
                     }
                 }
-                let held = self.bodies.held.iter();
-                held.filter(|event| watching.bodies > event.offset)
-                    .for_each(|event| watching.send_body(event));
+                if let Some(held) = self.bodies.held.as_ref().filter(|_| watching.bodies > 0) {
+                    held.send(watching);
+                }
             }
             watching.send(Event::Request(Box::new(whole.clone())));
         }

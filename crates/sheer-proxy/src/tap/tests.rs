@@ -34,7 +34,8 @@ fn watcher(filter: v1::TapFilter, rate: u32, room: usize) -> (Watcher, mpsc::Rec
         events,
         crowd: Arc::default(),
         losses: Arc::default(),
-        rate: Arc::new(Rate::new(rate)),
+        rate: Arc::new(Throttle::new(rate, Instant::now())),
+        only_ends: false,
         bodies: 0,
         waiting: Arc::default(),
     };
@@ -114,6 +115,25 @@ fn what_only_the_end_tells_is_told_then_and_whole() {
 }
 
 #[test]
+fn who_wants_only_ends_is_told_nothing_else() {
+    let status = |status: &str| v1::TapFilter {
+        status: status.to_owned(),
+        ..v1::TapFilter::default()
+    };
+    // Whether or not its filter waits for the end.
+    for filter in [status(""), status("503")] {
+        let taps = Taps::new(true);
+        let (watcher, mut receiver) = watcher(filter, 100, 8);
+        taps.watch(Watcher {
+            only_ends: true,
+            ..watcher
+        });
+        request(&taps, "http://a/x", 503);
+        assert_eq!(stages(&mut receiver), [(Stage::End, "/x".to_owned())]);
+    }
+}
+
+#[test]
 fn a_trace_is_found_in_every_format_and_where_no_field_names_it_yet() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let taken = |trace: Option<[u8; 32]>, field: Option<(&str, &str)>| {
@@ -189,6 +209,66 @@ fn beyond_its_rate_and_its_room_a_watcher_loses_events_which_are_counted() {
         "a reader that is stuck is not waited for"
     );
     drop(receiver);
+}
+
+#[test]
+fn the_rate_is_of_what_is_shown() {
+    let filter = v1::TapFilter {
+        status: "5xx".to_owned(),
+        ..v1::TapFilter::default()
+    };
+    let taps = Taps::new(true);
+    let (watcher, mut receiver) = watcher(filter, 10, 1_000);
+    let losses = Arc::clone(&watcher.losses);
+    taps.watch(watcher);
+    for _ in 0..100 {
+        request(&taps, "http://a/well", 200);
+    }
+    for _ in 0..10 {
+        request(&taps, "http://a/failed", 503);
+    }
+    // Each with what came before its end.
+    assert_eq!(stages(&mut receiver).len(), 3 * 10);
+    assert_eq!(losses.rate.load(Relaxed), 0);
+    request(&taps, "http://a/failed", 503);
+    assert!(
+        stages(&mut receiver).is_empty() && losses.rate.load(Relaxed) == 1,
+        "one beyond it"
+    );
+}
+
+#[test]
+fn bodies_that_wait_for_an_end_are_bounded_and_given_back() {
+    let filter = v1::TapFilter {
+        status: "5xx".to_owned(),
+        ..v1::TapFilter::default()
+    };
+    let taps = Taps::new(true);
+    let (watcher, mut receiver) = watcher(filter, 1_000, 1_000);
+    let losses = Arc::clone(&watcher.losses);
+    taps.watch(Watcher {
+        bodies: 1024 * 1024,
+        ..watcher
+    });
+    let piece = bytes::Bytes::from(vec![0; 1024 * 1024]);
+    let mut open: Vec<_> = (0..6)
+        .map(|_| {
+            let mut tapped = taps.request(subject, &head("http://a/")).expect("it is watched");
+            tapped.body(exchange::Way::Request, &piece);
+            tapped
+        })
+        .collect();
+    assert_eq!(taps.held.get(), 4 * piece.len(), "of six there is room for four");
+    let without = open.pop().expect("a request");
+    without.end(&outcome(503));
+    assert_eq!(losses.slow.load(Relaxed), 1, "its body");
+    let with = open.remove(0);
+    with.end(&outcome(503));
+    let told = std::iter::from_fn(|| receiver.try_recv().ok());
+    assert_eq!(told.filter(|event| matches!(event, Event::Body(_))).count(), 1);
+    open.pop().expect("a request").end(&outcome(200));
+    drop(open);
+    assert_eq!((taps.held.get(), losses.slow.load(Relaxed)), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde::Serialize;
 use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
 use sheer_dashboard::wire::tap as json;
 
@@ -84,7 +85,7 @@ pub(crate) struct Args {
     /// Descriptors of messages, instead of what applications offer: a FileDescriptorSet
     #[arg(long, value_name = "FILE", requires = "body")]
     descriptors: Option<PathBuf>,
-    /// Requests a second, at most; shared out among the pods of the workload
+    /// Requests a second that are shown, at most, of all pods together
     #[arg(long, value_name = "N", default_value_t = 100)]
     rate: u32,
     /// How long to watch; until it is interrupted where absent
@@ -156,6 +157,8 @@ impl Args {
                 bodies: if self.body { self.max } else { 0 },
                 descriptors: self.descriptors()?,
                 wire: false,
+                // Lines for people are of those; a body belongs to a head.
+                ends: self.output != Format::Json && !self.body,
             }),
         })
     }
@@ -277,15 +280,15 @@ impl Shown {
                 };
             }
             Some(Line::Request(request)) => match self.format {
-                Format::Json => object(&json::request(&request)),
+                Format::Json => object(json::request(&request))?,
                 Format::Table | Format::Wide => self.lines.request(&request),
             },
             Some(Line::Body(body)) => match self.format {
-                Format::Json => object(&json::body(&body)),
+                Format::Json => object(json::body(&body))?,
                 Format::Table | Format::Wide => self.lines.body(&body),
             },
             Some(Line::Connection(connection)) => match self.format {
-                Format::Json => object(&json::connection(&connection)),
+                Format::Json => object(json::connection(&connection))?,
                 Format::Table | Format::Wide => self.lines.connection(&connection),
             },
         };
@@ -293,12 +296,12 @@ impl Shown {
     }
 }
 
-fn object(value: &serde_json::Value) -> String {
-    if value.is_null() {
-        String::new()
-    } else {
-        format!("{value}\n")
-    }
+/// One line; nothing where there is nothing to tell.
+fn object(value: Option<impl Serialize>) -> io::Result<String> {
+    let Some(value) = value else { return Ok(String::new()) };
+    let mut line = serde_json::to_string(&value)?;
+    line.push('\n');
+    Ok(line)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Which events of a tap may be shown: a request is judged before anything of it is, and its bodies share what becomes of it.
+//! Which events of a tap are shown: a request is judged before anything of it is, and its bodies share what becomes of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use sheer_api::v1::{self, tap_event::Event};
+use sheer_policy::limit::Throttle;
 
 use crate::sight::hidden::{Hidden, Verdict};
 
@@ -11,57 +12,94 @@ const REMEMBERED: usize = 4_096;
 /// Events of a request that wait until its endpoint is known.
 const WAITING: usize = 64;
 
+/// Requests a second, where nobody says.
+const RATE: u32 = 100;
+
+/// What the proxies of so many pods show together: each has all of the rate, as nobody knows beforehand which of them has the traffic. One alone keeps it itself.
+pub(super) fn together(pods: usize, rate: u32) -> Option<Arc<Throttle>> {
+    let rate = if rate == 0 { RATE } else { rate };
+    (pods > 1).then(|| Arc::new(Throttle::new(rate, Instant::now())))
+}
+
 /// Judges the events of one proxy, in their order.
 #[derive(Default)]
-pub(super) struct Judge(BTreeMap<u64, Judged>);
+pub(super) struct Judge {
+    known: BTreeMap<u64, Judged>,
+    /// What all proxies that are watched may show together; each has a rate of its own.
+    together: Option<Arc<Throttle>>,
+}
 
 enum Judged {
     Shown,
+    /// Nobody may look at it, or it is beyond the rate.
     Hidden,
     /// Until an endpoint is chosen.
     Waiting(Vec<v1::TapEvent>),
 }
 
 impl Judge {
-    /// What may be shown now: nothing, this event, or this one after those that waited for it.
-    pub(super) fn take(&mut self, hidden: &Hidden, event: v1::TapEvent) -> Vec<v1::TapEvent> {
-        match &event.event {
-            Some(Event::Request(request)) => {
-                let exchange = request.exchange.clone().unwrap_or_default();
-                let is_end = request.kind == "end";
-                let tried = request
-                    .passed_over
-                    .iter()
-                    .any(|attempt| hidden.is_at(&attempt.endpoint));
-                let verdict = match hidden.judge(&exchange, &request.destination, &request.endpoint) {
-                    // It never got so far that anybody could tell.
-                    Verdict::Unknown if is_end => Verdict::Hidden,
-                    _ if tried => Verdict::Hidden,
-                    verdict => verdict,
-                };
-                let shown = self.request(exchange.id, verdict, event);
-                if is_end {
-                    self.0.remove(&exchange.id);
-                }
-                shown
-            }
-            Some(Event::Body(body)) => match self.0.get_mut(&body.id) {
-                Some(Judged::Shown) => vec![event],
-                Some(Judged::Waiting(events)) => {
-                    if events.len() < WAITING {
-                        events.push(event);
-                    }
-                    Vec::new()
-                }
-                // Nobody knows whose it is.
-                Some(Judged::Hidden) | None => Vec::new(),
-            },
-            _ => vec![event],
+    /// One of several whose proxies show so much together.
+    pub(super) fn new(together: Option<Arc<Throttle>>) -> Self {
+        Self {
+            together,
+            ..Self::default()
         }
     }
 
-    fn request(&mut self, id: u64, verdict: Verdict, event: v1::TapEvent) -> Vec<v1::TapEvent> {
-        let before = self.0.remove(&id);
+    /// What is shown now: nothing, this event, or this one after those that waited for it.
+    pub(super) fn take(&mut self, hidden: &Hidden, event: v1::TapEvent) -> Vec<v1::TapEvent> {
+        let (id, verdict, is_end, is_kept) = match &event.event {
+            Some(Event::Request(request)) => {
+                let is_end = request.kind == "end";
+                let (id, verdict) = judge(hidden, request, is_end);
+                (id, verdict, is_end, request.kept)
+            }
+            // By their own numbers, and judged elsewhere.
+            Some(Event::Connection(connection)) if !connection.kept => {
+                (connection.id, Verdict::Shown, connection.kind == "end", false)
+            }
+            Some(Event::Body(body)) => {
+                return match self.known.get_mut(&body.id) {
+                    Some(Judged::Shown) => vec![event],
+                    Some(Judged::Waiting(events)) => {
+                        if events.len() < WAITING {
+                            events.push(event);
+                        }
+                        Vec::new()
+                    }
+                    // Nobody knows whose it is.
+                    Some(Judged::Hidden) | None => Vec::new(),
+                };
+            }
+            _ => return vec![event],
+        };
+        let shown = if is_kept || self.admits(id, verdict) {
+            self.judged(id, verdict, event)
+        } else {
+            self.remember(id, Judged::Hidden);
+            vec![beyond()]
+        };
+        if is_end {
+            self.known.remove(&id);
+        }
+        shown
+    }
+
+    /// Whether the rate allows it, where this is the first that is told of it.
+    fn admits(&self, id: u64, verdict: Verdict) -> bool {
+        let is_new = verdict != Verdict::Hidden && !self.known.contains_key(&id);
+        !is_new || self.together.as_ref().is_none_or(|rate| rate.takes(Instant::now()))
+    }
+
+    fn remember(&mut self, id: u64, judged: Judged) {
+        self.known.insert(id, judged);
+        if self.known.len() > REMEMBERED {
+            self.known.pop_first();
+        }
+    }
+
+    fn judged(&mut self, id: u64, verdict: Verdict, event: v1::TapEvent) -> Vec<v1::TapEvent> {
+        let before = self.known.remove(&id);
         let (judged, shown) = match (before, verdict) {
             (Some(Judged::Hidden), _) | (_, Verdict::Hidden) => (Judged::Hidden, Vec::new()),
             (Some(Judged::Waiting(mut events)), Verdict::Shown) => {
@@ -75,11 +113,30 @@ impl Judge {
             }
             (_, Verdict::Unknown) => (Judged::Waiting(vec![event]), Vec::new()),
         };
-        self.0.insert(id, judged);
-        if self.0.len() > REMEMBERED {
-            self.0.pop_first();
-        }
+        self.remember(id, judged);
         shown
+    }
+}
+
+/// A request by its number, and whether it may be shown.
+fn judge(hidden: &Hidden, request: &v1::TappedRequest, is_end: bool) -> (u64, Verdict) {
+    let none = v1::Exchange::default();
+    let exchange = request.exchange.as_ref().unwrap_or(&none);
+    let mut attempts = request.passed_over.iter();
+    let verdict = match hidden.judge(exchange, &request.destination, &request.endpoint) {
+        // It never got so far that anybody could tell.
+        Verdict::Unknown if is_end => Verdict::Hidden,
+        _ if attempts.any(|attempt| hidden.is_at(&attempt.endpoint)) => Verdict::Hidden,
+        verdict => verdict,
+    };
+    (exchange.id, verdict)
+}
+
+/// One request is not shown, as there are too many.
+fn beyond() -> v1::TapEvent {
+    v1::TapEvent {
+        event: Some(Event::Loss(v1::TapLoss { slow: 0, rate: 1 })),
+        pod: String::new(),
     }
 }
 
@@ -102,12 +159,12 @@ mod tests {
             ..v1::Exchange::default()
         };
         v1::TapEvent {
-            event: Some(Event::Request(v1::TappedRequest {
+            event: Some(Event::Request(Box::new(v1::TappedRequest {
                 kind: kind.to_owned(),
                 exchange: Some(exchange),
                 endpoint: endpoint.to_owned(),
                 ..v1::TappedRequest::default()
-            })),
+            }))),
             pod: String::new(),
         }
     }
@@ -121,6 +178,57 @@ mod tests {
             event: Some(Event::Body(body)),
             pod: String::new(),
         }
+    }
+
+    #[test]
+    fn proxies_that_are_watched_together_show_one_rate() {
+        let hidden = shop();
+        let together = together(2, 3);
+        let [mut busy, mut quiet] = [(); 2].map(|()| Judge::new(together.clone()));
+        let other = "1.1.1.1:80";
+        let is_loss = |shown: &[v1::TapEvent]| {
+            matches!(
+                shown,
+                [v1::TapEvent {
+                    event: Some(Event::Loss(_)),
+                    ..
+                }]
+            )
+        };
+        for id in [1, 2] {
+            for kind in ["request", "end"] {
+                let shown = busy.take(&hidden, request(id, kind, other, other));
+                assert!(shown.len() == 1 && !is_loss(&shown), "{id} {kind}: {shown:?}");
+            }
+        }
+        assert!(!is_loss(&quiet.take(&hidden, request(1, "request", other, ""))));
+        // The rate is used up, whoever it is: nothing of it is shown, and it is told once.
+        assert!(is_loss(&busy.take(&hidden, request(3, "request", other, ""))));
+        assert_eq!(
+            [
+                busy.take(&hidden, body(3)),
+                busy.take(&hidden, request(3, "end", other, other))
+            ]
+            .map(|shown| shown.len()),
+            [0; 2]
+        );
+        assert_eq!(
+            quiet.take(&hidden, request(1, "end", other, other)).len(),
+            1,
+            "it began in time"
+        );
+        // What nobody may see takes nothing from it, nor is it told; what was kept is shown.
+        assert!(
+            quiet
+                .take(&hidden, request(4, "request", "10.96.0.3:80", ""))
+                .is_empty()
+        );
+        let mut kept = request(5, "end", other, other);
+        if let Some(Event::Request(request)) = &mut kept.event {
+            request.kept = true;
+        }
+        assert!(!is_loss(&quiet.take(&hidden, kept)));
+        assert!(super::together(1, 3).is_none(), "one alone keeps it itself");
     }
 
     #[test]

@@ -8,7 +8,11 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use sheer_api::v1::{self, frame_event, plaintext_event::Event};
 use tonic::Status;
 
-use super::{Asked, frames, is_hidden, judge::Judge, looked, reflect, refused, rights, select, until_revoked};
+use super::{
+    Asked, frames, is_hidden,
+    judge::{Judge, together},
+    looked, reflect, refused, rights, select, until_revoked,
+};
 use crate::{
     objects::Pod,
     sight::{
@@ -51,10 +55,10 @@ pub(in crate::sight) async fn plaintext(
         only_new: true,
         ..v1::FramesRequest::default()
     };
-    let share = u32::try_from(pods.len()).unwrap_or(1).max(1);
+    let together = together(pods.len(), asked.rate);
     let tap = v1::TapRequest {
         rights: Some(rights),
-        rate: asked.rate.div_ceil(share),
+        rate: asked.rate,
         bodies: asked.bodies,
         descriptors,
         wire: true,
@@ -66,7 +70,15 @@ pub(in crate::sight) async fn plaintext(
         let opened = match why_not {
             Some(why) => Err(why),
             None => match sight.proxies.connect(&sight.config, &pod).await {
-                Ok(proxy) => of_proxy(proxy, (frames.clone(), tap.clone()), &mesh, &pod).await,
+                Ok(proxy) => {
+                    of_proxy(
+                        proxy,
+                        (frames.clone(), tap.clone()),
+                        (&mesh, &pod),
+                        Judge::new(together.clone()),
+                    )
+                    .await
+                }
                 Err(why) => Err(why),
             },
         };
@@ -85,14 +97,14 @@ pub(in crate::sight) async fn plaintext(
 async fn of_proxy(
     mut proxy: Proxy,
     (frames, tap): (v1::FramesRequest, v1::TapRequest),
-    mesh: &(Store, Arc<Latest>),
-    pod: &Arc<Pod>,
+    (mesh, pod): (&(Store, Arc<Latest>), &Arc<Pod>),
+    judge: Judge,
 ) -> Result<Events, String> {
     let tap = proxy.tap(tap).await?;
     let frames = proxy.frames(frames).await?;
     let frames = frames::one(mesh.clone(), Arc::clone(pod), frames);
     let frames = between_sidecars(mesh.clone(), frames).map(|event| event.map(frame));
-    let tap = requests(mesh.clone(), Arc::clone(pod), tap);
+    let tap = requests(mesh.clone(), Arc::clone(pod), (judge, tap));
     Ok(stream::select(frames, tap).boxed())
 }
 
@@ -121,8 +133,11 @@ fn frame(event: v1::FrameEvent) -> v1::PlaintextEvent {
 }
 
 /// The requests of one proxy with their bodies, and without what nobody may see.
-fn requests((store, latest): (Store, Arc<Latest>), pod: Arc<Pod>, events: tonic::Streaming<v1::TapEvent>) -> Events {
-    let mut judge = Judge::default();
+fn requests(
+    (store, latest): (Store, Arc<Latest>),
+    pod: Arc<Pod>,
+    (mut judge, events): (Judge, tonic::Streaming<v1::TapEvent>),
+) -> Events {
     let shown = events.flat_map(move |event| {
         let shown: Vec<_> = match event {
             Err(status) => vec![Ok(frame(frames::note(&pod, status.message().to_owned())))],

@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Either, Ready, ready},
+    stream::{self, BoxStream, StreamExt as _},
+};
 use sheer_api::{
     names as wire_names,
     v1::{self, tap_event::Event, tap_line::Line},
@@ -17,8 +21,11 @@ use sheer_api::{
 use tonic::Status;
 
 use super::{
-    Hidden, Sight, is_hidden, judge::Judge, looked, name, names, peers::Peers, reflect, refused, rights, select,
-    until_revoked,
+    Hidden, Sight, is_hidden,
+    judge::{Judge, together},
+    looked, name, names,
+    peers::Peers,
+    reflect, refused, rights, select, until_revoked,
 };
 use crate::{
     objects::Pod,
@@ -84,15 +91,13 @@ pub(in crate::sight) async fn tap(
         let own = reflect::descriptors(sight, &snapshot, (&pods, &to.behind), asker).await;
         question.descriptors.extend(own);
     }
-    let share = u32::try_from(pods.len()).unwrap_or(1).max(1);
-    let rate = if question.rate == 0 { 100 } else { question.rate };
+    let together = together(pods.len(), question.rate);
     let mut streams = Vec::new();
     for asked in pods {
         let pod = asked.pod;
         let question = v1::TapRequest {
             rights: Some(rights(sight, &snapshot, asker)),
             filter: Some(filter.clone()),
-            rate: rate.div_ceil(share),
             ..question.clone()
         };
         let opened = match asked.why_not {
@@ -111,8 +116,11 @@ pub(in crate::sight) async fn tap(
             to: to.clone(),
         });
         streams.push(match opened {
-            Ok(events) => one(joiner, events),
-            Err(why) => stream::once(async move { Ok(note(&joiner.own, &why)) }).boxed(),
+            Ok(events) => one(joiner, Judge::new(together.clone()), events),
+            Err(why) => stream::once(ready(Ok(v1::TapLine {
+                line: Some(note(&joiner.own, &why)),
+            })))
+            .boxed(),
         });
     }
     Ok(until_revoked(asker, stream::select_all(streams).boxed()))
@@ -177,15 +185,16 @@ struct Joiner {
     to: To,
 }
 
-fn note(pod: &str, why: &str) -> v1::TapLine {
-    v1::TapLine {
-        line: Some(Line::Note(format!("{pod}: {why}"))),
-    }
+fn note(pod: &str, why: &str) -> Line {
+    Line::Note(format!("{pod}: {why}"))
 }
 
-fn one(joiner: Arc<Joiner>, events: tonic::Streaming<v1::TapEvent>) -> BoxStream<'static, Result<v1::TapLine, Status>> {
+fn one(
+    joiner: Arc<Joiner>,
+    mut judge: Judge,
+    events: tonic::Streaming<v1::TapEvent>,
+) -> BoxStream<'static, Result<v1::TapLine, Status>> {
     let judging = Arc::clone(&joiner);
-    let mut judge = Judge::default();
     let judged = events.flat_map(move |event| {
         let shown: Vec<_> = match event {
             Ok(event) => judging.judged(&mut judge, event).into_iter().map(Ok).collect(),
@@ -194,17 +203,19 @@ fn one(joiner: Arc<Joiner>, events: tonic::Streaming<v1::TapEvent>) -> BoxStream
         stream::iter(shown)
     });
     let lines = judged
-        .map(move |event| {
-            let joiner = Arc::clone(&joiner);
-            async move {
-                match event {
-                    Ok(event) => joiner.line(event).await.map(|line| v1::TapLine { line: Some(line) }),
-                    Err(status) => Some(note(&joiner.own, status.message())),
-                }
-            }
+        .map(move |event| match event {
+            Ok(event) => joiner.line(event),
+            Err(status) => Either::Left(ready(Some(note(&joiner.own, status.message())))),
         })
         .buffered(FETCHED_AT_ONCE);
-    lines.filter_map(|line| futures::future::ready(line.map(Ok))).boxed()
+    let told = lines.filter_map(|line| ready(line.map(|line| Ok(v1::TapLine { line: Some(line) }))));
+    told.boxed()
+}
+
+/// The address that a request came from.
+fn client_of(request: &v1::TappedRequest) -> &str {
+    let client = request.exchange.as_ref().and_then(|exchange| exchange.client.as_ref());
+    client.map_or(&request.client_address, |leg| &leg.remote)
 }
 
 /// What the other proxy recorded of a request that passes now: not one from before. It is asked in short, how it went; what was on the wire between the
@@ -292,76 +303,118 @@ impl Joiner {
     /// The part of what comes that may be shown.
     fn judged(&self, judge: &mut Judge, event: v1::TapEvent) -> Vec<v1::TapEvent> {
         let snapshot = self.peers.snapshot();
-        if is_hidden(&snapshot, &self.pod) {
+        if is_hidden(&snapshot, &self.pod) || self.is_told_by_the_client(&event) {
             return Vec::new();
         }
         judge.take(&self.peers.hidden(&snapshot), event)
     }
 
-    async fn line(&self, event: v1::TapEvent) -> Option<Line> {
-        let snapshot = self.peers.snapshot();
-        match event.event? {
-            Event::Request(request) => self.request(&snapshot, request).await.map(Line::Request),
-            Event::Connection(connection) => Box::pin(self.connection(&snapshot, connection))
-                .await
-                .map(Line::Connection),
-            Event::Body(body) => Some(Line::Body(v1::JoinedBody {
-                id: format!("{}/{}", self.pod.metadata.name, body.id),
-                body: Some(body),
-            })),
-            Event::Loss(loss) => Some(Line::Loss(loss)),
-            Event::Note(why) => Some(Line::Note(format!("{}: {why}", self.own))),
+    /// Whether it came from another pod that is tapped: that one tells of it, and this one is asked.
+    fn is_told_by_the_client(&self, event: &v1::TapEvent) -> bool {
+        match &event.event {
+            Some(Event::Request(request)) => request.mutual_tls && names::is_one_of(&self.tapped, client_of(request)),
+            Some(Event::Connection(connection)) if connection.direction != "outbound" => {
+                let client = connection.client.as_ref();
+                let is_tapped = client.is_some_and(|leg| names::is_one_of(&self.tapped, &leg.remote));
+                is_tapped && !connection.client_identity.is_empty()
+            }
+            _ => false,
         }
     }
 
-    async fn request(&self, snapshot: &Snapshot, request: v1::TappedRequest) -> Option<v1::JoinedRequest> {
-        let exchange = request.exchange.clone().unwrap_or_default();
-        let is_outbound = exchange.direction == "outbound";
-        let is_end = request.kind == "end";
-        let mut joined = v1::JoinedRequest {
-            id: format!("{}/{}", self.pod.metadata.name, exchange.id),
-            ..v1::JoinedRequest::default()
+    /// What an event says; what the other proxy is to be asked for first comes later.
+    fn line(self: &Arc<Self>, event: v1::TapEvent) -> Either<Ready<Option<Line>>, BoxFuture<'static, Option<Line>>> {
+        let at_once = match event.event {
+            None => None,
+            Some(Event::Request(request)) if self.is_asked_for(&request) => {
+                let joiner = Arc::clone(self);
+                return Either::Right(async move { joiner.whole(request).await.map(Line::Request) }.boxed());
+            }
+            Some(Event::Request(request)) => self.request(&self.peers.snapshot(), request).map(Line::Request),
+            Some(Event::Connection(connection)) => {
+                let joiner = Arc::clone(self);
+                return Either::Right(async move { joiner.connection(connection).await.map(Line::Connection) }.boxed());
+            }
+            Some(Event::Body(body)) => Some(Line::Body(v1::JoinedBody {
+                id: format!("{}/{}", self.pod.metadata.name, body.id),
+                body: Some(body),
+            })),
+            Some(Event::Loss(loss)) => Some(Line::Loss(loss)),
+            Some(Event::Note(why)) => Some(note(&self.own, &why)),
         };
-        if is_outbound {
-            (joined.source, joined.source_workload) = (self.own.clone(), self.workload.clone());
-            let upstream = exchange.upstream.as_ref();
-            let endpoint = upstream.map_or(request.endpoint.as_str(), |leg| leg.remote.as_str());
-            (joined.destination, joined.destination_workload) = self.place(snapshot, endpoint, &request.destination)?;
-            if self
-                .to
-                .pods
+        Either::Left(ready(at_once))
+    }
+
+    /// Whether another proxy saw it too, and can say how it ended there.
+    fn is_asked_for(&self, request: &v1::TappedRequest) -> bool {
+        let exchange = request.exchange.as_ref();
+        request.kind == "end"
+            && exchange.is_some_and(|exchange| {
+                if exchange.direction == "outbound" {
+                    exchange.upstream.is_some()
+                } else {
+                    exchange.client.is_some() && request.mutual_tls
+                }
+            })
+    }
+
+    /// A request that is over, as both proxies saw it.
+    async fn whole(&self, request: Box<v1::TappedRequest>) -> Option<Box<v1::JoinedRequest>> {
+        let mut joined = self.request(&self.peers.snapshot(), request)?;
+        let v1::JoinedRequest { outbound, inbound, .. } = &mut *joined;
+        if let Some(request) = outbound {
+            let upstream = request
+                .exchange
                 .as_ref()
-                .is_some_and(|pods| is_end && !names::is_one_of(pods, endpoint))
-            {
+                .and_then(|exchange| exchange.upstream.as_ref())?;
+            let view = self.peers.inbound_of(upstream, true).await.ok();
+            *inbound = view.and_then(|view| other_half(view, request)).map(Box::new);
+            if inbound.is_none() {
+                take_named(request);
+            }
+        } else if let Some(request) = inbound {
+            let client = request
+                .exchange
+                .as_ref()
+                .and_then(|exchange| exchange.client.as_ref())?;
+            let view = self.peers.outbound_of(client, true).await.ok();
+            *outbound = view.and_then(|view| other_half(view, request)).map(Box::new);
+        }
+        Some(joined)
+    }
+
+    /// A request as the proxy that is tapped sees it. None where nobody may look at it, or it went elsewhere.
+    fn request(&self, snapshot: &Snapshot, request: Box<v1::TappedRequest>) -> Option<Box<v1::JoinedRequest>> {
+        let exchange = request.exchange.as_ref();
+        let mut joined = Box::new(v1::JoinedRequest {
+            id: format!(
+                "{}/{}",
+                self.pod.metadata.name,
+                exchange.map_or(0, |exchange| exchange.id)
+            ),
+            ..v1::JoinedRequest::default()
+        });
+        if exchange.is_some_and(|exchange| exchange.direction == "outbound") {
+            (joined.source, joined.source_workload) = (self.own.clone(), self.workload.clone());
+            let upstream = exchange.and_then(|exchange| exchange.upstream.as_ref());
+            let endpoint = upstream.map_or(&request.endpoint, |leg| &leg.remote);
+            (joined.destination, joined.destination_workload) = self.place(snapshot, endpoint, &request.destination)?;
+            let is_of = |pods| names::is_one_of(pods, endpoint);
+            if request.kind == "end" && !self.to.pods.as_ref().is_none_or(is_of) {
                 return None;
-            }
-            if let Some(upstream) = upstream.filter(|_| is_end) {
-                let view = self.peers.inbound_of(upstream, true).await.ok();
-                joined.inbound = view.and_then(|view| other_half(view, &request));
-            }
-            let mut request = request;
-            if is_end && joined.inbound.is_none() {
-                take_named(&mut request);
             }
             joined.outbound = Some(request);
         } else {
-            let client = exchange.client.as_ref();
-            let address = client.map_or(request.client_address.as_str(), |leg| leg.remote.as_str());
-            if names::is_one_of(&self.tapped, address) && request.mutual_tls {
-                return None;
-            }
+            let address = client_of(&request);
             (joined.source, joined.source_workload) = self.place(snapshot, address, address)?;
             (joined.destination, joined.destination_workload) = (self.own.clone(), self.workload.clone());
-            if let Some(client) = client.filter(|_| is_end && request.mutual_tls) {
-                let view = self.peers.outbound_of(client, true).await.ok();
-                joined.outbound = view.and_then(|view| other_half(view, &request));
-            }
             joined.inbound = Some(request);
         }
         Some(joined)
     }
 
-    async fn connection(&self, snapshot: &Snapshot, connection: v1::TappedConnection) -> Option<v1::JoinedConnection> {
+    async fn connection(&self, connection: v1::TappedConnection) -> Option<v1::JoinedConnection> {
+        let snapshot = &*self.peers.snapshot();
         let hidden = self.peers.hidden(snapshot);
         if is_hidden_connection(&hidden, &connection) {
             return None;
@@ -384,9 +437,6 @@ impl Joiner {
             joined.outbound = Some(connection);
         } else {
             let client = remote(&connection.client);
-            if names::is_one_of(&self.tapped, &client) && !connection.client_identity.is_empty() {
-                return None;
-            }
             (joined.source, joined.source_workload) = self.place(snapshot, &client, &client)?;
             (joined.destination, joined.destination_workload) = (self.own.clone(), self.workload.clone());
             let leg = connection.client.as_ref();

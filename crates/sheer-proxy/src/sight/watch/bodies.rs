@@ -143,6 +143,8 @@ impl Bodies {
                 Way::Response => end.response_bytes,
             };
             let missing = whole.saturating_sub(self.how.limit.min(reader.received) as u64);
+            // There was room for it.
+            reader.has_gap |= missing > 0 && reader.received < self.how.limit;
             if let Some(mut part) = reader.rest(missing, &self.how) {
                 part.length = Some(whole.saturating_sub(reader.until));
                 shown.push(reader.show(part, event.id, (event.is_outbound, way), &self.how));

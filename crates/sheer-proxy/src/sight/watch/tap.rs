@@ -11,6 +11,7 @@ use std::{
 
 use futures::stream::{BoxStream, StreamExt as _, unfold};
 use sheer_api::v1::{self, tap_event};
+use sheer_policy::limit::Throttle;
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     record::{FailureCopy, FailureKind, LegId, Query, RecorderCopy},
     redact::Redactor,
-    tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, Rate, RequestEvent, Stage, Watcher},
+    tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Watcher},
 };
 
 /// Requests a second, where nobody says.
@@ -76,7 +77,9 @@ pub(in crate::sight) async fn tap(
         events,
         crowd: Arc::clone(&crowd),
         losses: Arc::clone(&losses),
-        rate: Arc::new(Rate::new(rate)),
+        rate: Arc::new(Throttle::new(rate, Instant::now())),
+        // A body belongs to a head.
+        only_ends: asked.ends && limit == 0,
         bodies: limit,
         waiting: Arc::clone(&waiting),
     };
@@ -165,7 +168,7 @@ impl Reading {
             Event::Request(event) => {
                 self.pending.extend(self.bodies.end(&event).into_iter().map(show));
                 let shown = request(&event, &self.redactor);
-                self.pending.push_back(of(tap_event::Event::Request(shown)));
+                self.pending.push_back(of(tap_event::Event::Request(Box::new(shown))));
             }
             Event::Connection(event) => {
                 self.pending
@@ -357,7 +360,7 @@ fn kept(halves: &[RecorderCopy], filter: &Filter, redactor: &Redactor) -> Vec<v1
         match failure.facts.kind {
             FailureKind::Request => {
                 let shown = kept_request(half, failure, redactor).filter(|shown| filter.takes_shown(shown));
-                all.extend(shown.map(|shown| (shown.at_us, tap_event::Event::Request(shown))));
+                all.extend(shown.map(|shown| (shown.at_us, tap_event::Event::Request(Box::new(shown)))));
             }
             FailureKind::Connection => {
                 let shown = kept_connection(half, failure).filter(|shown| filter.takes_shown_connection(shown));

@@ -119,7 +119,7 @@ impl Collected {
         match event {
             Some(tap_event::Event::Request(request)) => {
                 self.size += OVERHEAD;
-                self.requests.head(&pod, request);
+                self.requests.head(&pod, *request);
             }
             Some(tap_event::Event::Body(body)) => {
                 self.size += OVERHEAD + body.wire.len();
@@ -201,7 +201,7 @@ mod tests {
             wire: b"x".to_vec(),
             ..TappedBody::default()
         }));
-        take(tap_event::Event::Request(TappedRequest {
+        take(tap_event::Event::Request(Box::new(TappedRequest {
             exchange: Some(Exchange {
                 id: 9,
                 client: leg(1, 3),
@@ -209,7 +209,7 @@ mod tests {
                 ..Exchange::default()
             }),
             ..TappedRequest::default()
-        }));
+        })));
         let id = |connection| ("bank/web-0".to_owned(), connection);
         for (connection, stream) in [(1, 3), (2, 5)] {
             let found = collected.requests().on(&id(connection), stream).expect("a request");

@@ -92,19 +92,20 @@ impl Scene {
             name: (*name).to_owned(),
             value: value.as_bytes().to_vec(),
         };
-        self.collected.take(of_tap(tap_event::Event::Request(TappedRequest {
-            exchange: Some(Exchange {
-                id: 7,
-                client: Some(Leg {
-                    connection: 1,
-                    stream: 1,
-                    ..Leg::default()
+        self.collected
+            .take(of_tap(tap_event::Event::Request(Box::new(TappedRequest {
+                exchange: Some(Exchange {
+                    id: 7,
+                    client: Some(Leg {
+                        connection: 1,
+                        stream: 1,
+                        ..Leg::default()
+                    }),
+                    ..Exchange::default()
                 }),
-                ..Exchange::default()
-            }),
-            response_trailers: trailers.iter().map(field).collect(),
-            ..TappedRequest::default()
-        })));
+                response_trailers: trailers.iter().map(field).collect(),
+                ..TappedRequest::default()
+            }))));
         self
     }
 
