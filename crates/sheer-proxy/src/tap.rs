@@ -10,6 +10,7 @@
 mod connection;
 mod event;
 mod filter;
+mod fold;
 mod request;
 
 use std::{
@@ -31,6 +32,7 @@ pub(crate) use connection::TappedConnection;
 pub(crate) use event::{Answer, Head as TapHead};
 pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
 pub(crate) use filter::{Filter, names_trace};
+pub(crate) use fold::{Untold, fold};
 pub(crate) use request::{Subject, Tapped};
 
 use crate::{error::ProxyError, exchange, record::Clock};

@@ -9,6 +9,9 @@ use super::text::{moment, text};
 /// A request at a stage, as JSON has it.
 #[derive(Debug, Serialize)]
 pub struct Request<'a> {
+    /// Microseconds since the Unix epoch.
+    #[serde(skip)]
+    started: i64,
     time: String,
     kind: &'a str,
     id: &'a str,
@@ -114,7 +117,116 @@ impl Serialize for Fields<'_> {
 /// A request at a stage; none where neither proxy saw it.
 #[must_use]
 pub fn request(joined: &JoinedRequest) -> Option<Request<'_>> {
+    seen(joined, [joined.outbound.as_deref(), joined.inbound.as_deref()])
+}
+
+/// The same after those stages that its end tells of too (`untold_request`, `untold_response`), as they would have been told.
+pub fn stages(joined: &JoinedRequest) -> impl Iterator<Item = Request<'_>> {
     let (outbound, inbound) = (joined.outbound.as_deref(), joined.inbound.as_deref());
+    let told = |wanted: Stage| {
+        let is_untold = |view: &&TappedRequest| match wanted {
+            Stage::Request => view.untold_request,
+            Stage::Response => view.untold_response,
+        };
+        let views = [outbound.filter(is_untold), inbound.filter(is_untold)];
+        seen(joined, views).map(|whole| whole.at(wanted))
+    };
+    [told(Stage::Request), told(Stage::Response), request(joined)]
+        .into_iter()
+        .flatten()
+}
+
+/// A stage before the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Request,
+    Response,
+}
+
+impl Request<'_> {
+    /// What was known of it then; made of the view of the proxy that would have told of it.
+    fn at(self, stage: Stage) -> Self {
+        let is_response = stage == Stage::Response;
+        let after = self.timing_us.first_byte.filter(|_| is_response).unwrap_or(0);
+        let Views { outbound, inbound } = self.views;
+        Self {
+            time: moment(self.started.saturating_add_unsigned(after)),
+            kind: if is_response { "response" } else { "request" },
+            status: self.status.filter(|_| is_response),
+            grpc_status: None,
+            // In the head of an answer that has nothing else.
+            grpc_message: if is_response && self.trailers.response.0.is_empty() {
+                self.grpc_message
+            } else {
+                ""
+            },
+            failed: None,
+            verdict: "",
+            reason: "",
+            message: "",
+            end: "",
+            reset_code: "",
+            request_bytes: 0,
+            response_bytes: 0,
+            headers: Both {
+                response: if is_response {
+                    self.headers.response
+                } else {
+                    Fields(&[])
+                },
+                ..self.headers
+            },
+            trailers: Both {
+                request: Fields(&[]),
+                response: Fields(&[]),
+            },
+            timing_us: self.timing_us.at(stage),
+            views: Views {
+                outbound: outbound.map(|view| view.at(stage)),
+                inbound: inbound.map(|view| view.at(stage)),
+            },
+            ..self
+        }
+    }
+}
+
+impl Timing {
+    fn at(self, stage: Stage) -> Self {
+        let is_response = stage == Stage::Response;
+        Self {
+            sent: self.sent.filter(|_| is_response),
+            first_byte: self.first_byte.filter(|_| is_response),
+            end: None,
+        }
+    }
+}
+
+impl View<'_> {
+    fn at(self, stage: Stage) -> Self {
+        let told = Self {
+            grpc_status: None,
+            end: "",
+            verdict: "",
+            reason: "",
+            timing_us: self.timing_us.at(stage),
+            ..self
+        };
+        match stage {
+            Stage::Response => told,
+            // It went nowhere yet.
+            Stage::Request => Self {
+                endpoint: "",
+                attempts: 0,
+                passed_over: Vec::new(),
+                upstream: None,
+                status: None,
+                ..told
+            },
+        }
+    }
+}
+
+fn seen<'a>(joined: &'a JoinedRequest, [outbound, inbound]: [Option<&'a TappedRequest>; 2]) -> Option<Request<'a>> {
     let main = outbound.or(inbound)?;
     let head = main.request.as_ref();
     // Who answers counts: the side that made something up, or the one nearer to the application.
@@ -124,6 +236,10 @@ pub fn request(joined: &JoinedRequest) -> Option<Request<'_>> {
         .find(|view| !view.reason.is_empty())
         .unwrap_or(main);
     Some(Request {
+        started: main
+            .exchange
+            .as_ref()
+            .map_or(main.at_us, |exchange| exchange.started_us),
         time: moment(main.at_us),
         kind: &main.kind,
         id: &joined.id,
@@ -402,5 +518,140 @@ fn relayed_view(view: &TappedConnection) -> RelayedView<'_> {
         timing_us: relayed_timing(view),
         client: place(view.client.as_ref()),
         upstream: place(view.upstream.as_ref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sheer_api::v1::{self, RequestHead};
+
+    use super::*;
+
+    fn field(name: &str, value: &str) -> HeaderField {
+        HeaderField {
+            name: name.to_owned(),
+            value: value.as_bytes().to_vec(),
+        }
+    }
+
+    /// As a proxy tells of it: `untold` of the stages before its end.
+    fn ended(untold: [bool; 2]) -> JoinedRequest {
+        let leg = |remote: &str| Leg {
+            remote: remote.to_owned(),
+            ..Leg::default()
+        };
+        let own = TappedRequest {
+            kind: "end".to_owned(),
+            exchange: Some(v1::Exchange {
+                id: 9,
+                client: Some(leg("10.77.0.9:1")),
+                upstream: Some(leg("10.77.0.4:80")),
+                started_us: 1_000_000,
+                ..v1::Exchange::default()
+            }),
+            at_us: 1_000_900,
+            request: Some(RequestHead {
+                method: "POST".to_owned(),
+                headers: vec![field("te", "trailers")],
+                ..RequestHead::default()
+            }),
+            status: 200,
+            response_headers: vec![field("server", "x")],
+            response_trailers: vec![field("grpc-status", "14")],
+            grpc_status: 14,
+            grpc_message: "away".to_owned(),
+            timing: Some(v1::Timing {
+                sent_us: 100,
+                first_byte_us: 500,
+                end_us: 900,
+                ..v1::Timing::default()
+            }),
+            response_bytes: 5,
+            end: "complete".to_owned(),
+            failed: true,
+            endpoint: "10.77.0.4:80".to_owned(),
+            attempts: 1,
+            untold_request: untold[0],
+            untold_response: untold[1],
+            ..TappedRequest::default()
+        };
+        // The other proxy was asked how it ended there.
+        let other = TappedRequest {
+            untold_request: false,
+            untold_response: false,
+            ..own.clone()
+        };
+        JoinedRequest {
+            id: "web-0/9".to_owned(),
+            outbound: Some(Box::new(other)),
+            inbound: Some(Box::new(own)),
+            ..JoinedRequest::default()
+        }
+    }
+
+    fn lines(joined: &JoinedRequest) -> Vec<Value> {
+        let lines = stages(joined).map(|line| serde_json::to_value(line).expect("a line"));
+        lines.collect()
+    }
+
+    #[test]
+    fn an_end_tells_of_the_stages_that_nobody_told() {
+        let joined = ended([true, true]);
+        let [request, response, end] = lines(&joined).try_into().expect("three lines");
+        let of = |line: &Value, name: &str| line[name].clone();
+        let all = |name: &str| [of(&request, name), of(&response, name), of(&end, name)];
+        assert_eq!(all("kind"), ["request", "response", "end"]);
+        assert_eq!(
+            all("time"),
+            ["000000", "000500", "000900"].map(|us| format!("1970-01-01T00:00:01.{us}Z"))
+        );
+        assert_eq!(all("status"), [Value::Null, json!(200), json!(200)]);
+        assert_eq!(all("grpc_status"), [Value::Null, Value::Null, json!(14)]);
+        assert_eq!(all("grpc_message"), ["", "", "away"]);
+        assert_eq!(all("verdict"), ["", "", "application"]);
+        assert_eq!(all("failed"), [Value::Null, Value::Null, json!(true)]);
+        assert_eq!(all("response_bytes"), [json!(0), json!(0), json!(5)]);
+        let response_head = json!([["server", "x"]]);
+        assert_eq!(
+            [&request, &response, &end].map(|line| line["headers"]["response"].clone()),
+            [json!([]), response_head.clone(), response_head]
+        );
+        assert_eq!(request["headers"]["request"], json!([["te", "trailers"]]));
+        assert_eq!(response["trailers"]["response"], json!([]));
+        let timing = |line: &Value| ["sent", "first_byte", "end"].map(|name| line["timing_us"][name].as_u64());
+        assert_eq!(
+            [timing(&request), timing(&response), timing(&end)],
+            [
+                [None; 3],
+                [Some(100), Some(500), None],
+                [Some(100), Some(500), Some(900)]
+            ]
+        );
+        // As the proxy saw it that tells of it; both at the end.
+        let view = |line: &Value, name: &str| line["views"]["inbound"][name].clone();
+        assert_eq!(view(&request, "attempts"), json!(0));
+        assert_eq!(
+            (view(&request, "upstream"), view(&response, "endpoint")),
+            (Value::Null, json!("10.77.0.4:80"))
+        );
+        assert_eq!(
+            [&request, &response, &end].map(|line| line["views"]["outbound"].is_object()),
+            [false, false, true]
+        );
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again() {
+        let kinds = |untold| {
+            lines(&ended(untold))
+                .iter()
+                .map(|line| line["kind"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kinds([false, true]), ["response", "end"]);
+        assert_eq!(kinds([false, false]), ["end"]);
+        assert_eq!(kinds([true, false]), ["request", "end"]);
+        assert!(lines(&JoinedRequest::default()).is_empty());
     }
 }

@@ -212,6 +212,60 @@ fn beyond_its_rate_and_its_room_a_watcher_loses_events_which_are_counted() {
 }
 
 #[test]
+fn heads_of_what_is_over_are_told_by_its_end() {
+    let taps = Taps::new(true);
+    let (watcher, mut receiver) = watcher(v1::TapFilter::default(), 100, 100);
+    taps.watch(watcher);
+    let mut taken = || std::iter::from_fn(|| receiver.try_recv().ok()).collect::<Vec<_>>();
+    let told = |events: &[Event]| {
+        let stage = |event: &Event| match event {
+            Event::Request(event) => Some((event.id, event.stage)),
+            _ => None,
+        };
+        events.iter().filter_map(stage).collect::<Vec<_>>()
+    };
+    let mut waiting = taps.request(subject, &head("http://a/")).expect("it is watched");
+    let mut answered = taps.request(subject, &head("http://a/")).expect("it is watched");
+    answered.response(StatusCode::OK, &HeaderMap::new());
+    let [first, second] = [waiting.id(), answered.id()];
+    request(&taps, "http://a/", 200);
+    let mut events = taken();
+    let untold = fold(&mut events);
+    // Those that are not over are told as they are; of the other one the end.
+    let third = told(&events).last().expect("an event").0;
+    assert_eq!(
+        told(&events),
+        [
+            (first, Stage::Request),
+            (second, Stage::Request),
+            (second, Stage::Response),
+            (third, Stage::End)
+        ]
+    );
+    let both = |request, response| Untold { request, response };
+    assert_eq!(untold, [(third, both(true, true))].into());
+    // What was told is not told again; one without an answer has no head of it.
+    waiting.response(StatusCode::OK, &HeaderMap::new());
+    waiting.end(&outcome(200));
+    answered.end(&outcome(200));
+    let gone = taps.request(subject, &head("http://a/")).expect("it is watched");
+    let fourth = gone.id();
+    gone.end(&outcome(503));
+    let mut events = taken();
+    let untold = fold(&mut events);
+    assert_eq!(told(&events), [first, second, fourth].map(|id| (id, Stage::End)));
+    assert_eq!(
+        untold,
+        [
+            (first, both(false, true)),
+            (second, both(false, false)),
+            (fourth, both(true, false))
+        ]
+        .into()
+    );
+}
+
+#[test]
 fn the_rate_is_of_what_is_shown() {
     let filter = v1::TapFilter {
         status: "5xx".to_owned(),

@@ -159,6 +159,7 @@ impl Args {
                 wire: false,
                 // Lines for people are of those; a body belongs to a head.
                 ends: self.output != Format::Json && !self.body,
+                folds: true,
             }),
         })
     }
@@ -280,15 +281,15 @@ impl Shown {
                 };
             }
             Some(Line::Request(request)) => match self.format {
-                Format::Json => object(json::request(&request))?,
+                Format::Json => json::stages(&request).map(object).collect::<Result<_, _>>()?,
                 Format::Table | Format::Wide => self.lines.request(&request),
             },
             Some(Line::Body(body)) => match self.format {
-                Format::Json => object(json::body(&body))?,
+                Format::Json => json::body(&body).map_or_else(|| Ok(String::new()), object)?,
                 Format::Table | Format::Wide => self.lines.body(&body),
             },
             Some(Line::Connection(connection)) => match self.format {
-                Format::Json => object(json::connection(&connection))?,
+                Format::Json => json::connection(&connection).map_or_else(|| Ok(String::new()), object)?,
                 Format::Table | Format::Wide => self.lines.connection(&connection),
             },
         };
@@ -296,9 +297,8 @@ impl Shown {
     }
 }
 
-/// One line; nothing where there is nothing to tell.
-fn object(value: Option<impl Serialize>) -> io::Result<String> {
-    let Some(value) = value else { return Ok(String::new()) };
+/// One line.
+fn object(value: impl Serialize) -> io::Result<String> {
     let mut line = serde_json::to_string(&value)?;
     line.push('\n');
     Ok(line)

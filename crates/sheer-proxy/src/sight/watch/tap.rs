@@ -1,7 +1,7 @@
 //! The tap as an answer: what failed lately, then what passes, redacted and in the words of the protocol.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     record::{FailureCopy, FailureKind, LegId, Query, RecorderCopy},
     redact::Redactor,
-    tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Watcher},
+    tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Untold, Watcher, fold},
 };
 
 /// Requests a second, where nobody says.
@@ -100,6 +100,8 @@ pub(in crate::sight) async fn tap(
         told: (0, 0),
         at: Instant::now(),
         redactor,
+        // A body belongs to a head.
+        folds: asked.folds && bodies.are_unwanted(),
         bodies,
         waiting,
         _sight: sight,
@@ -131,6 +133,8 @@ struct Reading {
     /// When the reader was last told what it lost.
     at: Instant,
     redactor: Redactor,
+    /// The reader takes heads from ends that have them.
+    folds: bool,
     bodies: Bodies,
     waiting: Arc<AtomicUsize>,
     _sight: Arc<Sight>,
@@ -152,7 +156,8 @@ impl Reading {
                 Ok(count) => {
                     self.lost();
                     let mut taken = std::mem::take(&mut self.taken);
-                    taken.drain(..).for_each(|event| self.take(event));
+                    let untold = if self.folds { fold(&mut taken) } else { HashMap::new() };
+                    taken.drain(..).for_each(|event| self.take(event, &untold));
                     self.taken = taken;
                     // Bodies are large: they do not wait.
                     self.woken = (count < TAKEN && self.bodies.are_unwanted()).then(Instant::now);
@@ -162,12 +167,15 @@ impl Reading {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, event: Event, untold: &HashMap<u64, Untold>) {
         let show = |body| of(tap_event::Event::Body(body));
         match event {
             Event::Request(event) => {
                 self.pending.extend(self.bodies.end(&event).into_iter().map(show));
-                let shown = request(&event, &self.redactor);
+                let mut shown = request(&event, &self.redactor);
+                if let Some(untold) = untold.get(&event.id) {
+                    (shown.untold_request, shown.untold_response) = (untold.request, untold.response);
+                }
                 self.pending.push_back(of(tap_event::Event::Request(Box::new(shown))));
             }
             Event::Connection(event) => {
