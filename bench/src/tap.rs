@@ -45,10 +45,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Args)]
 pub(crate) struct Tap {
     /// Rounds; each measures every load with and without.
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 13)]
     rounds: usize,
-    /// Requests of each measurement.
-    #[arg(long, default_value_t = 30_000)]
+    /// Requests of each measurement: some seconds of them, as the first of its seconds shows twice the rate.
+    #[arg(long, default_value_t = 100_000)]
     requests: u64,
     /// Folder of the binaries `sheer` and `sheer-proxy`; beside this program by default.
     #[arg(long)]
