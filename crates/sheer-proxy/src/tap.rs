@@ -161,7 +161,7 @@ impl Taps {
 
     #[cold]
     fn tapped(self: &Rc<Self>, subject: &dyn Deref<Target = Subject>, head: &exchange::Head) -> Option<Box<Tapped>> {
-        let watching = self.watchers(|filter| filter.takes_head(subject, head));
+        let watching = self.watchers(|filter| filter.takes_head(subject, head), Filter::waits_for_end);
         (!watching.is_empty()).then(|| Tapped::new(self, watching, subject.deref().clone(), head))
     }
 
@@ -197,18 +197,19 @@ impl Taps {
 
     #[cold]
     fn tapped_connection(self: &Rc<Self>, stream: Stream) -> Option<Box<TappedConnection>> {
-        let watching = self.watchers(|filter| filter.takes_connection(&stream));
+        let waits = |filter: &Filter| filter.waits_for_end_of(stream.is_tls);
+        let watching = self.watchers(|filter| filter.takes_connection(&stream), waits);
         (!watching.is_empty()).then(|| TappedConnection::new(self, watching, stream))
     }
 
     /// Those whose filter takes it, as far as can be told now, and whose rate allows it. Where only the end can tell, the rate is asked then: it is of what is shown.
-    fn watchers(&self, takes: impl Fn(&Filter) -> bool) -> Vec<Rc<Watcher>> {
+    fn watchers(&self, takes: impl Fn(&Filter) -> bool, waits: impl Fn(&Filter) -> bool) -> Vec<Rc<Watcher>> {
         let mut gone = false;
         let mut watching = Vec::new();
         for one in &*self.watching.borrow() {
             if one.events.is_closed() {
                 gone = true;
-            } else if takes(&one.filter) && (one.filter.waits_for_end() || one.takes()) {
+            } else if takes(&one.filter) && (waits(&one.filter) || one.takes()) {
                 watching.push(Rc::clone(one));
             }
         }

@@ -12,6 +12,8 @@ pub struct Request<'a> {
     /// Microseconds since the Unix epoch.
     #[serde(skip)]
     started: i64,
+    #[serde(skip)]
+    called: &'a str,
     time: String,
     kind: &'a str,
     id: &'a str,
@@ -149,7 +151,11 @@ impl Request<'_> {
         let is_response = stage == Stage::Response;
         let after = self.timing_us.first_byte.filter(|_| is_response).unwrap_or(0);
         let Views { outbound, inbound } = self.views;
+        // Before an endpoint was chosen.
+        let was_called = !is_response && !self.called.is_empty();
         Self {
+            destination: if was_called { self.called } else { self.destination },
+            destination_workload: if was_called { "" } else { self.destination_workload },
             time: moment(self.started.saturating_add_unsigned(after)),
             kind: if is_response { "response" } else { "request" },
             status: self.status.filter(|_| is_response),
@@ -240,6 +246,7 @@ fn seen<'a>(joined: &'a JoinedRequest, [outbound, inbound]: [Option<&'a TappedRe
             .exchange
             .as_ref()
             .map_or(main.at_us, |exchange| exchange.started_us),
+        called: &joined.called,
         time: moment(main.at_us),
         kind: &main.kind,
         id: &joined.id,

@@ -155,6 +155,7 @@ fn joined(nth: u64, kept: bool) -> JoinedRequest {
         destination_workload: format!("deploy/{}", target(nth).0),
         outbound: Some(Box::new(view("outbound"))),
         inbound: Some(Box::new(view("inbound"))),
+        called: String::new(),
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct TappedConnection {
     event: ConnectionEvent,
     began: Instant,
     counters: Option<Rc<Counters>>,
+    /// It was known to be TLS from the beginning, and for which name.
+    was_tls: bool,
     is_told: bool,
 }
 
@@ -37,6 +39,7 @@ impl TappedConnection {
     pub(super) fn new(taps: &Rc<Taps>, watching: Vec<Rc<Watcher>>, stream: Stream) -> Box<Self> {
         let started = taps.clock.now();
         Box::new(Self {
+            was_tls: stream.is_tls,
             event: ConnectionEvent {
                 id: record::next_request(),
                 is_end: false,
@@ -75,8 +78,7 @@ impl TappedConnection {
         // Never 0: it has happened.
         self.event.connected = micros(self.began.elapsed()).max(1);
         self.counters = Some(Rc::clone(counters));
-        let stream = &self.event.stream;
-        let wants = |one: &&Rc<Watcher>| one.is_told_at_once() && one.filter.takes_name(stream);
+        let wants = |one: &&Rc<Watcher>| one.is_told_at_once() && !one.filter.waits_for_end_of(self.was_tls);
         for watching in self.watching.iter().filter(wants) {
             watching.send(Event::Connection(Box::new(self.event.clone())));
         }
@@ -135,7 +137,8 @@ impl TappedConnection {
         }
         for watching in &self.watching {
             let filter = &watching.filter;
-            if filter.takes_connection_end(&self.event) && (!filter.waits_for_end() || watching.takes()) {
+            if filter.takes_connection_end(&self.event) && (!filter.waits_for_end_of(self.was_tls) || watching.takes())
+            {
                 watching.send(Event::Connection(Box::new(self.event.clone())));
             }
         }

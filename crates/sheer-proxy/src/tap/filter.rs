@@ -70,7 +70,7 @@ impl Codes {
                 (class * 100, class * 100 + 99)
             }
             None => {
-                let code = text.parse().ok()?;
+                let code = text.parse().ok().filter(|code| (100..=999).contains(code))?;
                 (code, code)
             }
         };
@@ -128,6 +128,8 @@ pub(crate) struct Filter {
     grpc: Option<Codes>,
     latency_over: Option<Duration>,
     failed_only: bool,
+    endpoints: Vec<IpAddr>,
+    not_from: Vec<IpAddr>,
 }
 
 impl Filter {
@@ -150,7 +152,13 @@ impl Filter {
             let value = (!wanted.value.is_empty()).then(|| wanted.value.clone().into_bytes());
             Ok::<_, String>((name, value))
         };
+        let ips = |all: &[String]| -> Result<Vec<IpAddr>, String> {
+            let ip = |text: &String| text.parse().map_err(|_| format!("{text:?} is no IP address"));
+            all.iter().map(ip).collect()
+        };
         Ok(Self {
+            endpoints: ips(&filter.endpoints)?,
+            not_from: ips(&filter.not_from)?,
             to: filter.to.iter().map(|text| To::parse(text)).collect(),
             method,
             path: filter.path.clone(),
@@ -176,7 +184,25 @@ impl Filter {
 
     /// Whether only the end tells: nothing is shown before.
     pub(super) fn waits_for_end(&self) -> bool {
-        self.status.is_some() || self.grpc.is_some() || self.latency_over.is_some() || self.failed_only
+        self.status.is_some()
+            || self.grpc.is_some()
+            || self.latency_over.is_some()
+            || self.failed_only
+            || !self.endpoints.is_empty()
+    }
+
+    /// The same of a connection, whose name its bytes may tell.
+    pub(super) fn waits_for_end_of(&self, is_tls: bool) -> bool {
+        self.waits_for_end() || (!self.authority.is_empty() && !is_tls)
+    }
+
+    fn goes_to(&self, endpoint: Option<IpAddr>) -> bool {
+        self.endpoints.is_empty() || endpoint.is_some_and(|ip| self.endpoints.contains(&ip))
+    }
+
+    /// Whether the proxy at the other end tells of it, which is watched too.
+    fn is_told_there(&self, client: Option<IpAddr>) -> bool {
+        client.is_some_and(|ip| self.not_from.contains(&ip))
     }
 
     fn is_to(&self, address: Option<SocketAddr>, name: &str) -> bool {
@@ -195,6 +221,7 @@ impl Filter {
             })
             && (self.to.is_empty() || self.is_to(subject.address, &subject.destination))
             && (self.trace.is_empty() || self.is_of_trace(subject, head))
+            && (self.not_from.is_empty() || !subject.mutual_tls || !self.is_told_there(ip_of(subject.client.remote)))
     }
 
     fn is_of_trace(&self, subject: &Subject, head: &Head) -> bool {
@@ -212,14 +239,16 @@ impl Filter {
     }
 
     /// What the end tells.
-    pub(super) fn takes_end(&self, outcome: &Outcome, failed: bool, took: Duration) -> bool {
-        self.status
-            .is_none_or(|codes| codes.has(outcome.status.map(|status| status.as_u16())))
+    pub(super) fn takes_end(&self, outcome: &Outcome, endpoint: Option<SocketAddr>, took: Duration) -> bool {
+        self.goes_to(ip_of(endpoint))
+            && self
+                .status
+                .is_none_or(|codes| codes.has(outcome.status.map(|status| status.as_u16())))
             && self.grpc.is_none_or(|codes| codes.has(outcome.grpc_status))
             && self
                 .latency_over
                 .is_none_or(|over| outcome.first_byte.unwrap_or(took) > over)
-            && (!self.failed_only || failed)
+            && (!self.failed_only || !outcome.is_success())
     }
 
     /// The same of a request that is over and was kept.
@@ -244,6 +273,8 @@ impl Filter {
         let original = client.and_then(|leg| leg.original.parse().ok());
         self.outbound.is_none_or(of_half)
             && (self.is_to(original, &shown.destination) || self.is_to(shown.endpoint.parse().ok(), ""))
+            && self.goes_to(ip_of(shown.endpoint.parse().ok()))
+            && !(shown.mutual_tls && self.is_told_there(ip_of(remote_of(client))))
             && self.method.as_ref().is_none_or(|method| head.method == method.as_str())
             && head.path.starts_with(&self.path)
             && (self.authority.is_empty() || is_authority(&head.authority, &self.authority))
@@ -270,9 +301,12 @@ impl Filter {
 
     /// The same of a relayed connection that failed before, as it is shown.
     pub(crate) fn takes_shown_connection(&self, shown: &v1::TappedConnection) -> bool {
-        let original = shown.client.as_ref().and_then(|leg| leg.original.parse().ok());
+        let (client, upstream) = (shown.client.as_ref(), shown.upstream.as_ref());
+        let original = client.and_then(|leg| leg.original.parse().ok());
         self.outbound
             .is_none_or(|outbound| (shown.direction == "outbound") == outbound)
+            && self.goes_to(ip_of(remote_of(upstream)))
+            && (shown.client_identity.is_empty() || !self.is_told_there(ip_of(remote_of(client))))
             && self.is_to(original, &shown.destination)
             && self.is_of_bytes()
             && (self.authority.is_empty() || self.authority.eq_ignore_ascii_case(&shown.server_name))
@@ -297,6 +331,7 @@ impl Filter {
         self.is_to(stream.address, &stream.destination)
             && self.is_of_bytes()
             && (!stream.is_tls || self.takes_name(stream))
+            && (stream.identity.is_none() || !self.is_told_there(ip_of(stream.client.remote)))
     }
 
     /// Whether it is TLS for the name that is asked for.
@@ -309,7 +344,16 @@ impl Filter {
         self.latency_over.is_none_or(|over| took > over)
             && (!self.failed_only || event.failed)
             && self.takes_name(&event.stream)
+            && self.goes_to(ip_of(event.upstream.remote))
     }
+}
+
+fn ip_of(address: Option<SocketAddr>) -> Option<IpAddr> {
+    address.map(|address| address.ip())
+}
+
+fn remote_of(leg: Option<&v1::Leg>) -> Option<SocketAddr> {
+    leg.and_then(|leg| leg.remote.parse().ok())
 }
 
 /// Whether a field says that a request is of a trace, or that it has this `x-request-id`.

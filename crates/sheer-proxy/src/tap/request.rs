@@ -62,15 +62,16 @@ struct Held {
     taps: Rc<Taps>,
     pieces: Vec<BodyEvent>,
     bytes: usize,
-    /// Pieces for which there was no room.
-    lost: u64,
+    /// By way: there was no room for a piece, and nobody can read what follows.
+    lost: [bool; 2],
 }
 
 impl Held {
     fn push(&mut self, piece: BodyEvent) {
-        let (all, size) = (&self.taps.held, piece.data.len());
-        if all.get() + size > HELD {
-            self.lost += 1;
+        let lost = &mut self.lost[piece.way as usize];
+        let (all, size) = (&self.taps.held, size_of::<BodyEvent>() + piece.data.len());
+        *lost |= all.get() + size > HELD;
+        if *lost {
             return;
         }
         all.set(all.get() + size);
@@ -81,7 +82,8 @@ impl Held {
     fn send(&self, to: &Watcher) {
         let wanted = self.pieces.iter().filter(|piece| to.bodies > piece.offset);
         wanted.for_each(|piece| to.send_body(piece));
-        to.losses.slow.fetch_add(self.lost, Relaxed);
+        let lost = self.lost.iter().filter(|lost| **lost).count();
+        to.losses.slow.fetch_add(lost as u64, Relaxed);
     }
 }
 
@@ -102,7 +104,7 @@ impl Bodies {
                 taps: Rc::clone(taps),
                 pieces: Vec::new(),
                 bytes: 0,
-                lost: 0,
+                lost: [false; 2],
             }),
         }
     }
@@ -176,6 +178,7 @@ impl Tapped {
     }
 
     /// It went out.
+    #[cold]
     pub(crate) fn went_to(&mut self, leg: &Leg) {
         self.event.attempts += 1;
         self.event.sent = Some(self.after());
@@ -183,6 +186,7 @@ impl Tapped {
     }
 
     /// The head of the answer is here.
+    #[cold]
     pub(crate) fn response(&mut self, status: StatusCode, headers: &HeaderMap) {
         let after = self.after();
         self.event.answer = Some(Arc::new(Answer {
@@ -195,6 +199,7 @@ impl Tapped {
     }
 
     /// An answer came that the client does not see.
+    #[cold]
     pub(crate) fn passed_over(&mut self, outcome: &Outcome) {
         let passed_over = PassedOver {
             endpoint: self.event.upstream.remote,
@@ -206,6 +211,7 @@ impl Tapped {
     }
 
     /// A piece of a body goes by.
+    #[cold]
     pub(crate) fn body(&mut self, way: Way, data: &Bytes) {
         let offset = self.bodies.passed[way as usize];
         let room = self.bodies.most.saturating_sub(offset);
@@ -230,27 +236,38 @@ impl Tapped {
         for watching in wants.filter(|watching| !waits(watching)) {
             watching.send_body(&event);
         }
+        // Unless all who wait have gone.
+        let is_wanted = || {
+            self.watching
+                .iter()
+                .any(|one| waits(&one) && one.bodies > 0 && !one.events.is_closed())
+        };
+        self.bodies.held.take_if(|_| !is_wanted());
         if let Some(held) = &mut self.bodies.held {
             held.push(event);
         }
     }
 
     /// Trailers of the answer.
+    #[cold]
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
         self.trailers = trailers.clone();
     }
 
     /// Trailers of the request.
+    #[cold]
     pub(crate) fn request_trailers(&mut self, trailers: &HeaderMap) {
         self.request_trailers = trailers.clone();
     }
 
     /// The proxy ends it itself.
+    #[cold]
     pub(crate) fn error(&mut self, error: &ProxyError) {
         self.message = error.in_full();
     }
 
     /// It is over.
+    #[cold]
     pub(crate) fn end(mut self: Box<Self>, outcome: &Outcome) {
         let after = self.after();
         let took = std::time::Duration::from_micros(after);
@@ -285,7 +302,7 @@ impl Tapped {
         for watching in &self.watching {
             let filter = &watching.filter;
             if filter.waits_for_end() {
-                if !filter.takes_end(outcome, failed, took) || !watching.takes() {
+                if !filter.takes_end(outcome, self.event.upstream.remote, took) || !watching.takes() {
                     continue;
                 }
                 // Whoever waited for the end has not seen what came before it.
@@ -314,11 +331,22 @@ fn before_end(whole: &RequestEvent, stage: Stage) -> Option<RequestEvent> {
     if stage == Stage::Response && answer.is_none() {
         return None;
     }
-    Some(RequestEvent {
+    let told = RequestEvent {
         stage,
         at: whole.started + answer.as_ref().map_or(0, |answer| answer.after),
         answer,
         end: None,
         ..whole.clone()
+    };
+    Some(match stage {
+        // It went nowhere yet.
+        Stage::Request => RequestEvent {
+            upstream: LegFacts::default(),
+            sent: None,
+            attempts: 0,
+            passed_over: Vec::new(),
+            ..told
+        },
+        _ => told,
     })
 }

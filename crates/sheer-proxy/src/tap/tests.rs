@@ -292,6 +292,38 @@ fn the_rate_is_of_what_is_shown() {
 }
 
 #[test]
+fn what_another_proxy_tells_or_what_went_elsewhere_takes_nothing_from_the_rate() {
+    let filter = v1::TapFilter {
+        endpoints: vec!["10.0.0.9".to_owned()],
+        not_from: vec!["10.0.0.7".to_owned()],
+        ..v1::TapFilter::default()
+    };
+    let read = Filter::read(&filter).expect("a filter");
+    let from = |ip: &str, mutual_tls| Subject {
+        client: LegFacts {
+            remote: format!("{ip}:40000").parse().ok(),
+            ..LegFacts::default()
+        },
+        mutual_tls,
+        ..subject()
+    };
+    let taken = |subject: Subject| read.takes_head(&&subject, &head("http://a/"));
+    assert!(!taken(from("10.0.0.7", true)), "its own proxy is watched");
+    assert!(taken(from("10.0.0.7", false)) && taken(from("10.0.0.8", true)));
+    let went = |endpoint: &str| read.takes_end(&outcome(200), endpoint.parse().ok(), Duration::ZERO);
+    assert!(went("10.0.0.9:80") && !went("10.0.0.8:80") && !went(""));
+
+    let taps = Taps::new(true);
+    let (watcher, mut receiver) = watcher(filter, 1, 8);
+    let losses = Arc::clone(&watcher.losses);
+    taps.watch(watcher);
+    for _ in 0..10 {
+        request(&taps, "http://a/", 200);
+    }
+    assert!(stages(&mut receiver).is_empty() && losses.rate.load(Relaxed) == 0);
+}
+
+#[test]
 fn bodies_that_wait_for_an_end_are_bounded_and_given_back() {
     let filter = v1::TapFilter {
         status: "5xx".to_owned(),
@@ -312,7 +344,8 @@ fn bodies_that_wait_for_an_end_are_bounded_and_given_back() {
             tapped
         })
         .collect();
-    assert_eq!(taps.held.get(), 4 * piece.len(), "of six there is room for four");
+    let one = piece.len() + size_of::<BodyEvent>();
+    assert_eq!(taps.held.get(), 3 * one, "of six there is room for three");
     let without = open.pop().expect("a request");
     without.end(&outcome(503));
     assert_eq!(losses.slow.load(Relaxed), 1, "its body");

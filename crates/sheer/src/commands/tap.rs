@@ -27,8 +27,9 @@ use crate::{
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 A line is a request that is over, as both proxies that it passed saw it: also one that a proxy answered itself (no endpoint, denied, no route, 431), one that was
-sent again, and connections that are relayed as bytes. `json` has the head of the request and of the answer too, each when it comes (`kind`). What is dropped, because the
-reader is slow or the rate is reached, is counted and told. `--failed-only` begins with the failures that proxies have kept.
+sent again, and connections that are relayed as bytes. `json` has the head of the request and of the answer too (`kind`), each when it
+comes, or with the end where that comes at once or a filter waits for it. What is dropped, because the reader is slow or the rate is reached, is counted and told.
+`--failed-only` begins with the failures that proxies have kept.
 
 `--body` shows bodies as they stream: JSON, and messages of gRPC, read by descriptors that applications offer (server reflection) or that `--descriptors` names (as
 `protoc --include_imports -o FILE` or `buf build -o FILE` write them); by structure where nobody knows them. Values of secret fields are keyed hashes. What cannot be
@@ -85,8 +86,8 @@ pub(crate) struct Args {
     /// Descriptors of messages, instead of what applications offer: a FileDescriptorSet
     #[arg(long, value_name = "FILE", requires = "body")]
     descriptors: Option<PathBuf>,
-    /// Requests a second that are shown, at most, of all pods together
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    /// Requests a second that are shown, at most: of those that the filters take, of all pods together
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// How long to watch; until it is interrupted where absent
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -255,8 +256,14 @@ impl Losses {
     fn take(&mut self) -> Vec<String> {
         self.told = Instant::now();
         let TapLoss { slow, rate } = std::mem::take(&mut self.untold);
-        let rate = (rate > 0).then(|| format!("{rate} requests beyond the rate are not shown (--rate)"));
-        let slow = (slow > 0).then(|| format!("{slow} events are lost: they come faster than they are read"));
+        let rate = (rate > 0).then(|| match rate {
+            1 => "1 request beyond the rate is not shown (--rate)".to_owned(),
+            rate => format!("{rate} requests beyond the rate are not shown (--rate)"),
+        });
+        let slow = (slow > 0).then(|| match slow {
+            1 => "1 event is lost: it came faster than it was read".to_owned(),
+            slow => format!("{slow} events are lost: they come faster than they are read"),
+        });
         rate.into_iter().chain(slow).collect()
     }
 }

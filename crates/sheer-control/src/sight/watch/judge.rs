@@ -54,8 +54,9 @@ impl Judge {
                 let (id, verdict) = judge(hidden, request, is_end);
                 (id, verdict, is_end, request.kept)
             }
-            // By their own numbers, and judged elsewhere.
-            Some(Event::Connection(connection)) if !connection.kept => {
+            Some(Event::Connection(connection)) if is_hidden_connection(hidden, connection) => return Vec::new(),
+            // One alone needs no count of them; those that were kept have other numbers.
+            Some(Event::Connection(connection)) if self.together.is_some() && !connection.kept => {
                 (connection.id, Verdict::Shown, connection.kind == "end", false)
             }
             Some(Event::Body(body)) => {
@@ -130,6 +131,17 @@ fn judge(hidden: &Hidden, request: &v1::TappedRequest, is_end: bool) -> (u64, Ve
         verdict => verdict,
     };
     (exchange.id, verdict)
+}
+
+/// Whether nobody may look at a relayed connection.
+fn is_hidden_connection(hidden: &Hidden, connection: &v1::TappedConnection) -> bool {
+    let exchange = v1::Exchange {
+        direction: connection.direction.clone(),
+        client: connection.client.clone(),
+        upstream: connection.upstream.clone(),
+        ..v1::Exchange::default()
+    };
+    hidden.hides(&exchange, &connection.destination, "")
 }
 
 /// One request is not shown, as there are too many.

@@ -11,7 +11,7 @@ use std::{
 
 use futures::{
     FutureExt as _,
-    future::{BoxFuture, Either, Ready, ready},
+    future::{BoxFuture, Either, Ready, join_all, ready},
     stream::{self, BoxStream, StreamExt as _},
 };
 use sheer_api::{
@@ -21,7 +21,7 @@ use sheer_api::{
 use tonic::Status;
 
 use super::{
-    Hidden, Sight, is_hidden,
+    Asked, Sight, is_hidden,
     judge::{Judge, together},
     looked, name, names,
     peers::Peers,
@@ -31,6 +31,7 @@ use crate::{
     objects::Pod,
     sight::{
         asker::{Asker, Right},
+        connect::Proxy,
         dump, resolve,
     },
     store::Snapshot,
@@ -79,7 +80,6 @@ pub(in crate::sight) async fn tap(
     if !to.words.is_empty() {
         "outbound".clone_into(&mut filter.direction);
     }
-    let tapped: HashSet<IpAddr> = pods.iter().flat_map(|asked| asked.pod.addresses()).collect();
     let peers = Peers::new(sight, asker);
     if question.bodies > 0 {
         let named = (of.workload.as_str(), of.namespace.as_str());
@@ -92,38 +92,68 @@ pub(in crate::sight) async fn tap(
         question.descriptors.extend(own);
     }
     let together = together(pods.len(), question.rate);
-    let mut streams = Vec::new();
-    for asked in pods {
-        let pod = asked.pod;
-        let question = v1::TapRequest {
-            rights: Some(rights(sight, &snapshot, asker)),
-            filter: Some(filter.clone()),
-            ..question.clone()
-        };
-        let opened = match asked.why_not {
-            Some(why) => Err(why),
-            None => match sight.proxies.connect(&sight.config, &pod).await {
-                Ok(mut proxy) => proxy.tap(question).await,
-                Err(why) => Err(why),
-            },
-        };
-        let joiner = Arc::new(Joiner {
+    let proxies = join_all(pods.into_iter().map(|asked| connect(sight, asked))).await;
+    // Of one that cannot be asked the others tell what came from it.
+    let asked = proxies.iter().filter(|(_, proxy)| proxy.is_ok());
+    let tapped: HashSet<IpAddr> = asked.flat_map(|(pod, _)| pod.addresses()).collect();
+    filter.not_from = tapped.iter().map(ToString::to_string).collect();
+    filter.endpoints = to.pods.iter().flatten().map(ToString::to_string).collect();
+    let question = v1::TapRequest {
+        rights: Some(rights(sight, &snapshot, asker)),
+        filter: Some(filter),
+        ..question
+    };
+    let opened = proxies.into_iter().map(|(pod, proxy)| {
+        let question = question.clone();
+        async move {
+            match proxy {
+                Ok(mut proxy) => (pod, proxy.tap(question).await),
+                Err(why) => (pod, Err(why)),
+            }
+        }
+    });
+    let opened = join_all(opened).await;
+    if let Some(why) = refused_by_all(&opened, &tapped) {
+        return Err(Status::invalid_argument(why));
+    }
+    let streams = opened.into_iter().map(|(pod, events)| {
+        let joiner = Joiner {
             peers: Arc::clone(&peers),
-            pod: Arc::clone(&pod),
             own: name(&pod),
             workload: dump::workload(&snapshot, &pod),
+            pod,
             tapped: tapped.clone(),
             to: to.clone(),
-        });
-        streams.push(match opened {
-            Ok(events) => one(joiner, Judge::new(together.clone()), events),
+        };
+        match events {
+            Ok(events) => one(Arc::new(joiner), Judge::new(together.clone()), events),
             Err(why) => stream::once(ready(Ok(v1::TapLine {
                 line: Some(note(&joiner.own, &why)),
             })))
             .boxed(),
-        });
-    }
+        }
+    });
     Ok(until_revoked(asker, stream::select_all(streams).boxed()))
+}
+
+/// What every proxy says that was asked: a filter that none of them understands is wrong.
+fn refused_by_all<T>(opened: &[(Arc<Pod>, Result<T, String>)], asked: &HashSet<IpAddr>) -> Option<String> {
+    let is_asked = |pod: &Pod| pod.addresses().iter().any(|ip| asked.contains(ip));
+    let mut answers = opened
+        .iter()
+        .filter(|(pod, _)| is_asked(pod))
+        .map(|(_, answer)| answer.as_ref().err());
+    let first = answers.next()??;
+    answers.all(|other| other == Some(first)).then(|| first.clone())
+}
+
+/// The proxy of a pod; the error says why it cannot be asked.
+async fn connect(sight: &Sight, Asked { pod, why_not }: Asked) -> (Arc<Pod>, Result<Proxy, String>) {
+    let proxy = match why_not {
+        Some(why) => Err(why),
+        None => sight.proxies.connect(&sight.config, &pod).await,
+    };
+    (pod, proxy)
 }
 
 fn to(sight: &Sight, snapshot: &Snapshot, text: &str, namespace: &str) -> Result<To, Status> {
@@ -399,6 +429,9 @@ impl Joiner {
             let upstream = exchange.and_then(|exchange| exchange.upstream.as_ref());
             let endpoint = upstream.map_or(&request.endpoint, |leg| &leg.remote);
             (joined.destination, joined.destination_workload) = self.place(snapshot, endpoint, &request.destination)?;
+            if request.untold_request {
+                joined.called = self.called(&request.destination);
+            }
             let is_of = |pods| names::is_one_of(pods, endpoint);
             if request.kind == "end" && !self.to.pods.as_ref().is_none_or(is_of) {
                 return None;
@@ -415,10 +448,6 @@ impl Joiner {
 
     async fn connection(&self, connection: v1::TappedConnection) -> Option<v1::JoinedConnection> {
         let snapshot = &*self.peers.snapshot();
-        let hidden = self.peers.hidden(snapshot);
-        if is_hidden_connection(&hidden, &connection) {
-            return None;
-        }
         let is_end = connection.kind == "end";
         let mut joined = v1::JoinedConnection {
             id: format!("{}/{}", self.pod.metadata.name, connection.id),
@@ -462,23 +491,17 @@ impl Joiner {
         if !pod.is_empty() {
             return Some((pod, workload));
         }
-        let called = called.replace(&format!(".svc.{}", self.peers.domain()), "");
+        let called = self.called(called);
         Some((
             if called.is_empty() { address.to_owned() } else { called },
             String::new(),
         ))
     }
-}
 
-/// Whether nobody may look at a relayed connection.
-fn is_hidden_connection(hidden: &Hidden, connection: &v1::TappedConnection) -> bool {
-    let exchange = v1::Exchange {
-        direction: connection.direction.clone(),
-        client: connection.client.clone(),
-        upstream: connection.upstream.clone(),
-        ..v1::Exchange::default()
-    };
-    hidden.hides(&exchange, &connection.destination, "")
+    /// The name of a service without what all of them have.
+    fn called(&self, name: &str) -> String {
+        name.replace(&format!(".svc.{}", self.peers.domain()), "")
+    }
 }
 
 #[cfg(test)]
