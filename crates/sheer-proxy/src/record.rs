@@ -41,7 +41,9 @@ pub(crate) use opinion::List;
 pub use recorder::Recorder;
 pub(crate) use recorder::{Wanted, next_request};
 pub(crate) use recording::{About, Ending, How, Peer, Speaks, TlsFacts};
-pub(crate) use replay::{BlockField, Detail, Shown, ShownBlock};
+#[cfg(test)]
+pub(crate) use replay::LeftOut;
+pub(crate) use replay::{BlockField, Detail, Head, Shown, ShownBlock};
 pub(crate) use tape::RelayTape;
 pub use tape::{StreamTape, Tape};
 pub use tee::Recorded;

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, sync::OnceLock};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 
 /// Fields whose values are always replaced, beside those that end in [`ENDINGS`].
 const FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
@@ -29,6 +29,27 @@ const BODY_FIELDS: [&str; 11] = [
 ];
 /// Shorter keys are not taken: they could be guessed.
 const SHORTEST_KEY: usize = 16;
+
+/// What may be kept of a secret in its place: its hash is made of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digest([u8; 16]);
+
+impl Digest {
+    /// Of a value.
+    pub(crate) fn of(value: &[u8]) -> Self {
+        let whole = digest::digest(&digest::SHA256, value);
+        Self(whole.as_ref().first_chunk().copied().unwrap_or_default())
+    }
+
+    /// As it was kept; none where the length is wrong.
+    pub(crate) fn kept(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// Replaces values. Cheap to clone.
 #[derive(Clone)]
@@ -139,7 +160,12 @@ impl Redactor {
 
     /// The same for equal values under one key, and for nobody else.
     pub(crate) fn hashed(&self, value: &[u8]) -> String {
-        let tag = hmac::sign(&self.key, value);
+        self.hashed_digest(&Digest::of(value))
+    }
+
+    /// The same of a value that was not kept itself.
+    pub(crate) fn hashed_digest(&self, digest: &Digest) -> String {
+        let tag = hmac::sign(&self.key, digest.bytes());
         let first = tag.as_ref().first_chunk().copied().map_or(0, u64::from_be_bytes);
         format!("hash:{first:016x}")
     }

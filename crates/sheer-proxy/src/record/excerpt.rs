@@ -1,7 +1,7 @@
 //! What is kept of a connection for a failure once its segments are let go: the frames that concern it, decoded, in a few bytes each.
 //!
-//! Numbers are written as differences, seven bits a byte; texts stand once for all excerpts ([`texts`](super::texts)). Nothing is left out of a frame:
-//! [`ExcerptCopy::shown`] gives what [`replay`] gave. Segments are replayed on the worker for this, so [`Failures`](super::failure::Failures) sees to it
+//! Numbers are written as differences, seven bits a byte; texts stand once for all excerpts ([`texts`](super::texts)). [`ExcerptCopy::shown`] gives what
+//! [`replay`] gave, and nothing is left out of a frame but long secrets: only hashes of those are ever shown, so a digest of each is as good. Segments are replayed on the worker for this, so [`Failures`](super::failure::Failures) sees to it
 //! that it happens seldom.
 
 use std::{
@@ -18,14 +18,17 @@ use sheer_lens::{
 use super::{
     log::{Form, Record, Segment, Shared},
     recording::Recording,
-    replay::{self, BlockField, Detail, REPRESENTATIONS, Shown, ShownBlock},
+    replay::{self, BlockField, Detail, Head, LeftOut, REPRESENTATIONS, Shown, ShownBlock},
     texts::{Interner, Texts},
 };
+use crate::redact::{Digest, Redactor};
 
 /// Frames of the connection as a whole that an excerpt has at most.
 const OF_CONNECTION: usize = 32;
 /// Frames of any stream before a connection's death, and before a disagreement.
 const OF_ANY: usize = 32;
+/// Secrets that are longer than this, in bytes, are kept as digests: a token can be larger than all else that a request says, and each caller has its own.
+const LONG_SECRET: usize = 64;
 const SETTINGS: u8 = 0x4;
 const GOAWAY: u8 = 0x7;
 const KINDS: [ListKind; 4] = [
@@ -43,6 +46,17 @@ pub(super) struct Want {
     pub(super) streams: Vec<u32>,
     /// Also the last frames before this moment, whatever their stream.
     pub(super) before: Option<u64>,
+}
+
+/// What a replay takes: as much as so many records of a few bytes.
+pub(super) type Work = u64;
+
+/// To decode a segment up to this record, and to keep what is wanted of it. So many bytes of payload take as long as a record does.
+fn work_until(segment: &Segment, last: u64) -> Work {
+    const BYTES: usize = 32;
+    let records = (last + 1).saturating_sub(segment.first) as usize;
+    let bytes = segment.bytes.len() * records / segment.records.len().max(1);
+    (records + bytes / BYTES) as Work
 }
 
 /// Segments of one connection in their order.
@@ -98,35 +112,35 @@ impl Excerpts {
         }
     }
 
-    /// Makes an excerpt of a connection for each that wants one. A segment is replayed once for all of them, and only if somebody wants something of it.
+    /// Makes an excerpt of a connection for each that wants one, and says what that took. A segment is replayed once for all of them, and only as far as
+    /// somebody wants something of it.
     pub(super) fn distil(
         &mut self,
         recording: &Rc<Recording>,
         segments: &Segments,
         wants: &[Want],
-    ) -> Vec<Option<Excerpt>> {
+    ) -> (Vec<Option<Excerpt>>, Work) {
         let mut wanted = Vec::new();
         for (at, numbers) in select(segments, wants).into_iter().enumerate() {
             wanted.extend(numbers.into_iter().map(|number| (number, at)));
         }
         wanted.sort_unstable();
         let mut packers: Vec<Packer> = wants.iter().map(|_| Packer::default()).collect();
-        let mut left = &wanted[..];
+        let (mut left, mut work) = (&wanted[..], 0);
         for segment in segments.values() {
             let segment = segment.borrow();
             let end = segment.first + segment.records.len() as u64;
             let (own, later) = left.split_at(left.partition_point(|(number, _)| *number < end));
             left = later;
+            work += own.last().map_or(0, |(last, _)| work_until(&segment, *last));
             self.replay(&segment, recording.about().accepted, own, &mut packers);
         }
-        packers
-            .into_iter()
-            .map(|packer| {
-                let excerpt = packer.finish()?;
-                self.count(recording, &excerpt);
-                Some(excerpt)
-            })
-            .collect()
+        let excerpts = packers.into_iter().map(|packer| {
+            let excerpt = packer.finish()?;
+            self.count(recording, &excerpt);
+            Some(excerpt)
+        });
+        (excerpts.collect(), work)
     }
 
     /// Packs what is wanted of a segment: numbers of records, and who wants them.
@@ -292,6 +306,8 @@ mod is {
     pub(super) const CHANGE: u8 = 1 << 5;
     /// The table is not as the field before left it.
     pub(super) const JUMP: u8 = 1 << 6;
+    /// Its value is a digest.
+    pub(super) const DIGEST: u8 = 1 << 7;
 }
 
 /// Writes frames.
@@ -358,7 +374,7 @@ impl Packer {
             at: record.at,
             stream: record.stream,
         };
-        self.detail(&shown.detail, record.form, interner);
+        self.detail(&shown.detail, interner);
         if let Some(room) = shown.room {
             self.signed(room.connection);
             self.number(room.stream.is_some());
@@ -377,7 +393,7 @@ impl Packer {
         }
     }
 
-    fn detail(&mut self, detail: &Detail, form: Form, interner: &mut Interner) {
+    fn detail(&mut self, detail: &Detail, interner: &mut Interner) {
         match detail {
             Detail::Nothing => self.number(0u8),
             Detail::Settings(settings) => {
@@ -413,17 +429,28 @@ impl Packer {
                 self.number(*promised);
             }
             // The opaque bytes of a PING are like no others.
-            Detail::Bytes(bytes) if form == Form::Frame => {
+            Detail::Bytes(bytes) => {
                 self.number(7u8);
                 self.number(bytes.len() as u64);
                 self.frames.extend(bytes);
             }
-            // Fields of HTTP/1 repeat line by line.
-            Detail::Bytes(head) => {
+            // Line by line: most of them repeat.
+            Detail::Head(head) => {
+                let lines = || head.bytes.split_inclusive(|byte| *byte == b'\n');
                 self.number(8u8);
-                self.number(head.split_inclusive(|byte| *byte == b'\n').count() as u64);
-                for line in head.split_inclusive(|byte| *byte == b'\n') {
-                    self.text(line, interner);
+                self.number(lines().count() as u64);
+                for (at, line) in lines().enumerate() {
+                    match long_secret(line).filter(|_| at > 0) {
+                        Some((before, length, digest)) => {
+                            self.number(length);
+                            self.text(before, interner);
+                            self.text(digest.bytes(), interner);
+                        }
+                        None => {
+                            self.number(0u8);
+                            self.text(line, interner);
+                        }
+                    }
                 }
             }
         }
@@ -460,17 +487,19 @@ impl Packer {
     /// `end` and `table`: as the field before left them.
     fn field(&mut self, field: &BlockField, (end, table): (u32, u32), interner: &mut Interner) {
         let known = REPRESENTATIONS.iter().position(|known| *known == field.representation);
+        let digest = digest(&field.name, &field.value);
         let bits = [
             (field.huffman.0, is::HUFFMAN_NAME),
             (field.huffman.1, is::HUFFMAN_VALUE),
             (field.offset != end, is::APART),
             (field.evicted != 0 || field.tables.0 != field.tables.1, is::CHANGE),
             (field.tables.0 != table, is::JUMP),
+            (digest.is_some(), is::DIGEST),
         ];
         let first = flags(&bits) | known.unwrap_or(0) as u8;
         self.frames.push(first);
         self.text(&field.name, interner);
-        self.text(&field.value, interner);
+        self.text(digest.as_ref().map_or(&field.value, Digest::bytes), interner);
         self.number(field.index);
         self.number(field.length);
         if first & is::APART != 0 {
@@ -484,6 +513,20 @@ impl Packer {
             self.number(field.tables.1);
         }
     }
+}
+
+/// What is kept of a value in its place, where it is a long secret by its field's name.
+fn digest(name: &[u8], value: &[u8]) -> Option<Digest> {
+    (value.len() > LONG_SECRET && Redactor::own().is_sensitive(name)).then(|| Digest::of(value))
+}
+
+/// The same of a line of HTTP/1: what stands before the value, how long the line is, and the digest.
+fn long_secret(line: &[u8]) -> Option<(&[u8], u32, Digest)> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let digest = digest(line[..colon].trim_ascii(), line[colon + 1..].trim_ascii())?;
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let length = line.strip_suffix(b"\r").unwrap_or(line).len();
+    Some((&line[..=colon], length as u32, digest))
 }
 
 fn flags(bits: &[(bool, u8)]) -> u8 {
@@ -642,8 +685,22 @@ impl Unpacker<'_> {
                 let length = self.number()? as usize;
                 Detail::Bytes(self.frames.bytes(length)?.to_vec())
             }
-            _ => Detail::Bytes(self.list(Self::text)?.concat()),
+            _ => Detail::Head(self.head()?),
         })
+    }
+
+    fn head(&mut self) -> Option<Head> {
+        let mut head = Head::default();
+        for line in 0..self.number()? as usize {
+            let length = self.small()?;
+            head.bytes.extend(self.text()?);
+            if length > 0 {
+                head.bytes.extend(b"\r\n");
+                let digest = Digest::kept(&self.text()?)?;
+                head.left_out.push(LeftOut { line, length, digest });
+            }
+        }
+        Some(head)
     }
 
     fn block(&mut self) -> Option<ShownBlock> {
@@ -687,7 +744,12 @@ impl Unpacker<'_> {
 
     fn field(&mut self, (end, table): (u32, u32)) -> Option<BlockField> {
         let first = self.frames.byte()?;
-        let (name, value) = (self.text()?, self.text()?);
+        let (name, mut value) = (self.text()?, self.text()?);
+        let digest = if first & is::DIGEST != 0 {
+            Some(Digest::kept(&std::mem::take(&mut value))?)
+        } else {
+            None
+        };
         let (index, length) = (self.small()?, self.small()?);
         let offset = if first & is::APART != 0 { self.small()? } else { end };
         let before = if first & is::JUMP != 0 { self.small()? } else { table };
@@ -699,6 +761,7 @@ impl Unpacker<'_> {
         Some(BlockField {
             name,
             value,
+            digest,
             representation: REPRESENTATIONS[usize::from(first & 3)],
             index,
             huffman: (first & is::HUFFMAN_NAME != 0, first & is::HUFFMAN_VALUE != 0),

@@ -11,7 +11,7 @@ use sheer_api::Verdict;
 use sheer_lens::hpack::ListKind;
 
 use super::{
-    excerpt::{self, Excerpt, Excerpts, Segments, Want},
+    excerpt::{self, Excerpt, Excerpts, Segments, Want, Work},
     exchange::{Exchange, LegId},
     log::Shared,
     opinion::List,
@@ -20,9 +20,6 @@ use super::{
 
 /// Failures that are kept.
 pub(super) const KEPT: usize = 200;
-/// Between two replays of what is let go, in microseconds: a storm of failures costs a few per cent of a worker at most. What would have to go in
-/// between goes without an excerpt.
-const DISTIL_INTERVAL: u64 = 20_000;
 /// Where the newest failure holds much, excerpts of the others still have this share of what all may hold, in quarters.
 const OF_EXCERPTS: usize = 3;
 /// One excerpt takes one in this many parts of what all may hold at most, without its texts: a list of thousands of fields must not drive out all others.
@@ -81,6 +78,17 @@ impl Facts {
         streams
     }
 
+    /// The connections that it is about.
+    pub(super) fn connections(&self) -> impl Iterator<Item = u64> {
+        let legs = self
+            .exchange
+            .iter()
+            .map(|exchange| (exchange.client, exchange.upstream));
+        let legs = legs.chain(self.relay).flat_map(|(client, server)| [client, server]);
+        let known = legs.chain([self.place]).filter(|leg| leg.is_known());
+        known.map(|leg| leg.connection)
+    }
+
     /// What to keep of a connection.
     fn want(&self, connection: u64) -> Want {
         let is_request = matches!(self.kind, FailureKind::Request);
@@ -117,6 +125,43 @@ impl Failure {
     }
 }
 
+/// How much may be replayed for excerpts: a storm of failures takes a few per cent of a worker at most. What has to go while there is none
+/// goes without an excerpt.
+#[derive(Debug)]
+struct Credit {
+    work: i64,
+    /// Until when time has been counted, in microseconds.
+    at: u64,
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self {
+            work: Self::SAVED,
+            at: 0,
+        }
+    }
+}
+
+impl Credit {
+    /// A record's worth in this many microseconds.
+    const EVERY: u64 = 4;
+    /// And at most so much at once, after a calm.
+    const SAVED: i64 = 20_000;
+
+    fn is_good(&mut self, now: u64) -> bool {
+        let more = now.saturating_sub(self.at) / Self::EVERY;
+        self.at += more * Self::EVERY;
+        self.work = self.work.saturating_add_unsigned(more).min(Self::SAVED);
+        self.work > 0
+    }
+
+    /// The last replay may have taken more than there was.
+    fn spend(&mut self, work: Work) {
+        self.work = self.work.saturating_sub_unsigned(work);
+    }
+}
+
 /// The last failures.
 #[derive(Debug)]
 pub(super) struct Failures {
@@ -125,9 +170,14 @@ pub(super) struct Failures {
     /// Segments that are held, and by how many failures.
     held: HashMap<*const (), (usize, Shared)>,
     excerpts: Excerpts,
-    /// When segments may be replayed again.
-    distil_at: u64,
+    credit: Credit,
     limit: usize,
+}
+
+/// Whether the log of its connection has a segment as well, which these many failures hold: to let go of it would free nothing.
+fn is_logged(segment: &Shared, holders: usize) -> bool {
+    // Each failure has it, and the list of what is held.
+    Rc::strong_count(segment) > holders + 1
 }
 
 fn address(segment: &Shared) -> *const () {
@@ -141,7 +191,7 @@ impl Failures {
             total: 0,
             held: HashMap::new(),
             excerpts: Excerpts::default(),
-            distil_at: 0,
+            credit: Credit::default(),
             limit,
         }
     }
@@ -167,17 +217,26 @@ impl Failures {
         self.connections().find(|recording| recording.id() == connection)
     }
 
+    #[cfg(test)]
+    pub(super) fn credit(&self) -> i64 {
+        self.credit.work
+    }
+
     pub(super) fn excerpts(&self) -> &Excerpts {
         &self.excerpts
     }
 
-    /// Bytes that are held on their account, as they stand: a segment that is still written grows.
+    /// Bytes that are held on their account alone: what the logs of connections have as well is counted there.
     pub(super) fn bytes(&self) -> usize {
         self.raw() + self.excerpts.bytes()
     }
 
     fn raw(&self) -> usize {
-        self.held.values().map(|(_, segment)| segment.borrow().memory()).sum()
+        let own = self
+            .held
+            .values()
+            .filter(|(holders, segment)| !is_logged(segment, *holders));
+        own.map(|(_, segment)| segment.borrow().memory()).sum()
     }
 
     /// Keeps a failure.
@@ -214,16 +273,14 @@ impl Failures {
 
     /// Where too much is held, the oldest failures let go of their segments, and keep excerpts of them. Where those are too much, the oldest lose theirs.
     pub(super) fn let_go(&mut self, now: u64) {
-        let mut distils = None;
         loop {
             let going = self.going(self.bytes().saturating_sub(self.limit));
             if going.is_empty() {
                 break;
             }
-            let distils = *distils.get_or_insert(now >= self.distil_at);
-            if distils {
-                self.distil_at = now + DISTIL_INTERVAL;
-                self.distil(&going);
+            if self.credit.is_good(now) {
+                let work = self.distil(&going);
+                self.credit.spend(work);
             }
             for at in going {
                 let held = std::mem::take(&mut self.all[at].held);
@@ -243,19 +300,26 @@ impl Failures {
                 let all = || self.held.get(&address).map_or(0, |(holders, _)| *holders);
                 let left = holders.entry(address).or_insert_with(all);
                 *left = left.saturating_sub(1);
-                if *left == 0 {
+                if *left == 0 && !self.is_logged(segment) {
                     freed += segment.borrow().memory();
                 }
             }
             until += 1;
         }
-        let frees = |at: &usize| self.all[*at].segments().any(|segment| holders[&address(segment)] == 0);
+        let is_freed = |segment: &Shared| holders[&address(segment)] == 0 && !self.is_logged(segment);
+        let frees = |at: &usize| self.all[*at].segments().any(is_freed);
         let is_void = |at: &usize| !self.all[*at].held.is_empty() && self.all[*at].segments().next().is_none();
         (0..until).filter(|at| frees(at) || is_void(at)).collect()
     }
 
-    /// Makes excerpts of what these hold, connection by connection.
-    fn distil(&mut self, going: &[usize]) {
+    fn is_logged(&self, segment: &Shared) -> bool {
+        self.held
+            .get(&address(segment))
+            .is_some_and(|(holders, _)| is_logged(segment, *holders))
+    }
+
+    /// Makes excerpts of what these hold, connection by connection. Gives what that took.
+    fn distil(&mut self, going: &[usize]) -> Work {
         let mut connections: BTreeMap<u64, (Rc<Recording>, Segments, Vec<usize>)> = BTreeMap::new();
         let ordered = |segment: &Shared| (excerpt::order(segment), Rc::clone(segment));
         for &at in going {
@@ -266,11 +330,13 @@ impl Failures {
                 holders.push(at);
             }
         }
+        let mut work = 0;
         for (id, (recording, mut segments, holders)) in connections {
             // The end of a request may have been written after its failure was noticed.
             segments.extend(recording.segments().iter().map(ordered));
             let wants: Vec<Want> = holders.iter().map(|at| self.all[*at].facts.want(id)).collect();
-            let excerpts = self.excerpts.distil(&recording, &segments, &wants);
+            let (excerpts, more) = self.excerpts.distil(&recording, &segments, &wants);
+            work += more;
             for (at, excerpt) in holders.into_iter().zip(excerpts) {
                 let Some(excerpt) = excerpt else { continue };
                 let excerpt = (Rc::clone(&recording), excerpt);
@@ -286,6 +352,7 @@ impl Failures {
             excerpts.sort_by_key(|(recording, _)| held.iter().position(|(held, _)| held.id() == recording.id()));
             excerpts.shrink_to_fit();
         }
+        work
     }
 
     /// The oldest lose their excerpts where all excerpts are too much.
@@ -371,13 +438,18 @@ mod tests {
         }
         assert!(failures.bytes() <= 10_000, "{}", failures.bytes());
         assert_eq!(failures.len(), 30);
-        // The shared one, and those of the last nine.
-        assert_eq!(failures.all().filter(|failure| !failure.held.is_empty()).count(), 9);
-        // Here, in their list, and by those nine.
-        assert_eq!(Rc::strong_count(&shared), 11);
-        // One that is still written may grow past what all may hold.
+        // Of the last ten: a log has the shared one as well.
+        let holders = |failures: &Failures| failures.all().filter(|failure| !failure.held.is_empty()).count();
+        assert_eq!(holders(&failures), 10);
+        // Here, in their list, and by those ten.
+        assert_eq!(Rc::strong_count(&shared), 12);
+        // One that is still written costs them what it has grown to, once it is theirs alone.
         shared.borrow_mut().bytes.reserve_exact(5_000);
         failures.let_go(1_000);
+        assert_eq!(holders(&failures), 10);
+        drop(shared);
+        failures.let_go(1_000);
         assert!(failures.bytes() <= 10_000, "{}", failures.bytes());
+        assert_eq!(holders(&failures), 5);
     }
 }

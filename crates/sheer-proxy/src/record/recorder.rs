@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::{
     clock::Clock,
-    copy::{FailureCopy, Query, RecorderCopy},
+    copy::{FailureCopy, Query, RecorderCopy, RecordingCopy},
     excerpt::Excerpt,
     exchange::{Exchange, Leg, LegId, Ring},
     failure::{Difference, Facts, Failure, FailureKind, Failures, Held},
@@ -181,6 +181,8 @@ impl Recorder {
         copy.recordings = inner.recordings(query);
         if failures {
             copy.failures = inner.failure_copies(|_| true);
+            let bare = inner.bare_legs(&copy);
+            copy.recordings.extend(bare);
         }
         Some(copy)
     }
@@ -317,14 +319,8 @@ impl Inner {
 
     /// Makes sure that there is room for another connection: what ended long ago goes first, then what has been silent longest.
     fn make_room(&self) -> bool {
-        let failures = self.failures.borrow().bytes();
-        let short = || self.used.get() + failures + FRESH > self.limit;
-        while short() {
-            let Some(ended) = self.ended.borrow_mut().pop_front() else {
-                break;
-            };
-            ended.forget("memory");
-        }
+        let short = || self.taken() + FRESH > self.limit;
+        self.forget_ended_while(short);
         if short() {
             let live = self.live.borrow();
             let from = self.hand.get();
@@ -334,22 +330,38 @@ impl Inner {
                 silent.forget("memory");
             }
             self.hand.set(from.wrapping_add(LOOKED_AT) % live.len().max(1));
+            drop(live);
+            self.let_go();
         }
         !short()
+    }
+
+    /// Forgets what ended, the oldest first, as long as this says so. What failures hold of it is theirs from then on.
+    fn forget_ended_while(&self, short: impl Fn() -> bool) {
+        while short() {
+            let Some(ended) = self.ended.borrow_mut().pop_front() else {
+                break;
+            };
+            ended.forget("memory");
+            self.let_go();
+        }
+    }
+
+    fn let_go(&self) {
+        self.failures.borrow_mut().let_go(self.clock.now());
+    }
+
+    /// What connections and failures take.
+    fn taken(&self) -> usize {
+        self.used.get() + self.failures.borrow().bytes()
     }
 
     /// Recordings have grown: where that is too much together, what has ended is forgotten, then the older half of what has been silent longest. No
     /// open connection loses its thread.
     pub(super) fn keep_within(&self) {
-        self.failures.borrow_mut().let_go(self.clock.now());
-        let failures = self.failures.borrow().bytes();
-        let over = || self.used.get() + failures > self.limit;
-        while over() {
-            let Some(ended) = self.ended.borrow_mut().pop_front() else {
-                break;
-            };
-            ended.forget("memory");
-        }
+        self.let_go();
+        let over = || self.taken() > self.limit;
+        self.forget_ended_while(over);
         if !over() {
             return;
         }
@@ -361,6 +373,7 @@ impl Inner {
         looked_at.sort_by_key(|one| one.active());
         for one in looked_at {
             one.shorten();
+            self.let_go();
             if !over() {
                 break;
             }
@@ -551,7 +564,7 @@ impl Inner {
             recordings: Vec::new(),
             failures: Vec::new(),
             exchanges: Vec::new(),
-            memory: self.used.get() + failures.bytes() + self.exchanges.borrow().memory(),
+            memory: self.taken() + self.exchanges.borrow().memory(),
             limit: self.limit,
             live: self.live.borrow().len(),
             failures_total: failures.total,
@@ -561,7 +574,7 @@ impl Inner {
         }
     }
 
-    fn recordings(&self, query: &Query) -> Vec<super::RecordingCopy> {
+    fn recordings(&self, query: &Query) -> Vec<RecordingCopy> {
         let (live, ended) = (self.live.borrow(), self.ended.borrow());
         let ended = ended.iter().filter(|_| query.ended);
         let wanted = ended.chain(live.iter()).filter(|recording| {
@@ -594,6 +607,26 @@ impl Inner {
             .all()
             .filter(|failure| wanted(&failure.facts))
             .map(copy)
+            .collect()
+    }
+
+    /// Connections of failures of which nothing else is kept, without what passed: whose they were.
+    fn bare_legs(&self, copy: &RecorderCopy) -> Vec<RecordingCopy> {
+        let of_failure = |failure: &FailureCopy| {
+            let kept: Vec<u64> = failure.recordings.iter().map(|recording| recording.id).collect();
+            failure
+                .facts
+                .connections()
+                .filter(move |id| !kept.contains(id))
+                .collect::<Vec<_>>()
+        };
+        let mut ids: Vec<u64> = copy.failures.iter().flat_map(of_failure).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.retain(|id| copy.find(*id).is_none());
+        ids.into_iter()
+            .filter_map(|id| self.find(id))
+            .map(|recording| recording.copy(None))
             .collect()
     }
 
@@ -662,7 +695,7 @@ impl Inner {
 
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
-        self.used.get() + self.failures.borrow().bytes()
+        self.taken()
     }
 
     #[cfg(test)]

@@ -9,6 +9,7 @@ use sheer_lens::{
 };
 
 use super::log::{Form, Record, Segment};
+use crate::redact::Digest;
 
 /// Streams whose windows are followed while a segment is decoded.
 const STREAMS: usize = 1_024;
@@ -52,8 +53,28 @@ pub(crate) enum Detail {
     WindowUpdate(u32),
     Priority(Priority),
     Promise(u32),
-    /// PING, unknown types: the payload, or its beginning. HTTP/1: the head.
+    /// PING, unknown types: the payload, or its beginning.
     Bytes(Vec<u8>),
+    /// HTTP/1.
+    Head(Head),
+}
+
+/// A head of HTTP/1, or its beginning.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) bytes: Vec<u8>,
+    /// Of an excerpt: fields whose values are not in the bytes.
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// A field of HTTP/1 of whose value only this is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Its line in the head, from 0.
+    pub(crate) line: usize,
+    /// What the line took, in bytes.
+    pub(crate) length: u32,
+    pub(crate) digest: Digest,
 }
 
 /// A header block.
@@ -77,6 +98,8 @@ pub(crate) struct ShownBlock {
 pub(crate) struct BlockField {
     pub(crate) name: Vec<u8>,
     pub(crate) value: Vec<u8>,
+    /// Of an excerpt: what is kept of a value that is nobody's business.
+    pub(crate) digest: Option<Digest>,
     pub(crate) representation: &'static str,
     /// Of the entry, or of the one that the name is from; 0 where it is spelled out.
     pub(crate) index: u32,
@@ -130,7 +153,13 @@ pub(super) fn some(
                     feed(lens, sender, (&record, payload), (&mut shown, is_wanted));
                 }
             }
-            _ if is_wanted => shown.detail = Detail::Bytes(payload.to_vec()),
+            _ if is_wanted => {
+                let bytes = payload.to_vec();
+                shown.detail = Detail::Head(Head {
+                    bytes,
+                    left_out: Vec::new(),
+                });
+            }
             _ => {}
         }
         if is_wanted {
@@ -309,6 +338,7 @@ impl hpack::Visitor for Reading {
         self.fields.push(BlockField {
             name: field.name.to_vec(),
             value: field.value.to_vec(),
+            digest: None,
             representation,
             index,
             huffman,

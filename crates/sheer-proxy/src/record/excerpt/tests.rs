@@ -183,38 +183,39 @@ impl Busy {
     }
 }
 
-/// What is kept of a leg: kinds of its stream's frames, and the token that came.
-fn kept(failure: &FailureCopy, recording: &RecordingCopy) -> (Vec<u8>, Vec<u8>) {
+/// Kinds of the frames that are kept of a leg's stream, and whether this token came, as such or as its digest.
+fn kept(failure: &FailureCopy, recording: &RecordingCopy, token: &str) -> (Vec<u8>, bool) {
     let stream = failure.facts.streams(recording.id)[0];
     let shown = recording.stream(stream);
-    let blocks = shown.iter().filter_map(|shown| shown.block.as_ref());
-    let token = blocks
-        .flat_map(|block| &block.fields)
-        .find(|field| field.name == b"authorization");
-    (
-        shown.iter().map(|shown| shown.record.kind).collect(),
-        token.map(|field| field.value.clone()).unwrap_or_default(),
-    )
+    let mut fields = shown
+        .iter()
+        .filter_map(|shown| shown.block.as_ref())
+        .flat_map(|block| &block.fields);
+    let came = fields
+        .find(|field| field.name == b"authorization")
+        .is_some_and(|field| {
+            let digest = recording.excerpt.as_ref().map(|_| Digest::of(token.as_bytes()));
+            let value = if digest.is_some() { "" } else { token };
+            (field.digest, &*field.value) == (digest, value.as_bytes())
+        });
+    (shown.iter().map(|shown| shown.record.kind).collect(), came)
 }
 
 /// Whether nothing of it is lost.
 fn is_whole(failure: &FailureCopy, token: &str) -> bool {
-    let is_kept = |recording: &RecordingCopy| {
-        kept(failure, recording) == (vec![HEADERS, HEADERS, RST_STREAM], token.as_bytes().to_vec())
-    };
+    let is_kept =
+        |recording: &RecordingCopy| kept(failure, recording, token) == (vec![HEADERS, HEADERS, RST_STREAM], true);
     failure.recordings.len() == 2 && failure.recordings.iter().all(is_kept)
 }
 
 #[test]
 fn the_last_two_hundred_failures_keep_their_frames_whatever_passes() {
     let mut busy = Busy::new();
-    // Callers have a token each.
-    let tokens: Vec<String> = (0..4)
-        .map(|nth| format!("Bearer {nth}{}", "t".repeat(6 * 1024)))
-        .collect();
+    // Each caller has its own.
+    let token = |nth: usize| format!("Bearer {nth}{}", "t".repeat(6 * 1024));
     for nth in 0..210 {
-        busy.fail(&tokens[nth % 4]);
-        busy.time(Duration::from_millis(21), &tokens[(nth + 1) % 4]);
+        busy.fail(&token(nth));
+        busy.time(Duration::from_millis(21), &token(nth + 1));
     }
     let failures = busy.failures();
     assert_eq!(failures.len(), 200);
@@ -223,7 +224,7 @@ fn the_last_two_hundred_failures_keep_their_frames_whatever_passes() {
     assert!(excerpts > 380, "{excerpts} excerpts: others hold segments");
     let lost = (10..)
         .zip(&failures)
-        .filter(|(nth, failure)| !is_whole(failure, &tokens[nth % 4]));
+        .filter(|(nth, failure)| !is_whole(failure, &token(*nth)));
     assert_eq!(lost.count(), 0);
     // The newest holds its segments.
     let newest = failures.last().expect("some");
@@ -250,9 +251,9 @@ fn the_last_two_hundred_failures_keep_their_frames_whatever_passes() {
 fn where_texts_differ_as_many_as_fit_keep_their_frames() {
     let mut busy = Busy::new();
     let mut failures = Failures::new(QUARTER);
-    let token = |nth: u64| format!("Bearer {nth}{}", "t".repeat(6 * 1024));
+    let note = |nth: u64| format!("{nth}{}", "n".repeat(6 * 1024));
     for nth in 0..300 {
-        push(&mut failures, &mut busy, nth, nth * 20_000, &token(nth));
+        push(&mut failures, &mut busy, nth, nth * 20_000, &note(nth));
         assert!(failures.bytes() <= QUARTER, "{}", failures.bytes());
     }
     let whole: Vec<u64> = failures
@@ -266,11 +267,11 @@ fn where_texts_differ_as_many_as_fit_keep_their_frames() {
     assert_eq!(whole, (oldest..300).collect::<Vec<_>>(), "the oldest lose theirs first");
 }
 
-/// A failure whose connections nobody else uses.
-fn push(failures: &mut Failures, busy: &mut Busy, nth: u64, at: u64, token: &str) {
+/// A failure whose connections nobody else uses; of its request this is said too.
+fn push(failures: &mut Failures, busy: &mut Busy, nth: u64, at: u64, note: &str) {
     let legs = [2 * nth + 1, 2 * nth + 2].map(|id| connection(&busy.recorder, id, id % 2 == 1));
     let held = legs.each_ref().map(|leg| {
-        ask(leg, 1, &request(nth, token));
+        ask(leg, 1, &request(nth, "Bearer t").literal("x-note", note));
         answer(leg, [Frame::reset(1, 2)]);
         (Rc::clone(leg), leg.segments())
     });
@@ -278,33 +279,48 @@ fn push(failures: &mut Failures, busy: &mut Busy, nth: u64, at: u64, token: &str
         connection: leg.id(),
         stream: 1,
     });
-    failures.push(Failure::new(facts(nth, at, ids), held.to_vec()));
     for leg in &legs {
         leg.forget("memory");
     }
+    failures.push(Failure::new(facts(nth, at, ids), held.into()));
 }
 
 #[test]
-fn a_storm_is_replayed_no_more_than_every_twenty_milliseconds() {
+fn a_storm_is_replayed_as_far_as_its_share_of_time_goes() {
     let mut busy = Busy::new();
-    let excerpts = |busy: &mut Busy, interval: u64| {
-        // Room for the newest, and for excerpts.
-        let mut failures = Failures::new(128 * 1024);
-        for nth in 0..100 {
-            push(&mut failures, busy, nth, nth * interval, "Bearer t");
-        }
-        let newest = failures.all().last().expect("some");
-        assert!(
-            !newest.held.is_empty() && newest.excerpts.is_empty(),
-            "the newest is held as it is"
-        );
-        failures.all().filter(|failure| !failure.excerpts.is_empty()).count()
-    };
-    let calm = excerpts(&mut busy, 20_000);
+    // Room for the newest, and for excerpts.
+    let mut failures = Failures::new(128 * 1024);
+    // A quarter of a millisecond is time enough for two connections of four frames.
+    for nth in 0..300 {
+        push(&mut failures, &mut busy, nth, nth * 250, "");
+    }
+    let excerpts = |failures: &Failures| failures.all().filter(|failure| failure.excerpts.len() == 2).count();
+    let calm = excerpts(&failures);
+    let newest = failures.all().last().expect("some");
+    assert!(
+        !newest.held.is_empty() && newest.excerpts.is_empty(),
+        "the newest is held as it is"
+    );
     assert!(calm > 30, "{calm}");
-    // A hundred within 100 ms: at most five moments to replay something, and each lets go the one or two that have to go.
-    let storm = excerpts(&mut busy, 1_000);
-    assert!((1..=10).contains(&storm), "{storm}");
+    // All at once: what was saved is spent, and then nothing is replayed.
+    let mut nth = 300;
+    while failures.credit() > 0 {
+        push(&mut failures, &mut busy, nth, 75_000, "");
+        nth += 1;
+    }
+    let spent = failures.credit();
+    for _ in 0..200 {
+        push(&mut failures, &mut busy, nth, 75_000, "");
+        nth += 1;
+    }
+    assert_eq!((failures.credit(), excerpts(&failures)), (spent, 0));
+    // From here on a record's worth comes with each, and some twenty are what one takes.
+    for more in 1..=400 {
+        push(&mut failures, &mut busy, nth + more, 75_000 + more * 4, "");
+    }
+    let few = excerpts(&failures);
+    assert!((5..=20).contains(&few), "{few} of 200");
+    assert!(failures.credit() > spent - 50, "{}", failures.credit());
 }
 
 #[test]
@@ -321,6 +337,12 @@ fn segments_that_newer_failures_hold_are_not_let_go() {
         let held = legs.each_ref().map(|leg| (Rc::clone(leg), leg.segments()));
         failures.push(Failure::new(facts(nth, nth, ids), held.to_vec()));
     }
+    // What the connections have themselves is theirs.
+    assert!(failures.bytes() <= 1_024, "{}", failures.bytes());
+    for leg in &legs {
+        leg.forget("memory");
+    }
+    failures.let_go(50);
     // Nothing would be gained by it.
     assert!(failures.bytes() > 1_024);
     assert!(failures.all().all(|failure| !failure.held.is_empty()));
@@ -339,7 +361,7 @@ fn what_failures_no_longer_need_is_given_back() {
             streams: vec![1],
             before: None,
         };
-        let made = excerpts.distil(&leg, &segments, &[want]).pop().flatten();
+        let made = excerpts.distil(&leg, &segments, &[want]).0.pop().flatten();
         all.push((leg, made.expect("frames")));
     }
     let full = excerpts.bytes();
@@ -352,6 +374,8 @@ fn what_failures_no_longer_need_is_given_back() {
     assert_eq!(excerpts.bytes(), 0);
 }
 
+const SECRET: &str = "se";
+
 /// Everything that frames can say.
 fn zoo(leg: &Rc<Recording>) {
     let block = Block::get("ledger.bank", "/x")
@@ -359,6 +383,7 @@ fn zoo(leg: &Rc<Recording>) {
         .insert("x-two", "2".repeat(3_000))
         .insert("x-three", "3".repeat(3_000))
         .never_indexed("cookie", "s")
+        .never_indexed("authorization", SECRET.repeat(LONG_SECRET))
         .literal("x-large", "l".repeat(5_000));
     answer_or_ask(leg, true, split_headers(1, &block, &[30, 200]));
     let again = Block::new()
@@ -420,11 +445,17 @@ fn an_excerpt_shows_what_a_replay_shows() {
             before: None,
         };
         let mut excerpts = Excerpts::default();
-        let made = excerpts.distil(&leg, &segments, &[want(&[1, 3]), want(&[3]), want(&[])]);
-        let whole: Vec<Shown> = segments
+        let (made, _) = excerpts.distil(&leg, &segments, &[want(&[1, 3]), want(&[3]), want(&[])]);
+        let mut whole: Vec<Shown> = segments
             .values()
             .flat_map(|segment| replay::segment(&segment.borrow(), accepted))
             .collect();
+        // All but the long secret.
+        let fields = whole.iter_mut().filter_map(|shown| shown.block.as_mut());
+        let long = |field: &&mut BlockField| field.value == SECRET.repeat(LONG_SECRET).as_bytes();
+        let mut secrets: Vec<_> = fields.flat_map(|block| &mut block.fields).filter(long).collect();
+        assert_eq!(secrets.len(), 1);
+        secrets[0].digest = Some(Digest::of(&std::mem::take(&mut secrets[0].value)));
         let told = |all: &[Shown], wanted: &dyn Fn(u32) -> bool| -> Vec<String> {
             let wanted = all.iter().filter(|shown| wanted(shown.record.stream));
             wanted.map(|shown| format!("{shown:?}")).collect()
@@ -451,10 +482,13 @@ fn heads_of_http1_are_kept_line_by_line_and_as_they_were() {
     let inner = recorder.inner();
     let flow = Flow::http1(inner.clock.now(), true, inner.room());
     let leg = Recording::new(inner, 1, About::new(Peer::App, true, Speaks::Http1), Some(flow));
-    let head = |nth: u32| format!("GET /{nth} HTTP/1.1\r\nHost: ledger.bank\r\nAuthorization: Bearer t\r\n\r\n");
+    let secret = "t".repeat(LONG_SECRET);
+    let line = format!("Authorization: Bearer {secret}");
+    let head =
+        |nth: u32, line: &str| format!("GET /{nth} HTTP/1.1\r\nHost: ledger.bank\r\n{line}\r\nCookie: t\r\n\r\n");
     for nth in 1..=20 {
         assert_eq!(leg.next_request(), nth);
-        leg.head(false, Form::RequestHead, head(nth).as_bytes());
+        leg.head(false, Form::RequestHead, head(nth, &line).as_bytes());
         leg.head(true, Form::ResponseHead, b"HTTP/1.1 502 Bad Gateway\r\nbroken");
     }
     let segments: Segments = leg.segments().iter().map(|one| (order(one), Rc::clone(one))).collect();
@@ -465,20 +499,27 @@ fn heads_of_http1_are_kept_line_by_line_and_as_they_were() {
         })
         .collect();
     let mut excerpts = Excerpts::default();
-    let made = excerpts.distil(&leg, &segments, &wants);
+    let (made, _) = excerpts.distil(&leg, &segments, &wants);
     for (nth, excerpt) in (1..).zip(&made) {
         let shown = excerpts.copy(excerpt.as_ref().expect("heads")).shown();
-        let heads: Vec<&[u8]> = shown
-            .iter()
-            .filter_map(|shown| match &shown.detail {
-                Detail::Bytes(head) => Some(&head[..]),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(heads, [head(nth).as_bytes(), b"HTTP/1.1 502 Bad Gateway\r\nbroken"]);
+        let [Detail::Head(asked), Detail::Head(answered)] = [&shown[0].detail, &shown[1].detail] else {
+            panic!("{shown:#?}");
+        };
+        // All but the long secret.
+        assert_eq!(String::from_utf8_lossy(&asked.bytes), head(nth, "Authorization:"));
+        let left_out = LeftOut {
+            line: 2,
+            length: line.len() as u32,
+            digest: Digest::of(format!("Bearer {secret}").as_bytes()),
+        };
+        assert_eq!(asked.left_out, [left_out]);
+        assert_eq!(
+            (&*answered.bytes, answered.left_out.len()),
+            (&b"HTTP/1.1 502 Bad Gateway\r\nbroken"[..], 0)
+        );
     }
-    // Twenty first lines, and the lines that repeat once.
-    assert_eq!(excerpts.interner.hold(b"one more"), 20 + 5);
+    // Twenty first lines, what repeats of the others once, and the digest.
+    assert_eq!(excerpts.interner.hold(b"one more"), 20 + 6 + 1);
 }
 
 #[test]
@@ -497,6 +538,7 @@ fn a_connection_that_died_keeps_its_last_frames_whatever_their_stream() {
     let mut excerpts = Excerpts::default();
     let made = excerpts
         .distil(leg, &segments, &[want])
+        .0
         .pop()
         .flatten()
         .expect("frames");

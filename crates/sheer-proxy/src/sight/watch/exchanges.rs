@@ -197,10 +197,10 @@ fn point(leg: LegId, recording: Option<&RecordingCopy>, redactor: &Redactor) -> 
 
 /// A head of HTTP/1, its first line as the pseudo fields that it stands for.
 fn http1(point: &mut v1::PointView, shown: &Shown, redactor: &Redactor) {
-    let crate::record::Detail::Bytes(bytes) = &shown.detail else {
+    let crate::record::Detail::Head(head) = &shown.detail else {
         return;
     };
-    let head = show::http1(bytes, shown.record.length, redactor);
+    let head = show::http1(head, shown.record.length, redactor);
     let pseudo = |name: &str, value: &str| v1::ShownField {
         name: name.to_owned(),
         value: value.as_bytes().to_vec(),

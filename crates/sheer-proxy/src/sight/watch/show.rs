@@ -1,5 +1,7 @@
 //! Records in the words of the protocol, secrets replaced.
 
+use std::borrow::Cow;
+
 use sheer_api::v1;
 use sheer_lens::{
     h2::{FrameHeader, Setting},
@@ -8,8 +10,8 @@ use sheer_lens::{
 
 use super::connections::{error_code, go_away, setting, table};
 use crate::{
-    record::{BlockField, Clock, Detail, Form, GoAway, Shown, ShownBlock},
-    redact::Redactor,
+    record::{BlockField, Clock, Detail, Form, GoAway, Head, Shown, ShownBlock},
+    redact::{Digest, Redactor},
 };
 
 /// A record.
@@ -55,12 +57,8 @@ pub(super) fn frame(connection: u64, shown: &Shown, clock: Clock, redactor: &Red
             frame.payload.push(priority.weight);
         }
         Detail::Promise(promised) => frame.payload = promised.to_be_bytes().to_vec(),
-        Detail::Bytes(bytes) => match shown.record.form {
-            Form::RequestHead | Form::ResponseHead => {
-                frame.http1 = Some(http1(bytes, shown.record.length, redactor));
-            }
-            Form::Frame => frame.payload = bytes.clone(),
-        },
+        Detail::Bytes(bytes) => frame.payload = bytes.clone(),
+        Detail::Head(head) => frame.http1 = Some(http1(head, shown.record.length, redactor)),
     }
     frame
 }
@@ -103,7 +101,7 @@ pub(super) fn fields(fields: &[BlockField], redactor: &Redactor) -> Vec<v1::Show
 }
 
 fn field(field: &BlockField, redactor: &Redactor) -> v1::ShownField {
-    let (value, redacted) = redactor.value(&field.name, &field.value);
+    let (value, redacted) = value((&field.name, &field.value), field.digest.as_ref(), redactor);
     v1::ShownField {
         name: text(&field.name),
         value: value.into_owned(),
@@ -120,6 +118,14 @@ fn field(field: &BlockField, redactor: &Redactor) -> v1::ShownField {
     }
 }
 
+/// A field's value, or what is shown in its place.
+fn value<'a>((name, value): (&[u8], &'a [u8]), digest: Option<&Digest>, redactor: &Redactor) -> (Cow<'a, [u8]>, bool) {
+    match digest {
+        Some(digest) => (redactor.hashed_digest(digest).into_bytes().into(), true),
+        None => redactor.value(name, value),
+    }
+}
+
 /// A name as text; bytes that are none are spelled out.
 fn text(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
@@ -129,25 +135,26 @@ fn text(name: &[u8]) -> String {
 }
 
 /// A head of HTTP/1, of which the end may be missing.
-pub(super) fn http1(head: &[u8], length: u32, redactor: &Redactor) -> v1::Http1Head {
-    let mut lines = head
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let line = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
-    let field = |line: &[u8]| {
+pub(super) fn http1(head: &Head, length: u32, redactor: &Redactor) -> v1::Http1Head {
+    let lines = head.bytes.split(|byte| *byte == b'\n');
+    let mut lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).enumerate();
+    let (_, line) = lines.next().unwrap_or_default();
+    let field = |(at, line): (usize, &[u8])| {
         let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
-        let (value, redacted) = redactor.value(name, value);
+        let name = line[..colon].trim_ascii();
+        let left_out = head.left_out.iter().find(|left_out| left_out.line == at);
+        let digest = left_out.map(|left_out| &left_out.digest);
+        let (value, redacted) = value((name, line[colon + 1..].trim_ascii()), digest, redactor);
         Some(v1::ShownField {
             name: text(name),
             value: value.into_owned(),
             redacted,
-            bytes: line.len() as u32,
+            bytes: left_out.map_or(line.len() as u32, |left_out| left_out.length),
             ..v1::ShownField::default()
         })
     };
     v1::Http1Head {
-        line: start_line(&line, redactor),
+        line: start_line(&String::from_utf8_lossy(line), redactor),
         fields: lines.filter_map(field).collect(),
         bytes: length,
     }
@@ -161,5 +168,50 @@ fn start_line(line: &str, redactor: &Redactor) -> String {
             format!("{method} {} {rest}", redactor.path(target))
         }
         _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::LeftOut;
+
+    #[test]
+    fn a_secret_of_which_a_digest_was_kept_is_shown_as_it_would_be_itself() {
+        let redactor = Redactor::new(&[7; 32], []);
+        let head = |value: &str| format!("GET /x HTTP/1.1\r\nHost: a\r\nAuthorization:{value}\r\nX-Last: z\r\n\r\n");
+        let whole = Head {
+            bytes: head(" Bearer t").into(),
+            left_out: Vec::new(),
+        };
+        let excerpt = Head {
+            bytes: head("").into(),
+            left_out: vec![LeftOut {
+                line: 2,
+                length: 23,
+                digest: Digest::of(b"Bearer t"),
+            }],
+        };
+        let shown = http1(&whole, 60, &redactor);
+        assert_eq!(http1(&excerpt, 60, &redactor), shown);
+        assert_eq!((shown.fields[1].redacted, shown.fields[1].bytes), (true, 23));
+        let field = |value: &[u8], digest| BlockField {
+            name: b"authorization".to_vec(),
+            value: value.to_vec(),
+            digest,
+            representation: "literal",
+            index: 0,
+            huffman: (false, false),
+            offset: 0,
+            length: 9,
+            evicted: 0,
+            tables: (0, 0),
+        };
+        let of_block = fields(
+            &[field(b"Bearer t", None), field(b"", Some(Digest::of(b"Bearer t")))],
+            &redactor,
+        );
+        assert_eq!(of_block[0], of_block[1]);
+        assert_eq!(of_block[0].value, shown.fields[1].value);
     }
 }
