@@ -13,6 +13,7 @@
 //! Everything here belongs to one worker and one half of the proxy. Sight gets copies over a channel ([`copy`]) and decodes them elsewhere: reading a
 //! recording costs the data path no more than copying it. What leaves the proxy is redacted by sight.
 
+mod ahead;
 mod callers;
 mod clock;
 mod copy;

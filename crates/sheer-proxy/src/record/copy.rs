@@ -62,8 +62,8 @@ pub(crate) struct RecordingCopy {
     pub(crate) callers: Callers,
     pub(crate) unrecorded: &'static str,
     pub(crate) segments: Vec<SegmentCopy>,
-    /// What is left where the segments of a failure were let go.
-    pub(crate) excerpt: Option<ExcerptCopy>,
+    /// Of a failure: what is left of what passed before those segments, oldest first.
+    pub(crate) excerpts: Vec<ExcerptCopy>,
 }
 
 /// A failure with what was recorded.
@@ -100,19 +100,18 @@ impl RecorderCopy {
 impl RecordingCopy {
     /// Everything that is kept, decoded.
     pub(crate) fn shown(&self) -> Vec<Shown> {
-        if let Some(excerpt) = &self.excerpt {
-            return excerpt.shown();
-        }
         let accepted = self.about.accepted;
-        self.segments
+        let excerpts = self.excerpts.iter().flat_map(ExcerptCopy::shown);
+        let segments = self
+            .segments
             .iter()
-            .flat_map(|segment| replay::segment(segment, accepted))
-            .collect()
+            .flat_map(|segment| replay::segment(segment, accepted));
+        excerpts.chain(segments).collect()
     }
 
     /// Records that are forgotten.
     pub(crate) fn forgotten(&self) -> u64 {
-        match &self.excerpt {
+        match self.excerpts.first() {
             Some(excerpt) => excerpt.first(),
             None => self.segments.first().map_or(self.next, |segment| segment.first),
         }

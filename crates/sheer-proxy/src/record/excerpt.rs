@@ -29,8 +29,11 @@ const OF_CONNECTION: usize = 32;
 const OF_ANY: usize = 32;
 /// Secrets that are longer than this, in bytes, are kept as digests: a token can be larger than all else that a request says, and each caller has its own.
 const LONG_SECRET: usize = 64;
+const HEADERS: u8 = 0x1;
 const SETTINGS: u8 = 0x4;
+const PUSH_PROMISE: u8 = 0x5;
 const GOAWAY: u8 = 0x7;
+const CONTINUATION: u8 = 0x9;
 const KINDS: [ListKind; 4] = [
     ListKind::Request,
     ListKind::Informational,
@@ -46,6 +49,8 @@ pub(super) struct Want {
     pub(super) streams: Vec<u32>,
     /// Also the last frames before this moment, whatever their stream.
     pub(super) before: Option<u64>,
+    /// Of the streams only header blocks.
+    pub(super) only_heads: bool,
 }
 
 /// What a replay takes: as much as so many records of a few bytes.
@@ -135,12 +140,9 @@ impl Excerpts {
             work += own.last().map_or(0, |(last, _)| work_until(&segment, *last));
             self.replay(&segment, recording.about().accepted, own, &mut packers);
         }
-        let excerpts = packers.into_iter().map(|packer| {
-            let excerpt = packer.finish()?;
-            self.count(recording, &excerpt);
-            Some(excerpt)
-        });
-        (excerpts.collect(), work)
+        let excerpts: Vec<Option<Excerpt>> = packers.into_iter().map(Packer::finish).collect();
+        self.packed += excerpts.iter().flatten().map(Excerpt::memory).sum::<usize>();
+        (excerpts, work)
     }
 
     /// Packs what is wanted of a segment: numbers of records, and who wants them.
@@ -164,20 +166,30 @@ impl Excerpts {
         });
     }
 
-    fn count(&mut self, recording: &Rc<Recording>, excerpt: &Excerpt) {
-        self.packed += excerpt.memory();
+    /// A failure has an excerpt of this connection, which is kept for it.
+    pub(super) fn adopt(&mut self, recording: &Rc<Recording>) {
         let known = self.connections.entry(recording.id());
         known.or_insert_with(|| (0, recording.memory())).0 += 1;
     }
 
-    /// Forgets excerpts.
+    fn release(&mut self, excerpt: &Excerpt) {
+        self.packed -= excerpt.memory();
+        let mut texts = Reader(&excerpt.texts);
+        while let Some(number) = texts.number() {
+            self.interner.release(number as u32);
+        }
+    }
+
+    /// Forgets an excerpt that no failure has.
+    pub(super) fn drop(&mut self, excerpt: &Excerpt) {
+        self.release(excerpt);
+        self.interner.tidy();
+    }
+
+    /// Forgets excerpts of a failure.
     pub(super) fn forget(&mut self, excerpts: &[(Rc<Recording>, Excerpt)]) {
         for (recording, excerpt) in excerpts {
-            self.packed -= excerpt.memory();
-            let mut texts = Reader(&excerpt.texts);
-            while let Some(number) = texts.number() {
-                self.interner.release(number as u32);
-            }
+            self.release(excerpt);
             if let Some((holders, _)) = self.connections.get_mut(&recording.id()) {
                 *holders -= 1;
                 if *holders == 0 {
@@ -194,7 +206,7 @@ impl Excerpts {
 
 /// The numbers of the records that are wanted.
 fn select(segments: &Segments, wants: &[Want]) -> Vec<Vec<u64>> {
-    let mut of_streams: HashMap<u32, Vec<u64>> = HashMap::new();
+    let mut of_streams: HashMap<u32, Vec<(u64, u8)>> = HashMap::new();
     for stream in wants.iter().flat_map(|want| &want.streams) {
         of_streams.entry(*stream).or_default();
     }
@@ -205,13 +217,16 @@ fn select(segments: &Segments, wants: &[Want]) -> Vec<Vec<u64>> {
             if record.stream == 0 {
                 of_connection.push((number, record.kind));
             } else if let Some(of_stream) = of_streams.get_mut(&record.stream) {
-                of_stream.push(number);
+                of_stream.push((number, record.kind));
             }
         }
     }
     let of_want = |want: &Want| {
         let streams = want.streams.iter().filter_map(|stream| of_streams.get(stream));
-        let mut numbers: Vec<u64> = streams.flatten().copied().collect();
+        let wanted = streams
+            .flatten()
+            .filter(|(_, kind)| !want.only_heads || matches!(*kind, HEADERS | PUSH_PROMISE | CONTINUATION));
+        let mut numbers: Vec<u64> = wanted.map(|(number, _)| *number).collect();
         numbers.extend(meanwhile(&of_connection, &numbers));
         numbers.extend(want.before.into_iter().flat_map(|moment| last(segments, moment)));
         numbers.sort_unstable();

@@ -71,6 +71,9 @@ impl Leg {
 impl Drop for Leg {
     fn drop(&mut self) {
         self.over();
+        if let Some(recording) = self.tape.recording() {
+            recording.stream_told(self.stream);
+        }
     }
 }
 

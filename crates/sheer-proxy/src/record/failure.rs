@@ -11,9 +11,10 @@ use sheer_api::Verdict;
 use sheer_lens::hpack::ListKind;
 
 use super::{
+    ahead::Ahead,
     excerpt::{self, Excerpt, Excerpts, Segments, Want, Work},
     exchange::{Exchange, LegId},
-    log::Shared,
+    log::{Leaving, Shared},
     opinion::List,
     recording::Recording,
 };
@@ -24,6 +25,8 @@ pub(super) const KEPT: usize = 200;
 const OF_EXCERPTS: usize = 3;
 /// One excerpt takes one in this many parts of what all may hold at most, without its texts: a list of thousands of fields must not drive out all others.
 const OF_ONE: usize = 8;
+/// Excerpts of streams that are open and may yet fail take one in this many parts.
+const OF_AHEAD: usize = 4;
 /// Excerpts take no more than this, whatever the settings: their texts are found by 32 bits.
 const MOST_OF_EXCERPTS: usize = 1 << 30;
 
@@ -95,6 +98,7 @@ impl Facts {
         Want {
             streams: self.streams(connection),
             before: (!is_request).then_some(self.at),
+            only_heads: false,
         }
     }
 }
@@ -107,7 +111,7 @@ pub(super) type Held = (Rc<Recording>, Vec<Shared>);
 pub(super) struct Failure {
     pub(super) facts: Facts,
     pub(super) held: Vec<Held>,
-    /// What is left of it once that is let go.
+    /// What is left of it once that is let go, and what its request said before that; oldest first.
     pub(super) excerpts: Vec<(Rc<Recording>, Excerpt)>,
 }
 
@@ -118,6 +122,19 @@ impl Failure {
             held,
             excerpts: Vec::new(),
         }
+    }
+
+    /// The connections that something is kept of, each once.
+    pub(super) fn recordings(&self) -> Vec<&Recording> {
+        let held = self.held.iter().map(|(recording, _)| &**recording);
+        let left = self.excerpts.iter().map(|(recording, _)| &**recording);
+        let mut all: Vec<&Recording> = Vec::new();
+        for recording in held.chain(left) {
+            if all.iter().all(|known| known.id() != recording.id()) {
+                all.push(recording);
+            }
+        }
+        all
     }
 
     fn segments(&self) -> impl Iterator<Item = &Shared> {
@@ -170,6 +187,7 @@ pub(super) struct Failures {
     /// Segments that are held, and by how many failures.
     held: HashMap<*const (), (usize, Shared)>,
     excerpts: Excerpts,
+    ahead: Ahead,
     credit: Credit,
     limit: usize,
 }
@@ -191,6 +209,7 @@ impl Failures {
             total: 0,
             held: HashMap::new(),
             excerpts: Excerpts::default(),
+            ahead: Ahead::default(),
             credit: Credit::default(),
             limit,
         }
@@ -239,9 +258,55 @@ impl Failures {
         own.map(|(_, segment)| segment.borrow().memory()).sum()
     }
 
+    /// A segment leaves its log while these streams are open: what their heads said is kept, in case they fail. Says whether anything is.
+    pub(super) fn keep_ahead(&mut self, recording: &Rc<Recording>, (segment, streams): &Leaving, now: u64) -> bool {
+        if !self.credit.is_good(now) {
+            return false;
+        }
+        let want = |stream: &u32| Want {
+            streams: vec![*stream],
+            before: None,
+            only_heads: true,
+        };
+        let wants: Vec<Want> = streams.iter().map(want).collect();
+        let before = self.excerpts.bytes();
+        let segments = Segments::from([(excerpt::order(segment), Rc::clone(segment))]);
+        let (made, work) = self.excerpts.distil(recording, &segments, &wants);
+        self.credit.spend(work);
+        let bytes = self.excerpts.bytes().saturating_sub(before) / streams.len().max(1);
+        for (stream, excerpt) in streams.iter().zip(made) {
+            let Some(excerpt) = excerpt else { continue };
+            let leg = LegId {
+                connection: recording.id(),
+                stream: *stream,
+            };
+            let bytes = bytes.max(excerpt.memory());
+            self.ahead.push(leg, excerpt, bytes);
+        }
+        self.ahead.shed(self.limit / OF_AHEAD, &mut self.excerpts);
+        self.ahead.is_of(recording.id())
+    }
+
+    /// A stream is over, and has not failed. Says whether something is kept of others of its connection.
+    pub(super) fn forget_ahead(&mut self, leg: LegId) -> bool {
+        for excerpt in self.ahead.take(leg) {
+            self.excerpts.drop(&excerpt);
+        }
+        self.ahead.is_of(leg.connection)
+    }
+
     /// Keeps a failure.
-    pub(super) fn push(&mut self, failure: Failure) {
+    pub(super) fn push(&mut self, mut failure: Failure) {
         self.total += 1;
+        for (recording, _) in &failure.held {
+            for stream in failure.facts.streams(recording.id()) {
+                let connection = recording.id();
+                for excerpt in self.ahead.take(LegId { connection, stream }) {
+                    self.excerpts.adopt(recording);
+                    failure.excerpts.push((Rc::clone(recording), excerpt));
+                }
+            }
+        }
         for segment in failure.segments() {
             let held = self.held.entry(address(segment));
             held.or_insert_with(|| (0, Rc::clone(segment))).0 += 1;
@@ -339,11 +404,11 @@ impl Failures {
             work += more;
             for (at, excerpt) in holders.into_iter().zip(excerpts) {
                 let Some(excerpt) = excerpt else { continue };
-                let excerpt = (Rc::clone(&recording), excerpt);
-                if excerpt.1.memory() > self.limit / OF_ONE {
-                    self.excerpts.forget(&[excerpt]);
+                if excerpt.memory() > self.limit / OF_ONE {
+                    self.excerpts.drop(&excerpt);
                 } else {
-                    self.all[at].excerpts.push(excerpt);
+                    self.excerpts.adopt(&recording);
+                    self.all[at].excerpts.push((Rc::clone(&recording), excerpt));
                 }
             }
         }

@@ -6,7 +6,7 @@ use sheer_lens::{
 };
 
 use super::{
-    log::{Form, Log},
+    log::{Form, Leaving, Log},
     opinion::{List, Opinion},
 };
 
@@ -71,6 +71,8 @@ pub(super) struct Flow {
     compared: u64,
     /// Not yet told.
     pub(super) found: Vec<Found>,
+    /// What the log is about to lose, for who keeps it.
+    pub(super) leaving: Option<Leaving>,
 }
 
 impl Flow {
@@ -104,6 +106,7 @@ impl Flow {
             ping: 0,
             compared: 0,
             found: Vec::new(),
+            leaving: None,
         }
     }
 
@@ -136,9 +139,10 @@ impl Flow {
         self.log.other(now, (written, form, request), head);
     }
 
-    /// Begins a new segment of the log where the current one is full. Not within a header block: its first frame belongs to its last.
+    /// Begins a new segment of the log where the current one is full. Not within a header block: its first frame belongs to its last. `has_streams`:
+    /// some are open.
     #[inline]
-    pub(super) fn roll(&mut self, now: u64, room: impl FnOnce() -> usize) -> bool {
+    pub(super) fn roll(&mut self, now: u64, has_streams: bool, room: impl FnOnce() -> usize) -> bool {
         if !self.log.is_full(now) {
             return false;
         }
@@ -152,8 +156,22 @@ impl Flow {
                 Some(Box::new(lens.between_frames(0)))
             }
         };
+        self.leave(has_streams);
         self.log.roll(now, start, room());
         true
+    }
+
+    /// The log is about to forget its older segment.
+    fn leave(&mut self, has_streams: bool) {
+        if has_streams && self.lens.is_some() {
+            self.leaving = self.log.leaving(self.reads == Sender::Client);
+        }
+    }
+
+    /// Keeps less of what passed.
+    pub(super) fn shorten(&mut self, has_streams: bool) {
+        self.leave(has_streams);
+        self.log.shorten();
     }
 
     /// How it stands; none for HTTP/1, and once it has ended.

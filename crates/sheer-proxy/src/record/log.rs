@@ -18,6 +18,11 @@ const LONGEST: u64 = 60 * 60 * 1_000_000;
 /// In the length of a record within its segment, which takes 24 bits (RFC 9113, 4.1): its payload is that of the earlier record that stands in
 /// [`Record::kept`]. Only [`Segment::all`] knows of it.
 const REPEATED: u32 = 1 << 31;
+const HEADERS: u8 = 0x1;
+const RST_STREAM: u8 = 0x3;
+const END_STREAM: u8 = 0x1;
+/// Streams of a segment that are looked at for those that are open, by the span of their numbers, and of these so many, the newest.
+const STREAMS: (usize, usize) = (64 * 1024, 256);
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +102,9 @@ impl Segment {
 
 /// A segment that others may hold on to.
 pub(super) type Shared = Rc<RefCell<Segment>>;
+
+/// A segment that is about to be forgotten, and streams that began in it, or were answered in it, and are not over.
+pub(super) type Leaving = (Shared, Vec<u32>);
 
 /// The last records of a connection.
 #[derive(Debug)]
@@ -228,6 +236,49 @@ impl Log {
     pub(super) fn is_full(&self, now: u64) -> bool {
         let segment = self.current.borrow();
         self.is_torn || segment.filled() >= self.room || now.saturating_sub(segment.base) > LONGEST
+    }
+
+    /// What is lost with the older segment of streams that are open still, of a connection of HTTP/2. `responses_written`: this proxy writes what ends
+    /// them.
+    pub(super) fn leaving(&self, responses_written: bool) -> Option<Leaving> {
+        /// What is known of a stream: it has a head in the older segment; it is over.
+        const HEAD: u8 = 1;
+        const OVER: u8 = 2;
+        let previous = self.previous.as_ref()?;
+        let (older, newer) = (previous.borrow(), self.current.borrow());
+        let heads = || {
+            let heads = older.records.iter().filter(|record| record.kind == HEADERS);
+            heads.map(|record| record.stream)
+        };
+        let (first, last) = (heads().min()?, heads().max()?);
+        let span = (last - first) as usize;
+        if span >= STREAMS.0 {
+            return None;
+        }
+        let mut known = vec![0u8; span + 1];
+        let mut note = |record: &Record, what: u8| {
+            let at = record.stream.checked_sub(first);
+            if let Some(known) = at.and_then(|at| known.get_mut(at as usize)) {
+                *known |= what;
+            }
+        };
+        let ends = |record: &Record| match record.kind {
+            RST_STREAM => OVER,
+            // DATA, too.
+            0..=HEADERS if record.flags & END_STREAM != 0 && record.written == responses_written => OVER,
+            _ => 0,
+        };
+        for record in &older.records {
+            let head = if record.kind == HEADERS { HEAD } else { 0 };
+            note(record, head | ends(record));
+        }
+        for record in &newer.records {
+            note(record, ends(record));
+        }
+        let open = (first..=last).zip(&known).filter(|(_, known)| **known == HEAD);
+        let mut open: Vec<u32> = open.map(|(stream, _)| stream).collect();
+        open.drain(..open.len().saturating_sub(STREAMS.1));
+        (!open.is_empty()).then(|| (Rc::clone(previous), open))
     }
 
     /// Begins a new segment, of this size, and forgets the one before the last. Its memory is used again unless a failure keeps it.

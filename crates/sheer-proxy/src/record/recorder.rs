@@ -19,10 +19,10 @@ use tokio::net::TcpStream;
 use super::{
     clock::Clock,
     copy::{FailureCopy, Query, RecorderCopy, RecordingCopy},
-    excerpt::Excerpt,
     exchange::{Exchange, Leg, LegId, Ring},
-    failure::{Difference, Facts, Failure, FailureKind, Failures, Held},
+    failure::{Difference, Facts, Failure, FailureKind, Failures},
     flow::{Flow, Found},
+    log::Leaving,
     opinion::List,
     recording::{About, Ending, How, Recording, Speaks},
     tape::Tape,
@@ -347,6 +347,16 @@ impl Inner {
         }
     }
 
+    /// A segment leaves its log while streams are open that have something in it. Says whether anything of it is kept.
+    pub(super) fn keep_ahead(&self, recording: &Rc<Recording>, leaving: &Leaving) -> bool {
+        let mut failures = self.failures.borrow_mut();
+        failures.keep_ahead(recording, leaving, self.clock.now())
+    }
+
+    pub(super) fn forget_ahead(&self, leg: LegId) -> bool {
+        self.failures.borrow_mut().forget_ahead(leg)
+    }
+
     fn let_go(&self) {
         self.failures.borrow_mut().let_go(self.clock.now());
     }
@@ -590,17 +600,22 @@ impl Inner {
 
     fn failure_copies(&self, wanted: impl Fn(&Facts) -> bool) -> Vec<FailureCopy> {
         let failures = self.failures.borrow();
-        let held = |(recording, segments): &Held| recording.copy_of_failure(super::copy::segments(segments, 0), None);
-        let left = |(recording, excerpt): &(Rc<Recording>, Excerpt)| {
-            recording.copy_of_failure(Vec::new(), Some(failures.excerpts().copy(excerpt)))
+        let recording = |failure: &Failure, recording: &Recording| {
+            let is_of_it = |other: &Rc<Recording>| other.id() == recording.id();
+            let held = failure.held.iter().filter(|(of, _)| is_of_it(of));
+            let left = failure.excerpts.iter().filter(|(of, _)| is_of_it(of));
+            recording.copy_of_failure(
+                held.flat_map(|(_, segments)| super::copy::segments(segments, 0))
+                    .collect(),
+                left.map(|(_, excerpt)| failures.excerpts().copy(excerpt)).collect(),
+            )
         };
         let copy = |failure: &Failure| FailureCopy {
             facts: failure.facts.clone(),
             recordings: failure
-                .held
-                .iter()
-                .map(held)
-                .chain(failure.excerpts.iter().map(left))
+                .recordings()
+                .into_iter()
+                .map(|one| recording(failure, one))
                 .collect(),
         };
         failures

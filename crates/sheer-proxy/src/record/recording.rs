@@ -16,9 +16,10 @@ use super::{
     callers::{Caller, Callers},
     copy::RecordingCopy,
     excerpt::ExcerptCopy,
+    exchange::LegId,
     flow::{Flow, Found, Standing},
     heads::Fields,
-    log::{Form, Segment, Shared},
+    log::{Form, Leaving, Segment, Shared},
     opinion::{self, Given, List},
     recorder::Inner,
 };
@@ -167,6 +168,8 @@ pub(crate) struct Recording {
     /// What is wrong with its end is said of the relay that it is part of.
     is_judged: Cell<bool>,
     accounted: Cell<usize>,
+    /// Something is kept of open streams that the log has no longer.
+    has_ahead: Cell<bool>,
 }
 
 impl fmt::Debug for Recording {
@@ -199,6 +202,7 @@ impl Recording {
             callers: RefCell::default(),
             is_judged: Cell::new(false),
             accounted: Cell::new(0),
+            has_ahead: Cell::new(false),
         })
     }
 
@@ -272,13 +276,14 @@ impl Recording {
             if compared > 0 {
                 self.recorder.compared(compared);
             }
-            let has_grown = flow.roll(now, || self.recorder.room());
+            let has_grown = flow.roll(now, self.streams.get() > 0, || self.recorder.room());
             if has_grown {
                 self.account(flow.memory());
             }
             if flow.found.is_empty() && !has_grown {
                 return;
             }
+            self.keep_ahead(flow.leaving.take());
             std::mem::take(&mut flow.found)
         };
         self.recorder.keep_within();
@@ -292,7 +297,7 @@ impl Recording {
         let now = self.recorder.clock.now();
         if let Some(flow) = self.flow.borrow_mut().as_mut() {
             flow.head(now, written, (form, self.streams_total.get() as u32), head);
-            if flow.roll(now, || self.recorder.room()) {
+            if flow.roll(now, false, || self.recorder.room()) {
                 self.account(flow.memory());
             }
         }
@@ -440,10 +445,28 @@ impl Recording {
     }
 
     /// Keeps less of what passed.
-    pub(super) fn shorten(&self) {
+    pub(super) fn shorten(self: &Rc<Self>) {
         if let Some(flow) = self.flow.borrow_mut().as_mut() {
-            flow.log.shorten();
+            flow.shorten(self.streams.get() > 0);
+            self.keep_ahead(flow.leaving.take());
             self.account(flow.memory());
+        }
+    }
+
+    fn keep_ahead(self: &Rc<Self>, leaving: Option<Leaving>) {
+        if let Some(leaving) = leaving
+            && self.recorder.keep_ahead(self, &leaving)
+        {
+            self.has_ahead.set(true);
+        }
+    }
+
+    /// A stream's request is over, and told.
+    pub(super) fn stream_told(&self, stream: u32) {
+        if self.has_ahead.get() {
+            let connection = self.id;
+            self.has_ahead
+                .set(self.recorder.forget_ahead(LegId { connection, stream }));
         }
     }
 
@@ -499,21 +522,21 @@ impl Recording {
             callers: if has_news { self.callers() } else { Callers::default() },
             unrecorded: self.unrecorded.get(),
             segments: after.map_or_else(Vec::new, |after| super::copy::segments(&self.segments(), after)),
-            excerpt: None,
+            excerpts: Vec::new(),
         }
     }
 
     /// A copy with what was kept of a failure, whatever the connection itself has forgotten since.
-    pub(super) fn copy_of_failure(&self, segments: Vec<Segment>, excerpt: Option<ExcerptCopy>) -> RecordingCopy {
+    pub(super) fn copy_of_failure(&self, segments: Vec<Segment>, excerpts: Vec<ExcerptCopy>) -> RecordingCopy {
         let copy = self.copy(None);
         let copied = segments.last().map(|last| last.first + last.records.len() as u64);
-        let kept = copied.or(excerpt.as_ref().map(ExcerptCopy::next));
+        let kept = copied.or(excerpts.last().map(ExcerptCopy::next));
         RecordingCopy {
             next: copy.next.max(kept.unwrap_or(0)),
             unrecorded: if kept.is_some() { "" } else { copy.unrecorded },
             callers: self.callers(),
             segments,
-            excerpt,
+            excerpts,
             ..copy
         }
     }

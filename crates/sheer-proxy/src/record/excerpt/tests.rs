@@ -194,7 +194,7 @@ fn kept(failure: &FailureCopy, recording: &RecordingCopy, token: &str) -> (Vec<u
     let came = fields
         .find(|field| field.name == b"authorization")
         .is_some_and(|field| {
-            let digest = recording.excerpt.as_ref().map(|_| Digest::of(token.as_bytes()));
+            let digest = recording.excerpts.first().map(|_| Digest::of(token.as_bytes()));
             let value = if digest.is_some() { "" } else { token };
             (field.digest, &*field.value) == (digest, value.as_bytes())
         });
@@ -220,7 +220,7 @@ fn the_last_two_hundred_failures_keep_their_frames_whatever_passes() {
     let failures = busy.failures();
     assert_eq!(failures.len(), 200);
     let excerpts = failures.iter().flat_map(|failure| &failure.recordings);
-    let excerpts = excerpts.filter(|recording| recording.excerpt.is_some()).count();
+    let excerpts = excerpts.filter(|recording| !recording.excerpts.is_empty()).count();
     assert!(excerpts > 380, "{excerpts} excerpts: others hold segments");
     let lost = (10..)
         .zip(&failures)
@@ -228,7 +228,7 @@ fn the_last_two_hundred_failures_keep_their_frames_whatever_passes() {
     assert_eq!(lost.count(), 0);
     // The newest holds its segments.
     let newest = failures.last().expect("some");
-    assert!(newest.recordings.iter().all(|recording| recording.excerpt.is_none()));
+    assert!(newest.recordings.iter().all(|recording| recording.excerpts.is_empty()));
     let held = busy.recorder.inner().held();
     let raw: usize = newest
         .recordings
@@ -323,6 +323,102 @@ fn a_storm_is_replayed_as_far_as_its_share_of_time_goes() {
     assert!(failures.credit() > spent - 50, "{}", failures.credit());
 }
 
+/// A request that is under way.
+struct Waiting {
+    legs: [Leg; 2],
+    stream: u32,
+}
+
+impl Busy {
+    fn wait(&mut self, token: &str) -> Waiting {
+        let stream = self.begin(token);
+        let legs = self
+            .legs
+            .each_ref()
+            .map(|leg| Leg::new(&Tape::new(Rc::clone(leg)), stream));
+        Waiting { legs, stream }
+    }
+
+    /// Its server resets it.
+    fn give_up(&self, waiting: Waiting) {
+        let Waiting { legs, stream } = waiting;
+        answer(&self.legs[1], [Frame::reset(stream, 2)]);
+        self.recorder.request_ended(None, (&legs[0], &legs[1]), &outcome());
+        answer(&self.legs[0], [Frame::reset(stream, 2)]);
+    }
+
+    /// Enough that nothing of what was before is in the logs.
+    fn much(&mut self) {
+        for _ in 0..1_000 {
+            self.pass("Bearer other");
+        }
+    }
+}
+
+#[test]
+fn a_call_that_fails_long_after_it_began_keeps_what_it_said() {
+    let token = format!("Bearer {}", "t".repeat(LONG_SECRET));
+    let mut busy = Busy::new();
+    let first = busy.wait(&token);
+    busy.much();
+    let second = busy.wait("Bearer short");
+    busy.much();
+    busy.give_up(first);
+    let check = |busy: &Busy, token: &str| {
+        let failures = busy.failures();
+        let digest = (token.len() > "Bearer ".len() + LONG_SECRET - 1).then(|| Digest::of(token.as_bytes()));
+        let newest = failures.last().expect("some");
+        assert_eq!(newest.recordings.len(), 2);
+        for recording in &newest.recordings {
+            let shown = recording.stream(newest.facts.streams(recording.id)[0]);
+            let kinds: Vec<u8> = shown.iter().map(|shown| shown.record.kind).collect();
+            assert_eq!(kinds, [HEADERS, RST_STREAM]);
+            assert!(shown[0].number + 1_000 < shown[1].number, "in their order");
+            let fields = &shown[0].block.as_ref().expect("a head").fields;
+            let field = fields.iter().find(|field| field.name == b"authorization").expect("one");
+            assert_eq!(field.digest, digest);
+            assert!(digest.is_some() || field.value == token.as_bytes());
+            assert!(!recording.excerpts.is_empty());
+        }
+    };
+    // As its connections are held, and once only excerpts are.
+    check(&busy, &token);
+    let first = busy.failures().pop().expect("some");
+    assert!(first.recordings.iter().all(|recording| !recording.segments.is_empty()));
+    busy.much();
+    busy.give_up(second);
+    check(&busy, "Bearer short");
+    busy.much();
+    busy.fail("Bearer t");
+    busy.much();
+    busy.fail("Bearer t");
+    let oldest = &busy.failures()[0];
+    for recording in &oldest.recordings {
+        assert!(recording.segments.is_empty(), "let go");
+        let kinds: Vec<u8> = recording
+            .stream(oldest.facts.streams(recording.id)[0])
+            .iter()
+            .map(|shown| shown.record.kind)
+            .collect();
+        assert_eq!(kinds, [HEADERS, RST_STREAM]);
+    }
+}
+
+#[test]
+fn what_open_streams_said_takes_its_part_and_goes_when_they_end_well() {
+    let mut busy = Busy::new();
+    let waiting: Vec<Waiting> = (0..4_000).map(|_| busy.wait("Bearer t")).collect();
+    busy.much();
+    let held = busy.recorder.inner().held();
+    // A quarter, and what their texts leave unused.
+    assert!((QUARTER / 8..=QUARTER / 2).contains(&held), "{held}");
+    drop(waiting);
+    assert_eq!(busy.recorder.inner().held(), 0);
+    // Nobody waits.
+    busy.much();
+    assert_eq!(busy.recorder.inner().held(), 0);
+}
+
 #[test]
 fn segments_that_newer_failures_hold_are_not_let_go() {
     let recorder = Recorder::for_tests();
@@ -360,6 +456,7 @@ fn what_failures_no_longer_need_is_given_back() {
         let want = Want {
             streams: vec![1],
             before: None,
+            only_heads: false,
         };
         let made = excerpts.distil(&leg, &segments, &[want]).0.pop().flatten();
         all.push((leg, made.expect("frames")));
@@ -443,6 +540,7 @@ fn an_excerpt_shows_what_a_replay_shows() {
         let want = |streams: &[u32]| Want {
             streams: streams.to_vec(),
             before: None,
+            only_heads: false,
         };
         let mut excerpts = Excerpts::default();
         let (made, _) = excerpts.distil(&leg, &segments, &[want(&[1, 3]), want(&[3]), want(&[])]);
@@ -496,6 +594,7 @@ fn heads_of_http1_are_kept_line_by_line_and_as_they_were() {
         .map(|nth| Want {
             streams: vec![nth],
             before: None,
+            only_heads: false,
         })
         .collect();
     let mut excerpts = Excerpts::default();
@@ -534,6 +633,7 @@ fn a_connection_that_died_keeps_its_last_frames_whatever_their_stream() {
     let want = Want {
         streams: Vec::new(),
         before: Some(moment),
+        only_heads: false,
     };
     let mut excerpts = Excerpts::default();
     let made = excerpts

@@ -95,7 +95,7 @@ pub(super) fn connection(half: &RecorderCopy, recording: &RecordingCopy) -> v1::
             .map(|ended| ending(half.clock, ended, recording.standing.as_deref())),
         forgotten: recording.forgotten(),
         unrecorded: recording.unrecorded.to_owned(),
-        excerpt: recording.excerpt.is_some(),
+        excerpt: !recording.excerpts.is_empty(),
     }
 }
 
