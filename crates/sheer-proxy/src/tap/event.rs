@@ -193,3 +193,39 @@ pub(crate) struct ConnectionEvent {
     pub(crate) message: String,
     pub(crate) failed: bool,
 }
+
+#[cfg(test)]
+impl RequestEvent {
+    /// A request that is over, with bodies of so many bytes.
+    pub(crate) fn over_for_tests(id: u64, (request_bytes, response_bytes): (u64, u64)) -> Self {
+        let end = End {
+            how: "complete",
+            reset: "",
+            verdict: None,
+            reason: "",
+            message: String::new(),
+            failed: false,
+            grpc_status: None,
+            trailers: HeaderMap::new(),
+            request_trailers: HeaderMap::new(),
+            request_bytes,
+            response_bytes,
+            after: 1,
+        };
+        Self {
+            stage: Stage::End,
+            id,
+            is_outbound: true,
+            clock: Clock::new(),
+            started: 0,
+            at: 0,
+            head: Arc::new(Head::for_tests("/", HeaderMap::new())),
+            upstream: LegFacts::default(),
+            sent: None,
+            attempts: 1,
+            passed_over: Vec::new(),
+            answer: None,
+            end: Some(end),
+        }
+    }
+}

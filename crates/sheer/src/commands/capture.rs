@@ -92,7 +92,7 @@ pub(crate) struct Args {
     /// With --plaintext: how much of each body, at most, as 64KiB or 1MiB
     #[arg(long, value_name = "SIZE", value_parser = super::tap::bytes, default_value = "64KiB", requires = "plaintext")]
     body: u32,
-    /// With --plaintext: requests a second whose bodies are shown, at most
+    /// With --plaintext: requests a second whose bodies are shown, at most, of all pods together
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "plaintext")]
     rate: u32,
     /// With --plaintext: descriptors of messages beside those that applications offer: a FileDescriptorSet

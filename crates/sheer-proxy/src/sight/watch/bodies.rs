@@ -135,12 +135,15 @@ impl Bodies {
         let mut shown = Vec::new();
         let Some(end) = &event.end else { return shown };
         for way in WAYS {
-            let Some(mut reader) = self.open.remove(&(event.id, way == Way::Response)) else {
-                continue;
-            };
             let whole = match way {
                 Way::Request => end.request_bytes,
                 Way::Response => end.response_bytes,
+            };
+            let Some(mut reader) = self.open.remove(&(event.id, way == Way::Response)) else {
+                if whole > 0 && !self.are_unwanted() {
+                    shown.push(unseen(event, way, whole));
+                }
+                continue;
             };
             let missing = whole.saturating_sub(self.how.limit.min(reader.received) as u64);
             // There was room for it.
@@ -151,6 +154,27 @@ impl Bodies {
             }
         }
         shown
+    }
+}
+
+/// A body of so many bytes, of which no piece came.
+fn unseen(event: &RequestEvent, way: Way, bytes: u64) -> v1::TappedBody {
+    let has_left = event.answer.as_ref().is_some_and(|answer| answer.status == 101);
+    let note = if has_left {
+        "not shown: it is no longer HTTP"
+    } else {
+        "lost: it came faster than it was read"
+    };
+    v1::TappedBody {
+        id: event.id,
+        direction: if event.is_outbound { "outbound" } else { "inbound" }.to_owned(),
+        at_us: event.clock.unix(event.at),
+        response: way == Way::Response,
+        format: "hidden".to_owned(),
+        bytes,
+        note: note.to_owned(),
+        until: bytes,
+        ..v1::TappedBody::default()
     }
 }
 
@@ -568,6 +592,37 @@ mod tests {
         bodies.piece(&event("application/json", "/", Way::Request, 50, b));
         let part = rest(&mut bodies, Way::Request);
         assert!(part.text.is_empty() && part.note.contains("lost"), "{}", part.note);
+    }
+
+    #[test]
+    fn a_body_of_which_nothing_came_is_told() {
+        let mut bodies = bodies(&[]);
+        let mut ends = |event: &RequestEvent| -> Vec<_> {
+            let shown = bodies.end(event).into_iter();
+            shown
+                .map(|body| (body.response, body.bytes, body.until, body.note))
+                .collect()
+        };
+        assert!(
+            ends(&RequestEvent::over_for_tests(7, (0, 0))).is_empty(),
+            "there was none"
+        );
+        let mut event = RequestEvent::over_for_tests(7, (0, 12));
+        assert_eq!(
+            ends(&event),
+            [(true, 12, 12, "lost: it came faster than it was read".to_owned())]
+        );
+        event.answer = Some(Arc::new(Answer {
+            status: 101,
+            headers: HeaderMap::new(),
+            after: 1,
+        }));
+        assert_eq!(
+            ends(&event),
+            [(true, 12, 12, "not shown: it is no longer HTTP".to_owned())]
+        );
+        let mut unwanted = Bodies::new(How { limit: 0, ..how() }, &[] as &[&[u8]]).0;
+        assert!(unwanted.end(&event).is_empty(), "nobody asked");
     }
 
     #[test]
