@@ -51,6 +51,8 @@ pub(super) struct Want {
     pub(super) before: Option<u64>,
     /// Of the streams only header blocks.
     pub(super) only_heads: bool,
+    /// Frames before this one are kept already.
+    pub(super) from: u64,
 }
 
 /// What a replay takes: as much as so many records of a few bytes.
@@ -229,6 +231,7 @@ fn select(segments: &Segments, wants: &[Want]) -> Vec<Vec<u64>> {
         let mut numbers: Vec<u64> = wanted.map(|(number, _)| *number).collect();
         numbers.extend(meanwhile(&of_connection, &numbers));
         numbers.extend(want.before.into_iter().flat_map(|moment| last(segments, moment)));
+        numbers.retain(|number| *number >= want.from);
         numbers.sort_unstable();
         numbers.dedup();
         numbers
@@ -262,6 +265,11 @@ fn last(segments: &Segments, moment: u64) -> Vec<u64> {
 }
 
 impl Excerpt {
+    /// Number of the record behind its last.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Itself included.
     pub(super) fn memory(&self) -> usize {
         size_of::<(Rc<Recording>, Self)>() + self.texts.len() + self.frames.len()

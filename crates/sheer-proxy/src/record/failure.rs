@@ -92,13 +92,14 @@ impl Facts {
         known.map(|leg| leg.connection)
     }
 
-    /// What to keep of a connection.
-    fn want(&self, connection: u64) -> Want {
+    /// What to keep of a connection, from this frame on.
+    fn want(&self, connection: u64, from: u64) -> Want {
         let is_request = matches!(self.kind, FailureKind::Request);
         Want {
             streams: self.streams(connection),
             before: (!is_request).then_some(self.at),
             only_heads: false,
+            from,
         }
     }
 }
@@ -135,6 +136,15 @@ impl Failure {
             }
         }
         all
+    }
+
+    /// Number of the first frame of a connection that no excerpt can have.
+    fn kept_until(&self, connection: u64) -> u64 {
+        let left = self
+            .excerpts
+            .iter()
+            .filter(|(recording, _)| recording.id() == connection);
+        left.map(|(_, excerpt)| excerpt.next()).max().unwrap_or(0)
     }
 
     fn segments(&self) -> impl Iterator<Item = &Shared> {
@@ -267,6 +277,7 @@ impl Failures {
             streams: vec![*stream],
             before: None,
             only_heads: true,
+            from: 0,
         };
         let wants: Vec<Want> = streams.iter().map(want).collect();
         let before = self.excerpts.bytes();
@@ -399,7 +410,8 @@ impl Failures {
         for (id, (recording, mut segments, holders)) in connections {
             // The end of a request may have been written after its failure was noticed.
             segments.extend(recording.segments().iter().map(ordered));
-            let wants: Vec<Want> = holders.iter().map(|at| self.all[*at].facts.want(id)).collect();
+            let want = |at: &usize| self.all[*at].facts.want(id, self.all[*at].kept_until(id));
+            let wants: Vec<Want> = holders.iter().map(want).collect();
             let (excerpts, more) = self.excerpts.distil(&recording, &segments, &wants);
             work += more;
             for (at, excerpt) in holders.into_iter().zip(excerpts) {

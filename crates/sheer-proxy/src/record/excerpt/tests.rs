@@ -360,6 +360,8 @@ fn a_call_that_fails_long_after_it_began_keeps_what_it_said() {
     let token = format!("Bearer {}", "t".repeat(LONG_SECRET));
     let mut busy = Busy::new();
     let first = busy.wait(&token);
+    // It holds the segment that the first began in, also when the two are let go together.
+    busy.fail("Bearer t");
     busy.much();
     let second = busy.wait("Bearer short");
     busy.much();
@@ -392,7 +394,8 @@ fn a_call_that_fails_long_after_it_began_keeps_what_it_said() {
     busy.fail("Bearer t");
     busy.much();
     busy.fail("Bearer t");
-    let oldest = &busy.failures()[0];
+    let failures = busy.failures();
+    let oldest = &failures[1];
     for recording in &oldest.recordings {
         assert!(recording.segments.is_empty(), "let go");
         let kinds: Vec<u8> = recording
@@ -457,6 +460,7 @@ fn what_failures_no_longer_need_is_given_back() {
             streams: vec![1],
             before: None,
             only_heads: false,
+            from: 0,
         };
         let made = excerpts.distil(&leg, &segments, &[want]).0.pop().flatten();
         all.push((leg, made.expect("frames")));
@@ -541,6 +545,7 @@ fn an_excerpt_shows_what_a_replay_shows() {
             streams: streams.to_vec(),
             before: None,
             only_heads: false,
+            from: 0,
         };
         let mut excerpts = Excerpts::default();
         let (made, _) = excerpts.distil(&leg, &segments, &[want(&[1, 3]), want(&[3]), want(&[])]);
@@ -563,6 +568,14 @@ fn an_excerpt_shows_what_a_replay_shows() {
         assert_eq!(told(&shown(0), &|_| true), told(&whole, &|_| true));
         assert_eq!(told(&shown(1), &|_| true), told(&whole, &|stream| stream != 1));
         assert_eq!(told(&shown(2), &|_| true), told(&whole, &|stream| stream == 0));
+        // What an excerpt from before has is not there again.
+        let late = Want {
+            from: whole[5].number,
+            ..want(&[1, 3])
+        };
+        let (late, _) = excerpts.distil(&leg, &segments, &[late]);
+        let late = excerpts.copy(late[0].as_ref().expect("frames")).shown();
+        assert_eq!(told(&late, &|_| true), told(&whole[5..], &|_| true));
         assert!(whole.len() > 18, "{whole:#?}");
         let broken = whole.iter().filter(|shown| !shown.violations.is_empty()).count();
         assert!(
@@ -595,6 +608,7 @@ fn heads_of_http1_are_kept_line_by_line_and_as_they_were() {
             streams: vec![nth],
             before: None,
             only_heads: false,
+            from: 0,
         })
         .collect();
     let mut excerpts = Excerpts::default();
@@ -634,6 +648,7 @@ fn a_connection_that_died_keeps_its_last_frames_whatever_their_stream() {
         streams: Vec::new(),
         before: Some(moment),
         only_heads: false,
+        from: 0,
     };
     let mut excerpts = Excerpts::default();
     let made = excerpts
