@@ -23,6 +23,7 @@ mod failure;
 mod flow;
 mod heads;
 mod log;
+mod open;
 mod opinion;
 mod recorder;
 mod recording;

@@ -31,7 +31,7 @@ pub(crate) struct Leg {
 impl Leg {
     pub(super) fn new(tape: &Tape, stream: u32) -> Self {
         if let Some(recording) = tape.recording() {
-            recording.stream_began();
+            recording.stream_began(stream);
         }
         Self {
             tape: tape.clone(),
@@ -43,7 +43,7 @@ impl Leg {
     /// Nothing more comes of it: a connection that closes from here on is not cut off.
     pub(crate) fn over(&mut self) {
         if let Some(recording) = self.tape.recording().filter(|_| !self.is_over) {
-            recording.stream_ended();
+            recording.stream_ended(self.stream);
         }
         self.is_over = true;
     }

@@ -238,6 +238,12 @@ impl Log {
         self.is_torn || segment.filled() >= self.room || now.saturating_sub(segment.base) > LONGEST
     }
 
+    /// The newest stream of the older segment.
+    pub(super) fn newest_stream(&self) -> u32 {
+        let newest = |segment: &Shared| segment.borrow().records.iter().map(|record| record.stream).max();
+        self.previous.as_ref().and_then(newest).unwrap_or(0)
+    }
+
     /// What is lost with the older segment of streams that are open still, of a connection of HTTP/2. `responses_written`: this proxy writes what ends
     /// them.
     pub(super) fn leaving(&self, responses_written: bool) -> Option<Leaving> {

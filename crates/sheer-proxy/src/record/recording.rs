@@ -20,6 +20,7 @@ use super::{
     flow::{Flow, Found, Standing},
     heads::Fields,
     log::{Form, Leaving, Segment, Shared},
+    open::Open,
     opinion::{self, Given, List},
     recorder::Inner,
 };
@@ -153,7 +154,7 @@ pub(crate) struct Recording {
     /// Of a relay, which counts by itself.
     counters: RefCell<Option<(Rc<Counters>, bool)>>,
     active: Cell<u64>,
-    streams: Cell<u32>,
+    streams: Open,
     streams_total: Cell<u64>,
     was_relayed: Cell<bool>,
     /// While the socket is open.
@@ -191,7 +192,7 @@ impl Recording {
             bytes: Default::default(),
             counters: RefCell::default(),
             active: Cell::new(now),
-            streams: Cell::new(0),
+            streams: Open::default(),
             streams_total: Cell::new(0),
             was_relayed: Cell::new(false),
             socket: Cell::new(None),
@@ -276,8 +277,9 @@ impl Recording {
             if compared > 0 {
                 self.recorder.compared(compared);
             }
-            let has_grown = flow.roll(now, self.streams.get() > 0, || self.recorder.room());
+            let has_grown = flow.roll(now, self.streams.has_old(), || self.recorder.room());
             if has_grown {
+                self.streams.rolled(flow.log.newest_stream());
                 self.account(flow.memory());
             }
             if flow.found.is_empty() && !has_grown {
@@ -359,15 +361,15 @@ impl Recording {
     }
 
     /// A stream (of HTTP/1: a request) begins; it ends with [`Self::stream_ended`].
-    pub(super) fn stream_began(&self) {
-        self.streams.set(self.streams.get() + 1);
+    pub(super) fn stream_began(&self, stream: u32) {
+        self.streams.began(stream);
         if self.about.speaks == Speaks::Http2 {
             self.streams_total.set(self.streams_total.get() + 1);
         }
     }
 
-    pub(super) fn stream_ended(&self) {
-        self.streams.set(self.streams.get().saturating_sub(1));
+    pub(super) fn stream_ended(&self, stream: u32) {
+        self.streams.ended(stream);
     }
 
     /// A stream of a connection to the application is for whoever is at the other end of this one.
@@ -407,7 +409,7 @@ impl Recording {
         self.tcp.set(tcp);
         let how = self.first_sign.get().unwrap_or(How::Closed);
         let broke = matches!(how, How::PeerBroke(_) | How::Reset);
-        let unfinished = self.streams.get() > 0;
+        let unfinished = self.streams.count() > 0;
         let mut ending = Ending {
             at: self.recorder.clock.now(),
             how,
@@ -447,7 +449,7 @@ impl Recording {
     /// Keeps less of what passed.
     pub(super) fn shorten(self: &Rc<Self>) {
         if let Some(flow) = self.flow.borrow_mut().as_mut() {
-            flow.shorten(self.streams.get() > 0);
+            flow.shorten(self.streams.has_old());
             self.keep_ahead(flow.leaving.take());
             self.account(flow.memory());
         }
@@ -513,7 +515,7 @@ impl Recording {
             bytes: moved,
             frames: flow.as_ref().map_or([0; 2], |flow| flow.frames),
             next,
-            streams: self.streams.get(),
+            streams: self.streams.count(),
             streams_total: self.streams_total.get(),
             standing: standing.or_else(live),
             tcp: self.tcp_info(),

@@ -212,7 +212,7 @@ impl Tape {
     pub(crate) fn relayed(self, counters: &Rc<Counters>, reversed: bool) -> RelayTape {
         if let Some(recording) = &self.0 {
             recording.count_with(counters, reversed);
-            recording.stream_began();
+            recording.stream_began(0);
         }
         RelayTape { tape: self }
     }
@@ -254,7 +254,7 @@ impl RelayTape {
     pub(crate) fn end(&self, how: How, tcp: Option<&TcpStream>) {
         if let Some(recording) = &self.tape.0 {
             recording.sign(how);
-            recording.stream_ended();
+            recording.stream_ended(0);
             recording.ended(tcp.and_then(|tcp| sys::tcp_info(tcp).ok()));
         }
     }
