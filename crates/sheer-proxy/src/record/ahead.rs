@@ -7,6 +7,9 @@ use super::{
     exchange::LegId,
 };
 
+/// What an entry takes beside its excerpt: its key twice, a vector, and what is said of the excerpt.
+const ENTRY: usize = 2 * size_of::<(u64, u32)>() + size_of::<Vec<(Excerpt, usize)>>() + size_of::<(Excerpt, usize)>();
+
 /// Excerpts of streams that are open, in the order in which they were made.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
@@ -24,33 +27,45 @@ impl Ahead {
         if kept.is_empty() {
             self.order.push_back(key);
         }
-        kept.push((excerpt, bytes));
-        self.bytes += bytes;
+        kept.reserve_exact(1);
+        kept.push((excerpt, bytes + ENTRY));
+        self.bytes += bytes + ENTRY;
     }
 
     /// What is kept of a stream, oldest first; it is the caller's from here on.
     pub(super) fn take(&mut self, leg: LegId) -> Vec<Excerpt> {
         let key = (leg.connection, leg.stream);
-        let Some(kept) = self.kept.remove(&key) else {
-            return Vec::new();
-        };
-        self.order.retain(|other| *other != key);
+        let taken = self.remove(key);
+        if !taken.is_empty() {
+            self.order.retain(|other| *other != key);
+        }
+        taken
+    }
+
+    fn remove(&mut self, key: (u64, u32)) -> Vec<Excerpt> {
+        let kept = self.kept.remove(&key).unwrap_or_default();
         self.bytes -= kept.iter().map(|(_, bytes)| bytes).sum::<usize>();
         kept.into_iter().map(|(excerpt, _)| excerpt).collect()
     }
 
     /// Whether something is kept of any stream of a connection.
     pub(super) fn is_of(&self, connection: u64) -> bool {
+        self.any_of(connection).is_some()
+    }
+
+    /// A stream of a connection of which something is kept.
+    pub(super) fn any_of(&self, connection: u64) -> Option<LegId> {
         let mut all = self.kept.range((connection, 0)..=(connection, u32::MAX));
-        all.next().is_some()
+        let (&(connection, stream), _) = all.next()?;
+        Some(LegId { connection, stream })
     }
 
     /// The oldest go where all take more than this.
     pub(super) fn shed(&mut self, limit: usize, excerpts: &mut Excerpts) {
         while self.bytes > limit
-            && let Some((connection, stream)) = self.order.front().copied()
+            && let Some(oldest) = self.order.pop_front()
         {
-            for excerpt in self.take(LegId { connection, stream }) {
+            for excerpt in self.remove(oldest) {
                 excerpts.drop(&excerpt);
             }
         }

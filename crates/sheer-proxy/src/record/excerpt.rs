@@ -1,8 +1,8 @@
 //! What is kept of a connection for a failure once its segments are let go: the frames that concern it, decoded, in a few bytes each.
 //!
 //! Numbers are written as differences, seven bits a byte; texts stand once for all excerpts ([`texts`](super::texts)). [`ExcerptCopy::shown`] gives what
-//! [`replay`] gave, and nothing is left out of a frame but long secrets: only hashes of those are ever shown, so a digest of each is as good. Segments are replayed on the worker for this, so [`Failures`](super::failure::Failures) sees to it
-//! that it happens seldom.
+//! [`replay`] gave, and nothing is left out of a frame but long secrets: only hashes of those are ever shown, so a digest of each is as good. Segments are
+//! replayed on the worker for this, so [`Failures`](super::failure::Failures) sees to it that it happens seldom.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -49,7 +49,7 @@ pub(super) struct Want {
     pub(super) streams: Vec<u32>,
     /// Also the last frames before this moment, whatever their stream.
     pub(super) before: Option<u64>,
-    /// Of the streams only header blocks.
+    /// Only header blocks of the streams, and nothing of the connection as a whole.
     pub(super) only_heads: bool,
     /// Frames before this one are kept already.
     pub(super) from: u64,
@@ -229,7 +229,9 @@ fn select(segments: &Segments, wants: &[Want]) -> Vec<Vec<u64>> {
             .flatten()
             .filter(|(_, kind)| !want.only_heads || matches!(*kind, HEADERS | PUSH_PROMISE | CONTINUATION));
         let mut numbers: Vec<u64> = wanted.map(|(number, _)| *number).collect();
-        numbers.extend(meanwhile(&of_connection, &numbers));
+        if !want.only_heads {
+            numbers.extend(meanwhile(&of_connection, &numbers));
+        }
         numbers.extend(want.before.into_iter().flat_map(|moment| last(segments, moment)));
         numbers.retain(|number| *number >= want.from);
         numbers.sort_unstable();

@@ -138,7 +138,7 @@ impl Failure {
         all
     }
 
-    /// Number of the first frame of a connection that no excerpt can have.
+    /// Number of the first frame of a connection that no excerpt has yet.
     fn kept_until(&self, connection: u64) -> u64 {
         let left = self
             .excerpts
@@ -152,8 +152,8 @@ impl Failure {
     }
 }
 
-/// How much may be replayed for excerpts: a storm of failures takes a few per cent of a worker at most. What has to go while there is none
-/// goes without an excerpt.
+/// How much may be replayed for excerpts: a storm of failures takes a few per cent of a worker at most. What has to go while there is none goes without
+/// an excerpt.
 #[derive(Debug)]
 struct Credit {
     work: i64,
@@ -176,11 +176,12 @@ impl Credit {
     /// And at most so much at once, after a calm.
     const SAVED: i64 = 20_000;
 
-    fn is_good(&mut self, now: u64) -> bool {
+    /// Whether there is more than this, at this moment.
+    fn exceeds(&mut self, least: i64, now: u64) -> bool {
         let more = now.saturating_sub(self.at) / Self::EVERY;
         self.at += more * Self::EVERY;
         self.work = self.work.saturating_add_unsigned(more).min(Self::SAVED);
-        self.work > 0
+        self.work > least
     }
 
     /// The last replay may have taken more than there was.
@@ -270,8 +271,9 @@ impl Failures {
 
     /// A segment leaves its log while these streams are open: what their heads said is kept, in case they fail. Says whether anything is.
     pub(super) fn keep_ahead(&mut self, recording: &Rc<Recording>, (segment, streams): &Leaving, now: u64) -> bool {
-        if !self.credit.is_good(now) {
-            return false;
+        // What has failed comes first.
+        if !self.credit.exceeds(Credit::SAVED / 2, now) {
+            return self.ahead.is_of(recording.id());
         }
         let want = |stream: &u32| Want {
             streams: vec![*stream],
@@ -287,6 +289,10 @@ impl Failures {
         let bytes = self.excerpts.bytes().saturating_sub(before) / streams.len().max(1);
         for (stream, excerpt) in streams.iter().zip(made) {
             let Some(excerpt) = excerpt else { continue };
+            if excerpt.memory() > self.limit / OF_ONE {
+                self.excerpts.drop(&excerpt);
+                continue;
+            }
             let leg = LegId {
                 connection: recording.id(),
                 stream: *stream,
@@ -306,10 +312,22 @@ impl Failures {
         self.ahead.is_of(leg.connection)
     }
 
+    /// A connection is over, with all of its requests.
+    pub(super) fn forget_ahead_of(&mut self, connection: u64) {
+        while let Some(leg) = self.ahead.any_of(connection) {
+            self.forget_ahead(leg);
+        }
+    }
+
     /// Keeps a failure.
     pub(super) fn push(&mut self, mut failure: Failure) {
         self.total += 1;
-        for (recording, _) in &failure.held {
+        let failed = match failure.facts.kind {
+            FailureKind::Request => &failure.held[..],
+            // Its streams are open.
+            FailureKind::Connection | FailureKind::Disagreement(_) => &[],
+        };
+        for (recording, _) in failed {
             for stream in failure.facts.streams(recording.id()) {
                 let connection = recording.id();
                 for excerpt in self.ahead.take(LegId { connection, stream }) {
@@ -354,7 +372,7 @@ impl Failures {
             if going.is_empty() {
                 break;
             }
-            if self.credit.is_good(now) {
+            if self.credit.exceeds(0, now) {
                 let work = self.distil(&going);
                 self.credit.spend(work);
             }

@@ -7,6 +7,7 @@ use sheer_lens::{
 
 use super::{
     log::{Form, Leaving, Log},
+    open::Open,
     opinion::{List, Opinion},
 };
 
@@ -139,10 +140,9 @@ impl Flow {
         self.log.other(now, (written, form, request), head);
     }
 
-    /// Begins a new segment of the log where the current one is full. Not within a header block: its first frame belongs to its last. `has_old`:
-    /// streams are open that may have something in older segments.
+    /// Begins a new segment of the log where the current one is full. Not within a header block: its first frame belongs to its last.
     #[inline]
-    pub(super) fn roll(&mut self, now: u64, has_old: bool, room: impl FnOnce() -> usize) -> bool {
+    pub(super) fn roll(&mut self, now: u64, streams: &Open, room: impl FnOnce() -> usize) -> bool {
         if !self.log.is_full(now) {
             return false;
         }
@@ -156,21 +156,21 @@ impl Flow {
                 Some(Box::new(lens.between_frames(0)))
             }
         };
-        self.leave(has_old);
+        self.leave(streams);
         self.log.roll(now, start, room());
         true
     }
 
     /// The log is about to forget its older segment.
-    fn leave(&mut self, has_old: bool) {
-        if has_old && self.lens.is_some() {
-            self.leaving = self.log.leaving(self.reads == Sender::Client);
+    fn leave(&mut self, streams: &Open) {
+        if streams.has_old() && self.lens.is_some() {
+            self.leaving = self.log.leaving(self.reads == Sender::Client, &streams.told());
         }
     }
 
     /// Keeps less of what passed.
-    pub(super) fn shorten(&mut self, has_old: bool) {
-        self.leave(has_old);
+    pub(super) fn shorten(&mut self, streams: &Open) {
+        self.leave(streams);
         self.log.shorten();
     }
 

@@ -3,7 +3,7 @@
 //! A segment begins with the state of the lens at its first frame (HPACK tables, windows, settings), so that what it holds can be decoded on its own
 //! whenever somebody asks. A push is two appends; forgetting frees nothing a frame. Failures keep segments by holding on to them.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::HashSet, rc::Rc};
 
 use sheer_lens::{
     h2::{Block, Connection, Frame, FrameHeader, Kind},
@@ -21,8 +21,8 @@ const REPEATED: u32 = 1 << 31;
 const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const END_STREAM: u8 = 0x1;
-/// Streams of a segment that are looked at for those that are open, by the span of their numbers, and of these so many, the newest.
-const STREAMS: (usize, usize) = (64 * 1024, 256);
+/// Open streams of which something is kept when their segment is forgotten: the newest.
+const MOST_LEAVING: usize = 256;
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,49 +245,28 @@ impl Log {
     }
 
     /// What is lost with the older segment of streams that are open still, of a connection of HTTP/2. `responses_written`: this proxy writes what ends
-    /// them.
-    pub(super) fn leaving(&self, responses_written: bool) -> Option<Leaving> {
-        /// What is known of a stream: it has a head in the older segment; it is over.
-        const HEAD: u8 = 1;
-        const OVER: u8 = 2;
+    /// them. `told`: of these the end may not have been written yet.
+    pub(super) fn leaving(&self, responses_written: bool, told: &[u32]) -> Option<Leaving> {
         let previous = self.previous.as_ref()?;
         let (older, newer) = (previous.borrow(), self.current.borrow());
-        let heads = || {
-            let heads = older.records.iter().filter(|record| record.kind == HEADERS);
-            heads.map(|record| record.stream)
-        };
-        let (first, last) = (heads().min()?, heads().max()?);
-        let span = (last - first) as usize;
-        if span >= STREAMS.0 {
-            return None;
-        }
-        let mut known = vec![0u8; span + 1];
-        let mut note = |record: &Record, what: u8| {
-            let at = record.stream.checked_sub(first);
-            if let Some(known) = at.and_then(|at| known.get_mut(at as usize)) {
-                *known |= what;
-            }
-        };
-        let ends = |record: &Record| match record.kind {
-            RST_STREAM => OVER,
+        let ends = |record: &&Record| match record.kind {
+            RST_STREAM => true,
             // DATA, too.
-            0..=HEADERS if record.flags & END_STREAM != 0 && record.written == responses_written => OVER,
-            _ => 0,
+            0..=HEADERS => record.flags & END_STREAM != 0 && record.written == responses_written,
+            _ => false,
         };
-        for record in &older.records {
-            let head = if record.kind == HEADERS { HEAD } else { 0 };
-            note(record, head | ends(record));
-        }
-        for record in &newer.records {
-            note(record, ends(record));
-        }
-        let open = (first..=last).zip(&known).filter(|(_, known)| **known == HEAD);
-        let mut open: Vec<u32> = open.map(|(stream, _)| stream).collect();
-        open.drain(..open.len().saturating_sub(STREAMS.1));
+        let ended = older.records.iter().chain(&newer.records).filter(ends);
+        let over: HashSet<u32> = ended.map(|record| record.stream).chain(told.iter().copied()).collect();
+        let heads = older.records.iter().filter(|record| record.kind == HEADERS);
+        let mut open: Vec<u32> = heads.map(|record| record.stream).collect();
+        open.retain(|stream| !over.contains(stream));
+        open.sort_unstable();
+        open.dedup();
+        open.drain(..open.len().saturating_sub(MOST_LEAVING));
         (!open.is_empty()).then(|| (Rc::clone(previous), open))
     }
 
-    /// Begins a new segment, of this size, and forgets the one before the last. Its memory is used again unless a failure keeps it.
+    /// Begins a new segment, of this size, and forgets the one before the last. Its memory is used again unless somebody holds it.
     pub(super) fn roll(&mut self, now: u64, start: Option<Box<Connection>>, room: usize) {
         let mut fresh = self
             .previous
@@ -391,5 +370,35 @@ mod tests {
         assert!(log.is_full(0));
         let first = log.segments().next().expect("a segment").borrow().records[0];
         assert_eq!((first.length, first.kept), (1_000, 64));
+    }
+
+    #[test]
+    fn what_leaves_is_of_streams_that_are_open() {
+        let record = |stream, kind, flags, written| Record {
+            at: 0,
+            length: 0,
+            stream,
+            kept: 0,
+            form: Form::Frame,
+            kind,
+            flags,
+            written,
+        };
+        let mut log = Log::new(0, None, 100);
+        let head = |stream| record(stream, HEADERS, END_STREAM, false);
+        let streams = [1, 3, 5, 7, 9, 400_001];
+        log.current.borrow_mut().records.extend(streams.map(head));
+        log.roll(0, None, 100);
+        log.current.borrow_mut().records.extend([
+            // Its answer begins, one ends, one is reset.
+            record(1, HEADERS, 0, true),
+            record(3, 0x0, END_STREAM, true),
+            record(5, RST_STREAM, 0, false),
+        ]);
+        let open = |told: &[u32]| log.leaving(true, told).map(|(_, open)| open);
+        assert_eq!(open(&[7]), Some(vec![1, 9, 400_001]));
+        assert_eq!(open(&[1, 7, 9, 400_001]), None);
+        // Where this proxy is the client, what it wrote ends nothing.
+        assert!(log.leaving(false, &[]).is_none());
     }
 }

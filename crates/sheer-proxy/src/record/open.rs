@@ -1,6 +1,6 @@
-//! Streams of a connection that are open, and which of them have nothing in older segments of its log.
+//! How many streams of a connection are open, and whether one of them may have said something in an older segment of its log.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell};
 
 /// Counts open streams.
 #[derive(Debug, Default)]
@@ -11,6 +11,8 @@ pub(super) struct Open {
     newest: Cell<u32>,
     /// Newer ones began in the current segment.
     boundary: Cell<u32>,
+    /// Not beyond the boundary, and over since. What ends them may be written later.
+    told: RefCell<Vec<u32>>,
 }
 
 impl Open {
@@ -32,6 +34,8 @@ impl Open {
         self.all.set(self.all.get().saturating_sub(1));
         if stream > self.boundary.get() {
             self.fresh.set(self.fresh.get().saturating_sub(1));
+        } else if stream > 0 {
+            self.told.borrow_mut().push(stream);
         }
     }
 
@@ -40,10 +44,16 @@ impl Open {
         self.all.get() > self.fresh.get()
     }
 
+    /// Those that said something in an older segment, and are over since the current one began.
+    pub(super) fn told(&self) -> Ref<'_, [u32]> {
+        Ref::map(self.told.borrow(), Vec::as_slice)
+    }
+
     /// A new segment begins; this is the newest stream of the one before, which may not be counted yet.
     pub(super) fn rolled(&self, newest: u32) {
         self.boundary.set(newest.max(self.newest.get()));
         self.fresh.set(0);
+        self.told.borrow_mut().clear();
     }
 }
 
@@ -61,6 +71,7 @@ mod tests {
         assert!(open.has_old());
         open.ended(1);
         open.ended(3);
+        assert_eq!(*open.told(), [1, 3]);
         assert!(!open.has_old());
         // Its head was in the segment before.
         open.began(5);
@@ -70,5 +81,8 @@ mod tests {
         assert!(!open.has_old());
         open.ended(7);
         assert_eq!((open.count(), open.has_old()), (0, false));
+        assert_eq!(*open.told(), [1, 3, 5]);
+        open.rolled(7);
+        assert!(open.told().is_empty());
     }
 }

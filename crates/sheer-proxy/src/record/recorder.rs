@@ -357,6 +357,10 @@ impl Inner {
         self.failures.borrow_mut().forget_ahead(leg)
     }
 
+    pub(super) fn forget_ahead_of(&self, connection: u64) {
+        self.failures.borrow_mut().forget_ahead_of(connection);
+    }
+
     fn let_go(&self) {
         self.failures.borrow_mut().let_go(self.clock.now());
     }
@@ -420,6 +424,8 @@ impl Inner {
             taken -= oldest.accounted();
             oldest.forget("memory");
         }
+        drop(ended);
+        self.let_go();
     }
 
     fn find(&self, id: u64) -> Option<Rc<Recording>> {
@@ -711,6 +717,11 @@ impl Inner {
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.taken()
+    }
+
+    #[cfg(test)]
+    pub(super) fn credit(&self) -> i64 {
+        self.failures.borrow().credit()
     }
 
     #[cfg(test)]

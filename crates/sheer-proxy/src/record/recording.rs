@@ -277,7 +277,7 @@ impl Recording {
             if compared > 0 {
                 self.recorder.compared(compared);
             }
-            let has_grown = flow.roll(now, self.streams.has_old(), || self.recorder.room());
+            let has_grown = flow.roll(now, &self.streams, || self.recorder.room());
             if has_grown {
                 self.streams.rolled(flow.log.newest_stream());
                 self.account(flow.memory());
@@ -297,11 +297,18 @@ impl Recording {
     /// A head of HTTP/1 was read or written. Gives the how-manieth request it belongs to.
     pub(super) fn head(&self, written: bool, form: Form, head: &[u8]) {
         let now = self.recorder.clock.now();
-        if let Some(flow) = self.flow.borrow_mut().as_mut() {
+        let has_grown = {
+            let mut flow = self.flow.borrow_mut();
+            let Some(flow) = flow.as_mut() else { return };
             flow.head(now, written, (form, self.streams_total.get() as u32), head);
-            if flow.roll(now, false, || self.recorder.room()) {
+            let has_grown = flow.roll(now, &self.streams, || self.recorder.room());
+            if has_grown {
                 self.account(flow.memory());
             }
+            has_grown
+        };
+        if has_grown {
+            self.recorder.keep_within();
         }
     }
 
@@ -428,6 +435,7 @@ impl Recording {
             self.account(flow.memory());
         }
         self.ending.set(Some(ending));
+        self.forget_ahead();
         self.recorder.ended(self, ending);
     }
 
@@ -449,7 +457,7 @@ impl Recording {
     /// Keeps less of what passed.
     pub(super) fn shorten(self: &Rc<Self>) {
         if let Some(flow) = self.flow.borrow_mut().as_mut() {
-            flow.shorten(self.streams.has_old());
+            flow.shorten(&self.streams);
             self.keep_ahead(flow.leaving.take());
             self.account(flow.memory());
         }
@@ -469,6 +477,15 @@ impl Recording {
             let connection = self.id;
             self.has_ahead
                 .set(self.recorder.forget_ahead(LegId { connection, stream }));
+        }
+        self.forget_ahead();
+    }
+
+    /// Nothing is kept ahead of a connection that has ended, once no request of it can fail any more.
+    fn forget_ahead(&self) {
+        if self.has_ahead.get() && self.ending.get().is_some() && self.streams.count() == 0 {
+            self.recorder.forget_ahead_of(self.id);
+            self.has_ahead.set(false);
         }
     }
 

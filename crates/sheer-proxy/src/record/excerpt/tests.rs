@@ -13,7 +13,7 @@ use crate::{
         About, FailureCopy, LegId, Peer, Query, Recorder, RecordingCopy, Speaks, Tape,
         exchange::{Exchange, Leg},
         failure::{Facts, Failure, FailureKind, Failures},
-        flow::Flow,
+        flow::{Flow, Found},
         recording::Recording,
     },
 };
@@ -175,12 +175,16 @@ impl Busy {
     }
 
     fn failures(&self) -> Vec<FailureCopy> {
-        let query = Query {
-            connection: u64::MAX,
-            ..Query::default()
-        };
-        self.recorder.copy(&query, true).expect("on").failures
+        failures_of(&self.recorder)
     }
+}
+
+fn failures_of(recorder: &Recorder) -> Vec<FailureCopy> {
+    let query = Query {
+        connection: u64::MAX,
+        ..Query::default()
+    };
+    recorder.copy(&query, true).expect("on").failures
 }
 
 /// Kinds of the frames that are kept of a leg's stream, and whether this token came, as such or as its digest.
@@ -362,6 +366,8 @@ fn a_call_that_fails_long_after_it_began_keeps_what_it_said() {
     let first = busy.wait(&token);
     // It holds the segment that the first began in, also when the two are let go together.
     busy.fail("Bearer t");
+    // On a connection of many, its number is far from theirs.
+    busy.next += 200_000;
     busy.much();
     let second = busy.wait("Bearer short");
     busy.much();
@@ -415,11 +421,83 @@ fn what_open_streams_said_takes_its_part_and_goes_when_they_end_well() {
     let held = busy.recorder.inner().held();
     // A quarter, and what their texts leave unused.
     assert!((QUARTER / 8..=QUARTER / 2).contains(&held), "{held}");
+    // The other half of what may be replayed is for what has failed, but for the last segment.
+    let credit = busy.recorder.inner().credit();
+    assert!(credit > 10_000 - 5_000, "{credit}");
     drop(waiting);
     assert_eq!(busy.recorder.inner().held(), 0);
     // Nobody waits.
     busy.much();
     assert_eq!(busy.recorder.inner().held(), 0);
+}
+
+#[test]
+fn nothing_is_kept_ahead_of_a_connection_that_is_over() {
+    let mut busy = Busy::new();
+    let one = busy.wait("Bearer t");
+    // Nobody tells how these ended.
+    for _ in 0..50 {
+        busy.begin("Bearer t");
+    }
+    busy.much();
+    drop(one);
+    assert!(busy.recorder.inner().held() > 0);
+    for leg in &busy.legs {
+        leg.ended(None);
+    }
+    assert_eq!(busy.recorder.inner().held(), 0);
+}
+
+#[test]
+fn a_disagreement_leaves_what_is_kept_of_an_open_stream_to_its_end() {
+    let mut busy = Busy::new();
+    let waiting = busy.wait("Bearer t");
+    busy.much();
+    let leg = Rc::clone(&busy.legs[0]);
+    busy.recorder.inner().disagreed(
+        &leg,
+        Found {
+            written: false,
+            stream: waiting.stream,
+            kind: ListKind::Request,
+            number: u64::MAX,
+            library: None,
+        },
+    );
+    busy.give_up(waiting);
+    for recording in &busy.failures().last().expect("some").recordings {
+        assert!(!recording.excerpts.is_empty(), "{}", recording.id);
+    }
+}
+
+#[test]
+fn what_http1_failures_hold_is_bounded_while_nothing_more_fails() {
+    let recorder = Recorder::for_tests();
+    let inner = recorder.inner();
+    let head = format!("GET / HTTP/1.1\r\nX-Note: {}\r\n\r\n", "n".repeat(1_000));
+    let legs: Vec<Rc<Recording>> = (0..20)
+        .map(|id| {
+            let flow = Flow::http1(inner.clock.now(), true, inner.room());
+            let about = About::new(Peer::App, true, Speaks::Http1);
+            Recording::new(inner, id + 1, about, Some(flow))
+        })
+        .collect();
+    for leg in &legs {
+        let stream = leg.next_request();
+        leg.head(false, Form::RequestHead, head.as_bytes());
+        let client = Leg::new(&Tape::new(Rc::clone(leg)), stream);
+        recorder.request_ended(None, (&client, &Leg::default()), &outcome());
+    }
+    for leg in &legs {
+        for _ in 0..200 {
+            leg.next_request();
+            leg.head(false, Form::RequestHead, head.as_bytes());
+        }
+    }
+    // The newest keeps its two segments.
+    let held = inner.held();
+    assert!(held <= QUARTER + 2 * 64 * 1024, "{held}");
+    assert_eq!(failures_of(&recorder).len(), 20);
 }
 
 #[test]

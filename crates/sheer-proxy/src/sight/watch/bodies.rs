@@ -159,7 +159,11 @@ impl Bodies {
 
 /// A body of so many bytes, of which no piece came.
 fn unseen(event: &RequestEvent, way: Way, bytes: u64) -> v1::TappedBody {
-    let has_left = event.answer.as_ref().is_some_and(|answer| answer.status == 101);
+    let has_left = event.answer.as_ref().is_some_and(|answer| match answer.status {
+        101 => true,
+        200..=299 => event.head.method == http::Method::CONNECT,
+        _ => false,
+    });
     let note = if has_left {
         "not shown: it is no longer HTTP"
     } else {
