@@ -12,6 +12,7 @@ mod peers;
 mod plaintext;
 mod reflect;
 mod tap;
+mod together;
 
 use std::sync::Arc;
 

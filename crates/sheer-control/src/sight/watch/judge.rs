@@ -1,10 +1,10 @@
 //! Which events of a tap are shown: a request is judged before anything of it is, and its bodies share what becomes of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc};
 
 use sheer_api::v1::{self, tap_event::Event};
-use sheer_policy::limit::Throttle;
 
+use super::together::Together;
 use crate::sight::hidden::{Hidden, Verdict};
 
 /// Requests that are remembered, of one proxy; of older ones nothing more is shown.
@@ -12,21 +12,12 @@ const REMEMBERED: usize = 4_096;
 /// Events of a request that wait until its endpoint is known.
 const WAITING: usize = 64;
 
-/// Requests a second, where nobody says.
-const RATE: u32 = 100;
-
-/// What the proxies of so many pods show together: each has all of the rate, as nobody knows beforehand which of them has the traffic. One alone keeps it itself.
-pub(super) fn together(pods: usize, rate: u32) -> Option<Arc<Throttle>> {
-    let rate = if rate == 0 { RATE } else { rate };
-    (pods > 1).then(|| Arc::new(Throttle::new(rate, Instant::now())))
-}
-
 /// Judges the events of one proxy, in their order.
 #[derive(Default)]
 pub(super) struct Judge {
     known: BTreeMap<u64, Judged>,
     /// What all proxies that are watched may show together; each has a rate of its own.
-    together: Option<Arc<Throttle>>,
+    together: Option<Arc<Together>>,
 }
 
 enum Judged {
@@ -39,7 +30,7 @@ enum Judged {
 
 impl Judge {
     /// One of several whose proxies show so much together.
-    pub(super) fn new(together: Option<Arc<Throttle>>) -> Self {
+    pub(super) fn new(together: Option<Arc<Together>>) -> Self {
         Self {
             together,
             ..Self::default()
@@ -78,7 +69,7 @@ impl Judge {
             self.judged(id, verdict, event)
         } else {
             self.remember(id, Judged::Hidden);
-            vec![beyond()]
+            Vec::new()
         };
         if is_end {
             self.known.remove(&id);
@@ -89,7 +80,7 @@ impl Judge {
     /// Whether the rate allows it, where this is the first that is told of it.
     fn admits(&self, id: u64, verdict: Verdict) -> bool {
         let is_new = verdict != Verdict::Hidden && !self.known.contains_key(&id);
-        !is_new || self.together.as_ref().is_none_or(|rate| rate.takes(Instant::now()))
+        !is_new || self.together.as_ref().is_none_or(|together| together.admits())
     }
 
     fn remember(&mut self, id: u64, judged: Judged) {
@@ -144,14 +135,6 @@ fn is_hidden_connection(hidden: &Hidden, connection: &v1::TappedConnection) -> b
     hidden.hides(&exchange, &connection.destination, "")
 }
 
-/// One request is not shown, as there are too many.
-fn beyond() -> v1::TapEvent {
-    v1::TapEvent {
-        event: Some(Event::Loss(v1::TapLoss { slow: 0, rate: 1 })),
-        pod: String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,52 +178,39 @@ mod tests {
     #[test]
     fn proxies_that_are_watched_together_show_one_rate() {
         let hidden = shop();
-        let together = together(2, 3);
+        let together = Together::of(2, 3);
         let [mut busy, mut quiet] = [(); 2].map(|()| Judge::new(together.clone()));
         let other = "1.1.1.1:80";
-        let is_loss = |shown: &[v1::TapEvent]| {
-            matches!(
-                shown,
-                [v1::TapEvent {
-                    event: Some(Event::Loss(_)),
-                    ..
-                }]
-            )
-        };
         for id in [1, 2] {
             for kind in ["request", "end"] {
                 let shown = busy.take(&hidden, request(id, kind, other, other));
-                assert!(shown.len() == 1 && !is_loss(&shown), "{id} {kind}: {shown:?}");
+                assert_eq!(shown.len(), 1, "{id} {kind}");
             }
         }
-        assert!(!is_loss(&quiet.take(&hidden, request(1, "request", other, ""))));
-        // The rate is used up, whoever it is: nothing of it is shown, and it is told once.
-        assert!(is_loss(&busy.take(&hidden, request(3, "request", other, ""))));
+        // What nobody may see takes nothing from it.
+        assert_eq!(quiet.take(&hidden, request(4, "request", "10.96.0.3:80", "")).len(), 0);
+        assert_eq!(quiet.take(&hidden, request(1, "request", other, "")).len(), 1);
+        // The rate is used up, whoever it is: nothing of one more is shown.
         assert_eq!(
             [
+                busy.take(&hidden, request(3, "request", other, "")),
                 busy.take(&hidden, body(3)),
                 busy.take(&hidden, request(3, "end", other, other))
             ]
             .map(|shown| shown.len()),
-            [0; 2]
+            [0; 3]
         );
         assert_eq!(
             quiet.take(&hidden, request(1, "end", other, other)).len(),
             1,
             "it began in time"
         );
-        // What nobody may see takes nothing from it, nor is it told; what was kept is shown.
-        assert!(
-            quiet
-                .take(&hidden, request(4, "request", "10.96.0.3:80", ""))
-                .is_empty()
-        );
+        // What was kept is shown.
         let mut kept = request(5, "end", other, other);
         if let Some(Event::Request(request)) = &mut kept.event {
             request.kept = true;
         }
-        assert!(!is_loss(&quiet.take(&hidden, kept)));
-        assert!(super::together(1, 3).is_none(), "one alone keeps it itself");
+        assert_eq!(quiet.take(&hidden, kept).len(), 1);
     }
 
     #[test]

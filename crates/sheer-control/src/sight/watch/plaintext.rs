@@ -5,13 +5,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::stream::{self, BoxStream, StreamExt as _};
-use sheer_api::v1::{self, frame_event, plaintext_event::Event};
+use sheer_api::v1::{self, frame_event, plaintext_event::Event, tap_event};
 use tonic::Status;
 
 use super::{
-    Asked, frames, is_hidden,
-    judge::{Judge, together},
-    looked, reflect, refused, rights, select, until_revoked,
+    Asked, frames, is_hidden, judge::Judge, looked, reflect, refused, rights, select, together::Together, until_revoked,
 };
 use crate::{
     objects::Pod,
@@ -55,7 +53,7 @@ pub(in crate::sight) async fn plaintext(
         only_new: true,
         ..v1::FramesRequest::default()
     };
-    let together = together(pods.len(), asked.rate);
+    let together = Together::of(pods.len(), asked.rate);
     let tap = v1::TapRequest {
         rights: Some(rights),
         rate: asked.rate,
@@ -65,7 +63,14 @@ pub(in crate::sight) async fn plaintext(
         ..v1::TapRequest::default()
     };
     let mesh = (sight.store.clone(), Arc::clone(&sight.hidden));
-    let mut streams = Vec::new();
+    let losses = stream::iter(together.as_ref().map(Together::losses)).flatten();
+    let losses = losses.map(|loss| {
+        Ok(tapped(v1::TapEvent {
+            event: Some(tap_event::Event::Loss(loss)),
+            pod: String::new(),
+        }))
+    });
+    let mut streams = vec![losses.boxed()];
     for Asked { pod, why_not } in pods {
         let opened = match why_not {
             Some(why) => Err(why),
@@ -126,6 +131,12 @@ fn between_sidecars(
     })
 }
 
+fn tapped(event: v1::TapEvent) -> v1::PlaintextEvent {
+    v1::PlaintextEvent {
+        event: Some(Event::Tap(event)),
+    }
+}
+
 fn frame(event: v1::FrameEvent) -> v1::PlaintextEvent {
     v1::PlaintextEvent {
         event: Some(Event::Frame(event)),
@@ -152,10 +163,7 @@ fn requests(
                     pod: super::name(&pod),
                     ..event
                 });
-                let tap = |event| v1::PlaintextEvent {
-                    event: Some(Event::Tap(event)),
-                };
-                named.map(|event| Ok(tap(event))).collect()
+                named.map(|event| Ok(tapped(event))).collect()
             }
         };
         stream::iter(shown)

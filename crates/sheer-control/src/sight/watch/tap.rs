@@ -21,11 +21,8 @@ use sheer_api::{
 use tonic::Status;
 
 use super::{
-    Asked, Sight, is_hidden,
-    judge::{Judge, together},
-    looked, name, names,
-    peers::Peers,
-    reflect, refused, rights, select, until_revoked,
+    Asked, Sight, is_hidden, judge::Judge, looked, name, names, peers::Peers, reflect, refused, rights, select,
+    together::Together, until_revoked,
 };
 use crate::{
     objects::Pod,
@@ -91,7 +88,8 @@ pub(in crate::sight) async fn tap(
         let own = reflect::descriptors(sight, &snapshot, (&pods, &to.behind), asker).await;
         question.descriptors.extend(own);
     }
-    let together = together(pods.len(), question.rate);
+    let together = Together::of(pods.len(), question.rate);
+    let losses = stream::iter(together.as_ref().map(Together::losses)).flatten();
     let proxies = join_all(pods.into_iter().map(|asked| connect(sight, asked))).await;
     // Of one that cannot be asked the others tell what came from it.
     let asked = proxies.iter().filter(|(_, proxy)| proxy.is_ok());
@@ -133,7 +131,13 @@ pub(in crate::sight) async fn tap(
             .boxed(),
         }
     });
-    Ok(until_revoked(asker, stream::select_all(streams).boxed()))
+    let losses = losses.map(|loss| {
+        Ok(v1::TapLine {
+            line: Some(Line::Loss(loss)),
+        })
+    });
+    let lines = stream::select_all(streams.chain([losses.boxed()]));
+    Ok(until_revoked(asker, lines.boxed()))
 }
 
 /// What every proxy says that was asked: a filter that none of them understands is wrong.
