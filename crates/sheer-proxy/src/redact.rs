@@ -1,19 +1,26 @@
 //! Which values are nobody's business, and what is shown instead: a keyed hash, so that equal values are still seen to be equal, and nothing else can be
 //! learnt of them. Applied before anything leaves the proxy: to what sight shows, and to logs.
 
+mod within;
+
 use std::{borrow::Cow, sync::OnceLock};
 
 use aws_lc_rs::{digest, hmac};
 
 /// Fields whose values are always replaced, beside those that end in [`ENDINGS`].
-const FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+const FIELDS: [&str; 6] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "api-key",
+    "apikey",
+];
 /// Endings of names of such fields.
-const ENDINGS: [&str; 2] = ["-token", "-secret"];
+const ENDINGS: [&str; 4] = ["-token", "-secret", "-password", "-api-key"];
 /// Ends the name of gRPC metadata that is bytes: a secret is one in either form.
 const BINARY: &[u8] = b"-bin";
-/// Endings of names of query parameters whose values are replaced.
-const PARAMETERS: [&str; 4] = ["token", "secret", "password", "signature"];
-/// Endings of names of fields of JSON, forms and protobuf whose values are replaced; case, `_` and `-` do not count.
+/// Endings of names of fields of JSON, forms, queries and protobuf whose values are replaced; case, `_` and `-` do not count.
 const BODY_FIELDS: [&str; 11] = [
     "password",
     "passwd",
@@ -27,6 +34,8 @@ const BODY_FIELDS: [&str; 11] = [
     "credential",
     "credentials",
 ];
+/// Names of such fields that may end others, which are no secrets.
+const WHOLE_FIELDS: [&str; 4] = ["pwd", "pin", "cvv", "cvc"];
 /// Shorter keys are not taken: they could be guessed.
 const SHORTEST_KEY: usize = 16;
 
@@ -101,6 +110,7 @@ impl Redactor {
         };
         let is = |wanted: &Vec<String>| [&name, &whole].contains(&&wanted.concat());
         BODY_FIELDS.iter().any(|field| whole.ends_with(field))
+            || WHOLE_FIELDS.contains(&&*name)
             || self.fields.iter().any(|wanted| ends(wanted) || is(wanted))
     }
 
@@ -133,29 +143,28 @@ impl Redactor {
             })
     }
 
-    /// The value to show; of a path, with the values of secret query parameters replaced.
+    /// The value to show, without the secrets of URLs and documents in it; whether anything is replaced.
     pub(crate) fn value<'a>(&self, name: &[u8], value: &'a [u8]) -> (Cow<'a, [u8]>, bool) {
         if self.is_sensitive(name) {
             return (Cow::Owned(self.hashed(value).into_bytes()), true);
         }
-        if matches!(name, b":path" | b"referer" | b"location") && value.contains(&b'?') {
-            let shown = self.path(&String::from_utf8_lossy(value)).into_bytes();
-            let replaced = shown != value;
-            return (Cow::Owned(shown), replaced);
-        }
-        (Cow::Borrowed(value), false)
-    }
-
-    /// A path, or a whole URI, with the values of secret query parameters replaced.
-    pub(crate) fn path(&self, path: &str) -> String {
-        let Some((path, query)) = path.split_once('?') else {
-            return path.to_owned();
+        let Ok(text) = std::str::from_utf8(value) else {
+            let shown = self.text(&String::from_utf8_lossy(value)).into_owned();
+            let replaced = shown != String::from_utf8_lossy(value);
+            return if replaced {
+                (Cow::Owned(shown.into_bytes()), true)
+            } else {
+                (Cow::Borrowed(value), false)
+            };
         };
-        let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((name, value)) if is_secret(name) => format!("{name}={}", self.hashed(value.as_bytes())),
-            _ => pair.to_owned(),
-        });
-        format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+        let shown = match name {
+            b":path" => Some(self.path(text)).filter(|shown| shown != text).map(Cow::Owned),
+            _ => Some(self.text(text)),
+        };
+        match shown {
+            Some(Cow::Owned(shown)) => (Cow::Owned(shown.into_bytes()), true),
+            _ => (Cow::Borrowed(value), false),
+        }
     }
 
     /// The same for equal values under one key, and for nobody else.
@@ -175,11 +184,6 @@ impl Redactor {
 fn plain(name: &str) -> String {
     let kept = name.chars().filter(|letter| letter.is_alphanumeric());
     kept.flat_map(char::to_lowercase).collect()
-}
-
-fn is_secret(parameter: &str) -> bool {
-    let name = parameter.to_ascii_lowercase();
-    PARAMETERS.iter().any(|end| name.ends_with(end))
 }
 
 fn own_key() -> &'static [u8] {

@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::{
+    FutureExt as _,
+    future::{Either, ready},
+    stream::{self, BoxStream, StreamExt as _},
+};
 use sheer_api::v1::{self, frame_event::Event};
 use tonic::Status;
 
@@ -18,8 +22,8 @@ use crate::{
     store::{Snapshot, Store},
 };
 
-/// Failures whose other half is asked about.
-const ASKED_AT_ONCE: usize = 16;
+/// Events that are read ahead, of one proxy: of the failures among them the other halves are asked about together, as each question waits for others.
+const READ_AHEAD: usize = 2_048;
 
 /// Frames as they come, those of one proxy in their order.
 pub(in crate::sight) async fn frames(
@@ -49,10 +53,14 @@ pub(in crate::sight) async fn frames(
                 let events = one((sight.store.clone(), Arc::clone(&sight.hidden)), pod, events);
                 let peers = Arc::clone(&peers);
                 let judging = events.map(move |event| {
-                    let peers = Arc::clone(&peers);
-                    async move { Ok(judged(peers, event?).await) }
+                    if event.as_ref().is_ok_and(is_failure) {
+                        let peers = Arc::clone(&peers);
+                        Either::Right(async move { Ok(judged(peers, event?).await) }.boxed())
+                    } else {
+                        Either::Left(ready(event))
+                    }
                 });
-                streams.push(judging.buffered(ASKED_AT_ONCE).boxed());
+                streams.push(judging.buffered(READ_AHEAD).boxed());
             }
             Err(why) => streams.push(stream::once(async move { Ok(note(&pod, why)) }).boxed()),
         }
@@ -93,7 +101,7 @@ pub(super) fn one(
             }
             Err(status) => Some(Ok(note(&pod, status.message().to_owned()))),
         };
-        futures::future::ready(event)
+        ready(event)
     });
     events.boxed()
 }
@@ -154,6 +162,10 @@ impl Shown {
             }
         }
     }
+}
+
+fn is_failure(event: &v1::FrameEvent) -> bool {
+    matches!(event.event, Some(Event::Failure(_)))
 }
 
 /// A failure that is what the other end answered has the verdict of the sidecar there, as in the tap: where that cannot be asked, the one that the answer

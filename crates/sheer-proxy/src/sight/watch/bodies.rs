@@ -3,10 +3,13 @@
 //! What cannot be read field by field is not shown, since nobody can tell what in it is secret: of a text, an image or a broken document the reader
 //! gets type, size and a keyed hash. Of protobuf without descriptors numbers are shown, text and bytes are not.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
 use http::{HeaderMap, header};
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::{DescriptorPool, Kind as FieldKind, MessageDescriptor};
 use sheer_api::v1;
 use sheer_lens::{
     grpc::{Encoding, Message, Messages, decompress},
@@ -23,6 +26,8 @@ use crate::{
 const OPEN: usize = 256;
 /// Bytes before a message of gRPC.
 const PREFIX: u64 = 5;
+/// Bytes of a name in a form. What is longer is no name.
+const LONGEST_NAME: usize = 64;
 /// Both directions of a request.
 const WAYS: [Way; 2] = [Way::Request, Way::Response];
 
@@ -331,8 +336,15 @@ impl Redact for Hide<'_> {
     fn redact(&mut self, place: &Place<'_>) -> Option<String> {
         let How { redactor, marked, .. } = self.0;
         let is_marked = place.field.is_some_and(|field| marked.contains(field.full_name()));
-        let is_hidden = is_marked || redactor.is_sensitive_field(place.path) || redactor.is_sensitive_field(place.name);
-        is_hidden.then(|| redactor.hashed(place.raw))
+        if is_marked || redactor.is_sensitive_field(place.path) || redactor.is_sensitive_field(place.name) {
+            return Some(redactor.hashed(place.raw));
+        }
+        // Not of numbers, which may look like text.
+        place.field.filter(|field| matches!(field.kind(), FieldKind::String))?;
+        match redactor.text(std::str::from_utf8(place.raw).ok()?) {
+            Cow::Owned(shown) => Some(shown),
+            Cow::Borrowed(_) => None,
+        }
     }
 
     fn redact_nameless(&mut self, place: &Place<'_>) -> Option<String> {
@@ -435,7 +447,7 @@ fn document(bytes: &[u8], media: &str, encoding: Option<Encoding>, is_cut: bool,
     let part = match media {
         _ if is_json && is_cut => hidden(bytes, "only the beginning of its JSON is here", redactor),
         _ if is_json => json(plain, redactor).unwrap_or_else(|| hidden(bytes, "it is no JSON", redactor)),
-        "application/x-www-form-urlencoded" => form(plain, redactor),
+        "application/x-www-form-urlencoded" => form(plain, is_cut, redactor),
         "" => hidden(bytes, "of no declared type", redactor),
         media => hidden(bytes, media, redactor),
     };
@@ -456,7 +468,7 @@ fn hidden(bytes: &[u8], why: &str, redactor: &Redactor) -> Part {
 
 fn json(bytes: &[u8], redactor: &Redactor) -> Option<Part> {
     let mut value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    hide(&mut value, &mut String::new(), redactor);
+    redactor.document(&mut value);
     Some(Part {
         format: "json",
         text: value.to_string(),
@@ -464,56 +476,41 @@ fn json(bytes: &[u8], redactor: &Redactor) -> Option<Part> {
     })
 }
 
-/// Replaces the values of secret names; `path` is where it stands. The depth is bounded by the parser.
-fn hide(value: &mut serde_json::Value, path: &mut String, redactor: &Redactor) {
-    use serde_json::Value;
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                let before = path.len();
-                if before > 0 {
-                    path.push('.');
-                }
-                path.push_str(name);
-                if redactor.is_sensitive_field(path) || redactor.is_sensitive_field(name) {
-                    let hash = match &*member {
-                        Value::String(text) => redactor.hashed(text.as_bytes()),
-                        other => redactor.hashed(other.to_string().as_bytes()),
-                    };
-                    *member = Value::String(hash);
-                } else {
-                    hide(member, path, redactor);
-                }
-                path.truncate(before);
-            }
+/// Names and values of a form; not decoded, so that nothing is misread. Who is no form says so wrongly: curl does, of any text.
+fn form(bytes: &[u8], is_cut: bool, redactor: &Redactor) -> Part {
+    let text = match std::str::from_utf8(bytes.trim_ascii()) {
+        Ok(text) if text.starts_with(['{', '[']) => {
+            let shown = json(bytes, redactor).map(|part| Part {
+                note: "declared as a form".to_owned(),
+                ..part
+            });
+            return shown.unwrap_or_else(|| hidden(bytes, "it is no form", redactor));
         }
-        Value::Array(elements) => elements.iter_mut().for_each(|element| hide(element, path, redactor)),
-        _ => {}
-    }
-}
-
-/// Names and values of a form; not decoded, so that nothing is misread.
-fn form(bytes: &[u8], redactor: &Redactor) -> Part {
-    let text = String::from_utf8_lossy(bytes);
-    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let shown = if redactor.is_sensitive_field(name) {
-            redactor.hashed(value.as_bytes())
-        } else {
-            value.to_owned()
-        };
-        (name, shown)
+        Ok(text) if !text.contains(is_of_no_form) => text,
+        _ => return hidden(bytes, "it is no form", redactor),
+    };
+    let mut pairs = text.split('&').filter(|pair| !pair.is_empty()).peekable();
+    let each = std::iter::from_fn(|| Some((pairs.next()?, pairs.peek().is_none())));
+    let shown = each.map(|(pair, is_last)| match pair.split_once('=') {
+        // The last of what is cut is not whole.
+        Some((name, value)) if name.len() <= LONGEST_NAME && !(is_cut && is_last) => redactor.pair(name, value),
+        // What has no name, nobody can judge.
+        _ => redactor.hashed(pair.as_bytes()),
     });
-    let pairs: Vec<(&str, String)> = pairs.collect();
-    let wire: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let pairs = pairs.into_iter();
+    let shown: Vec<String> = shown.collect();
+    let pairs = shown.iter().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let pairs: Vec<serde_json::Value> = pairs.map(|(name, value)| serde_json::json!({ name: value })).collect();
     Part {
         format: "form",
         text: serde_json::Value::Array(pairs).to_string(),
-        wire: wire.join("&").into_bytes(),
+        wire: shown.join("&").into_bytes(),
         ..Part::default()
     }
+}
+
+/// Whether a form has this nowhere, however carelessly it was written by hand.
+fn is_of_no_form(letter: char) -> bool {
+    letter.is_control() || letter.is_whitespace() || matches!(letter, '"' | '{' | '}' | '<' | '>' | '\\')
 }
 
 #[cfg(test)]
@@ -647,15 +644,51 @@ mod tests {
             );
             assert_eq!(part.bytes, text.len());
         }
-        let mut bodies = bodies(&[]);
-        let form = b"user=ada&access_token=planted";
-        bodies.piece(&event("application/x-www-form-urlencoded", "/", Way::Request, 0, form));
-        let part = rest(&mut bodies, Way::Request);
-        assert!(
-            part.text.starts_with(r#"[{"user":"ada"},{"access_token":"hash:"#),
-            "{}",
-            part.text
-        );
+    }
+
+    #[test]
+    fn forms_are_shown_without_secrets_and_what_is_none_is_not_shown() {
+        let shown = |form: &str| {
+            let mut bodies = bodies(&[]);
+            let form = event(
+                "application/x-www-form-urlencoded",
+                "/",
+                Way::Request,
+                0,
+                form.as_bytes(),
+            );
+            bodies.piece(&form);
+            let part = rest(&mut bodies, Way::Request);
+            let wire = String::from_utf8_lossy(&part.wire).into_owned();
+            let all = [&part.text, &part.note, &wire];
+            assert!(!all.iter().any(|text| text.contains("planted")), "{all:?}");
+            (part.format, part.text)
+        };
+        let (_, text) = shown("user=ada&access_token=planted");
+        assert!(text.starts_with(r#"[{"user":"ada"},{"access_token":"hash:"#), "{text}");
+        for form in [
+            "user=ada&user%5Bpassword%5D=planted",
+            "user=ada&p%61ssword=planted",
+            "user=ada&payload=%7B%22password%22%3A%22planted%22%7D",
+            "user=ada&planted",
+            "user=ada&to=https%3A%2F%2Fh%2F%3Ftoken%3Dplanted\r\n",
+        ] {
+            let (format, text) = shown(form);
+            assert!(
+                format == "form" && text.contains(r#"{"user":"ada"}"#) && text.contains("hash:"),
+                "{text}"
+            );
+        }
+        // What curl sends where nobody says otherwise.
+        let (format, text) = shown(r#"{"payer":"ada=&x","password":"planted","nested":{"apiKey":"planted"}}"#);
+        assert!(format == "json" && text.contains(r#""payer":"ada=&x""#), "{text}");
+        for none in [
+            "{\"password\":\"planted",
+            "password is planted",
+            "<password>planted</password>",
+        ] {
+            assert_eq!(shown(none), ("hidden", String::new()), "{none}");
+        }
     }
 
     #[test]

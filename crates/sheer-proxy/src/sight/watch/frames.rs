@@ -28,8 +28,12 @@ use crate::{
     redact::Redactor,
 };
 
-/// How often somebody who follows is shown what is new.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// How long somebody who follows waits for what is new.
+const LONGEST: Duration = Duration::from_millis(100);
+/// The same while logs forget quickly.
+const SHORTEST: Duration = Duration::from_millis(5);
+/// Rounds in which no log began a new segment, before the next wait is longer.
+const QUIET: u32 = 10;
 /// Frames of a connection that died, where nobody says how many.
 const OF_DEAD: usize = 64;
 
@@ -56,6 +60,7 @@ pub(in crate::sight) async fn frames(
         closed: HashSet::new(),
         failures: 0,
         rounds: 0,
+        pace: Pace::default(),
     };
     if reading.asked.only_new {
         // Before anything is answered: whoever has the answer misses nothing.
@@ -81,6 +86,40 @@ struct Reading {
     /// Failures that were shown, by the highest number of each half.
     failures: u64,
     rounds: u64,
+    pace: Pace,
+}
+
+/// How long to wait for what is new: a log has two segments, so whoever looks before the second is full misses nothing.
+struct Pace {
+    wait: Duration,
+    quiet: u32,
+    /// A log has begun a new segment since it was looked at.
+    has_rolled: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            wait: SHORTEST * 2,
+            quiet: 0,
+            has_rolled: false,
+        }
+    }
+}
+
+impl Pace {
+    /// A round is over: how long until the next.
+    fn next(&mut self) -> Duration {
+        if std::mem::take(&mut self.has_rolled) {
+            (self.wait, self.quiet) = ((self.wait / 2).max(SHORTEST), 0);
+        } else {
+            self.quiet += 1;
+            if self.quiet >= QUIET {
+                (self.wait, self.quiet) = ((self.wait * 2).min(LONGEST), 0);
+            }
+        }
+        self.wait
+    }
 }
 
 impl Reading {
@@ -101,7 +140,7 @@ impl Reading {
                 if !self.asked.follow {
                     return None;
                 }
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(self.pace.next()).await;
             }
             self.round().await;
             self.rounds += 1;
@@ -153,6 +192,7 @@ impl Reading {
             return;
         }
         let known = self.next.get(&id).copied();
+        self.pace.has_rolled |= known.is_some() && recording.segments.len() > 1;
         let wanted = |shown: &Shown| {
             let stream = shown.record.stream;
             shown.number >= known.unwrap_or(0) && self.asked.stream.is_none_or(|wanted| stream == wanted || stream == 0)
@@ -211,6 +251,19 @@ impl Reading {
         }
     }
 
+    /// Whether not all connections are wanted.
+    fn is_choosy(&self) -> bool {
+        self.query.peer.is_some() || self.asked.connection != 0 || self.asked.stream.is_some()
+    }
+
+    /// Whether one of the connections of a failure is wanted.
+    fn is_of_interest(&self, failure: &FailureCopy, recording: &RecordingCopy) -> bool {
+        let is_of = |stream: u32| failure.facts.streams(recording.id).contains(&stream);
+        self.query.peer.is_none_or(|peer| peer == recording.about.peer)
+            && [0, recording.id].contains(&self.asked.connection)
+            && self.asked.stream.is_none_or(is_of)
+    }
+
     /// Failures that were not shown yet, oldest first.
     fn failures(&mut self, halves: &[RecorderCopy]) {
         let mut all: Vec<(&RecorderCopy, &FailureCopy)> = halves
@@ -221,8 +274,16 @@ impl Reading {
         all.sort_by_key(|(half, failure)| half.clock.unix(failure.facts.at));
         for (half, failure) in all {
             self.failures = half.clock.unix(failure.facts.at) as u64;
+            let wanted: Vec<_> = failure
+                .recordings
+                .iter()
+                .filter(|recording| self.is_of_interest(failure, recording))
+                .collect();
+            if wanted.is_empty() && self.is_choosy() {
+                continue;
+            }
             self.push(Event::Failure(failure_of(half, failure, &self.redactor)));
-            for recording in &failure.recordings {
+            for recording in wanted {
                 let streams = failure.facts.streams(recording.id);
                 let mut shown = recording.shown();
                 shown.retain(|shown| {
@@ -399,4 +460,35 @@ fn said(failure: &FailureCopy, exchange: &Exchange) -> Option<String> {
         }
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at a log whose segment is full after this time; gives how often it had begun more than one since it was last looked at.
+    fn missed(segment: Duration, rounds: usize) -> (usize, Duration) {
+        let (mut pace, mut now, mut seen, mut missed) = (Pace::default(), Duration::ZERO, 0, 0);
+        for _ in 0..rounds {
+            now += pace.next();
+            let begun = (now.as_nanos() / segment.as_nanos()) as usize;
+            pace.has_rolled = begun > seen;
+            missed += usize::from(begun > seen + 1);
+            seen = begun;
+        }
+        (missed, pace.wait)
+    }
+
+    #[test]
+    fn who_follows_looks_as_often_as_logs_begin_a_new_segment() {
+        for busy in [11, 40, 80, 150] {
+            let (missed, wait) = missed(Duration::from_millis(busy), 400);
+            assert_eq!(missed, 0, "a segment in {busy} ms, looked at every {wait:?}");
+        }
+        assert_eq!(
+            missed(Duration::from_mins(5), 100).1,
+            LONGEST,
+            "a quiet one costs little"
+        );
+    }
 }
