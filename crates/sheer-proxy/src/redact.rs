@@ -148,22 +148,19 @@ impl Redactor {
         if self.is_sensitive(name) {
             return (Cow::Owned(self.hashed(value).into_bytes()), true);
         }
-        let Ok(text) = std::str::from_utf8(value) else {
-            let shown = self.text(&String::from_utf8_lossy(value)).into_owned();
-            let replaced = shown != String::from_utf8_lossy(value);
-            return if replaced {
-                (Cow::Owned(shown.into_bytes()), true)
-            } else {
-                (Cow::Borrowed(value), false)
-            };
+        let is_path = name == b":path" && within::has_parameters(value);
+        if !is_path && !within::may_carry(value) {
+            return (Cow::Borrowed(value), false);
+        }
+        let text = String::from_utf8_lossy(value);
+        let shown = match is_path {
+            true => Cow::Owned(self.path(&text)),
+            false => self.text(&text),
         };
-        let shown = match name {
-            b":path" => Some(self.path(text)).filter(|shown| shown != text).map(Cow::Owned),
-            _ => Some(self.text(text)),
-        };
-        match shown {
-            Some(Cow::Owned(shown)) => (Cow::Owned(shown.into_bytes()), true),
-            _ => (Cow::Borrowed(value), false),
+        if *shown == *text {
+            (Cow::Borrowed(value), false)
+        } else {
+            (Cow::Owned(shown.into_owned().into_bytes()), true)
         }
     }
 

@@ -124,9 +124,16 @@ test('fields that stay equal are told once, and what nobody knows is no absence'
   assert.deepEqual(sections(DIFF, true)[0].rows.map((one) => one.name), ['a', 'b']);
 });
 
+test('what is known at no two points is not said to be the same', () => {
+  const at = (...known) => verdictOf({ points: Object.fromEntries([1, 2, 3, 4].map((nth) => [nth, known.includes(nth) ? point() : { missing: 'forgotten' }])), differences: [] });
+  assert.equal(at(1, 2, 3, 4).level, 'good');
+  assert.deepEqual(at(1, 3), { level: 'warn', text: 'No difference at ① ③; the others are not known.' });
+  for (const told of [at(), at(2)]) assert.match(told.text, /^Nothing could be compared/);
+});
+
 test('differences are summed up by whether somebody can explain them', () => {
-  assert.equal(verdictOf([]).level, 'good');
-  assert.deepEqual(verdictOf(DIFF.differences.slice(1)), { level: 'good', text: '1 difference, which is documented.' });
-  const told = verdictOf(DIFF.differences);
+  const of = (differences) => verdictOf({ ...DIFF, differences });
+  assert.deepEqual(of(DIFF.differences.slice(1)), { level: 'good', text: '1 difference, which is documented.' });
+  const told = of(DIFF.differences);
   assert.deepEqual([told.level, told.text.includes('1 of which nobody can explain'), told.text.includes('③')], ['bad', true, true]);
 });

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr2, memchr3, memmem};
 use percent_encoding::percent_decode_str;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -39,15 +40,15 @@ impl Redactor {
     }
 
     fn within<'a>(&self, text: &'a str, depth: u8) -> Cow<'a, str> {
-        let is_document = text.trim_start().starts_with(['{', '[']);
-        let has_query = text.contains(['?', '#']) || text.contains("://");
-        if !is_document && !has_query {
+        if !may_carry(text.as_bytes()) {
             return Cow::Borrowed(text);
         }
         if depth > DEEPEST {
             return Cow::Owned(self.hashed(text.as_bytes()));
         }
-        if is_document && let Ok(mut document) = serde_json::from_str(text) {
+        if is_document(text.as_bytes())
+            && let Ok(mut document) = serde_json::from_str(text)
+        {
             return match self.hide(&mut document, &mut String::new(), depth + 1) {
                 true => Cow::Owned(document.to_string()),
                 false => Cow::Borrowed(text),
@@ -152,6 +153,20 @@ impl Redactor {
             _ => false,
         }
     }
+}
+
+/// Whether a path has more than its place.
+pub(super) fn has_parameters(path: &[u8]) -> bool {
+    memchr3(b'?', b'#', b';', path).is_some()
+}
+
+/// Whether a value may be a URL or JSON.
+pub(super) fn may_carry(value: &[u8]) -> bool {
+    is_document(value) || memchr2(b'?', b'#', value).is_some() || memmem::find(value, b"://").is_some()
+}
+
+fn is_document(value: &[u8]) -> bool {
+    matches!(value.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// Of a query or form (WHATWG URL, application/x-www-form-urlencoded parsing).

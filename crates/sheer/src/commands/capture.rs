@@ -20,7 +20,6 @@ mod recording;
 mod unseen;
 
 use std::{
-    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -74,7 +73,7 @@ pub(crate) struct Args {
     /// Namespace; any where absent
     #[arg(short, long)]
     namespace: Option<String>,
-    /// File to write; - is stdout
+    /// File to write, or a named pipe to write into; - is stdout
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// End after this long, as 30s or 5m [default: at Ctrl-C]
@@ -112,16 +111,8 @@ pub(crate) struct Args {
 /// Captures until the time is over, the size is reached or Ctrl-C comes, then writes the file.
 pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     let _: Filter = args.filter.parse().map_err(|error| Misuse(format!("{error}")))?;
-    let stdout = args.output == Path::new("-");
-    if stdout && io::stdout().is_terminal() {
-        return Err(Misuse("a capture is no text: name a file, or pipe it into `tshark -r -`".to_owned()).into());
-    }
     // Found out before anything is captured.
-    let file = if stdout {
-        None
-    } else {
-        Some(file::create(&args.output)?)
-    };
+    let place = file::place(&args.output)?;
     crate::running::block_on(async {
         let mesh = Mesh::find(global).await?;
         let all = mesh.pods().await?;
@@ -139,15 +130,13 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
         }
         let names = Names::new(&all, &mesh.virtual_addresses()?);
         if args.plaintext {
-            return plaintext(args, &mesh, &pods, &names, file).await;
+            return plaintext(args, &mesh, &pods, &names, place).await;
         }
         let recording = capture(args, &mesh, &pods).await?;
-        let wrote = match file {
-            None => file::write(io::stdout().lock(), &recording, &pods, &names),
-            Some(file) => file.fill(|out| file::write(out, &recording, &pods, &names)),
-        };
+        let stays = place.stays();
+        let wrote = place.fill(|out| file::write(out, &recording, &pods, &names));
         let bytes = wrote.with_context(|| format!("{} cannot be written", args.output.display()))?;
-        report(args, &recording, &names, bytes);
+        report(args, &recording, &names, (bytes, stays));
         Ok(Outcome::Healthy)
     })
 }
@@ -158,7 +147,7 @@ async fn plaintext(
     mesh: &Mesh,
     pods: &[Pod],
     names: &Names,
-    file: Option<file::Unfinished>,
+    place: file::Place,
 ) -> anyhow::Result<Outcome> {
     let descriptors =
         |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
@@ -172,13 +161,13 @@ async fn plaintext(
         descriptors: args.descriptors.iter().map(descriptors).collect::<Result<_, _>>()?,
     };
     let shown = plaintext::collect(&asked, mesh, pods.len()).await?;
-    let wrote = match file {
-        None => shown.write(io::stdout().lock(), pods, names),
-        Some(file) => file.fill(|out| shown.write(out, pods, names)),
-    };
+    let stays = place.stays();
+    let wrote = place.fill(|out| shown.write(out, pods, names));
     let bytes = wrote.with_context(|| format!("{} cannot be written", args.output.display()))?;
     shown.report(&format!("{} → {}", size(bytes), target(args)));
-    open_with(args, &shown.options());
+    if stays {
+        open_with(args, &shown.options());
+    }
     Ok(Outcome::Healthy)
 }
 
@@ -301,8 +290,8 @@ async fn renew(args: &Args, mesh: &Mesh) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what the file has, and what it has not.
-fn report(args: &Args, recording: &Recording, names: &Names, bytes: u64) {
+/// Says what the capture has, what it has not, and how to open it where it stays.
+fn report(args: &Args, recording: &Recording, names: &Names, (bytes, stays): (u64, bool)) {
     let packets = recording.packets().len();
     eprintln!("sheer: {packets} packets, {} → {}", size(bytes), target(args));
     if recording.lost() > 0 {
@@ -327,7 +316,9 @@ fn report(args: &Args, recording: &Recording, names: &Names, bytes: u64) {
     for note in recording.notes() {
         eprintln!("sheer: {note}");
     }
-    open_with(args, "-o tcp.try_heuristic_first:TRUE");
+    if stays {
+        open_with(args, "-o tcp.try_heuristic_first:TRUE");
+    }
     if tls.readable > 0 {
         eprintln!("sheer: the file opens these connections to whoever has it: keep it as you keep what they carried");
     }
@@ -342,7 +333,5 @@ fn target(args: &Args) -> String {
 }
 
 fn open_with(args: &Args, options: &str) {
-    if args.output != Path::new("-") {
-        eprintln!("sheer: open it with `wireshark {options} {}`", args.output.display());
-    }
+    eprintln!("sheer: open it with `wireshark {options} {}`", args.output.display());
 }

@@ -1,5 +1,9 @@
 //! `sheer diff`: a request at the four points, and where they differ.
 
+mod compared;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
@@ -11,7 +15,7 @@ use sheer_dashboard::wire::diff::{self, PARTS, Part, points};
 use crate::{
     cli::Global,
     outcome::Outcome,
-    output::{Format, Tone, paint},
+    output::{Format, Tone, paint, tell},
     running::Mesh,
     watching::{Of, text},
 };
@@ -32,7 +36,7 @@ const POINTS: [&str; 4] = [
 2 and 3 are the same stream of the same connection, so the four views are of one request without a header of ours. What Sheer documents that it changes
 (docs/headers.md) is told apart from what nobody can explain. Values of sensitive fields are keyed hashes, compared as such.
 
-Exit code 1 if there is a difference that nobody can explain.
+Exit code 1 if there is a difference that nobody can explain, and where nothing could be compared, as fewer than two points are known.
 
 Examples:
   sheer diff -n bank deploy/web                     the last request
@@ -67,23 +71,43 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
     };
     let answer = crate::running::block_on(async { Mesh::find(global).await?.diff(request).await })?;
     for note in &answer.notes {
-        eprintln!("sheer: {note}");
+        tell(note);
     }
     let mut stdout = io::stdout();
     let colour = stdout.is_terminal();
     for request in &answer.requests {
         let shown = match args.output {
-            Format::Json => format!("{}\n", diff::request(request)),
-            format => page(request, format == Format::Wide, colour),
+            Format::Json => {
+                if compared::points_compared(request).is_empty() {
+                    tell(compared::nothing(request, args));
+                }
+                format!("{}\n", json(request))
+            }
+            Format::Table | Format::Wide => page(request, args, colour),
         };
         stdout.write_all(shown.as_bytes())?;
     }
-    let mut all = answer.requests.iter().flat_map(|request| &request.differences);
-    let is_bad = answer.requests.is_empty() || all.any(|difference| !difference.documented);
-    Ok(if is_bad { Outcome::Finding } else { Outcome::Healthy })
+    Ok(outcome(&answer.requests))
 }
 
-fn page(request: &RequestDiff, wide: bool, colour: bool) -> String {
+fn outcome(requests: &[RequestDiff]) -> Outcome {
+    let is_well = |request: &RequestDiff| {
+        !compared::points_compared(request).is_empty() && request.differences.iter().all(|one| one.documented)
+    };
+    if !requests.is_empty() && requests.iter().all(is_well) {
+        Outcome::Healthy
+    } else {
+        Outcome::Finding
+    }
+}
+
+fn json(request: &RequestDiff) -> serde_json::Value {
+    let mut shown = diff::request(request);
+    shown["compared"] = compared::points_compared(request).into();
+    shown
+}
+
+fn page(request: &RequestDiff, args: &Args, colour: bool) -> String {
     let mut out = String::new();
     let title = format!(
         "request {}  {} → {}",
@@ -101,7 +125,7 @@ fn page(request: &RequestDiff, wide: bool, colour: bool) -> String {
     }
     for (part, fields) in PARTS {
         let differences: Vec<&Difference> = request.differences.iter().filter(|one| one.part == part).collect();
-        if wide {
+        if args.output == Format::Wide {
             whole(request, (part, fields), &differences, colour, &mut out);
         } else if !differences.is_empty() {
             let _ = writeln!(out, "{}", paint(part, Tone::Good, colour));
@@ -110,8 +134,8 @@ fn page(request: &RequestDiff, wide: bool, colour: bool) -> String {
             self::difference(difference, colour, &mut out);
         }
     }
-    if request.differences.is_empty() {
-        let _ = writeln!(out, "no difference");
+    for line in compared::verdict(request, args) {
+        let _ = writeln!(out, "{line}");
     }
     out
 }

@@ -9,8 +9,9 @@ use crate::{cli::Global, outcome::Outcome, running::Mesh, words::duration};
 /// Flags of `sheer token`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Whoever can use the state directory may see everything. A token is for everybody and everything else: a colleague, a script, an agent. It is shown in
-SHEER_TOKEN (or --token), and from then on the commands may do what it allows and nothing else:
+Whoever can use the state directory may see everything. A token is for everything else that runs as the mesh's owner, a script or an agent: it is shown in
+SHEER_TOKEN (or --token), and from then on the commands may do what it allows and nothing else. Other users of the machine cannot reach the mesh's sockets, with
+a token or without: for a colleague, start `sheer dashboard` with one. It allows:
 
   tap      tap, conns, diff: heads, trailers, timing, connections
   bodies   tap --body
@@ -24,6 +25,7 @@ record: the control plane's log, `sheer logs control`.
 Examples:
   sheer token --allow tap --on deploy/web -n bank --for 1h
   SHEER_TOKEN=$(sheer token --allow tap,bodies --on deploy/web --for 10m) sheer tap deploy/web --body
+  sheer dashboard --token $(sheer token --allow tap --on ns/bank --for 8h)
   sheer token --revoke-all")]
 pub(crate) struct Args {
     /// What it allows: tap, bodies, frames, capture, probe

@@ -70,12 +70,18 @@ pub(in crate::sight) async fn diff(
         }
     }
     if answer.requests.is_empty() && answer.notes.is_empty() {
-        answer.notes.push(
-            "no such request is recorded: proxies remember the last 512 of each half, and failures for longer"
-                .to_owned(),
-        );
+        answer.notes.push(nothing(asked.failed).to_owned());
     }
     Ok(answer)
+}
+
+/// Why nothing is shown: of requests that failed, or of any.
+fn nothing(failed: bool) -> &'static str {
+    if failed {
+        "nothing failed of late: proxies keep the last 200 failures of each half; without --failed the last request is shown"
+    } else {
+        "no such request is recorded: proxies remember the last 512 of each half, and failures for longer"
+    }
 }
 
 /// A question for the request that a stream between two proxies carried: one for the proxy of the caller, and one for that of the callee, as nobody knows here which
@@ -188,6 +194,12 @@ async fn whole(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_failure_is_not_no_request() {
+        assert!(nothing(true).starts_with("nothing failed of late"));
+        assert!(nothing(false).starts_with("no such request is recorded"));
+    }
 
     #[test]
     fn a_stream_is_asked_for_as_the_caller_and_as_the_callee_has_it() {

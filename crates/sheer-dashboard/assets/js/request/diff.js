@@ -27,12 +27,14 @@ function Section({ section }) {
       ${row.differences.map((one, i) => html`<${Why} key=${i} one=${one} />`)}<//>`)}</tbody>`;
 }
 
+const LABELS = { good: 'explained', warn: 'not known', bad: 'unexplained' };
+
 export function Diff({ diff, params }) {
   const changed = params.only === 'changed';
-  const told = verdictOf(diff.differences);
+  const told = verdictOf(diff);
   const shown = sections(diff, changed);
   return html`<section class="block four"><header><h2>At the four points</h2>
-      <span class=${`told ${told.level}`}><${Mark} level=${told.level} label=${told.level === 'good' ? 'explained' : 'unexplained'} />${told.text}</span>
+      <span class=${`told ${told.level}`}><${Mark} level=${told.level} label=${LABELS[told.level]} />${told.text}</span>
       <span class="right"><button type="button" class="control" aria-pressed=${changed} onClick=${() => change({ only: changed ? '' : 'changed' }, { replace: true })}>Only differences</button></span></header>
     <div class="scroll" role="region" aria-label="The request at the four points" tabindex="0"><table class="points-table"><thead><tr><th scope="col">Field</th>
       ${POINTS.map(([sign, words], i) => html`<th key=${sign} scope="col"><b>${sign}</b> ${words}<span class="sub">${diff.points[i + 1]?.missing || diff.points[i + 1]?.protocol || 'not known'}</span></th>`)}</tr></thead>

@@ -58,10 +58,15 @@ export function sections(diff, changed = false) {
   }).filter((section) => section.rows.length + section.order.length > 0);
 }
 
-/** What there is to know of all differences, in a sentence. */
-export function verdictOf(differences) {
+/** What there is to know of all differences, in a sentence. Points of which nothing is recorded differ nowhere, and that says nothing. */
+export function verdictOf({ points, differences }) {
   const bad = differences.filter((one) => !one.documented);
-  if (!differences.length) return { level: 'good', text: 'What one application sent is what the other got: no difference at any point.' };
+  if (!differences.length) {
+    const known = POINTS.map(([sign]) => sign).filter((_, i) => points[i + 1] && !points[i + 1].missing);
+    if (known.length < 2) return { level: 'warn', text: 'Nothing could be compared: its headers are known at fewer than two points.' };
+    if (known.length < POINTS.length) return { level: 'warn', text: `No difference at ${known.join(' ')}; the others are not known.` };
+    return { level: 'good', text: 'What one application sent is what the other got: no difference at any point.' };
+  }
   const count = `${differences.length} ${differences.length === 1 ? 'difference' : 'differences'}`;
   if (!bad.length) return { level: 'good', text: differences.length === 1 ? `${count}, which is documented.` : `${count}, all of them documented.` };
   const first = bad.reduce((least, one) => Math.min(least, one.first_seen_at), 4);
