@@ -64,6 +64,17 @@ impl Messages {
         self.seen == 0
     }
 
+    /// The message whose end has not come, as far as it is kept.
+    pub fn begun(&self) -> Option<Message<'_>> {
+        let [flag, length @ ..] = self.prefix;
+        (self.seen == PREFIX).then(|| Message {
+            index: self.index,
+            flag,
+            length: u32::from_be_bytes(length),
+            bytes: &self.message,
+        })
+    }
+
     /// Bytes of memory, beside itself.
     pub fn memory(&self) -> usize {
         self.message.capacity()

@@ -273,10 +273,22 @@ impl Reader {
         };
         let mut part = match &mut self.kind {
             Kind::Grpc { messages, .. } if messages.is_between_messages() => None,
-            Kind::Grpc { .. } => Some(Part {
-                note: "ends within a message".to_owned(),
-                ..Part::default()
-            }),
+            Kind::Grpc {
+                messages,
+                descriptor,
+                encoding,
+            } => {
+                let begun = messages.begun();
+                let mut part =
+                    begun.map_or_else(Part::default, |begun| grpc(&begun, descriptor.as_ref(), *encoding, how));
+                part.note = if missing.is_empty() {
+                    "ends within a message"
+                } else {
+                    ""
+                }
+                .to_owned();
+                Some(part)
+            }
             Kind::Lines(buffer) => line_of(buffer, &how.redactor),
             Kind::Whole { bytes, media, encoding } => {
                 (!bytes.is_empty()).then(|| document(bytes, media, *encoding, !missing.is_empty(), &how.redactor))
@@ -736,6 +748,27 @@ mod tests {
             "{}",
             shown[0].text
         );
+    }
+
+    #[test]
+    fn a_message_that_is_longer_than_what_is_kept_shows_its_beginning() {
+        let mut message = vec![0, 0, 0, 0, 14, 0x0a, 3];
+        message.extend(b"ada");
+        message.extend([0x12, 7]);
+        message.extend(b"planted");
+        let how = How { limit: 14, ..how() };
+        let mut bodies = Bodies::new(how, &[descriptors()]).0;
+        let pay = event("application/grpc", "/shop.Till/Pay", Way::Request, 0, &message[..14]);
+        assert!(bodies.piece(&pay).is_empty());
+        let mut reader = bodies.open.remove(&(7, false)).expect("a body");
+        let part = reader.rest(5, &bodies.how).expect("a part");
+        assert_eq!((part.format, part.bytes), ("protobuf", 14));
+        assert!(
+            part.text.contains(r#""payer":"ada""#) && !part.text.contains("pl"),
+            "{}",
+            part.text
+        );
+        assert_eq!(part.note, "5 more bytes are not kept (--max)");
     }
 
     /// Of: `package shop; message Pay { string payer = 1; string card_token = 2; int64 cents = 3; } service Till { rpc Pay(Pay) returns (Pay); }`
