@@ -321,10 +321,16 @@ impl Desired {
     }
 }
 
-/// Of a namespace's annotations, those that configure the mesh; they are defaults for its pods.
+/// What the control plane reads of the Namespace itself, at once: pods would be replaced, and what is known of them lost, for nothing.
+const READ_LIVE: [&str; 3] = ["sight", "redact-headers", "redact-fields"];
+
+/// Of a namespace's annotations, those that configure its pods; they are defaults.
 fn mesh_annotations(annotations: &Labels) -> Labels {
-    let domains = ["sheer.dev", "config.sheer.dev", "linkerd.io", "config.linkerd.io"];
-    let configures = |key: &str| key.split_once('/').is_some_and(|(domain, _)| domains.contains(&domain));
+    let configures = |key: &str| match key.split_once('/') {
+        Some(("sheer.dev" | "linkerd.io", name)) => !READ_LIVE.contains(&name),
+        Some(("config.sheer.dev" | "config.linkerd.io", _)) => true,
+        _ => false,
+    };
     annotations
         .iter()
         .filter(|(key, _)| configures(key))

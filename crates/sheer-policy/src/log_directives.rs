@@ -3,13 +3,44 @@
 
 use std::borrow::Cow;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// What a proxy is made of that logs, and what filters for Linkerd name. Parts of a name follow after `_` or `::`.
+const MODULES: &[&str] = &[
+    "sheer",
+    "h2",
+    "http",
+    "hyper",
+    "rustls",
+    "tokio",
+    "tonic",
+    "tower",
+    "hickory",
+    "trust_dns",
+];
 
 /// Reads a filter, or says what is wrong with it.
 pub fn parse(filter: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder()
-        .parse(own_targets(filter))
-        .map_err(|error| format!("is not a filter: {error}"))
+    let directives = own_targets(filter);
+    let read = match directives.split(',').find(|directive| is_unknown(directive)) {
+        Some(unknown) => Err(format!(
+            "{unknown:?} is neither a level (off, error, warn, info, debug, trace) nor a module of the proxy"
+        )),
+        None => EnvFilter::builder()
+            .parse(&directives)
+            .map_err(|error| error.to_string()),
+    };
+    read.map_err(|why| format!("is not a filter: {why}; write it as info,sheer_proxy=debug"))
+}
+
+/// A word that is taken for a module of which there is none: nothing would be logged.
+fn is_unknown(directive: &str) -> bool {
+    let is_of = |module: &&str| {
+        let rest = directive.strip_prefix(*module);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', ':']))
+    };
+    let is_word = !directive.is_empty() && !directive.contains(['=', '[']);
+    is_word && directive.parse::<LevelFilter>().is_err() && !MODULES.iter().any(is_of)
 }
 
 /// Manifests for Linkerd name Linkerd's modules: they mean ours.
@@ -42,5 +73,35 @@ mod tests {
         assert_eq!(own_targets("linkerd_app_outbound=debug, "), "sheer_proxy=debug");
         assert!(parse("warn,linkerd=info,[{headers}]=off,[{request}]=off").is_ok());
         assert!(parse("sheer_proxy=loud").is_err() && parse("===").is_err());
+    }
+
+    #[test]
+    fn a_word_that_is_neither_level_nor_module_is_no_filter() {
+        for good in [
+            "debug",
+            "DEBUG",
+            "off",
+            "3",
+            "",
+            "warn, sheer_proxy::inbound",
+            "h2",
+            "hyper_util",
+            "linkerd_app_outbound",
+            "blah=info",
+            "[request]",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for wrong in ["blah", "dbug", "info,dbug", "6", "hyperr", "verbose,sheer_proxy=debug"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            parse("info,dbug").map(drop),
+            Err(
+                "is not a filter: \"dbug\" is neither a level (off, error, warn, info, debug, trace) nor a module of the proxy; write it \
+                 as info,sheer_proxy=debug"
+                    .to_owned()
+            )
+        );
     }
 }

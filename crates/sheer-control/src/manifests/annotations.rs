@@ -7,7 +7,7 @@ use crate::objects::{Kind, Labels, parse_cores, parse_networks, parse_ports, par
 
 /// How a value is checked.
 type Check = fn(&str) -> Result<(), String>;
-/// Annotations: scope, name, form of the value, and kinds of objects on which they have an effect.
+/// Annotations: scope, name, form of the value, and kinds of objects on which they have an effect, or [`ANYWHERE`].
 type Table = &'static [(&'static str, &'static str, Check, &'static [Kind])];
 
 /// What has retries and timeouts.
@@ -140,6 +140,10 @@ fn interval(text: &str) -> Result<(), String> {
 
 /// What configures pods and their sidecars, by scope: on a pod or its template, and on the Namespace as a default.
 const SETTINGS: &[Kind] = &[Kind::Pod, Kind::Namespace];
+/// What hides pods: they themselves, what made them, or their namespace.
+const HIDES: &[Kind] = &[Kind::Pod, Kind::Namespace, Kind::Deployment, Kind::StatefulSet];
+/// What holds for the whole mesh, whatever object names it.
+const ANYWHERE: &[Kind] = &[];
 /// What the ports of a Service have too.
 const PORT_SETTINGS: &[Kind] = &[Kind::Pod, Kind::Namespace, Kind::Service];
 /// What can have a port on the host.
@@ -154,9 +158,9 @@ const PUBLISHED: &[Kind] = &[
 /// Scope, name, form and kinds of what is honoured, under `sheer.dev` and `linkerd.io` alike.
 const HONOURED: Table = &[
     ("", "inject", inject, SETTINGS),
-    ("", "sight", sight, SETTINGS),
-    ("", "redact-headers", any, SETTINGS),
-    ("", "redact-fields", any, SETTINGS),
+    ("", "sight", sight, HIDES),
+    ("", "redact-headers", any, ANYWHERE),
+    ("", "redact-fields", any, ANYWHERE),
     ("config", "opaque-ports", ports, PORT_SETTINGS),
     ("config", "skip-inbound-ports", ports, SETTINGS),
     ("config", "skip-outbound-ports", ports, SETTINGS),
@@ -197,7 +201,7 @@ pub(super) fn check(kind: Kind, annotations: &Labels) -> Vec<(Severity, String, 
         if let Some((check, kinds)) = find(scope, name, ours) {
             if let Err(message) = check(value) {
                 wrong.push((Severity::Error, key.clone(), message));
-            } else if !kinds.contains(&kind) {
+            } else if !kinds.is_empty() && !kinds.contains(&kind) {
                 wrong.push((Severity::Warning, key.clone(), useless(kind, kinds)));
             }
         } else {
@@ -326,7 +330,7 @@ fn publish(value: &str) -> Result<(), String> {
 
 fn log_level(value: &str) -> Result<(), String> {
     let parsed = log_directives::parse(value).map(drop);
-    parsed.map_err(|why| format!("{value:?} {why}; write it as warn,sheer_proxy=debug"))
+    parsed.map_err(|why| format!("{value:?} {why}"))
 }
 
 fn log_format(value: &str) -> Result<(), String> {

@@ -416,6 +416,22 @@ fn annotations_of_pods_have_an_effect_only_where_pods_get_them_from() {
 }
 
 #[test]
+fn what_hides_takes_effect_on_what_makes_pods_too() {
+    let own = "metadata:\n  name: ledger\n  namespace: bank\nspec:\n  replicas";
+    let hides = "sheer.dev/sight: disabled\n    sheer.dev/redact-headers: x-tenant\n    sheer.dev/redact-fields: iban";
+    let on_the_object = LEDGER.replace(
+        own,
+        &format!("metadata:\n  name: ledger\n  namespace: bank\n  annotations:\n    {hides}\nspec:\n  replicas"),
+    );
+    assert!(on_the_object.contains(hides));
+    assert_eq!(findings(&on_the_object), "");
+    let on_the_service = LEDGER.replace("  annotations:\nspec:", &format!("  annotations:\n    {hides}\nspec:"));
+    insta::assert_snapshot!(findings(&on_the_service), @r#"
+    warning: bank.yaml:35: Service bank/ledger: metadata.annotations["sheer.dev/sight"]: of no effect on a Service: write it on a Pod or Namespace or Deployment or StatefulSet
+    "#);
+}
+
+#[test]
 fn values_of_the_sidecars_annotations_are_checked_with_file_and_line() {
     let with = |annotations: &[&str]| {
         let lines = annotations.join("\n        ");
@@ -429,7 +445,7 @@ fn values_of_the_sidecars_annotations_are_checked_with_file_and_line() {
         "sheer.dev/publish: '99999:80'",
         "sheer.dev/sight: closed",
     ]), @r#"
-    error: bank.yaml:14: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/proxy-log-level"]: "===" is not a filter: invalid filter directive; write it as warn,sheer_proxy=debug
+    error: bank.yaml:14: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/proxy-log-level"]: "===" is not a filter: invalid filter directive; write it as info,sheer_proxy=debug
     error: bank.yaml:15: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/proxy-log-format"]: "xml" must be plain or json
     error: bank.yaml:16: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/proxy-cpu-limit"]: "lots" is not a number of CPUs, as 1 or 1500m
     error: bank.yaml:17: Deployment bank/ledger: spec.template.metadata.annotations["config.sheer.dev/shutdown-grace-period"]: "forever" is not a length of time, as 10s, 1m30s or 500ms

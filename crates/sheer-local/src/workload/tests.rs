@@ -133,6 +133,29 @@ fn only_the_template_makes_new_pods() {
 }
 
 #[test]
+fn what_the_control_plane_reads_of_the_namespace_makes_no_new_pods() {
+    let web = id(WorkloadKind::Deployment, "web");
+    let hash = |text: &str| {
+        desired(&objects(text), &Overrides::default()).workloads[&web]
+            .hash
+            .clone()
+    };
+    let with = |annotation: &str| hash(&MANIFEST.replace("team: red", annotation));
+    let before = hash(MANIFEST);
+    for read_live in [
+        "sheer.dev/sight: disabled",
+        "linkerd.io/sight: disabled",
+        "sheer.dev/redact-headers: x-tenant",
+        "sheer.dev/redact-fields: iban",
+    ] {
+        assert_eq!(before, with(read_live), "{read_live}");
+    }
+    for of_the_pod in ["sheer.dev/inject: disabled", "config.sheer.dev/recorder: 'off'"] {
+        assert_ne!(before, with(of_the_pod), "{of_the_pod}");
+    }
+}
+
+#[test]
 fn references_are_typed_as_for_kubectl() {
     let web = id(WorkloadKind::Deployment, "web");
     let matches = |text: &str, pod: &str| text.parse::<Reference>().expect("a reference").matches(&web, pod);

@@ -21,6 +21,10 @@ use crate::{
 /// Fields that carry the id of a trace or of a request.
 const TRACE: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "x-request-id"];
 
+/// What can be asked for, in words.
+const STATUSES: &str = "status: 100 to 599 or 1xx to 5xx, as 503, 5xx or !2xx";
+const GRPC_CODES: &str = "gRPC code: 0 to 16 or a name, as 14, unavailable or !0";
+
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum To {
@@ -66,11 +70,11 @@ impl Codes {
         let class = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX"));
         let (from, to) = match class {
             Some(class) => {
-                let class: u16 = class.parse().ok().filter(|class| (1..=9).contains(class))?;
+                let class: u16 = class.parse().ok().filter(|class| (1..=5).contains(class))?;
                 (class * 100, class * 100 + 99)
             }
             None => {
-                let code = text.parse().ok().filter(|code| (100..=999).contains(code))?;
+                let code = text.parse().ok().filter(|code| (100..=599).contains(code))?;
                 (code, code)
             }
         };
@@ -101,7 +105,8 @@ impl Codes {
         let (others, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
         let name = text.to_ascii_lowercase().replace('_', "-");
         let named = NAMES.iter().position(|known| *known == name).map(|code| code as u16);
-        let code = named.or_else(|| text.parse().ok())?;
+        let number = || text.parse().ok().filter(|code| usize::from(*code) < NAMES.len());
+        let code = named.or_else(number)?;
         Some(Self {
             from: code,
             to: code,
@@ -171,8 +176,8 @@ impl Filter {
                 "inbound" => Some(false),
                 other => return Err(format!("{other:?} is neither outbound nor inbound")),
             },
-            status: codes(&filter.status, Codes::status, "status, as 503, 5xx or !2xx")?,
-            grpc: codes(&filter.grpc_code, Codes::grpc, "gRPC code, as 14, unavailable or !0")?,
+            status: codes(&filter.status, Codes::status, STATUSES)?,
+            grpc: codes(&filter.grpc_code, Codes::grpc, GRPC_CODES)?,
             latency_over: (filter.latency_over_us > 0).then(|| Duration::from_micros(filter.latency_over_us)),
             failed_only: filter.failed_only,
         })
@@ -388,7 +393,7 @@ mod tests {
         assert!(status("5xx").has(Some(599)) && !status("5XX").has(Some(404)));
         assert!(status("!2xx").has(Some(302)) && !status("!2xx").has(Some(204)) && !status("!2xx").has(None));
         assert!(
-            ["", "x", "0xx", "5xxx", "!"]
+            ["", "x", "0xx", "6xx", "!6xx", "99", "600", "700", "5xxx", "!"]
                 .iter()
                 .all(|text| Codes::status(text).is_none())
         );
@@ -396,7 +401,12 @@ mod tests {
         assert_eq!(grpc("UNAVAILABLE"), grpc("14"));
         assert_eq!(grpc("deadline_exceeded"), grpc("4"));
         assert!(grpc("!ok").has(Some(2)) && !grpc("!0").has(Some(0)) && !grpc("!0").has(None));
-        assert!(Codes::grpc("fine").is_none());
+        assert!(grpc("16").has(Some(16)));
+        assert!(
+            ["fine", "17", "99", "!17"]
+                .iter()
+                .all(|text| Codes::grpc(text).is_none())
+        );
     }
 
     #[test]
@@ -422,7 +432,18 @@ mod tests {
             status: "fine".to_owned(),
             ..v1::TapFilter::default()
         };
-        assert_eq!(wrong(status), "\"fine\" is no status, as 503, 5xx or !2xx");
+        assert_eq!(
+            wrong(status),
+            "\"fine\" is no status: 100 to 599 or 1xx to 5xx, as 503, 5xx or !2xx"
+        );
+        let grpc = v1::TapFilter {
+            grpc_code: "99".to_owned(),
+            ..v1::TapFilter::default()
+        };
+        assert_eq!(
+            wrong(grpc),
+            "\"99\" is no gRPC code: 0 to 16 or a name, as 14, unavailable or !0"
+        );
         let method = v1::TapFilter {
             method: "GET /".to_owned(),
             ..v1::TapFilter::default()

@@ -47,7 +47,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     of: Of,
-    /// Only what goes there: svc/ledger, svc/ledger:8080, deploy/ledger, pod/ledger-0 or an address
+    /// Only what goes there: svc/ledger, svc/ledger:8080, deploy/ledger, pod/ledger-0 or an address, also of a pod
     #[arg(long, value_name = "DESTINATION")]
     to: Option<String>,
     /// Only requests with this method
@@ -182,31 +182,31 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             format: args.output,
             lines: Lines::new(args.output == Format::Wide, io::stdout().is_terminal()),
             losses: Losses::new(),
+            anything: false,
         };
         printing(async |printer| {
-            let watch = async {
-                loop {
-                    let line = tokio::select! {
-                        biased; // What passed comes before what was lost.
-                        line = lines.message() => line.map_err(|status| anyhow::anyhow!("{}", status.message()))?,
-                        () = shown.losses.wait() => {
-                            shown.losses(printer).await?;
-                            continue;
-                        }
-                    };
-                    let Some(line) = line else { break };
-                    shown.line(line, printer).await?;
+            let time_is_up = async {
+                match args.duration {
+                    Some(duration) => tokio::time::sleep(duration).await,
+                    None => std::future::pending().await,
                 }
-                Ok(Outcome::Healthy)
             };
-            let outcome = match args.duration {
-                Some(duration) => tokio::time::timeout(duration, watch)
-                    .await
-                    .unwrap_or(Ok(Outcome::Healthy)),
-                None => watch.await,
+            let (is_interrupted, ended) = tokio::select! {
+                biased; // the operator first
+                Ok(()) = tokio::signal::ctrl_c() => (true, Ok(())),
+                () = time_is_up => (false, Ok(())),
+                ended = shown.watch(&mut lines, printer) => (false, ended),
             };
+            if is_interrupted && shown.anything {
+                printer.give_up();
+                return Ok(Outcome::Healthy);
+            }
             shown.losses(printer).await?;
-            outcome
+            ended?;
+            if let Some(nothing) = shown.nothing() {
+                printer.tell(nothing).await?;
+            }
+            Ok(Outcome::Healthy)
         })
         .await
     })
@@ -216,6 +216,8 @@ struct Shown {
     format: Format,
     lines: Lines,
     losses: Losses,
+    /// Whether anything came that is shown or told.
+    anything: bool,
 }
 
 /// What was lost is told this often.
@@ -269,6 +271,28 @@ impl Losses {
 }
 
 impl Shown {
+    /// Shows what comes until nothing more does.
+    async fn watch(&mut self, lines: &mut tonic::Streaming<TapLine>, printer: &mut Printer) -> anyhow::Result<()> {
+        loop {
+            let line = tokio::select! {
+                biased; // What passed comes before what was lost.
+                line = lines.message() => line.map_err(|status| anyhow::anyhow!("{}", status.message()))?,
+                () = self.losses.wait() => {
+                    self.losses(printer).await?;
+                    continue;
+                }
+            };
+            let Some(line) = line else { return Ok(()) };
+            self.line(line, printer).await?;
+        }
+    }
+
+    /// What is said in the end where nothing came. Programs see that by themselves.
+    fn nothing(&self) -> Option<&'static str> {
+        let is_for_people = matches!(self.format, Format::Table | Format::Wide);
+        (is_for_people && !self.anything).then_some("no request matched; `sheer stat` shows what passes")
+    }
+
     async fn losses(&mut self, printer: &mut Printer) -> io::Result<()> {
         for line in self.losses.take() {
             printer.tell(line).await?;
@@ -277,6 +301,7 @@ impl Shown {
     }
 
     async fn line(&mut self, line: TapLine, printer: &mut Printer) -> io::Result<()> {
+        self.anything |= line.line.is_some();
         let text = match line.line {
             None => return Ok(()),
             Some(Line::Note(note)) => return printer.tell(note).await,
@@ -328,6 +353,39 @@ mod tests {
         assert!(told.len() == 2 && told[0].contains("7 requests"), "{told:?}");
         assert_eq!(losses.due(), None);
         assert!(losses.take().is_empty());
+    }
+
+    #[tokio::test]
+    async fn it_is_said_where_nothing_came() {
+        let shown = |format| Shown {
+            format,
+            lines: Lines::new(false, false),
+            losses: Losses::new(),
+            anything: false,
+        };
+        assert!(
+            shown(Format::Table)
+                .nothing()
+                .is_some_and(|said| said.starts_with("no request matched"))
+        );
+        assert!(shown(Format::Wide).nothing().is_some());
+        assert_eq!(shown(Format::Json).nothing(), None);
+        let after = async |line| {
+            let mut shown = shown(Format::Table);
+            let line = TapLine { line };
+            printing(async |printer| Ok(shown.line(line, printer).await?))
+                .await
+                .expect("printed");
+            shown.nothing()
+        };
+        assert!(after(None).await.is_some());
+        let beyond = TapLoss { slow: 0, rate: 1 };
+        assert_eq!(
+            after(Some(Line::Loss(beyond))).await,
+            None,
+            "what is beyond the rate matched"
+        );
+        assert_eq!(after(Some(Line::Request(Box::default()))).await, None);
     }
 
     #[test]

@@ -3,11 +3,9 @@
 //! The proxies of the workload are tapped. What the other side of each request saw is fetched from its proxy's recorder when the request is over, so that no
 //! other proxy is disturbed by requests that nobody looks at.
 
-use std::{
-    collections::HashSet,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+mod to;
+
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use futures::{
     FutureExt as _,
@@ -20,6 +18,7 @@ use sheer_api::{
 };
 use tonic::Status;
 
+use self::to::To;
 use super::{
     Asked, Sight, is_hidden, judge::Judge, looked, name, names, peers::Peers, reflect, refused, rights, select,
     together::Together, until_revoked,
@@ -29,33 +28,13 @@ use crate::{
     sight::{
         asker::{Asker, Right},
         connect::Proxy,
-        dump, resolve,
+        dump,
     },
     store::Snapshot,
 };
 
 /// Requests whose other half is being fetched.
 const FETCHED_AT_ONCE: usize = 256;
-
-/// Where the operator wants to see requests go.
-#[derive(Clone, Debug, Default)]
-struct To {
-    /// For the proxies: addresses and names.
-    words: Vec<String>,
-    /// Pods at whose addresses they must arrive, where the operator named pods.
-    pods: Option<HashSet<IpAddr>>,
-    /// Pods that stand behind it.
-    behind: Vec<Arc<Pod>>,
-}
-
-impl To {
-    fn words(words: impl IntoIterator<Item = String>) -> Self {
-        Self {
-            words: words.into_iter().collect(),
-            ..Self::default()
-        }
-    }
-}
 
 /// Lines as they come.
 pub(in crate::sight) async fn tap(
@@ -71,7 +50,7 @@ pub(in crate::sight) async fn tap(
     let own = pods
         .first()
         .map_or(namespace, |asked| asked.pod.metadata.namespace.clone());
-    let to = to(sight, &snapshot, &asked.to, &own)?;
+    let to = to::read(&sight.config, &snapshot, &asked.to, &own)?;
     let mut filter = question.filter.clone().unwrap_or_default();
     filter.to.clone_from(&to.words);
     if !to.words.is_empty() {
@@ -158,54 +137,6 @@ async fn connect(sight: &Sight, Asked { pod, why_not }: Asked) -> (Arc<Pod>, Res
         None => sight.proxies.connect(&sight.config, &pod).await,
     };
     (pod, proxy)
-}
-
-fn to(sight: &Sight, snapshot: &Snapshot, text: &str, namespace: &str) -> Result<To, Status> {
-    if text.is_empty() {
-        return Ok(To::default());
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(To::words([address.to_string()]));
-    }
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(To::words([ip.to_string()]));
-    }
-    let (kind, rest) = text.split_once('/').unwrap_or(("svc", text));
-    if matches!(kind, "svc" | "service" | "services") {
-        let (name, port) = match rest.rsplit_once(':') {
-            Some((name, port)) if port.parse::<u16>().is_ok() => (name, Some(port)),
-            _ => (rest, None),
-        };
-        let service = resolve::service(snapshot, &sight.config, name, namespace)?;
-        let of = |ip: IpAddr| match port.and_then(|port| port.parse().ok()) {
-            Some(port) => SocketAddr::new(ip, port).to_string(),
-            None => ip.to_string(),
-        };
-        let fqdn = format!(
-            "{}.{}.svc.{}",
-            service.metadata.name, service.metadata.namespace, sight.config.cluster_domain
-        );
-        let name = port.map_or_else(|| fqdn.clone(), |port| format!("{fqdn}:{port}"));
-        return Ok(To {
-            behind: snapshot.pods_of(service).to_vec(),
-            ..To::words(service.addresses().into_iter().map(of).chain([name]))
-        });
-    }
-    let pods = resolve::pods(snapshot, text, namespace)?;
-    let ips: HashSet<IpAddr> = pods.iter().flat_map(|pod| pod.addresses()).collect();
-    // Whoever goes to a pod mostly asks for a service that stands before it.
-    let before = snapshot.services().filter(|service| {
-        let behind = snapshot.pods_of(service);
-        behind
-            .iter()
-            .any(|behind| pods.iter().any(|pod| name(pod) == name(behind)))
-    });
-    let addresses = before.flat_map(|service| service.addresses()).map(|ip| ip.to_string());
-    Ok(To {
-        words: addresses.chain(ips.iter().map(ToString::to_string)).collect(),
-        pods: Some(ips),
-        behind: pods,
-    })
 }
 
 /// Makes lines of the events of one proxy.
