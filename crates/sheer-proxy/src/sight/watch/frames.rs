@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::stream::{BoxStream, StreamExt as _, unfold};
@@ -34,6 +34,8 @@ const LONGEST: Duration = Duration::from_millis(100);
 const SHORTEST: Duration = Duration::from_millis(5);
 /// Rounds in which no log began a new segment, before the next wait is longer.
 const QUIET: u32 = 10;
+/// How often a reader is told how many frames it missed.
+const TOLD: Duration = Duration::from_secs(1);
 /// Frames of a connection that died, where nobody says how many.
 const OF_DEAD: usize = 64;
 
@@ -61,6 +63,7 @@ pub(in crate::sight) async fn frames(
         failures: 0,
         rounds: 0,
         pace: Pace::default(),
+        missed: Missed::default(),
     };
     if reading.asked.only_new {
         // Before anything is answered: whoever has the answer misses nothing.
@@ -87,6 +90,26 @@ struct Reading {
     failures: u64,
     rounds: u64,
     pace: Pace,
+    missed: Missed,
+}
+
+/// Frames that passed too fast to be shown.
+#[derive(Default)]
+struct Missed {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Missed {
+    /// How many to tell of now: at once, and of more once in a while.
+    fn untold(&mut self, now: Instant) -> Option<u64> {
+        let is_early = self.told.is_some_and(|told| now.duration_since(told) < TOLD);
+        if self.count == 0 || is_early {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
 }
 
 /// How long to wait for what is new: a log has two segments, so whoever looks before the second is full misses nothing.
@@ -176,6 +199,9 @@ impl Reading {
                 self.recording(half, recording);
             }
         }
+        if let Some(missed) = self.missed.untold(Instant::now()) {
+            self.push(Event::Dropped(missed));
+        }
     }
 
     fn push(&mut self, event: Event) {
@@ -215,7 +241,7 @@ impl Reading {
             .checked_sub(known.unwrap_or(0))
             .filter(|missed| *missed > 0)
         {
-            self.push(Event::Dropped(missed));
+            self.missed.count += missed;
         }
         self.next.insert(id, recording.next);
         self.shown(half, recording, &shown);
@@ -477,6 +503,19 @@ mod tests {
             seen = begun;
         }
         (missed, pace.wait)
+    }
+
+    #[test]
+    fn what_was_missed_is_told_at_once_and_then_in_sums() {
+        let (mut missed, begin) = (Missed::default(), Instant::now());
+        let mut tell = |count, after| {
+            missed.count += count;
+            missed.untold(begin + Duration::from_millis(after))
+        };
+        assert_eq!(tell(0, 0), None);
+        assert_eq!(tell(3, 5), Some(3));
+        assert_eq!([tell(1, 10), tell(2, 500), tell(4, 1_005)], [None, None, Some(7)]);
+        assert_eq!(tell(0, 9_000), None);
     }
 
     #[test]
