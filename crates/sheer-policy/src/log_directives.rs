@@ -19,18 +19,25 @@ const MODULES: &[&str] = &[
     "trust_dns",
 ];
 
-/// Reads a filter, or says what is wrong with it.
+/// Reads a filter that somebody wrote for this proxy, or says what is wrong with it.
 pub fn parse(filter: &str) -> Result<EnvFilter, String> {
     let directives = own_targets(filter);
-    let read = match directives.split(',').find(|directive| is_unknown(directive)) {
-        Some(unknown) => Err(format!(
+    if let Some(unknown) = directives.split(',').find(|directive| is_unknown(directive)) {
+        return Err(wrong(format_args!(
             "{unknown:?} is neither a level (off, error, warn, info, debug, trace) nor a module of the proxy"
-        )),
-        None => EnvFilter::builder()
-            .parse(&directives)
-            .map_err(|error| error.to_string()),
-    };
-    read.map_err(|why| format!("is not a filter: {why}; write it as info,sheer_proxy=debug"))
+        )));
+    }
+    read(filter)
+}
+
+/// Reads a filter that may be for another proxy, as an environment made for Linkerd's has one: modules that are not there are no mistake.
+pub fn read(filter: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::builder().parse(own_targets(filter));
+    filter.map_err(|error| wrong(format_args!("{error}")))
+}
+
+fn wrong(why: std::fmt::Arguments<'_>) -> String {
+    format!("is not a filter: {why}; write it as info,sheer_proxy=debug")
 }
 
 /// A word that is taken for a module of which there is none: nothing would be logged.
@@ -73,6 +80,7 @@ mod tests {
         assert_eq!(own_targets("linkerd_app_outbound=debug, "), "sheer_proxy=debug");
         assert!(parse("warn,linkerd=info,[{headers}]=off,[{request}]=off").is_ok());
         assert!(parse("sheer_proxy=loud").is_err() && parse("===").is_err());
+        assert!(parse("warn,kubert").is_err() && read("warn,kubert").is_ok() && read("===").is_err());
     }
 
     #[test]

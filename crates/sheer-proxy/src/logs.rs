@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sheer_policy::log_directives::parse;
+use sheer_policy::log_directives::{parse, read};
 use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use crate::settings::{LogFormat, Logs};
@@ -41,7 +41,10 @@ impl LogLevel {
 
     /// Replaces the filter, or says what is wrong with the new one.
     pub fn set(&self, filter: &str) -> Result<(), String> {
-        let parsed = parse(filter)?;
+        self.replace(parse(filter)?, filter)
+    }
+
+    fn replace(&self, parsed: EnvFilter, filter: &str) -> Result<(), String> {
         self.handle.reload(parsed).map_err(|error| error.to_string())?;
         let mut now = self.now.lock();
         filter.trim().clone_into(&mut now.filter);
@@ -74,7 +77,7 @@ impl LogLevel {
         if changes != lent {
             return;
         }
-        match self.set(&lasting) {
+        match read(&lasting).and_then(|parsed| self.replace(parsed, &lasting)) {
             Ok(()) => tracing::info!(filter = lasting, "log filter is back"),
             Err(error) => tracing::warn!(filter = lasting, error, "log filter cannot come back"),
         }
@@ -83,7 +86,7 @@ impl LogLevel {
 
 /// Begins to log. Once a process.
 pub fn start(logs: &Logs) -> Result<LogLevel, String> {
-    let (filter, handle) = reload::Layer::new(parse(&logs.filter)?);
+    let (filter, handle) = reload::Layer::new(read(&logs.filter)?);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match logs.format {
         LogFormat::Plain => registry
@@ -104,9 +107,9 @@ pub fn start(logs: &Logs) -> Result<LogLevel, String> {
     })
 }
 
-/// Says what is wrong with a filter.
+/// Says what is wrong with the filter that the environment has.
 pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
-    parse(filter).map(drop)
+    read(filter).map(drop)
 }
 
 #[cfg(test)]

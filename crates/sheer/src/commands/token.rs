@@ -25,7 +25,7 @@ record: the control plane's log, `sheer logs control`.
 Examples:
   sheer token --allow tap --on deploy/web -n bank --for 1h
   SHEER_TOKEN=$(sheer token --allow tap,bodies --on deploy/web --for 10m) sheer tap deploy/web --body
-  sheer dashboard --token $(sheer token --allow tap --on ns/bank --for 8h)
+  SHEER_TOKEN=$(sheer token --allow tap --on ns/bank --for 8h) sheer dashboard
   sheer token --revoke-all")]
 pub(crate) struct Args {
     /// What it allows: tap, bodies, frames, capture, probe

@@ -341,6 +341,22 @@ print("all of them")'"#
         }
     }
     assert!(frames.matches(":status: 501").count() >= 200, "{frames}");
+    let of = |which: &[&str]| {
+        let all = ["frames", "-n", "shop", "pod/client", "--last-failures"];
+        shown(&mesh, &[&all[..], which].concat())
+    };
+    let path = format!("/fails-{FAILURES}");
+    let [app, others] = [of(&["--peer", "app"]), of(&["--peer", "mesh"])];
+    assert!(
+        app.contains(&format!("DELETE {path} HTTP/1.1")) && !app.contains(":path: "),
+        "{app}"
+    );
+    assert!(
+        others.contains(&format!(":path: {path} ")) && !others.contains(" HTTP/1.1"),
+        "{others}"
+    );
+    assert_eq!(of(&["--conn", "99999"]), "");
+    assert_eq!(of(&["--stream", "99999"]), "");
     assert!(!frames.contains(&format!("/fails-{} ", oldest - 1)), "{frames}");
     assert!(
         frames.contains("excerpt: frames of other streams are no longer kept"),

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use sheer_lens::hpack::ListKind;
 use sheer_testkit::h2peer::{Block, Frame, split_headers};
 
-use super::*;
+use super::{packed::LONG_SECRET, *};
 use crate::{
     error::ResetCode,
     exchange::{End, Outcome, Spoken},
@@ -14,8 +15,11 @@ use crate::{
         exchange::{Exchange, Leg},
         failure::{Facts, Failure, FailureKind, Failures},
         flow::{Flow, Found},
+        log::Form,
         recording::Recording,
+        replay::{BlockField, Detail, LeftOut},
     },
+    redact::Digest,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
