@@ -17,6 +17,7 @@ mod ahead;
 mod callers;
 mod clock;
 mod copy;
+mod credit;
 mod excerpt;
 mod exchange;
 mod failure;

@@ -5,6 +5,7 @@
 mod certificate;
 mod cli;
 mod commands;
+mod descriptors;
 mod ending;
 mod mesh;
 mod numbers;

@@ -104,10 +104,7 @@ impl Control for ReportService {
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
         let (sight, asker) = self.watched(&request)?;
         asker.must_own("to make tokens")?;
-        sight
-            .tokens()
-            .issue(request.get_ref(), asker.caller())
-            .map(Response::new)
+        sight.issue_token(request.get_ref(), &asker).map(Response::new)
     }
 
     async fn revoke_tokens(

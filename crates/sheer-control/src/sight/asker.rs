@@ -11,7 +11,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use sheer_api::v1;
-use tonic::{Extensions, Status, metadata::MetadataMap};
+use tonic::{Code, Extensions, Status, metadata::MetadataMap};
 
 use super::resolve;
 use crate::{
@@ -79,6 +79,19 @@ impl On {
             format!("{} in {}", self.workload, self.namespace)
         }
     }
+}
+
+/// Of what a token is to be for: what no pod of runs, as a message each. An error where it could never reach anything.
+pub(super) fn missing(snapshot: &Snapshot, on: &[v1::Selection]) -> Result<Vec<String>, Status> {
+    let mut missing = Vec::new();
+    for of in on {
+        match resolve::pods(snapshot, &of.workload, &of.namespace) {
+            Ok(_) => {}
+            Err(status) if status.code() == Code::NotFound => missing.push(status.message().to_owned()),
+            Err(status) => return Err(status),
+        }
+    }
+    Ok(missing)
 }
 
 /// What a token says.
@@ -167,6 +180,7 @@ impl Tokens {
             token: self.sign(&grant),
             id: grant.id,
             until_s: grant.until,
+            missing: Vec::new(),
         })
     }
 

@@ -168,7 +168,18 @@ impl Sight {
             .inspect_err(|refused| tracing::warn!(target: "audit", why = refused.message(), "audit: refused"))
     }
 
-    /// Makes and revokes tokens.
+    /// Makes a token. Workloads that do not run yet may be named, and the answer says which.
+    pub(crate) fn issue_token(
+        &self,
+        request: &v1::IssueTokenRequest,
+        asker: &Asker,
+    ) -> Result<v1::IssueTokenResponse, Status> {
+        let missing = asker::missing(&self.snapshot(), &request.on)?;
+        let issued = self.tokens.issue(request, asker.caller())?;
+        Ok(v1::IssueTokenResponse { missing, ..issued })
+    }
+
+    /// Revokes tokens.
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
     }

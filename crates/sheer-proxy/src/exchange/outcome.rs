@@ -470,7 +470,9 @@ impl Drop for Observation {
         legs.recorder
             .request_ended(id, (&legs.client, &legs.upstream), &outcome);
         if let Some(tapped) = tapped {
-            tapped.end(&outcome);
+            tapped.end(&outcome, |id| {
+                legs.recorder.request_shown(id, (&legs.client, &legs.upstream));
+            });
         }
         if let Some(sample) = self.sample.take() {
             sample.keep(outcome.status);

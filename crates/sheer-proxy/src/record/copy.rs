@@ -28,6 +28,8 @@ pub(crate) struct Query {
     pub(crate) ended: bool,
     /// With records: of each connection those from this number on, of those that are not named all.
     pub(crate) records: Option<Vec<(u64, u64)>>,
+    /// With what is kept of this stream beside, where its request was shown.
+    pub(crate) leg: Option<LegId>,
 }
 
 impl Query {
@@ -62,11 +64,11 @@ pub(crate) struct RecordingCopy {
     pub(crate) callers: Callers,
     pub(crate) unrecorded: &'static str,
     pub(crate) segments: Vec<SegmentCopy>,
-    /// Of a failure: what is left of what passed before those segments, oldest first.
+    /// Of a failure, and of a request that was shown: what is left of what passed before those segments, oldest first.
     pub(crate) excerpts: Vec<ExcerptCopy>,
 }
 
-/// A failure with what was recorded.
+/// A failure with what was recorded, or a request that was shown.
 #[derive(Clone, Debug)]
 pub(crate) struct FailureCopy {
     pub(crate) facts: Facts,
@@ -101,12 +103,23 @@ impl RecordingCopy {
     /// Everything that is kept, decoded.
     pub(crate) fn shown(&self) -> Vec<Shown> {
         let accepted = self.about.accepted;
+        let first = self.segments.first().map_or(u64::MAX, |segment| segment.first);
         let excerpts = self.excerpts.iter().flat_map(ExcerptCopy::shown);
+        let excerpts = excerpts.filter(|shown| shown.number < first);
         let segments = self
             .segments
             .iter()
             .flat_map(|segment| replay::segment(segment, accepted));
         excerpts.chain(segments).collect()
+    }
+
+    /// Takes in what else is kept of the connection.
+    pub(super) fn add(&mut self, kept: Self) {
+        self.excerpts = kept.excerpts;
+        let is_new = |segment: &SegmentCopy| self.segments.iter().all(|known| known.first != segment.first);
+        let more: Vec<_> = kept.segments.into_iter().filter(is_new).collect();
+        self.segments.extend(more);
+        self.segments.sort_by_key(|segment| segment.first);
     }
 
     /// Records that are forgotten.

@@ -1,5 +1,7 @@
 //! What failed lately, with the recording of what came before: segments of the log are held on to, nothing is copied. Where they take too much, those of
 //! the oldest failures are let go, and an [`excerpt`] of them is kept.
+//!
+//! Requests that a tap has shown are kept likewise, as whoever saw them may look closer, and go before any failure does.
 
 use std::{
     borrow::Cow,
@@ -12,6 +14,7 @@ use sheer_lens::hpack::ListKind;
 
 use super::{
     ahead::Ahead,
+    credit::Credit,
     excerpt::{self, Excerpt, Excerpts, Segments, Want, Work},
     exchange::{Exchange, LegId},
     log::{Leaving, Shared},
@@ -21,6 +24,15 @@ use super::{
 
 /// Failures that are kept.
 pub(super) const KEPT: usize = 200;
+/// Requests that were shown and are kept.
+const SHOWN: usize = 200;
+/// Failures are replayed at a record's worth in so many microseconds, and after a calm so much at once: a storm takes a few per cent of a worker at most. What
+/// has to go while there is no credit goes without an excerpt.
+const REPLAYED: (u64, i64) = (4, 20_000);
+/// The same of requests that were shown.
+const SHOWN_REPLAYED: (u64, i64) = (20, 20_000);
+/// Requests that were shown are kept, one in so many microseconds and after a calm so many at once: more than anybody reads.
+const SHOWN_EVERY: (u64, i64) = (20_000, 100);
 /// Where the newest failure holds much, excerpts of the others still have this share of what all may hold, in quarters.
 const OF_EXCERPTS: usize = 3;
 /// One excerpt takes one in this many parts of what all may hold at most, without its texts: a list of thousands of fields must not drive out all others.
@@ -152,44 +164,6 @@ impl Failure {
     }
 }
 
-/// How much may be replayed for excerpts: a storm of failures takes a few per cent of a worker at most. What has to go while there is none goes without
-/// an excerpt.
-#[derive(Debug)]
-struct Credit {
-    work: i64,
-    /// Until when time has been counted, in microseconds.
-    at: u64,
-}
-
-impl Default for Credit {
-    fn default() -> Self {
-        Self {
-            work: Self::SAVED,
-            at: 0,
-        }
-    }
-}
-
-impl Credit {
-    /// A record's worth in this many microseconds.
-    const EVERY: u64 = 4;
-    /// And at most so much at once, after a calm.
-    const SAVED: i64 = 20_000;
-
-    /// Whether there is more than this, at this moment.
-    fn exceeds(&mut self, least: i64, now: u64) -> bool {
-        let more = now.saturating_sub(self.at) / Self::EVERY;
-        self.at += more * Self::EVERY;
-        self.work = self.work.saturating_add_unsigned(more).min(Self::SAVED);
-        self.work > least
-    }
-
-    /// The last replay may have taken more than there was.
-    fn spend(&mut self, work: Work) {
-        self.work = self.work.saturating_sub_unsigned(work);
-    }
-}
-
 /// The last failures.
 #[derive(Debug)]
 pub(super) struct Failures {
@@ -200,6 +174,10 @@ pub(super) struct Failures {
     excerpts: Excerpts,
     ahead: Ahead,
     credit: Credit,
+    /// Requests that were shown, oldest first.
+    shown: VecDeque<Failure>,
+    /// How many more are kept, and how much is replayed for them.
+    shown_credit: [Credit; 2],
     limit: usize,
 }
 
@@ -207,6 +185,13 @@ pub(super) struct Failures {
 fn is_logged(segment: &Shared, holders: usize) -> bool {
     // Each failure has it, and the list of what is held.
     Rc::strong_count(segment) > holders + 1
+}
+
+/// Whether something in a segment is of one of these streams.
+pub(super) fn has_any(segment: &Shared, streams: &[u32]) -> bool {
+    let segment = segment.borrow();
+    let mut records = segment.records.iter().rev();
+    records.any(|record| streams.contains(&record.stream))
 }
 
 fn address(segment: &Shared) -> *const () {
@@ -221,7 +206,9 @@ impl Failures {
             held: HashMap::new(),
             excerpts: Excerpts::default(),
             ahead: Ahead::default(),
-            credit: Credit::default(),
+            credit: Credit::new(REPLAYED.0, REPLAYED.1),
+            shown: VecDeque::new(),
+            shown_credit: [SHOWN_EVERY, SHOWN_REPLAYED].map(|(every, saved)| Credit::new(every, saved)),
             limit,
         }
     }
@@ -234,10 +221,32 @@ impl Failures {
         self.all.len()
     }
 
+    /// Requests that were shown, the latest first.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &Failure> {
+        self.shown.iter().rev()
+    }
+
+    /// Everything that is kept, what goes first first.
+    fn kept(&self) -> impl Iterator<Item = &Failure> {
+        self.shown.iter().chain(&self.all)
+    }
+
+    fn at(&self, at: usize) -> &Failure {
+        let among_failures = at.checked_sub(self.shown.len());
+        among_failures.map_or_else(|| &self.shown[at], |at| &self.all[at])
+    }
+
+    fn at_mut(&mut self, at: usize) -> &mut Failure {
+        match at.checked_sub(self.shown.len()) {
+            Some(at) => &mut self.all[at],
+            None => &mut self.shown[at],
+        }
+    }
+
     /// Connections of which something is kept; one comes as often as it is.
     pub(super) fn connections(&self) -> impl Iterator<Item = &Recording> {
-        let held = self.all.iter().flat_map(|failure| &failure.held);
-        let left = self.all.iter().flat_map(|failure| &failure.excerpts);
+        let held = self.kept().flat_map(|failure| &failure.held);
+        let left = self.kept().flat_map(|failure| &failure.excerpts);
         let held = held.map(|(recording, _)| &**recording);
         held.chain(left.map(|(recording, _)| &**recording))
     }
@@ -249,7 +258,7 @@ impl Failures {
 
     #[cfg(test)]
     pub(super) fn credit(&self) -> i64 {
-        self.credit.work
+        self.credit.left()
     }
 
     pub(super) fn excerpts(&self) -> &Excerpts {
@@ -272,7 +281,7 @@ impl Failures {
     /// A segment leaves its log while these streams are open: what their heads said is kept, in case they fail. Says whether anything is.
     pub(super) fn keep_ahead(&mut self, recording: &Rc<Recording>, (segment, streams): &Leaving, now: u64) -> bool {
         // What has failed comes first.
-        if !self.credit.exceeds(Credit::SAVED / 2, now) {
+        if !self.credit.exceeds(REPLAYED.1 / 2, now) {
             return self.ahead.is_of(recording.id());
         }
         let want = |stream: &u32| Want {
@@ -322,6 +331,37 @@ impl Failures {
     /// Keeps a failure.
     pub(super) fn push(&mut self, mut failure: Failure) {
         self.total += 1;
+        self.hold(&mut failure);
+        let now = failure.facts.at;
+        self.all.push_back(failure);
+        if self.all.len() > KEPT {
+            self.drop_one();
+        }
+        self.let_go(now);
+    }
+
+    /// Keeps a request that was shown, unless too many are.
+    pub(super) fn push_shown(&mut self, mut request: Failure) {
+        let now = request.facts.at;
+        let id = |kept: &Failure| kept.facts.exchange.as_ref().map(|exchange| exchange.id);
+        let is_known = self.shown().any(|known| id(known) == id(&request));
+        if is_known || !self.shown_credit[0].exceeds(0, now) {
+            return;
+        }
+        self.shown_credit[0].spend(1);
+        self.hold(&mut request);
+        self.shown.push_back(request);
+        if self.shown.len() > SHOWN
+            && let Some(oldest) = self.shown.pop_front()
+        {
+            self.release(&oldest.held);
+            self.excerpts.forget(&oldest.excerpts);
+        }
+        self.let_go(now);
+    }
+
+    /// Holds on to what was said before this, and to what the logs have of it.
+    fn hold(&mut self, failure: &mut Failure) {
         let failed = match failure.facts.kind {
             FailureKind::Request => &failure.held[..],
             // Its streams are open.
@@ -340,12 +380,6 @@ impl Failures {
             let held = self.held.entry(address(segment));
             held.or_insert_with(|| (0, Rc::clone(segment))).0 += 1;
         }
-        let now = failure.facts.at;
-        self.all.push_back(failure);
-        if self.all.len() > KEPT {
-            self.drop_one();
-        }
-        self.let_go(now);
     }
 
     /// A storm of one reason must not drive out the one failure that has another: the oldest of the most frequent reason goes.
@@ -365,31 +399,36 @@ impl Failures {
         }
     }
 
-    /// Where too much is held, the oldest failures let go of their segments, and keep excerpts of them. Where those are too much, the oldest lose theirs.
+    /// Where too much is held, the oldest requests that were shown and then the oldest failures let go of their segments, and keep excerpts of them. Where those are too much, the oldest lose theirs.
     pub(super) fn let_go(&mut self, now: u64) {
         loop {
             let going = self.going(self.bytes().saturating_sub(self.limit));
             if going.is_empty() {
                 break;
             }
-            if self.credit.exceeds(0, now) {
-                let work = self.distil(&going);
+            let (shown, failed) = going.split_at(going.partition_point(|at| *at < self.shown.len()));
+            if !shown.is_empty() && self.shown_credit[1].exceeds(0, now) {
+                let work = self.distil(shown);
+                self.shown_credit[1].spend(work);
+            }
+            if !failed.is_empty() && self.credit.exceeds(0, now) {
+                let work = self.distil(failed);
                 self.credit.spend(work);
             }
             for at in going {
-                let held = std::mem::take(&mut self.all[at].held);
+                let held = std::mem::take(&mut self.at_mut(at).held);
                 self.release(&held);
             }
         }
         self.shed();
     }
 
-    /// The oldest failures without which this much less is held. The newest stays, and so does what frees nothing because newer ones hold it as well.
+    /// The first of what is kept without which this much less is held. The newest failure stays, and so does what frees nothing because newer ones hold it as well.
     fn going(&self, excess: usize) -> Vec<usize> {
         let mut holders: HashMap<*const (), usize> = HashMap::new();
         let (mut freed, mut until) = (0, 0);
-        while freed < excess && until + 1 < self.all.len() {
-            for segment in self.all[until].segments() {
+        while freed < excess && until < self.shown.len() + self.all.len().saturating_sub(1) {
+            for segment in self.at(until).segments() {
                 let address = address(segment);
                 let all = || self.held.get(&address).map_or(0, |(holders, _)| *holders);
                 let left = holders.entry(address).or_insert_with(all);
@@ -401,8 +440,8 @@ impl Failures {
             until += 1;
         }
         let is_freed = |segment: &Shared| holders[&address(segment)] == 0 && !self.is_logged(segment);
-        let frees = |at: &usize| self.all[*at].segments().any(is_freed);
-        let is_void = |at: &usize| !self.all[*at].held.is_empty() && self.all[*at].segments().next().is_none();
+        let frees = |at: &usize| self.at(*at).segments().any(is_freed);
+        let is_void = |at: &usize| !self.at(*at).held.is_empty() && self.at(*at).segments().next().is_none();
         (0..until).filter(|at| frees(at) || is_void(at)).collect()
     }
 
@@ -417,7 +456,7 @@ impl Failures {
         let mut connections: BTreeMap<u64, (Rc<Recording>, Segments, Vec<usize>)> = BTreeMap::new();
         let ordered = |segment: &Shared| (excerpt::order(segment), Rc::clone(segment));
         for &at in going {
-            for (recording, segments) in &self.all[at].held {
+            for (recording, segments) in &self.at(at).held {
                 let fresh = || (Rc::clone(recording), Segments::new(), Vec::new());
                 let (_, all, holders) = connections.entry(recording.id()).or_insert_with(fresh);
                 all.extend(segments.iter().map(ordered));
@@ -428,8 +467,11 @@ impl Failures {
         for (id, (recording, mut segments, holders)) in connections {
             // The end of a request may have been written after its failure was noticed.
             segments.extend(recording.segments().iter().map(ordered));
-            let want = |at: &usize| self.all[*at].facts.want(id, self.all[*at].kept_until(id));
+            let want = |at: &usize| self.at(*at).facts.want(id, self.at(*at).kept_until(id));
             let wants: Vec<Want> = holders.iter().map(want).collect();
+            if holders.iter().all(|at| *at < self.shown.len()) {
+                segments.retain(|_, segment| wants.iter().any(|want| has_any(segment, &want.streams)));
+            }
             let (excerpts, more) = self.excerpts.distil(&recording, &segments, &wants);
             work += more;
             for (at, excerpt) in holders.into_iter().zip(excerpts) {
@@ -438,12 +480,12 @@ impl Failures {
                     self.excerpts.drop(&excerpt);
                 } else {
                     self.excerpts.adopt(&recording);
-                    self.all[at].excerpts.push((Rc::clone(&recording), excerpt));
+                    self.at_mut(at).excerpts.push((Rc::clone(&recording), excerpt));
                 }
             }
         }
         for &at in going {
-            let Failure { held, excerpts, .. } = &mut self.all[at];
+            let Failure { held, excerpts, .. } = self.at_mut(at);
             excerpts.sort_by_key(|(recording, _)| held.iter().position(|(held, _)| held.id() == recording.id()));
             excerpts.shrink_to_fit();
         }
@@ -454,7 +496,7 @@ impl Failures {
     fn shed(&mut self) {
         let share = self.limit / 4 * OF_EXCERPTS;
         let room = self.limit.saturating_sub(self.raw()).max(share).min(MOST_OF_EXCERPTS);
-        for failure in &mut self.all {
+        for failure in self.shown.iter_mut().chain(&mut self.all) {
             if self.excerpts.bytes() <= room {
                 break;
             }

@@ -20,7 +20,7 @@ use super::{
     clock::Clock,
     copy::{FailureCopy, Query, RecorderCopy, RecordingCopy},
     exchange::{Exchange, Leg, LegId, Ring},
-    failure::{Difference, Facts, Failure, FailureKind, Failures},
+    failure::{Difference, Facts, Failure, FailureKind, Failures, has_any},
     flow::{Flow, Found},
     log::Leaving,
     opinion::List,
@@ -41,6 +41,8 @@ use crate::{
 
 /// Smallest and largest segment of a connection's log: some frames, and more than anybody reads.
 const SEGMENT: std::ops::RangeInclusive<usize> = 2 * 1024..=64 * 1024;
+/// So many times its share a connection may have of what others leave free.
+const MOST_OF_SHARES: usize = 4;
 /// What a fresh connection takes until it is counted: small segments and the tables of both directions.
 const FRESH: usize = 8 * 1024;
 /// Ended connections that are remembered.
@@ -75,6 +77,8 @@ pub(crate) struct Wanted {
     pub(crate) upstreams: Vec<(SocketAddr, SocketAddr, u32)>,
     /// The latest, at most.
     pub(crate) limit: usize,
+    /// And however many came since, those of which more is kept: they failed, or a tap has shown them.
+    pub(crate) with_kept: bool,
     /// Without what was on the wire.
     pub(crate) in_short: bool,
 }
@@ -174,13 +178,26 @@ impl Recorder {
         inner.exchanges.borrow_mut().push(exchange);
     }
 
+    /// Somebody was shown a request that has just ended: its frames are kept, as they may be looked at next.
+    pub(crate) fn request_shown(&self, id: u64, legs: (&Leg, &Leg)) {
+        let Some(inner) = &self.0 else { return };
+        let exchange = inner.exchanges.borrow().latest().find(|one| one.id == id).cloned();
+        if let Some(exchange) = exchange {
+            let recordings = [legs.0, legs.1].into_iter().filter_map(|leg| leg.tape().recording());
+            inner.shown(exchange, recordings.cloned());
+        }
+    }
+
     /// Copies what sight asks for: connections, and with `failures` those as well.
     pub(crate) fn copy(&self, query: &Query, failures: bool) -> Option<RecorderCopy> {
         let inner = self.0.as_ref()?;
         let mut copy = inner.summary();
         copy.recordings = inner.recordings(query);
+        if let Some(leg) = query.leg {
+            inner.add_shown(&mut copy.recordings, leg);
+        }
         if failures {
-            copy.failures = inner.failure_copies(|_| true);
+            copy.failures = inner.copies_of(inner.failures.borrow().all());
             let bare = inner.bare_legs(&copy);
             copy.recordings.extend(bare);
         }
@@ -210,13 +227,13 @@ impl Recorder {
             None => None,
         };
         copy.recordings = ids.iter().filter_map(found).collect();
-        if !wanted.in_short && copy.exchanges.iter().any(|exchange| exchange.failed) {
-            let is_of = |id: u64| {
-                copy.exchanges
-                    .iter()
-                    .any(|exchange| exchange.failed && exchange.id == id)
+        if !wanted.in_short {
+            let failures = inner.failures.borrow();
+            let is_wanted = |failure: &&Failure| {
+                let of = failure.facts.exchange.as_ref();
+                of.is_some_and(|of| copy.exchanges.iter().any(|exchange| exchange.id == of.id))
             };
-            copy.failures = inner.failure_copies(|facts| facts.exchange.as_ref().is_some_and(|of| is_of(of.id)));
+            copy.failures = inner.copies_of(failures.all().chain(failures.shown()).filter(is_wanted));
         }
         Some(copy)
     }
@@ -287,7 +304,7 @@ impl Inner {
     fn begin(self: &Rc<Self>, about: About, tcp: &TcpStream) -> Rc<Recording> {
         let decoded = matches!(about.speaks, Speaks::Http1 | Speaks::Http2);
         let has_room = decoded && self.make_room();
-        let (now, accepted, room) = (self.clock.now(), about.accepted, self.room());
+        let (now, accepted, room) = (self.clock.now(), about.accepted, self.room(0));
         let flow = match about.speaks {
             Speaks::Http2 if has_room => Some(Flow::http2(now, accepted, room)),
             Speaks::Http1 if has_room => Some(Flow::http1(now, accepted, room)),
@@ -312,9 +329,17 @@ impl Inner {
 
     /// What a segment may take, so that all connections fit into half of the memory: each has two, which may have grown to twice as much. The other
     /// half is for tables, failures, and what has ended.
-    pub(super) fn room(&self) -> usize {
-        let live = self.live.borrow().len().max(1);
-        (self.limit / 2 / 4 / live).clamp(*SEGMENT.start(), *SEGMENT.end())
+    ///
+    /// `counted` is what the connection that asks has now. One that says much gets of what silent ones leave free, some times its share: they may all
+    /// begin to speak before that is seen.
+    pub(super) fn room(&self, counted: usize) -> usize {
+        let connections = self.limit / 2;
+        let share = connections / 4 / self.live.borrow().len().max(1);
+        let ended: usize = self.ended.borrow().iter().map(|one| one.accounted()).sum();
+        let others = self.used.get().saturating_sub(ended + counted);
+        let free = connections.saturating_sub(others) / 4;
+        let room = free.min(share * MOST_OF_SHARES).max(share);
+        room.clamp(*SEGMENT.start(), *SEGMENT.end())
     }
 
     /// Makes sure that there is room for another connection: what ended long ago goes first, then what has been silent longest.
@@ -479,6 +504,30 @@ impl Inner {
         self.keep(Failure::new(facts, held));
     }
 
+    /// A request that was shown: of one that failed as much is kept anyway.
+    pub(super) fn shown(&self, exchange: Exchange, recordings: impl Iterator<Item = Rc<Recording>>) {
+        if exchange.failed {
+            return;
+        }
+        let facts = Facts {
+            kind: FailureKind::Request,
+            exchange: Some(exchange),
+            ..self.facts(LegId::default())
+        };
+        let held = recordings.map(|recording| {
+            let streams = facts.streams(recording.id());
+            let all = recording.segments();
+            // What ends it may not be written yet.
+            let last = all.len().saturating_sub(1);
+            let wanted = all.into_iter().enumerate();
+            let wanted = wanted.filter(|(at, segment)| *at == last || has_any(segment, &streams));
+            (recording, wanted.map(|(_, segment)| segment).collect())
+        });
+        let held = held.collect();
+        let request = Failure::new(facts, held);
+        self.failures.borrow_mut().push_shown(request);
+    }
+
     fn connection_failed(&self, recording: &Rc<Recording>, ending: Ending) {
         let (verdict, reason) = match ending.how {
             How::PeerBroke(
@@ -604,7 +653,7 @@ impl Inner {
         copies
     }
 
-    fn failure_copies(&self, wanted: impl Fn(&Facts) -> bool) -> Vec<FailureCopy> {
+    fn copies_of<'a>(&self, kept: impl Iterator<Item = &'a Failure>) -> Vec<FailureCopy> {
         let failures = self.failures.borrow();
         let recording = |failure: &Failure, recording: &Recording| {
             let is_of_it = |other: &Rc<Recording>| other.id() == recording.id();
@@ -624,11 +673,21 @@ impl Inner {
                 .map(|one| recording(failure, one))
                 .collect(),
         };
-        failures
-            .all()
-            .filter(|failure| wanted(&failure.facts))
-            .map(copy)
-            .collect()
+        kept.map(copy).collect()
+    }
+
+    /// Adds to the copy of its connection what is kept of a stream since somebody was shown its request.
+    fn add_shown(&self, copies: &mut Vec<RecordingCopy>, leg: LegId) {
+        let failures = self.failures.borrow();
+        let is_of_it = |request: &&Failure| request.facts.streams(leg.connection).contains(&leg.stream);
+        let kept = self.copies_of(failures.shown().find(is_of_it).into_iter());
+        let recordings = kept.into_iter().flat_map(|request| request.recordings);
+        for kept in recordings.filter(|recording| recording.id == leg.connection) {
+            match copies.iter_mut().find(|copy| copy.id == leg.connection) {
+                Some(copy) => copy.add(kept),
+                None => copies.push(kept),
+            }
+        }
     }
 
     /// Connections of failures of which nothing else is kept, without what passed: whose they were.
@@ -670,15 +729,29 @@ impl Inner {
         };
         let limit = wanted.limit.max(1);
         let mut found: Vec<_> = exchanges.latest().filter(is_wanted).take(limit).cloned().collect();
-        if found.is_empty() || (is_by_leg && found.len() < limit) {
-            // Failures are remembered for longer.
+        drop(exchanges);
+        if is_by_leg && wanted.in_short {
+            // Whoever asks shows them as the other half of what a tap shows.
+            for exchange in &found {
+                let legs = [exchange.client, exchange.upstream];
+                self.shown(
+                    exchange.clone(),
+                    legs.into_iter().filter_map(|leg| self.find(leg.connection)),
+                );
+            }
+        }
+        if wanted.with_kept || found.is_empty() || (is_by_leg && found.len() < limit) {
+            // What failed, and what was shown, is remembered for longer.
             let failures = self.failures.borrow();
-            let failed = failures.all().filter_map(|failure| failure.facts.exchange.as_ref());
+            let failed = failures.all().collect::<Vec<_>>().into_iter().rev();
+            let kept = failed.chain(failures.shown());
+            let kept = kept.filter_map(|failure| failure.facts.exchange.as_ref());
             let is_new = |exchange: &&Exchange| found.iter().all(|known| known.id != exchange.id);
-            let mut failed: Vec<_> = failed.filter(is_wanted).filter(is_new).cloned().collect();
-            failed.reverse();
-            failed.truncate(limit - found.len());
-            found.extend(failed);
+            let mut kept: Vec<_> = kept.filter(is_wanted).filter(is_new).cloned().collect();
+            if !wanted.with_kept {
+                kept.truncate(limit - found.len());
+            }
+            found.extend(kept);
         }
         found
     }

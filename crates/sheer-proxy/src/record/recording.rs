@@ -277,7 +277,7 @@ impl Recording {
             if compared > 0 {
                 self.recorder.compared(compared);
             }
-            let has_grown = flow.roll(now, &self.streams, || self.recorder.room());
+            let has_grown = flow.roll(now, &self.streams, || self.recorder.room(self.accounted()));
             if has_grown {
                 self.streams.rolled(flow.log.newest_stream());
                 self.account(flow.memory());
@@ -301,7 +301,7 @@ impl Recording {
             let mut flow = self.flow.borrow_mut();
             let Some(flow) = flow.as_mut() else { return };
             flow.head(now, written, (form, self.streams_total.get() as u32), head);
-            let has_grown = flow.roll(now, &self.streams, || self.recorder.room());
+            let has_grown = flow.roll(now, &self.streams, || self.recorder.room(self.accounted()));
             if has_grown {
                 self.account(flow.memory());
             }

@@ -266,9 +266,9 @@ impl Tapped {
         self.message = error.in_full();
     }
 
-    /// It is over.
+    /// It is over. `shown` is called with its number where somebody was told of it.
     #[cold]
-    pub(crate) fn end(mut self: Box<Self>, outcome: &Outcome) {
+    pub(crate) fn end(mut self: Box<Self>, outcome: &Outcome, shown: impl FnOnce(u64)) {
         let after = self.after();
         let took = std::time::Duration::from_micros(after);
         let failed = !outcome.is_success();
@@ -299,6 +299,7 @@ impl Tapped {
             stage: Stage::End,
             ..self.event.clone()
         };
+        let mut is_shown = false;
         for watching in &self.watching {
             let filter = &watching.filter;
             if filter.waits_for_end() {
@@ -321,6 +322,10 @@ impl Tapped {
                 }
             }
             watching.send(Event::Request(Box::new(whole.clone())));
+            is_shown = true;
+        }
+        if is_shown {
+            shown(self.event.id);
         }
     }
 }

@@ -57,7 +57,7 @@ fn request(taps: &Rc<Taps>, path: &str, status: u16) -> bool {
     };
     let code = StatusCode::from_u16(status).expect("a status");
     tapped.response(code, &HeaderMap::new());
-    tapped.end(&outcome(status));
+    tapped.end(&outcome(status), |_| {});
     true
 }
 
@@ -246,11 +246,11 @@ fn heads_of_what_is_over_are_told_by_its_end() {
     assert_eq!(untold, [(third, both(true, true))].into());
     // What was told is not told again; one without an answer has no head of it.
     waiting.response(StatusCode::OK, &HeaderMap::new());
-    waiting.end(&outcome(200));
-    answered.end(&outcome(200));
+    waiting.end(&outcome(200), |_| {});
+    answered.end(&outcome(200), |_| {});
     let gone = taps.request(subject, &head("http://a/")).expect("it is watched");
     let fourth = gone.id();
-    gone.end(&outcome(503));
+    gone.end(&outcome(503), |_| {});
     let mut events = taken();
     let untold = fold(&mut events);
     assert_eq!(told(&events), [first, second, fourth].map(|id| (id, Stage::End)));
@@ -347,13 +347,13 @@ fn bodies_that_wait_for_an_end_are_bounded_and_given_back() {
     let one = piece.len() + size_of::<BodyEvent>();
     assert_eq!(taps.held.get(), 3 * one, "of six there is room for three");
     let without = open.pop().expect("a request");
-    without.end(&outcome(503));
+    without.end(&outcome(503), |_| {});
     assert_eq!(losses.slow.load(Relaxed), 1, "its body");
     let with = open.remove(0);
-    with.end(&outcome(503));
+    with.end(&outcome(503), |_| {});
     let told = std::iter::from_fn(|| receiver.try_recv().ok());
     assert_eq!(told.filter(|event| matches!(event, Event::Body(_))).count(), 1);
-    open.pop().expect("a request").end(&outcome(200));
+    open.pop().expect("a request").end(&outcome(200), |_| {});
     drop(open);
     assert_eq!((taps.held.get(), losses.slow.load(Relaxed)), (0, 1));
 }

@@ -40,6 +40,7 @@ use self::{
 };
 use crate::{
     cli::Global,
+    descriptors,
     outcome::{Misuse, Outcome},
     output::size,
     running::{Mesh, Pod},
@@ -149,8 +150,6 @@ async fn plaintext(
     names: &Names,
     place: file::Place,
 ) -> anyhow::Result<Outcome> {
-    let descriptors =
-        |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
     let asked = plaintext::Asked {
         workload: &args.workload,
         namespace: args.namespace.as_deref().unwrap_or_default(),
@@ -158,7 +157,11 @@ async fn plaintext(
         rate: args.rate,
         lasting: args.lasting,
         most: args.max_size.saturating_mul(1 << 20),
-        descriptors: args.descriptors.iter().map(descriptors).collect::<Result<_, _>>()?,
+        descriptors: args
+            .descriptors
+            .iter()
+            .map(|path| descriptors::read(path))
+            .collect::<Result<_, _>>()?,
     };
     let shown = plaintext::collect(&asked, mesh, pods.len()).await?;
     let stays = place.stays();

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use serde::Serialize;
 use sheer_api::v1::{HeaderMatch, TapFilter, TapLine, TapLoss, TapRequest, WatchTapRequest, tap_line::Line};
 use sheer_dashboard::wire::tap as json;
@@ -16,6 +15,7 @@ use sheer_dashboard::wire::tap as json;
 use self::lines::Lines;
 use crate::{
     cli::Global,
+    descriptors,
     outcome::{Misuse, Outcome},
     output::{Format, Printer, printing},
     running::Mesh,
@@ -168,8 +168,7 @@ impl Args {
 
 impl Args {
     fn descriptors(&self) -> anyhow::Result<Vec<Vec<u8>>> {
-        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
-        self.descriptors.iter().map(read).collect()
+        self.descriptors.iter().map(|path| descriptors::read(path)).collect()
     }
 }
 

@@ -79,6 +79,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<Outcome> {
             args.on.join(", "),
             words(args.duration)
         );
+        for missing in &issued.missing {
+            eprintln!("sheer: {missing}; the token shows nothing of it before it does");
+        }
         println!("{}", issued.token);
         Ok(Outcome::Healthy)
     })

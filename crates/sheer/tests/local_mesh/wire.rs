@@ -443,6 +443,16 @@ fn a_token_shows_what_it_was_made_for_and_nothing_else() {
         "1m",
     ]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(!String::from_utf8_lossy(&made.stderr).contains("runs"), "{made:?}");
+    // Of what does not run, a token is made and said to reach nothing yet; of what is no workload, none.
+    let early = mesh.run(&["token", "--allow", "tap", "--on", "deploy/wbe", "-n", "shop"]);
+    let said = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert!(early.status.success() && !early.stdout.is_empty(), "{said}");
+    assert!(said.contains("no pod of deploy/wbe runs in namespace shop"), "{said}");
+    let wrong = mesh.run(&["token", "--allow", "tap", "--on", "svc/web", "-n", "shop"]);
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && wrong.stdout.is_empty(), "{said}");
+    assert!(said.contains("names no workload"), "{said}");
     let token = String::from_utf8_lossy(&made.stdout).trim().to_owned();
     let with = |arguments: &[&str]| {
         let output = mesh.run(&[&["--token", &token], arguments].concat());

@@ -1,5 +1,7 @@
 //! Excerpts against what a replay shows, how much they take, and what a storm of failures may cost.
 
+mod shown;
+
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -37,7 +39,7 @@ fn bytes(frames: impl IntoIterator<Item = Frame>) -> BytesMut {
 /// A connection of HTTP/2 whose other side has said hello.
 fn connection(recorder: &Recorder, id: u64, accepted: bool) -> Rc<Recording> {
     let inner = recorder.inner();
-    let flow = Flow::http2(inner.clock.now(), accepted, inner.room());
+    let flow = Flow::http2(inner.clock.now(), accepted, inner.room(0));
     let about = About::new(if accepted { Peer::App } else { Peer::Mesh }, accepted, Speaks::Http2);
     let recording = Recording::new(inner, id, about, Some(flow));
     let (hello, settings) = (
@@ -481,7 +483,7 @@ fn what_http1_failures_hold_is_bounded_while_nothing_more_fails() {
     let head = format!("GET / HTTP/1.1\r\nX-Note: {}\r\n\r\n", "n".repeat(1_000));
     let legs: Vec<Rc<Recording>> = (0..20)
         .map(|id| {
-            let flow = Flow::http1(inner.clock.now(), true, inner.room());
+            let flow = Flow::http1(inner.clock.now(), true, inner.room(0));
             let about = About::new(Peer::App, true, Speaks::Http1);
             Recording::new(inner, id + 1, about, Some(flow))
         })
@@ -673,7 +675,7 @@ fn an_excerpt_shows_what_a_replay_shows() {
 fn heads_of_http1_are_kept_line_by_line_and_as_they_were() {
     let recorder = Recorder::for_tests();
     let inner = recorder.inner();
-    let flow = Flow::http1(inner.clock.now(), true, inner.room());
+    let flow = Flow::http1(inner.clock.now(), true, inner.room(0));
     let leg = Recording::new(inner, 1, About::new(Peer::App, true, Speaks::Http1), Some(flow));
     let secret = "t".repeat(LONG_SECRET);
     let line = format!("Authorization: Bearer {secret}");

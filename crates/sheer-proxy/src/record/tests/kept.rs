@@ -3,9 +3,13 @@
 use h2::server;
 use http::{Request, Response};
 use sheer_testkit::h2peer::{Block, Peer as Script};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::record::Wanted;
+use crate::{
+    io::Io,
+    record::{RecordingCopy, Wanted},
+};
 
 #[test]
 fn what_is_left_of_a_long_connection_decodes_as_it_was() {
@@ -138,6 +142,69 @@ fn more_connections_than_memory_holds_forget_the_silent_ones() {
         );
         drop(open);
         assert_eq!(everything(&recorder).live, 0);
+    });
+}
+
+/// What a log has of a PING: its record and its payload.
+const PING_KEPT: usize = 20 + 8;
+
+/// A client says PING many times.
+async fn says_much(io: &mut Io, client: &mut TcpStream) {
+    const PING: [u8; 17] = *b"\0\0\x08\x06\0\0\0\0\0abcdefgh";
+    let mut read = [0; 17 * 100];
+    for _ in 0..100 {
+        client.write_all(&PING.repeat(100)).await.expect("written");
+        io.read_exact(&mut read).await.expect("read");
+    }
+}
+
+#[test]
+fn who_says_much_has_what_silent_connections_leave_free() {
+    const CONNECTIONS: usize = 16;
+    run(async {
+        let recorder = Recorder::for_tests();
+        let share = 1024 * 1024 / 2 / CONNECTIONS;
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (one, mut client) = sockets().await;
+            let about = About::new(Peer::App, true, Speaks::Http2);
+            let (mut io, tape) = recorder.http(about, Stream::Tcp(one).io());
+            client
+                .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+                .await
+                .expect("written");
+            io.read_exact(&mut [0; 24 + 9]).await.expect("read");
+            open.push((io, tape, client));
+        }
+        let kept = |recorder: &Recorder| -> Vec<usize> {
+            let of = |recording: &RecordingCopy| {
+                recording
+                    .segments
+                    .iter()
+                    .map(|segment| segment.records.len() * PING_KEPT)
+                    .sum()
+            };
+            everything(recorder).recordings.iter().map(of).collect()
+        };
+        let (io, _, client) = &mut open[0];
+        says_much(io, client).await;
+        let most = kept(&recorder).into_iter().max().expect("some");
+        // Two segments of four times a quarter of it.
+        assert!((share..share * 5 / 2).contains(&most), "{most} of {share}");
+        // Once all speak, each has its share, and none is forgotten.
+        for round in 0..4 {
+            for (io, _, client) in &mut open {
+                says_much(io, client).await;
+                let used = recorder.inner().used();
+                assert!(used <= 1024 * 1024, "{used} in round {round}");
+            }
+        }
+        let kept = kept(&recorder);
+        assert_eq!(kept.len(), CONNECTIONS);
+        assert!(
+            kept.iter().all(|kept| (share / 4..share).contains(kept)),
+            "{kept:?} of {share}"
+        );
     });
 }
 

@@ -18,10 +18,9 @@ use crate::{
 };
 
 /// Why nothing is known of a request whose connection has ended. Both say what is kept, and why the rest is not.
-const GONE: &str = "its connection is gone: frames are kept of open ones, of the last that ended, and of the last 200 failures, so that memory stays within its bound";
+const GONE: &str = "its connection is gone: frames are kept of open ones, of the last that ended, of the last 200 failures and of what a tap has just shown, so that memory stays within its bound";
 /// The same of one whose connection goes on.
-const OVERWRITTEN: &str =
-    "its connection has said too much since: of each one the last frames are kept, and those of the last 200 failures";
+const OVERWRITTEN: &str = "its connection has said too much since: of each one the last frames are kept, and those of the last 200 failures and of what a tap has just shown";
 /// Requests that are looked through for a trace.
 const LOOKED_THROUGH: usize = 512;
 
@@ -39,6 +38,7 @@ pub(in crate::sight) async fn exchanges(
         clients: asked.clients.iter().map(leg_of).collect::<Result<_, _>>()?,
         upstreams: asked.upstreams.iter().map(leg_of).collect::<Result<_, _>>()?,
         limit: if asked.trace.is_empty() { limit } else { LOOKED_THROUGH },
+        with_kept: !asked.trace.is_empty(),
         in_short: asked.in_short && asked.trace.is_empty(),
     };
     let halves = sight.workers().exchanges(&wanted).await;

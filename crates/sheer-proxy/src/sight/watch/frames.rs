@@ -46,11 +46,17 @@ pub(in crate::sight) async fn frames(
 ) -> Result<BoxStream<'static, Result<v1::FrameEvent, Status>>, Status> {
     let rights = allowed(asked.rights.clone(), Right::Frames)?;
     let redactor = redactor(&sight, &rights);
+    let leg = LegId {
+        connection: asked.connection,
+        stream: asked.stream.unwrap_or(0),
+    };
+    let is_one = leg.connection > 0 && leg.stream > 0 && !asked.follow;
     let query = Query {
         peer: peer(&asked.peer)?,
         connection: asked.connection,
         ended: true,
         records: Some(Vec::new()),
+        leg: is_one.then_some(leg),
     };
     let mut reading = Reading {
         sight,

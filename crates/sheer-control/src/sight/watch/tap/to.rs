@@ -1,7 +1,7 @@
 //! Where the operator wants to see requests go: `svc/ledger:8080`, `pod/ledger-0`, an address. Pure: made of one snapshot.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -94,18 +94,25 @@ fn word(ip: IpAddr, port: Option<u16>) -> String {
     port.map_or_else(|| ip.to_string(), |port| SocketAddr::new(ip, port).to_string())
 }
 
-/// An address. Of a pod it is where requests arrive: mostly they are sent to a service that stands before it.
+/// An address. Of a pod it is where requests arrive.
 fn at(snapshot: &Snapshot, ip: IpAddr, port: Option<u16>) -> To {
-    let own = word(ip, port);
-    let Some(pod) = snapshot.find_pod_at(ip) else {
-        return To::words([own]);
-    };
-    let pods = vec![Arc::clone(pod)];
+    match snapshot.find_pod_at(ip) {
+        Some(pod) => arriving(snapshot, (vec![Arc::clone(pod)], HashSet::from([ip])), port),
+        None => To::words([word(ip, port)]),
+    }
+}
+
+/// Requests that arrive at these addresses of pods: mostly they are sent to a service that stands before them.
+fn arriving(snapshot: &Snapshot, (pods, ips): (Vec<Arc<Pod>>, HashSet<IpAddr>), port: Option<u16>) -> To {
     // By the port that is sent to: what is relayed as bytes arrives at a port of the sidecar's.
-    let sent_to = in_front(snapshot, &pods).flat_map(|service| words_before(service, pod, port));
+    let before = in_front(snapshot, &pods).flat_map(|service| {
+        let ways = pods.iter().map(move |pod| words_before(service, pod, port));
+        ways.flatten()
+    });
+    let words: BTreeSet<String> = before.chain(ips.iter().map(|ip| word(*ip, port))).collect();
     To {
-        words: sent_to.chain([own]).collect(),
-        pods: Some(HashSet::from([ip])),
+        words: words.into_iter().collect(),
+        pods: Some(ips),
         behind: pods,
     }
 }
@@ -131,10 +138,7 @@ fn words_before(service: &Service, pod: &Pod, port: Option<u16>) -> Vec<String> 
 
 /// A service, with a port or without.
 fn service(config: &MeshConfig, snapshot: &Snapshot, text: &str, namespace: &str) -> Result<To, Status> {
-    let with_port = text
-        .rsplit_once(':')
-        .and_then(|(name, port)| Some((name, port.parse().ok()?)));
-    let (name, port) = with_port.map_or((text, None), |(name, port)| (name, Some(port)));
+    let (name, port) = with_port(text);
     let service = resolve::service(snapshot, config, name, namespace)?;
     let fqdn = service.fqdn(&config.cluster_domain);
     let called = port.map_or_else(|| fqdn.clone(), |port| format!("{fqdn}:{port}"));
@@ -145,16 +149,20 @@ fn service(config: &MeshConfig, snapshot: &Snapshot, text: &str, namespace: &str
     })
 }
 
-/// Pods by what made them, or by name.
+/// Pods by what made them, or by name, with a port or without.
 fn pods(snapshot: &Snapshot, text: &str, namespace: &str) -> Result<To, Status> {
-    let pods = resolve::pods(snapshot, text, namespace)?;
-    let ips: HashSet<IpAddr> = pods.iter().flat_map(|pod| pod.addresses()).collect();
-    let before = in_front(snapshot, &pods).flat_map(|service| service.addresses());
-    Ok(To {
-        words: before.chain(ips.iter().copied()).map(|ip| word(ip, None)).collect(),
-        pods: Some(ips),
-        behind: pods,
-    })
+    let (name, port) = with_port(text);
+    let pods = resolve::pods(snapshot, name, namespace)?;
+    let ips = pods.iter().flat_map(|pod| pod.addresses()).collect();
+    Ok(arriving(snapshot, (pods, ips), port))
+}
+
+/// A name, and its port where there is one.
+fn with_port(text: &str) -> (&str, Option<u16>) {
+    let with_port = text
+        .rsplit_once(':')
+        .and_then(|(name, port)| Some((name, port.parse().ok().filter(|port| *port > 0)?)));
+    with_port.map_or((text, None), |(name, port)| (name, Some(port)))
 }
 
 /// The services that stand before any of these pods: whoever goes to a pod mostly asks for one of them.
@@ -218,6 +226,11 @@ status: {phase: Running, podIP: 'fd78::82fb:9000'}
         reads("[fd78::82fa]:9000", "10.96.0.3:80 [fd78::82fa]:9000", "fd78::82fa");
         reads("fd78::82fa", "10.96.0.3 fd78::82fa", "fd78::82fa");
         reads("pod/ledger-0", "10.77.0.7 10.96.0.3 fd78::82fa", "10.77.0.7 fd78::82fa");
+        reads(
+            "pod/ledger-0:9000",
+            "10.77.0.7:9000 10.96.0.3:80 [fd78::82fa]:9000",
+            "10.77.0.7 fd78::82fa",
+        );
     }
 
     #[test]
