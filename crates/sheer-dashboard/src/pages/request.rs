@@ -15,7 +15,7 @@ use crate::problem::{Kind, Problem};
 use crate::query::Query;
 use crate::wire;
 
-const FORGOTTEN: &str = "The proxies have forgotten what was on the wire: a busy one remembers its last 512 requests, and failures for longer. What follows is what the tap was told.";
+const FORGOTTEN: &str = "The proxies have forgotten what was on the wire: a busy one remembers its last 512 requests, and for longer those that failed and the last 200 that a tap has shown. What follows is what the tap was told.";
 
 #[derive(Debug, Serialize)]
 struct Page {

@@ -387,6 +387,69 @@ print("all of them")'"#
 }
 
 #[test]
+fn what_a_tap_has_shown_can_be_looked_at_after_much_else_has_passed() {
+    let mesh = mesh();
+    let line = mesh.tap(
+        &["pod/client", "--path", "/looked-at"],
+        || drop(mesh.shell("client", "curl -s http://web/looked-at")),
+        |line| line["kind"] == "end" && !line["views"]["inbound"].is_null(),
+    );
+    // More than the sidecars remember, and more than logs hold.
+    let script = r#"python3 -c '
+import http.client
+for _ in range(60):
+    connection = http.client.HTTPConnection("web", 80, timeout=60)
+    for well in range(10):
+        connection.request("GET", f"/well-{well}", headers={"x-pad": "x" * 13000}); connection.getresponse().read()
+    connection.close()
+print("all of them")'"#;
+    assert_eq!(mesh.shell("client", script).trim(), "all of them");
+    let id = line["id"].as_str().expect("an id");
+    let diff = shown(
+        &mesh,
+        &["diff", "-n", "shop", "pod/client", "--request", id, "-o", "json"],
+    );
+    let diff: Value = serde_json::from_str(&diff).expect("JSON");
+    for point in ["1", "2", "3", "4"] {
+        let request = diff["points"][point]["request"].as_array();
+        let is_path = |field: &Value| field[1] == "/looked-at";
+        assert!(
+            request.is_some_and(|fields| fields.iter().any(is_path)),
+            "{point}: {diff:#}"
+        );
+    }
+    // Nobody was shown another: it is as gone as its connection is busy.
+    let frames = shown(&mesh, &["frames", "-n", "shop", "pod/client", "--peer", "mesh"]);
+    assert!(
+        frames.contains(":path: /well-9") && !frames.contains("/looked-at"),
+        "{frames}"
+    );
+    let view = &line["views"]["inbound"]["client"];
+    let [connection, stream] = ["connection", "stream"].map(|name| view[name].to_string());
+    let server = line["destination"].as_str().expect("a pod").to_owned();
+    let frames = shown(
+        &mesh,
+        &[
+            "frames",
+            "-n",
+            "shop",
+            &format!("pod/{}", server.rsplit('/').next().expect("a name")),
+            "--conn",
+            &connection,
+            "--stream",
+            &stream,
+        ],
+    );
+    assert!(
+        frames.contains(":path: /looked-at") && frames.contains(":status: 200") && !frames.contains("/well-"),
+        "{frames}"
+    );
+    // It did not fail.
+    let failures = shown(&mesh, &["frames", "-n", "shop", "pod/client", "--last-failures"]);
+    assert!(!failures.contains("/looked-at"), "{failures}");
+}
+
+#[test]
 fn bodies_are_shown_without_what_is_secret() {
     let mesh = mesh();
     let output = tapped(&mesh, &["pod/client", "--body", "-o", "json"], || {

@@ -80,7 +80,7 @@ fn nothing(failed: bool) -> &'static str {
     if failed {
         "nothing failed of late: proxies keep the last 200 failures of each half; without --failed the last request is shown"
     } else {
-        "no such request is recorded: proxies remember the last 512 of each half, and failures for longer"
+        "no such request is recorded: proxies remember the last 512 of each half, and for longer those that failed or that a tap has shown"
     }
 }
 
