@@ -96,14 +96,16 @@ impl Watcher {
         }
     }
 
-    /// Hands an event over, if there is room for it.
-    fn send(&self, event: Event) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+    /// Hands an event over, if there is room for it. Says whether that was so.
+    fn send(&self, event: Event) -> bool {
+        let sent = self.events.try_send(event);
+        if let Err(mpsc::error::TrySendError::Full(_)) = sent {
             self.losses.slow.fetch_add(1, Relaxed);
         }
         if self.events.capacity() < self.events.max_capacity() / 2 {
             self.crowd.notify_one();
         }
+        sent.is_ok()
     }
 }
 

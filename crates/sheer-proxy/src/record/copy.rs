@@ -1,5 +1,7 @@
 //! Copies of recordings, which may leave the worker: sight decodes and shows them.
 
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
 use super::{
     callers::Callers,
     clock::Clock,
@@ -15,7 +17,7 @@ use super::{
 use crate::sys::TcpInfo;
 
 /// Some records in a row, with the state of the lens before them.
-pub(crate) type SegmentCopy = Segment;
+pub(crate) type SegmentCopy = Arc<Segment>;
 
 /// What sight wants to see.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +122,7 @@ impl RecordingCopy {
         let more: Vec<_> = kept.segments.into_iter().filter(is_new).collect();
         self.segments.extend(more);
         self.segments.sort_by_key(|segment| segment.first);
+        self.unrecorded = kept.unrecorded;
     }
 
     /// Records that are forgotten.
@@ -146,19 +149,28 @@ impl LegId {
     }
 }
 
-/// Those that have a record with this number or a later one.
-pub(super) fn segments(all: &[Shared], after: u64) -> Vec<SegmentCopy> {
-    let segments = all.iter().map(|segment| segment.borrow());
-    let wanted = segments.filter(|segment| segment.first + segment.records.len() as u64 > after);
-    wanted
-        .filter(|segment| !segment.records.is_empty())
-        .map(|segment| segment.clone())
-        .collect()
+/// Segments that have been copied: what many hold is copied once.
+#[derive(Default)]
+pub(super) struct Copied(HashMap<*const (), SegmentCopy>);
+
+impl Copied {
+    /// Those that have a record with this number or a later one.
+    pub(super) fn segments(&mut self, all: &[Shared], after: u64) -> Vec<SegmentCopy> {
+        let is_wanted = |segment: &&Shared| {
+            let segment = segment.borrow();
+            !segment.records.is_empty() && segment.first + segment.records.len() as u64 > after
+        };
+        let copy = |segment: &Shared| {
+            let copied = self.0.entry(Rc::as_ptr(segment).cast());
+            Arc::clone(copied.or_insert_with(|| Arc::new(segment.borrow().clone())))
+        };
+        all.iter().filter(is_wanted).map(copy).collect()
+    }
 }
 
 /// The fields of the block whose last frame has this number.
 pub(super) fn list_of(all: &[Shared], accepted: bool, number: u64) -> Option<List> {
-    let holds = |segment: &SegmentCopy| (segment.first..segment.first + segment.records.len() as u64).contains(&number);
+    let holds = |segment: &Segment| (segment.first..segment.first + segment.records.len() as u64).contains(&number);
     let segment = all
         .iter()
         .map(|segment| segment.borrow())

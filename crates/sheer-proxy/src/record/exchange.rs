@@ -9,6 +9,8 @@ use crate::exchange::{End, Outcome};
 const KEPT: usize = 512;
 /// The same while somebody asks for what has just passed: of a proxy that has 40,000 requests a second this is a tenth of a second, in half a MiB.
 const KEPT_WHILE_ASKED: usize = 4_096;
+/// Where the last of those that are always remembered took less than this, in microseconds, it is many a second.
+const FAST: u64 = 500_000;
 /// How long it counts that somebody asked, in microseconds: longer than most pauses of traffic, after which as much as a second's rate of a tap comes at
 /// once.
 const ASKED: u64 = 10_000_000;
@@ -159,6 +161,12 @@ impl Ring {
     /// The latest first.
     pub(super) fn latest(&self) -> impl Iterator<Item = &Exchange> {
         self.exchanges.iter().rev()
+    }
+
+    /// Whether so many pass that logs move on faster than they are replayed: more than a thousand a second.
+    pub(super) fn is_fast(&self, now: u64) -> bool {
+        let recent = self.exchanges.len().checked_sub(KEPT);
+        recent.is_some_and(|at| now.saturating_sub(self.exchanges[at].started) < FAST)
     }
 
     pub(super) fn memory(&self) -> usize {

@@ -32,7 +32,11 @@ const REPLAYED: (u64, i64) = (4, 20_000);
 /// The same of requests that were shown.
 const SHOWN_REPLAYED: (u64, i64) = (20, 20_000);
 /// Requests that were shown are kept, one in so many microseconds and after a calm so many at once: more than anybody reads.
-const SHOWN_EVERY: (u64, i64) = (20_000, 100);
+const SHOWN_EVERY: (u64, i64) = (10_000, 100);
+/// The same where more pass than can be replayed in a share of the time that nobody notices.
+const SHOWN_OF_MANY: (u64, i64) = (1_000_000, 1);
+/// Once a request is known to be over, its last frames are written within this time, in microseconds.
+const WRITTEN_WITHIN: u64 = 20_000;
 /// Where the newest failure holds much, excerpts of the others still have this share of what all may hold, in quarters.
 const OF_EXCERPTS: usize = 3;
 /// One excerpt takes one in this many parts of what all may hold at most, without its texts: a list of thousands of fields must not drive out all others.
@@ -126,6 +130,8 @@ pub(super) struct Failure {
     pub(super) held: Vec<Held>,
     /// What is left of it once that is let go, and what its request said before that; oldest first.
     pub(super) excerpts: Vec<(Rc<Recording>, Excerpt)>,
+    /// Something of it may not be written yet.
+    is_open: bool,
 }
 
 impl Failure {
@@ -134,6 +140,7 @@ impl Failure {
             facts,
             held,
             excerpts: Vec::new(),
+            is_open: false,
         }
     }
 
@@ -176,8 +183,10 @@ pub(super) struct Failures {
     credit: Credit,
     /// Requests that were shown, oldest first.
     shown: VecDeque<Failure>,
-    /// How many more are kept, and how much is replayed for them.
+    /// How many more are kept: of few that pass, and of many.
     shown_credit: [Credit; 2],
+    /// How much is replayed for them.
+    shown_replayed: Credit,
     limit: usize,
 }
 
@@ -208,12 +217,14 @@ impl Failures {
             ahead: Ahead::default(),
             credit: Credit::new(REPLAYED.0, REPLAYED.1),
             shown: VecDeque::new(),
-            shown_credit: [SHOWN_EVERY, SHOWN_REPLAYED].map(|(every, saved)| Credit::new(every, saved)),
+            shown_credit: [SHOWN_EVERY, SHOWN_OF_MANY].map(|(every, saved)| Credit::new(every, saved)),
+            shown_replayed: Credit::new(SHOWN_REPLAYED.0, SHOWN_REPLAYED.1),
             limit,
         }
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Failure> {
+    /// Failures, oldest first.
+    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = &Failure> {
         self.all.iter()
     }
 
@@ -340,16 +351,22 @@ impl Failures {
         self.let_go(now);
     }
 
-    /// Keeps a request that was shown, unless too many are.
+    /// Whether a request that was shown is to be kept: it is not yet, and not too many are. Where `of_many` pass, few are.
+    pub(super) fn takes_shown(&mut self, id: u64, now: u64, of_many: bool) -> bool {
+        let is_of_it = |kept: &Failure| kept.facts.exchange.as_ref().is_some_and(|exchange| exchange.id == id);
+        let credit = usize::from(of_many);
+        let takes = self.shown_credit[credit].exceeds(0, now) && !self.shown().any(is_of_it);
+        if takes {
+            self.shown_credit[credit].spend(1);
+        }
+        takes
+    }
+
+    /// Keeps a request that was shown.
     pub(super) fn push_shown(&mut self, mut request: Failure) {
         let now = request.facts.at;
-        let id = |kept: &Failure| kept.facts.exchange.as_ref().map(|exchange| exchange.id);
-        let is_known = self.shown().any(|known| id(known) == id(&request));
-        if is_known || !self.shown_credit[0].exceeds(0, now) {
-            return;
-        }
-        self.shown_credit[0].spend(1);
         self.hold(&mut request);
+        request.is_open = true;
         self.shown.push_back(request);
         if self.shown.len() > SHOWN
             && let Some(oldest) = self.shown.pop_front()
@@ -399,21 +416,44 @@ impl Failures {
         }
     }
 
+    /// What ends a request that was shown is written soon after it is known, maybe in a segment that began in between.
+    fn catch_up(&mut self, now: u64) {
+        for request in self.shown.iter_mut().rev().take_while(|request| request.is_open) {
+            for (recording, held) in &mut request.held {
+                let streams = request.facts.streams(recording.id());
+                let is_new = |one: &Shared| !held.iter().any(|known| Rc::ptr_eq(known, one)) && has_any(one, &streams);
+                let more: Vec<Shared> = recording.segments().into_iter().filter(is_new).collect();
+                for segment in &more {
+                    let all = self.held.entry(address(segment));
+                    all.or_insert_with(|| (0, Rc::clone(segment))).0 += 1;
+                }
+                held.extend(more);
+            }
+            request.is_open = now < request.facts.at + WRITTEN_WITHIN;
+        }
+    }
+
     /// Where too much is held, the oldest requests that were shown and then the oldest failures let go of their segments, and keep excerpts of them. Where those are too much, the oldest lose theirs.
     pub(super) fn let_go(&mut self, now: u64) {
+        self.catch_up(now);
         loop {
-            let going = self.going(self.bytes().saturating_sub(self.limit));
+            let excess = self.bytes().saturating_sub(self.limit);
+            let going = self.going(excess);
             if going.is_empty() {
                 break;
             }
             let (shown, failed) = going.split_at(going.partition_point(|at| *at < self.shown.len()));
-            if !shown.is_empty() && self.shown_credit[1].exceeds(0, now) {
+            if !shown.is_empty() && self.shown_replayed.exceeds(0, now) {
                 let work = self.distil(shown);
-                self.shown_credit[1].spend(work);
+                self.shown_replayed.spend(work);
             }
-            if !failed.is_empty() && self.credit.exceeds(0, now) {
-                let work = self.distil(failed);
-                self.credit.spend(work);
+            if !failed.is_empty() {
+                if self.credit.exceeds(0, now) {
+                    let work = self.distil(failed);
+                    self.credit.spend(work);
+                } else if self.forget_shown(excess) {
+                    continue;
+                }
             }
             for at in going {
                 let held = std::mem::take(&mut self.at_mut(at).held);
@@ -421,6 +461,20 @@ impl Failures {
             }
         }
         self.shed();
+    }
+
+    /// So much of what was shown is forgotten, the oldest first, that this much less is kept. Says whether there was any.
+    fn forget_shown(&mut self, excess: usize) -> bool {
+        let before = self.excerpts.bytes();
+        let mut has_any = false;
+        for request in &mut self.shown {
+            if before.saturating_sub(self.excerpts.bytes()) >= excess {
+                break;
+            }
+            has_any |= !request.excerpts.is_empty();
+            self.excerpts.forget(&std::mem::take(&mut request.excerpts));
+        }
+        has_any
     }
 
     /// The first of what is kept without which this much less is held. The newest failure stays, and so does what frees nothing because newer ones hold it as well.
@@ -469,6 +523,7 @@ impl Failures {
             segments.extend(recording.segments().iter().map(ordered));
             let want = |at: &usize| self.at(*at).facts.want(id, self.at(*at).kept_until(id));
             let wants: Vec<Want> = holders.iter().map(want).collect();
+            // Either all of these failed, or all were shown.
             if holders.iter().all(|at| *at < self.shown.len()) {
                 segments.retain(|_, segment| wants.iter().any(|want| has_any(segment, &want.streams)));
             }

@@ -362,7 +362,7 @@ mod tests {
             }
         }
         let segments: Vec<_> = flow.log.segments().cloned().collect();
-        let copies = copy::segments(&segments, 0);
+        let copies = copy::Copied::default().segments(&segments, 0);
         let shown: Vec<_> = copies
             .iter()
             .flat_map(|segment| replay::segment(segment, true))

@@ -273,7 +273,7 @@ impl Log {
             .take()
             .and_then(|old| Rc::try_unwrap(old).ok())
             .map(RefCell::into_inner)
-            .filter(|old| old.bytes.capacity() <= room * 2)
+            .filter(|old| old.bytes.capacity() + old.records.capacity() * size_of::<Record>() <= room * 3)
             .unwrap_or_default();
         fresh.records.clear();
         fresh.bytes.clear();
@@ -347,6 +347,24 @@ mod tests {
         assert_eq!(kept.last(), Some(&999));
         assert!((10..=22).contains(&kept.len()), "{}", kept.len());
         assert!(most <= 4 * 400, "{most}");
+    }
+
+    #[test]
+    fn a_smaller_segment_takes_less() {
+        let mut log = Log::new(0, None, 64 * 1024);
+        let mut fill = |room| {
+            for _ in 0..2 {
+                while !log.is_full(0) {
+                    log.other(0, (false, Form::RequestHead, 1), b"");
+                }
+                log.roll(0, None, room);
+            }
+            log.memory()
+        };
+        let before = fill(64 * 1024);
+        fill(4 * 1024);
+        let after = fill(4 * 1024);
+        assert!(before > 64 * 1024 && after <= 4 * 4 * 1024, "{before} {after}");
     }
 
     #[test]

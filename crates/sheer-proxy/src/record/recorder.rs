@@ -18,11 +18,11 @@ use tokio::net::TcpStream;
 
 use super::{
     clock::Clock,
-    copy::{FailureCopy, Query, RecorderCopy, RecordingCopy},
+    copy::{Copied, FailureCopy, Query, RecorderCopy, RecordingCopy},
     exchange::{Exchange, Leg, LegId, Ring},
     failure::{Difference, Facts, Failure, FailureKind, Failures, has_any},
     flow::{Flow, Found},
-    log::Leaving,
+    log::{Leaving, Shared},
     opinion::List,
     recording::{About, Ending, How, Recording, Speaks},
     tape::Tape,
@@ -184,7 +184,7 @@ impl Recorder {
         let exchange = inner.exchanges.borrow().latest().find(|one| one.id == id).cloned();
         if let Some(exchange) = exchange {
             let recordings = [legs.0, legs.1].into_iter().filter_map(|leg| leg.tape().recording());
-            inner.shown(exchange, recordings.cloned());
+            inner.shown(&exchange, recordings.cloned());
         }
     }
 
@@ -194,7 +194,7 @@ impl Recorder {
         let mut copy = inner.summary();
         copy.recordings = inner.recordings(query);
         if let Some(leg) = query.leg {
-            inner.add_shown(&mut copy.recordings, leg);
+            inner.add_shown(&mut copy.recordings, query, leg);
         }
         if failures {
             copy.failures = inner.copies_of(inner.failures.borrow().all());
@@ -505,13 +505,15 @@ impl Inner {
     }
 
     /// A request that was shown: of one that failed as much is kept anyway.
-    pub(super) fn shown(&self, exchange: Exchange, recordings: impl Iterator<Item = Rc<Recording>>) {
-        if exchange.failed {
+    pub(super) fn shown(&self, exchange: &Exchange, recordings: impl Iterator<Item = Rc<Recording>>) {
+        let now = self.clock.now();
+        let of_many = self.exchanges.borrow().is_fast(now);
+        if exchange.failed || !self.failures.borrow_mut().takes_shown(exchange.id, now, of_many) {
             return;
         }
         let facts = Facts {
             kind: FailureKind::Request,
-            exchange: Some(exchange),
+            exchange: Some(exchange.clone()),
             ..self.facts(LegId::default())
         };
         let held = recordings.map(|recording| {
@@ -655,13 +657,24 @@ impl Inner {
 
     fn copies_of<'a>(&self, kept: impl Iterator<Item = &'a Failure>) -> Vec<FailureCopy> {
         let failures = self.failures.borrow();
-        let recording = |failure: &Failure, recording: &Recording| {
+        // Many hold the same.
+        let mut copied = Copied::default();
+        let mut recording = |failure: &Failure, recording: &Recording| {
             let is_of_it = |other: &Rc<Recording>| other.id() == recording.id();
             let held = failure.held.iter().filter(|(of, _)| is_of_it(of));
+            let mut segments: Vec<Shared> = held.flat_map(|(_, segments)| segments.iter().cloned()).collect();
+            if matches!(failure.facts.kind, FailureKind::Request) {
+                // What ends a request may have been written after it was held.
+                let streams = failure.facts.streams(recording.id());
+                let is_new = |one: &Shared| !segments.iter().any(|known| Rc::ptr_eq(known, one));
+                let logged = recording.segments().into_iter();
+                let more: Vec<_> = logged.filter(|one| is_new(one) && has_any(one, &streams)).collect();
+                segments.extend(more);
+                segments.sort_by_key(|segment| segment.borrow().first);
+            }
             let left = failure.excerpts.iter().filter(|(of, _)| is_of_it(of));
             recording.copy_of_failure(
-                held.flat_map(|(_, segments)| super::copy::segments(segments, 0))
-                    .collect(),
+                copied.segments(&segments, 0),
                 left.map(|(_, excerpt)| failures.excerpts().copy(excerpt)).collect(),
             )
         };
@@ -677,12 +690,15 @@ impl Inner {
     }
 
     /// Adds to the copy of its connection what is kept of a stream since somebody was shown its request.
-    fn add_shown(&self, copies: &mut Vec<RecordingCopy>, leg: LegId) {
+    fn add_shown(&self, copies: &mut Vec<RecordingCopy>, query: &Query, leg: LegId) {
         let failures = self.failures.borrow();
         let is_of_it = |request: &&Failure| request.facts.streams(leg.connection).contains(&leg.stream);
         let kept = self.copies_of(failures.shown().find(is_of_it).into_iter());
         let recordings = kept.into_iter().flat_map(|request| request.recordings);
-        for kept in recordings.filter(|recording| recording.id == leg.connection) {
+        let is_wanted = |recording: &RecordingCopy| {
+            recording.id == leg.connection && query.peer.is_none_or(|peer| peer == recording.about.peer)
+        };
+        for kept in recordings.filter(is_wanted) {
             match copies.iter_mut().find(|copy| copy.id == leg.connection) {
                 Some(copy) => copy.add(kept),
                 None => copies.push(kept),
@@ -734,17 +750,13 @@ impl Inner {
             // Whoever asks shows them as the other half of what a tap shows.
             for exchange in &found {
                 let legs = [exchange.client, exchange.upstream];
-                self.shown(
-                    exchange.clone(),
-                    legs.into_iter().filter_map(|leg| self.find(leg.connection)),
-                );
+                self.shown(exchange, legs.into_iter().filter_map(|leg| self.find(leg.connection)));
             }
         }
         if wanted.with_kept || found.is_empty() || (is_by_leg && found.len() < limit) {
             // What failed, and what was shown, is remembered for longer.
             let failures = self.failures.borrow();
-            let failed = failures.all().collect::<Vec<_>>().into_iter().rev();
-            let kept = failed.chain(failures.shown());
+            let kept = failures.all().rev().chain(failures.shown());
             let kept = kept.filter_map(|failure| failure.facts.exchange.as_ref());
             let is_new = |exchange: &&Exchange| found.iter().all(|known| known.id != exchange.id);
             let mut kept: Vec<_> = kept.filter(is_wanted).filter(is_new).cloned().collect();

@@ -14,12 +14,12 @@ use sheer_lens::hpack::ListKind;
 
 use super::{
     callers::{Caller, Callers},
-    copy::RecordingCopy,
+    copy::{Copied, RecordingCopy, SegmentCopy},
     excerpt::ExcerptCopy,
     exchange::LegId,
     flow::{Flow, Found, Standing},
     heads::Fields,
-    log::{Form, Leaving, Segment, Shared},
+    log::{Form, Leaving, Shared},
     open::Open,
     opinion::{self, Given, List},
     recorder::Inner,
@@ -540,13 +540,13 @@ impl Recording {
             hello: self.hello(),
             callers: if has_news { self.callers() } else { Callers::default() },
             unrecorded: self.unrecorded.get(),
-            segments: after.map_or_else(Vec::new, |after| super::copy::segments(&self.segments(), after)),
+            segments: after.map_or_else(Vec::new, |after| Copied::default().segments(&self.segments(), after)),
             excerpts: Vec::new(),
         }
     }
 
     /// A copy with what was kept of a failure, whatever the connection itself has forgotten since.
-    pub(super) fn copy_of_failure(&self, segments: Vec<Segment>, excerpts: Vec<ExcerptCopy>) -> RecordingCopy {
+    pub(super) fn copy_of_failure(&self, segments: Vec<SegmentCopy>, excerpts: Vec<ExcerptCopy>) -> RecordingCopy {
         let copy = self.copy(None);
         let copied = segments.last().map(|last| last.first + last.records.len() as u64);
         let kept = copied.or(excerpts.last().map(ExcerptCopy::next));

@@ -321,8 +321,7 @@ impl Tapped {
                     held.send(watching);
                 }
             }
-            watching.send(Event::Request(Box::new(whole.clone())));
-            is_shown = true;
+            is_shown |= watching.send(Event::Request(Box::new(whole.clone())));
         }
         if is_shown {
             shown(self.event.id);

@@ -145,8 +145,8 @@ impl Peers {
             }
         }
         Err(format!(
-            "the sidecar of {} has nothing left of it: frames are kept of open connections, of the last that ended, and of the last 200 failures; it did not \
-             fail there, or failed before those",
+            "the sidecar of {} has nothing left of it: frames are kept of open connections, of the last that ended, of the last 200 failures and of the \
+             last 200 requests that a tap has shown; it is none of those there",
             super::name(&pod)
         ))
     }

@@ -244,7 +244,7 @@ fn the_last_two_hundred_failures_keep_their_frames_whatever_passes() {
         .recordings
         .iter()
         .flat_map(|recording| &recording.segments)
-        .map(Segment::memory)
+        .map(|segment| segment.memory())
         .sum();
     assert!(
         held <= QUARTER.max(QUARTER / 4 * 3 + 2 * raw),
@@ -279,6 +279,11 @@ fn where_texts_differ_as_many_as_fit_keep_their_frames() {
 
 /// A failure whose connections nobody else uses; of its request this is said too.
 fn push(failures: &mut Failures, busy: &mut Busy, nth: u64, at: u64, note: &str) {
+    failures.push(alone(busy, nth, at, note));
+}
+
+/// A request whose connections nobody else uses.
+fn alone(busy: &Busy, nth: u64, at: u64, note: &str) -> Failure {
     let legs = [2 * nth + 1, 2 * nth + 2].map(|id| connection(&busy.recorder, id, id % 2 == 1));
     let held = legs.each_ref().map(|leg| {
         ask(leg, 1, &request(nth, "Bearer t").literal("x-note", note));
@@ -292,7 +297,7 @@ fn push(failures: &mut Failures, busy: &mut Busy, nth: u64, at: u64, note: &str)
     for leg in &legs {
         leg.forget("memory");
     }
-    failures.push(Failure::new(facts(nth, at, ids), held.into()));
+    Failure::new(facts(nth, at, ids), held.into())
 }
 
 #[test]

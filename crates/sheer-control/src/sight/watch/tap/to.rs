@@ -106,8 +106,9 @@ fn at(snapshot: &Snapshot, ip: IpAddr, port: Option<u16>) -> To {
 fn arriving(snapshot: &Snapshot, (pods, ips): (Vec<Arc<Pod>>, HashSet<IpAddr>), port: Option<u16>) -> To {
     // By the port that is sent to: what is relayed as bytes arrives at a port of the sidecar's.
     let before = in_front(snapshot, &pods).flat_map(|service| {
-        let ways = pods.iter().map(move |pod| words_before(service, pod, port));
-        ways.flatten()
+        let behind = snapshot.pods_of(service).iter();
+        let meant = behind.filter(|one| pods.iter().any(|pod| name(pod) == name(one)));
+        meant.flat_map(move |pod| words_before(service, pod, port))
     });
     let words: BTreeSet<String> = before.chain(ips.iter().map(|ip| word(*ip, port))).collect();
     To {
@@ -231,6 +232,23 @@ status: {phase: Running, podIP: 'fd78::82fb:9000'}
             "10.77.0.7:9000 10.96.0.3:80 [fd78::82fa]:9000",
             "10.77.0.7 fd78::82fa",
         );
+    }
+
+    #[test]
+    fn a_port_of_many_pods_is_that_of_those_behind_each_service() {
+        let other = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: other-0, namespace: bank, labels: {app: other}}
+spec: {containers: [{name: a, ports: [{name: main, containerPort: 9001}]}]}
+status: {phase: Running, podIP: 10.77.0.9}
+";
+        let snapshot = Snapshot::of(BANK, &format!("{PODS}{other}"));
+        let to = super::read(&MeshConfig::for_tests(), &snapshot, "ns/bank:9001", "bank").expect("pods");
+        // Nothing of ledger:80, which leads to another port.
+        assert!(to.words.contains(&"10.96.0.3:81".to_owned()), "{:?}", to.words);
+        assert!(!to.words.contains(&"10.96.0.3:80".to_owned()), "{:?}", to.words);
     }
 
     #[test]

@@ -8,6 +8,11 @@ use crate::record::{Exchange, Wanted};
 impl Busy {
     /// A request that ends well, and was shown to somebody. Gives its legs.
     fn show(&mut self, id: u64, token: &str) -> [LegId; 2] {
+        self.show_before(id, token, |_| {})
+    }
+
+    /// The same, and more passes before the client is answered.
+    fn show_before(&mut self, id: u64, token: &str, passes: impl FnOnce(&mut Self)) -> [LegId; 2] {
         let stream = self.begin(token);
         let legs = self
             .legs
@@ -26,6 +31,7 @@ impl Busy {
         self.recorder.request_ended(Some(id), (&legs[0], &legs[1]), &well);
         self.recorder.request_shown(id, (&legs[0], &legs[1]));
         // What ends it is written behind.
+        passes(self);
         answer(&self.legs[0], answered());
         legs.each_ref().map(Leg::id)
     }
@@ -108,7 +114,7 @@ fn two_hundred_are_kept_and_found_by_their_ids() {
         busy.show(nth, "Bearer t");
         // The same once more is no other.
         let found = busy.request(nth).0;
-        busy.recorder.inner().shown(found[0].clone(), std::iter::empty());
+        busy.recorder.inner().shown(&found[0], std::iter::empty());
         pause();
     }
     // One replay is of all.
@@ -165,4 +171,66 @@ fn failures_keep_their_frames_however_much_is_shown() {
         .filter(|(nth, failure)| !is_whole(failure, &token(*nth)));
     assert_eq!(lost.count(), 0);
     assert!(busy.recorder.inner().used() <= 1024 * 1024);
+}
+
+#[test]
+fn what_ends_it_is_there_although_the_log_has_moved_on_in_between() {
+    let mut busy = Busy::new();
+    busy.show_before(1, "Bearer t", |busy| {
+        let first = |busy: &Busy| busy.legs[0].segments().last().expect("one").borrow().first;
+        let before = first(busy);
+        while first(busy) == before {
+            busy.pass(&token(2));
+        }
+    });
+    assert!(busy.has_frames(1, "Bearer t"), "while it is held");
+    busy.much();
+    assert!(busy.has_frames(1, "Bearer t"), "as an excerpt");
+}
+
+#[test]
+fn what_was_shown_goes_before_a_failure_loses_its_frames() {
+    let whole = |shown: u64| {
+        let mut failures = Failures::new(QUARTER);
+        let mut busy = Busy::new();
+        let note = |nth: u64| format!("{nth}{}", "n".repeat(1024));
+        for nth in 0..shown {
+            failures.push_shown(alone(&busy, nth, nth * 20_000, &note(nth)));
+        }
+        let excerpts = failures.shown().filter(|request| !request.excerpts.is_empty()).count();
+        // More at once than there is time for.
+        for nth in 200..600 {
+            push(&mut failures, &mut busy, nth, 4_000_000, &note(nth));
+        }
+        let is_whole = |failure: &&Failure| !failure.held.is_empty() || !failure.excerpts.is_empty();
+        (excerpts, failures.all().filter(is_whole).count())
+    };
+    let ((_, alone), (excerpts, beside)) = (whole(0), whole(200));
+    assert!(excerpts > 50, "{excerpts}");
+    assert!(alone > 5 && beside + 2 >= alone, "{beside} and {alone}");
+}
+
+#[test]
+fn what_many_hold_is_copied_once_and_only_of_the_side_that_is_asked_for() {
+    let mut busy = Busy::new();
+    let legs = [1, 2].map(|id| busy.show(id, "Bearer t"));
+    let wanted = Wanted {
+        limit: 9,
+        ..Wanted::default()
+    };
+    let kept = busy.recorder.exchanges(&wanted).expect("on").failures;
+    let segments: Vec<_> = kept.iter().map(|request| &request.recordings[0].segments[0]).collect();
+    assert_eq!(segments.len(), 2);
+    assert!(std::sync::Arc::ptr_eq(segments[0], segments[1]));
+    let copies = |peer| {
+        let query = Query {
+            connection: legs[0][1].connection,
+            records: Some(Vec::new()),
+            leg: Some(legs[0][1]),
+            peer: Some(peer),
+            ..Query::default()
+        };
+        busy.recorder.copy(&query, false).expect("on").recordings.len()
+    };
+    assert_eq!((copies(Peer::Mesh), copies(Peer::App)), (1, 0));
 }
