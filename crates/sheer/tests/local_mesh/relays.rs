@@ -246,7 +246,14 @@ fn a_failure_is_compared_when_its_connections_are_gone() {
         .write("client.yaml", &meshed_client())
         .write("outside.yaml", &client().replace("name: client", "name: outside"))
         .up();
-    mesh.shell("client", "curl -sS --max-time 10 -o /dev/null http://web/well");
+    mesh.shell("client", "curl -sS --max-time 10 -o /dev/null http://web/unseen");
+    let unseen = mesh.wait("it is over", || {
+        let last = mesh.sheer(&["diff", "-n", "shop", "pod/client", "-o", "json"]);
+        let last: Value = serde_json::from_str(&last).ok()?;
+        last.to_string()
+            .contains("/unseen")
+            .then(|| last["request_id"].as_str().expect("an id").to_owned())
+    });
     mesh.shell(
         "client",
         "curl -sS --max-time 10 -o /dev/null -X DELETE -H 'x-note: of-the-failure' http://web/gone",
@@ -339,8 +346,10 @@ fn a_failure_is_compared_when_its_connections_are_gone() {
     // From the other end, too.
     let diff = mesh.sheer(&["diff", "-n", "shop", "deploy/web", "--failed"]);
     assert_eq!(diff.matches("DELETE /gone").count(), 4, "{diff}");
-    // Of what went well nothing is kept, and that is said.
-    let said = mesh.run(&["diff", "-n", "shop", "pod/client", "--request", &well]);
+    // So is what a tap has shown. Of what nobody was shown, and went well, nothing is kept, and that is said.
+    let diff = mesh.sheer(&["diff", "-n", "shop", "pod/client", "--request", &well]);
+    assert_eq!(diff.matches("GET /well").count(), 4, "{diff}");
+    let said = mesh.run(&["diff", "-n", "shop", "pod/client", "--request", &unseen]);
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(
         said.contains("its connection is gone: frames are kept of ") && said.contains("is not known any more"),
