@@ -61,9 +61,10 @@ fn token(nth: u64) -> String {
     format!("Bearer {nth}{}", "t".repeat(6 * 1024))
 }
 
-/// Time for one more to be kept.
-fn pause() {
-    std::thread::sleep(Duration::from_millis(20));
+/// Time goes by in which nothing passes.
+#[expect(clippy::disallowed_methods, reason = "no worker: nobody else is on this thread")]
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn two_hundred_are_kept_and_found_by_their_ids() {
         // The same once more is no other.
         let found = busy.request(nth).0;
         busy.recorder.inner().shown(&found[0], std::iter::empty());
-        pause();
+        pause(20);
     }
     // One replay is of all.
     busy.much();
@@ -133,7 +134,7 @@ fn among_much_else_each_is_kept_where_there_is_time_for_it() {
             busy.pass(&token(nth + 1_000));
         }
         // What it takes to replay a segment of each leg.
-        std::thread::sleep(Duration::from_millis(90));
+        pause(90);
         let held = busy.recorder.inner().held();
         assert!(held <= QUARTER, "{held}");
     }
@@ -161,7 +162,7 @@ fn failures_keep_their_frames_however_much_is_shown() {
     }
     for nth in 200..300 {
         busy.show(nth + 1, &token(nth + 10_000));
-        pause();
+        pause(20);
     }
     busy.much();
     let failures = busy.failures();
