@@ -12,6 +12,7 @@ mod failures;
 mod grpc_routes;
 mod harness;
 mod jaeger;
+mod kept;
 mod lifecycle;
 mod looking;
 mod messages;
