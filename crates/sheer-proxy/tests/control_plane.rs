@@ -21,7 +21,7 @@ use sheer_proxy::{
 use sheer_testkit::control::{self, ControlPlane, Issue};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::watch,
     time::timeout,
 };
@@ -359,6 +359,40 @@ async fn slow_control_plane_is_waited_for_longer_within_the_mesh() {
     );
     within(dead.changed()).await.expect("subscribed");
     assert!(matches!(&*dead.borrow(), Lookup::Unknown), "not for ever: {dead:?}");
+}
+
+/// Nor is it away while it is being connected to.
+#[tokio::test]
+async fn a_control_plane_is_waited_for_while_it_is_connected_to_and_not_when_it_is_away() {
+    let plane = ControlPlane::start();
+    plane.set_policy(addr(8080), Some(control::balance_policy("ledger", PATH)));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let policy = listener.local_addr().expect("bound").to_string();
+    let changes = [
+        ("POLICY_CLUSTER_NETWORKS", "10.77.0.0/16"),
+        ("POLICY_SVC_ADDR", policy.as_str()),
+    ];
+    let proxy = Proxy::start(&plane, &changes).await;
+    proxy.ready().await;
+    let mut slow = proxy.outbound(addr(8080));
+    let (mut near, _) = within(listener.accept()).await.expect("connected to");
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(matches!(&*slow.borrow_and_update(), Lookup::Pending), "{slow:?}");
+    let far = plane.addr();
+    let relay = tokio::spawn(async move {
+        let mut far = TcpStream::connect(far).await.expect("connects");
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    within(slow.changed()).await.expect("subscribed");
+    assert!(matches!(&*slow.borrow(), Lookup::Known(_)), "first answer: {slow:?}");
+
+    drop(listener);
+    relay.abort();
+    plane.set_silent(true);
+    let mut away = proxy.outbound(addr(8081));
+    let first = timeout(Duration::from_secs(2), away.changed()).await;
+    first.expect("not as long as a slow one").expect("subscribed");
+    assert!(matches!(&*away.borrow(), Lookup::Unknown), "{away:?}");
 }
 
 /// The profile's stream stays open where the policy's is refused: its change brings the policy at once.

@@ -10,7 +10,7 @@ use std::{
 use http::{Request, Response, Uri};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use rustls::RootCertStore;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tonic::body::Body;
 use tower::Service;
 
@@ -53,6 +53,8 @@ struct Inner {
     options: ChannelOptions,
     state: Mutex<State>,
     connected: Gauge,
+    /// Whether the last attempt to connect failed.
+    failing: watch::Sender<bool>,
     shard: Shard,
     ledger: Ledger,
 }
@@ -78,6 +80,7 @@ impl Channel {
             options,
             state,
             connected,
+            failing: watch::Sender::new(false),
             shard: shard.clone(),
             ledger: Ledger::default(),
         }))
@@ -124,15 +127,19 @@ impl Channel {
         drop(self.connection().await);
     }
 
-    /// Whether there is a connection now.
-    pub(crate) fn is_connected(&self) -> bool {
-        // Whoever holds the lock is connecting.
-        let state = self.0.state.try_lock();
-        state.is_ok_and(|state| state.send.as_ref().is_some_and(|send| !send.is_closed()))
+    /// Returns once the service is known not to be there: the last attempt to connect failed.
+    pub(crate) async fn failing(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.failing.subscribe().wait_for(|failing| *failing).await;
     }
 
     async fn connection(&self) -> SendRequest<Body> {
-        let Inner { options, connected, .. } = &*self.0;
+        let Inner {
+            options,
+            connected,
+            failing,
+            ..
+        } = &*self.0;
         // Held while connecting: callers that come meanwhile want the same connection.
         let mut state = self.0.state.lock().await;
         if let Some(send) = &state.send {
@@ -152,6 +159,7 @@ impl Channel {
                 Ok((addr, send)) => {
                     tracing::info!(service = options.service, %addr, "connected to {}", options.whose);
                     connected.set(1);
+                    failing.send_replace(false);
                     *state = State {
                         send: Some(send.clone()),
                         waits: Waits::control(),
@@ -160,6 +168,7 @@ impl Channel {
                     return send;
                 }
                 Err(error) => {
+                    failing.send_replace(true);
                     let failure = error.to_string();
                     if state.failure.as_ref() != Some(&failure) {
                         tracing::warn!(

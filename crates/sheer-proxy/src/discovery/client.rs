@@ -11,7 +11,11 @@ use sheer_api::{
     },
     v1::{ExtrasRequest, InboundExtras, InboundExtrasRequest, OutboundExtras, extras_client::ExtrasClient},
 };
-use tokio::{runtime::Handle, sync::watch, time::sleep};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tonic::codec::CompressionEncoding;
 
 use super::{
@@ -32,7 +36,7 @@ const SCHEME: &str = "k8s";
 /// Largest message of the control plane. A Service with some thousand routes is more than the 4 MiB that tonic takes unasked, and a policy that
 /// is refused for its size would be one that is never heard of.
 const LARGEST_MESSAGE: usize = 64 << 20;
-/// How much longer than any other a slow control plane that is connected is waited for, as a factor: for 3 s in all by default.
+/// How much longer than any other a control plane that is slow, but not away, is waited for, as a factor: for 3 s in all by default.
 const SLOW_CONTROL_PLANE: u32 = 5;
 
 /// What a client is made of.
@@ -70,6 +74,10 @@ impl Client {
             policy,
             runtime,
         } = options;
+        for channel in [destination.clone(), policy.clone()] {
+            // The first request is not the one that waits for it.
+            runtime.spawn(async move { channel.ready().await });
+        }
         let client = Self {
             outbound: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
             endpoints: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
@@ -315,7 +323,8 @@ impl Shared {
     }
 
     /// How long the first answer about a destination may take: traffic must flow, also where the control plane does not answer. To a
-    /// destination of the mesh "as it is" means without mTLS and without policy, so a control plane that is there and slow gets longer.
+    /// destination of the mesh "as it is" means without mTLS and without policy, so a control plane that is slow to answer, or to be connected
+    /// to, gets longer: until it is known to be away.
     async fn first_answer_in_time(&self, dst: OrigDst) {
         let first_answer = self.settings.outbound.first_answer;
         sleep(first_answer).await;
@@ -324,8 +333,9 @@ impl Shared {
             .cluster_networks
             .iter()
             .any(|net| net.contains(&dst.0.ip()));
-        if of_mesh && self.policy.is_connected() {
-            sleep(first_answer * SLOW_CONTROL_PLANE).await;
+        if of_mesh {
+            // Whether it was in time or not: an error says that it is away.
+            let _ = timeout(first_answer * SLOW_CONTROL_PLANE, self.policy.failing()).await;
         }
     }
 

@@ -81,10 +81,12 @@ fn connections_and_frames_of_a_live_mesh() {
     let conns: Value =
         serde_json::from_str(&shown(&mesh, &["conns", "-n", "shop", "pod/client", "-o", "json"])).expect("JSON");
     let all = conns[0]["connections"].as_array().expect("connections");
-    let to_web = all
-        .iter()
-        .find(|one| one["peer"] == "mesh")
-        .unwrap_or_else(|| panic!("{conns:#}"));
+    let to_web = all.iter().find(|one| one["peer"] == "mesh").unwrap_or_else(|| {
+        panic!(
+            "{conns:#}\n{}",
+            shown(&mesh, &["logs", "-n", "shop", "client", "--proxy"])
+        )
+    });
     assert_eq!(
         (&to_web["protocol"], &to_web["direction"]),
         (&Value::from("http/2"), &Value::from("outbound"))
