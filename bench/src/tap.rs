@@ -109,7 +109,7 @@ impl Tap {
     fn as_fast_as_answered(&self, mesh: &Mesh, pair: &Pair, load: Load) -> Result<Rounds<Sample>> {
         measure::closed(pair, load, self.requests)?;
         let rps = measure::closed(pair, load, self.requests)?.rps;
-        self.in_turn(mesh, pair, load, (rps, self.requests), || {
+        self.in_turn((mesh, pair, load), (rps, self.requests), || {
             let sample = measure::closed(pair, load, self.requests)?;
             ensure!(sample.errors == 0, "requests failed");
             Ok(sample)
@@ -117,7 +117,7 @@ impl Tap {
     }
 
     fn as_they_come(&self, mesh: &Mesh, pair: &Pair, load: Load) -> Result<Rounds<Latencies>> {
-        self.in_turn(mesh, pair, load, (RATE, (RATE * SECONDS) as u64), || {
+        self.in_turn((mesh, pair, load), (RATE, (RATE * SECONDS) as u64), || {
             let latencies = measure::open(pair, load, RATE, SECONDS)?;
             ensure!(latencies.errors() == 0, "requests failed: {:?}", latencies.failures);
             Ok(latencies)
@@ -127,9 +127,7 @@ impl Tap {
     /// Measures with a watcher and without in turn; so many requests, which come at about that rate.
     fn in_turn<T>(
         &self,
-        mesh: &Mesh,
-        pair: &Pair,
-        load: Load,
+        (mesh, pair, load): (&Mesh, &Pair, Load),
         (rps, requests): (f64, u64),
         measure: impl Fn() -> Result<T>,
     ) -> Result<Rounds<T>> {

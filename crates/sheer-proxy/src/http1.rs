@@ -29,6 +29,7 @@ pub use framing::BodyLength;
 pub use head::{Host, RequestHead, ResponseHead, Target, TargetForm};
 pub use hop::{HopByHop, is_hop_by_hop, strip_hop_by_hop};
 pub use reader::{Frame, IdleEnd, Reader};
+pub(crate) use writer::last_chunk;
 pub use writer::{RequestLine, StatusLine, Writer};
 
 /// What a reader takes before it refuses. Every limit is the path's to set.

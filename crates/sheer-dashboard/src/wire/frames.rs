@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 use sheer_api::v1::{
-    Connection, Disagreement, Failure, Frame, GoAway, HeaderBlock, HeaderField, ShownField, TableState,
-    frame_event::Event,
+    Connection, Disagreement, Failure, Frame, GoAway, HeaderBlock, HeaderField, ShownField, TableState, TcpState,
+    TlsSession, frame_event::Event,
 };
 
 use super::text::{moment, text};
@@ -59,6 +59,33 @@ fn connection(connection: &Connection) -> Value {
         "protocol": connection.protocol,
         "identity": connection.identity,
         "excerpt": connection.excerpt,
+        "connect_us": connection.connect_us,
+        "bytes_read": connection.bytes_read,
+        "bytes_written": connection.bytes_written,
+        "tls": connection.tls.as_ref().map(tls),
+        "tcp": connection.tcp.as_ref().map(tcp),
+    })
+}
+
+fn tls(tls: &TlsSession) -> Value {
+    json!({
+        "version": tls.version,
+        "cipher": tls.cipher,
+        "group": tls.group,
+        "alpn": tls.alpn,
+        "resumed": tls.resumed,
+        "handshake_us": tls.handshake_us,
+    })
+}
+
+/// As the kernel had it last.
+fn tcp(tcp: &TcpState) -> Value {
+    json!({
+        "state": tcp.state,
+        "rtt_us": tcp.rtt_us,
+        "retransmits": tcp.total_retransmits,
+        "unacked": tcp.unacked,
+        "congestion_window": tcp.congestion_window,
     })
 }
 

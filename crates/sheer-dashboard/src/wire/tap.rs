@@ -59,6 +59,7 @@ struct Fields<'a>(&'a [HeaderField]);
 #[derive(Debug, Serialize)]
 struct Timing {
     sent: Option<u64>,
+    request_end: Option<u64>,
     first_byte: Option<u64>,
     end: Option<u64>,
 }
@@ -93,12 +94,15 @@ struct View<'a> {
     timing_us: Timing,
 }
 
-/// An answer that the client did not see.
+/// An attempt that was followed by another.
 #[derive(Debug, Serialize)]
 struct PassedOver<'a> {
     endpoint: &'a str,
     status: Option<u32>,
     grpc_status: Option<i32>,
+    /// Why nothing answered.
+    reason: &'a str,
+    time: String,
 }
 
 /// Where one side of it was.
@@ -201,6 +205,10 @@ impl Timing {
         let is_response = stage == Stage::Response;
         Self {
             sent: self.sent.filter(|_| is_response),
+            // It may have been answered before it had gone out whole.
+            request_end: self
+                .request_end
+                .filter(|end| is_response && self.first_byte.is_some_and(|answered| *end <= answered)),
             first_byte: self.first_byte.filter(|_| is_response),
             end: None,
         }
@@ -318,6 +326,7 @@ fn timing(view: &TappedRequest) -> Timing {
     let timing = view.timing.unwrap_or_default();
     Timing {
         sent: known(timing.sent_us),
+        request_end: known(timing.request_end_us),
         first_byte: known(timing.first_byte_us),
         end: known(timing.end_us),
     }
@@ -329,6 +338,8 @@ fn view(view: &TappedRequest) -> View<'_> {
         endpoint: &one.endpoint,
         status: status(one.status),
         grpc_status: grpc(one.grpc_status),
+        reason: &one.reason,
+        time: moment(one.at_us as i64),
     });
     View {
         request: exchange.map_or(0, |exchange| exchange.id),

@@ -104,7 +104,10 @@ impl BodyIn {
                     data,
                     last: reader.is_body_done(),
                 }),
-                Ok(Some(http1::Frame::Trailers(trailers, case))) => Ok(Frame::Trailers(trailers, Some(case))),
+                Ok(Some(http1::Frame::Trailers(trailers, case))) => {
+                    reader.io().tape().http1_trailers(false, &trailers, &case);
+                    Ok(Frame::Trailers(trailers, Some(case)))
+                }
                 Ok(None) => Ok(Frame::End),
                 Err(error) => Err(Gone::of_read(&error)),
             }),

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -378,6 +379,18 @@ impl Observation {
         outcome.note_head(status, headers);
         self.tapped(|tapped| tapped.passed_over(&outcome));
         self.sink.borrow().passed_over(&outcome);
+    }
+
+    /// An attempt has failed, and another follows. An answer that was passed over is noted when it comes.
+    pub(crate) fn goes_out_again(&self, endpoint: Option<SocketAddr>, error: &ProxyError) {
+        if !matches!(error, ProxyError::TriedAgain { .. }) {
+            self.tapped(|tapped| tapped.unanswered(endpoint, error.reason()));
+        }
+    }
+
+    /// All of the request has gone out.
+    pub(super) fn sent_whole(&self) {
+        self.tapped(Tapped::sent_whole);
     }
 
     /// Whether the final response's head is here.

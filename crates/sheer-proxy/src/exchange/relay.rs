@@ -252,6 +252,7 @@ async fn upload(
         boxed(|| pump(Way::Request, body, out, cx.header_limit, observation)).await?;
     }
     uploaded.set(true);
+    observation.sent_whole();
     // What is kept for another attempt goes as soon as there will be none. No waker: the download shares this task and is polled
     // first, so whoever made it see the head polls this as well.
     let has_response = poll_fn(|_| {

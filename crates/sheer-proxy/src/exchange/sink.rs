@@ -92,6 +92,9 @@ impl BodyOut {
                 let case = case
                     .or_else(|| headers::carried_case(&mut trailers))
                     .unwrap_or_default();
+                if writer.is_chunked() {
+                    writer.io().tape().http1_trailers(true, &trailers, &case);
+                }
                 Ok(writer.finish(Some((&trailers, &case))).await?)
             }
         }

@@ -169,6 +169,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(self.io.flush().await?)
     }
 
+    /// Whether the body is sent in chunks, and so may have trailers.
+    pub fn is_chunked(&self) -> bool {
+        matches!(self.body, BodyLength::Chunked)
+    }
+
     /// Whether bytes are held back that [`Self::flush`] would write.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -224,12 +229,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             BodyLength::None | BodyLength::UntilClose | BodyLength::Exact(0) => {}
             BodyLength::Exact(missing) => return Err(WriteError::BodyTooShort { missing }),
             BodyLength::Chunked => {
-                self.pending.extend_from_slice(b"0\r\n");
-                if let Some((trailers, case)) = trailers {
-                    let allowed = |name: &HeaderName| ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name);
-                    write_lines(trailers, case, &mut self.pending, |name, _| allowed(name));
-                }
-                self.pending.extend_from_slice(b"\r\n");
+                write_last_chunk(trailers, &mut self.pending);
             }
         }
         Ok(())
@@ -299,6 +299,22 @@ impl Framing {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The last chunk of a body with its trailers, as it is written.
+pub(crate) fn last_chunk(trailers: &HeaderMap, case: &HeaderCase) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_last_chunk(Some((trailers, case)), &mut out);
+    out
+}
+
+fn write_last_chunk(trailers: Option<(&HeaderMap, &HeaderCase)>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some((trailers, case)) = trailers {
+        let allowed = |name: &HeaderName| ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name);
+        write_lines(trailers, case, out, |name, _| allowed(name));
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The lines of those fields that `keep` wants.

@@ -118,11 +118,11 @@ impl Sending<'_> {
                 let limits = self.limits();
                 (self.lease(&hand.request().head, pick, &limits).await, limits)
             };
-            let (error, wait) = match leased {
+            let (addr, (error, wait)) = match leased {
                 Err(error) => {
                     self.observation.attempt(attempt, |attempt| attempt.failed(&error));
                     let again = attempts.as_ref().filter(|attempts| attempts.may_after(&error));
-                    (error, again.map(|attempts| attempts.wait()))
+                    (None, (error, again.map(|attempts| attempts.wait())))
                 }
                 Ok(lease) => {
                     sent += 1;
@@ -139,12 +139,14 @@ impl Sending<'_> {
                             self.observation
                                 .attempt(attempt, |attempt| attempt.failed(&failed.error));
                             let wait = self.next(hand, failed, attempts.as_deref(), &mut elsewhere);
-                            wait.map_or_else(|error| (error, None), |(error, wait)| (error, Some(wait)))
+                            let wait = wait.map_or_else(|error| (error, None), |(error, wait)| (error, Some(wait)));
+                            (Some(addr), wait)
                         }
                     }
                 }
             };
             let Some(wait) = wait else { return Err(error) };
+            self.observation.goes_out_again(addr, &error);
             if !wait.is_zero() && hand.responder().pause(wait, self.observation).await.is_err() {
                 return Ok(());
             }

@@ -33,9 +33,11 @@ pub(crate) enum Form {
     RequestHead,
     /// The head of a response of HTTP/1.
     ResponseHead,
+    /// The trailer section of a chunked body, behind the line of its last chunk (RFC 9112 7.1.2).
+    Trailers,
 }
 
-/// One frame, or one head of HTTP/1.
+/// One frame, or one head or trailer section of HTTP/1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
     /// Microseconds since the segment began.

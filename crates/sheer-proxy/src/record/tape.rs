@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     error::ProxyError,
+    http1::{self, HeaderCase},
     sys,
     tcp::{Counters, Fault},
 };
@@ -205,6 +206,13 @@ impl Tape {
                 Form::ResponseHead
             };
             recording.head(written, form, head);
+        }
+    }
+
+    /// The trailer section of a chunked body, read or written.
+    pub(crate) fn http1_trailers(&self, written: bool, trailers: &HeaderMap, case: &HeaderCase) {
+        if let Some(recording) = &self.0 {
+            recording.head(written, Form::Trailers, &http1::last_chunk(trailers, case));
         }
     }
 

@@ -69,7 +69,7 @@ table! {
             "Whom to expect there.";
         DESTINATION_CONTEXT: String, TEXT, Value(""), "Context token of look-ups; opaque to the proxy.";
         DESTINATION_PROFILE_INITIAL_TIMEOUT: Duration, DURATION, Value("500ms"),
-            "How long the first answer about a destination is waited for; then its traffic is forwarded as it is. Within the cluster's networks, a control plane that is not known to be away gets six times as long.";
+            "How long the first answer about a destination is waited for; after that its traffic is forwarded as it is: no mTLS, no policy, no balancing. Within the cluster's networks the wait is six times as long, unless the control plane is known to be away.";
         POLICY_SVC_ADDR: (Host, u16), CONTROL, Required, "Where policies are looked up.";
         POLICY_SVC_NAME: ServerName<'static>, TLS_NAME, Absent("needed unless the address is loopback"), "Whom to expect there.";
         POLICY_WORKLOAD: String, TEXT, Required, "Names this workload to the control plane; opaque to the proxy.";

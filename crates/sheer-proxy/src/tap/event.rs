@@ -109,12 +109,15 @@ pub(crate) struct Answer {
     pub(crate) after: u64,
 }
 
-/// An answer that the client did not see.
+/// An attempt that was followed by another: what the client did not see.
 #[derive(Clone, Debug)]
 pub(crate) struct PassedOver {
     pub(crate) endpoint: Option<SocketAddr>,
+    /// 0 where nothing answered.
     pub(crate) status: u16,
     pub(crate) grpc_status: Option<u16>,
+    /// Why nothing did.
+    pub(crate) reason: &'static str,
     pub(crate) after: u64,
 }
 
@@ -151,6 +154,8 @@ pub(crate) struct RequestEvent {
     pub(crate) upstream: LegFacts,
     /// Microseconds after the request's head until it went out last.
     pub(crate) sent: Option<u64>,
+    /// The same until all of it had.
+    pub(crate) sent_whole: Option<u64>,
     pub(crate) attempts: u32,
     pub(crate) passed_over: Vec<PassedOver>,
     pub(crate) answer: Option<Arc<Answer>>,
@@ -222,6 +227,7 @@ impl RequestEvent {
             head: Arc::new(Head::for_tests("/", HeaderMap::new())),
             upstream: LegFacts::default(),
             sent: None,
+            sent_whole: None,
             attempts: 1,
             passed_over: Vec::new(),
             answer: None,

@@ -146,6 +146,7 @@ impl Tapped {
                 head: Arc::new(head),
                 upstream: LegFacts::default(),
                 sent: None,
+                sent_whole: None,
                 attempts: 0,
                 passed_over: Vec::new(),
                 answer: None,
@@ -181,8 +182,14 @@ impl Tapped {
     #[cold]
     pub(crate) fn went_to(&mut self, leg: &Leg) {
         self.event.attempts += 1;
-        self.event.sent = Some(self.after());
+        (self.event.sent, self.event.sent_whole) = (Some(self.after()), None);
         self.event.upstream = LegFacts::new(leg.id(), leg.tape());
+    }
+
+    /// All of it has gone out.
+    #[cold]
+    pub(crate) fn sent_whole(&mut self) {
+        self.event.sent_whole = Some(self.after());
     }
 
     /// The head of the answer is here.
@@ -205,6 +212,20 @@ impl Tapped {
             endpoint: self.event.upstream.remote,
             status: outcome.status.map_or(0, |status| status.as_u16()),
             grpc_status: outcome.grpc_status,
+            reason: "",
+            after: self.after(),
+        };
+        self.event.passed_over.push(passed_over);
+    }
+
+    /// Nothing answered, for this reason, and it goes out again.
+    #[cold]
+    pub(crate) fn unanswered(&mut self, endpoint: Option<SocketAddr>, reason: &'static str) {
+        let passed_over = PassedOver {
+            endpoint,
+            status: 0,
+            grpc_status: None,
+            reason,
             after: self.after(),
         };
         self.event.passed_over.push(passed_over);
@@ -335,9 +356,12 @@ fn before_end(whole: &RequestEvent, stage: Stage) -> Option<RequestEvent> {
     if stage == Stage::Response && answer.is_none() {
         return None;
     }
+    let after = answer.as_ref().map_or(0, |answer| answer.after);
     let told = RequestEvent {
         stage,
-        at: whole.started + answer.as_ref().map_or(0, |answer| answer.after),
+        at: whole.started + after,
+        // It may have been answered before it had gone out whole.
+        sent_whole: whole.sent_whole.filter(|sent| *sent <= after),
         answer,
         end: None,
         ..whole.clone()
@@ -347,6 +371,7 @@ fn before_end(whole: &RequestEvent, stage: Stage) -> Option<RequestEvent> {
         Stage::Request => RequestEvent {
             upstream: LegFacts::default(),
             sent: None,
+            sent_whole: None,
             attempts: 0,
             passed_over: Vec::new(),
             ..told

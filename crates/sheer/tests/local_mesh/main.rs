@@ -29,5 +29,6 @@ mod skipping;
 mod stuck;
 mod telemetry;
 mod traces;
+mod trailers;
 mod wire;
 mod wishes;

@@ -646,3 +646,56 @@ fn what_is_outside_of_the_mesh_is_reached_over_connections_of_ones_own() {
     let dump = json(&mesh.run(&["config", "dump", "-n", "shop", "pod/client", "-o", "json"]));
     assert!(dump.to_string().contains("egress-fallback"), "{dump:#}");
 }
+
+/// A tap of the client's sidecar shows the end of a request for a path, with what else was asked for meanwhile.
+fn end_of(mesh: &Mesh, filters: &[&str], path: &str) -> Value {
+    let asked = std::cell::Cell::new(0);
+    mesh.tap(
+        &[&["pod/client"], filters].concat(),
+        || {
+            asked.set(asked.get() + 1);
+            ask(mesh, "client", &[&format!("{path}?{}", asked.get()), "/books"]);
+        },
+        |line| {
+            let asked = line["path"].as_str().is_some_and(|asked| asked.starts_with(path));
+            assert!(asked || filters.is_empty(), "{filters:?} take it: {line:#}");
+            line["kind"] == "end" && asked
+        },
+    )
+}
+
+/// Attempts whose answers the client did not see are told with the request; denials and what took long are found by their filters.
+#[test]
+fn a_tap_tells_what_was_passed_over_denied_and_slow() {
+    let mesh = mesh();
+    let line = end_of(&mesh, &[], "/flaky");
+    let view = &line["views"]["outbound"];
+    assert_eq!(
+        (&line["status"], &view["attempts"]),
+        (&200.into(), &3.into()),
+        "{line:#}"
+    );
+    let before = view["passed_over"].as_array().expect("attempts");
+    assert_eq!(before.len(), 2, "{line:#}");
+    for one in before {
+        assert_eq!((&one["status"], &one["reason"]), (&503.into(), &"".into()), "{line:#}");
+        let endpoint = one["endpoint"].as_str().expect("an address");
+        assert!(endpoint.contains(':'), "{line:#}");
+    }
+    assert!(before[0]["time"].as_str() < before[1]["time"].as_str(), "{line:#}");
+    let [sent, whole, answered] = ["sent", "request_end", "first_byte"].map(|name| line["timing_us"][name].as_u64());
+    assert!(sent.is_some() && sent <= whole && whole <= answered, "{line:#}");
+
+    let denied = end_of(&mesh, &["--method", "GET", "--status", "403"], "/admin");
+    assert_eq!(
+        (&denied["status"], &denied["verdict"], &denied["reason"]),
+        (&403.into(), &"policy".into(), &"policy-denied".into()),
+        "{denied:#}"
+    );
+    let slow = end_of(&mesh, &["--latency", ">250ms"], "/slow");
+    assert_eq!(
+        (&slow["status"], &slow["reason"]),
+        (&504.into(), &"timeout-request".into()),
+        "{slow:#}"
+    );
+}

@@ -21,7 +21,7 @@ const KINDS: [ListKind; 4] = [
     ListKind::Response,
     ListKind::Trailers,
 ];
-const FORMS: [Form; 3] = [Form::Frame, Form::RequestHead, Form::ResponseHead];
+const FORMS: [Form; 4] = [Form::Frame, Form::RequestHead, Form::ResponseHead, Form::Trailers];
 
 /// Frames that were written down, with the numbers of their texts.
 pub(super) fn frames(frames: &[u8], numbers: &[u8], texts: &Texts) -> Vec<Shown> {

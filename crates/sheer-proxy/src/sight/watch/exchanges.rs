@@ -177,7 +177,7 @@ fn point(leg: LegId, recording: Option<&RecordingCopy>, redactor: &Redactor) -> 
     let all = recording.stream(leg.stream);
     for shown in &all {
         if recording.about.speaks == Speaks::Http1 {
-            http1(&mut point, shown, redactor);
+            http1(&mut point, shown, is_request(shown.record.written), redactor);
         } else if let Some(block) = shown.block.as_ref().filter(|block| !block.is_promise) {
             let fields = show::fields(&block.fields, redactor);
             match (block.kind, is_request(shown.record.written)) {
@@ -195,8 +195,8 @@ fn point(leg: LegId, recording: Option<&RecordingCopy>, redactor: &Redactor) -> 
     point
 }
 
-/// A head of HTTP/1, its first line as the pseudo fields that it stands for.
-fn http1(point: &mut v1::PointView, shown: &Shown, redactor: &Redactor) {
+/// A head or trailers of HTTP/1; the first line of a head as the pseudo fields that it stands for.
+fn http1(point: &mut v1::PointView, shown: &Shown, is_request: bool, redactor: &Redactor) {
     let crate::record::Detail::Head(head) = &shown.detail else {
         return;
     };
@@ -219,6 +219,8 @@ fn http1(point: &mut v1::PointView, shown: &Shown, redactor: &Redactor) {
                 point.response = [pseudo(":status", status)].into_iter().chain(head.fields).collect();
             }
         }
+        Form::Trailers if is_request => point.request_trailers = head.fields,
+        Form::Trailers => point.response_trailers = head.fields,
         Form::Frame => {}
     }
 }

@@ -58,7 +58,14 @@ pub(super) fn frame(connection: u64, shown: &Shown, clock: Clock, redactor: &Red
         }
         Detail::Promise(promised) => frame.payload = promised.to_be_bytes().to_vec(),
         Detail::Bytes(bytes) => frame.payload = bytes.clone(),
-        Detail::Head(head) => frame.http1 = Some(http1(head, shown.record.length, redactor)),
+        Detail::Head(head) => {
+            let mut head = http1(head, shown.record.length, redactor);
+            if shown.record.form == Form::Trailers {
+                // That of the last chunk, which says nothing.
+                head.line.clear();
+            }
+            frame.http1 = Some(head);
+        }
     }
     frame
 }
@@ -68,6 +75,7 @@ fn type_name(shown: &Shown, header: Option<FrameHeader>) -> String {
         Form::Frame => header.map_or_else(String::new, |header| header.kind.to_string()),
         Form::RequestHead => "REQUEST".to_owned(),
         Form::ResponseHead => "RESPONSE".to_owned(),
+        Form::Trailers => "TRAILERS".to_owned(),
     }
 }
 

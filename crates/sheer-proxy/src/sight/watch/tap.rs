@@ -283,6 +283,7 @@ fn request(event: &RequestEvent, redactor: &Redactor) -> v1::TappedRequest {
     };
     let mut timing = v1::Timing {
         sent_us: event.sent.unwrap_or(0),
+        request_end_us: event.sent_whole.unwrap_or(0),
         ..v1::Timing::default()
     };
     if let Some(answer) = &event.answer {
@@ -316,7 +317,7 @@ fn passed_over(event: &RequestEvent, one: &crate::tap::PassedOver) -> v1::Attemp
         endpoint: one.endpoint.map_or_else(String::new, |address| address.to_string()),
         status: one.status.into(),
         grpc_status: one.grpc_status.map_or(-1, i32::from),
-        reason: String::new(),
+        reason: one.reason.to_owned(),
         at_us: event.clock.unix(event.started + one.after) as u64,
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use sheer_api::v1::{
-    Connection, Disagreement, Failure, Frame, HeaderBlock, HeaderField, ShownField, frame_event::Event,
+    Connection, Disagreement, Failure, Frame, HeaderBlock, HeaderField, ShownField, TcpState, frame_event::Event,
 };
 
 use crate::{
-    output::{Tone, paint},
+    output::{Tone, paint, size},
     watching::{clock, micros, text},
     words,
 };
@@ -117,6 +117,9 @@ impl Lines {
             facts.push(format!("{} frames before these are forgotten", connection.forgotten));
         }
         let _ = writeln!(out, "\n  {}", self.tone(&facts.join(" · "), Tone::Dim));
+        if let Some(tcp) = &connection.tcp {
+            let _ = writeln!(out, "  {}", self.tone(&transport(connection, tcp), Tone::Dim));
+        }
     }
 
     fn failure(&self, pod: &str, failure: &Failure, out: &mut String) {
@@ -284,6 +287,26 @@ impl Lines {
         }
         text
     }
+}
+
+/// What the kernel said of a connection last, and what went through it.
+fn transport(connection: &Connection, tcp: &TcpState) -> String {
+    let mut facts = vec![format!("TCP {}", tcp.state)];
+    if connection.connect_us > 0 {
+        facts.push(format!("connected in {}", micros(connection.connect_us)));
+    }
+    facts.push(format!("RTT {}", micros(tcp.rtt_us)));
+    facts.push(match tcp.total_retransmits {
+        0 => "nothing sent again".to_owned(),
+        1 => "1 segment sent again".to_owned(),
+        count => format!("{count} segments sent again"),
+    });
+    facts.push(format!(
+        "{} read, {} written",
+        size(connection.bytes_read),
+        size(connection.bytes_written)
+    ));
+    facts.join(" · ")
 }
 
 /// What stands behind the type of a frame.

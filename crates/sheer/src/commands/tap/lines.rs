@@ -254,12 +254,13 @@ fn remarks(joined: &JoinedRequest, main: &TappedRequest) -> Vec<String> {
     } else if !main.grpc_message.is_empty() {
         said.push(format!("{:?}", main.grpc_message));
     }
-    if main.attempts > 1 {
+    if main.attempts > 1 || !main.passed_over.is_empty() {
         let before: Vec<String> = main
             .passed_over
             .iter()
             .map(|one| match (one.status, one.grpc_status) {
                 (_, grpc) if grpc >= 0 => format!("grpc {grpc}"),
+                (0, _) => one.reason.clone(),
                 (status, _) => status.to_string(),
             })
             .collect();
@@ -268,7 +269,9 @@ fn remarks(joined: &JoinedRequest, main: &TappedRequest) -> Vec<String> {
         } else {
             format!(" after {}", before.join(", "))
         };
-        said.push(format!("attempt {}{before}", main.attempts));
+        // One that reached nobody was not sent.
+        let unsent = main.passed_over.iter().filter(|one| one.endpoint.is_empty()).count() as u32;
+        said.push(format!("attempt {}{before}", main.attempts + unsent));
     }
     said
 }
@@ -282,6 +285,7 @@ fn view(side: &str, view: &TappedRequest) -> String {
         }
     };
     time("sent", timing.sent_us);
+    time("sent whole", timing.request_end_us);
     time("answered", timing.first_byte_us);
     time("over", timing.end_us);
     if !view.endpoint.is_empty() {

@@ -273,6 +273,13 @@ impl<'a> Writing<'a> {
         for frame in &recorded.frames {
             let Some(head) = &frame.http1 else { continue };
             let is_response = frame.r#type == "RESPONSE";
+            if frame.r#type == "TRAILERS" {
+                // Bodies are written whole, behind their length: nothing may follow.
+                let name = |field: &ShownField| format!("{}: {}", field.name, String::from_utf8_lossy(&field.value));
+                let all: Vec<String> = head.fields.iter().map(name).collect();
+                self.tcp.say(&format!("trailers followed: {}", all.join(", ")));
+                continue;
+            }
             if !is_response {
                 methods.insert(frame.stream, head.line.starts_with("HEAD "));
             } else if !methods.contains_key(&frame.stream) {
