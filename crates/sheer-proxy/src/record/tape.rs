@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     error::ProxyError,
+    http1::Unread,
     sys,
     tcp::{Counters, Fault},
 };
@@ -204,7 +205,14 @@ impl Tape {
             } else {
                 Form::ResponseHead
             };
-            recording.head(written, form, head);
+            recording.head(written, form, (head, head.len()));
+        }
+    }
+
+    /// What is known of a request's head that was read, and refused.
+    pub(crate) fn http1_unread(&self, head: &Unread) {
+        if let Some(recording) = &self.0 {
+            recording.head(false, Form::RequestHead, (&head.text, head.length));
         }
     }
 
