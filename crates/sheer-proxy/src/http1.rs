@@ -21,6 +21,7 @@ mod head;
 mod hop;
 mod parse;
 mod reader;
+mod unread;
 mod writer;
 
 pub use case::HeaderCase;
@@ -29,6 +30,7 @@ pub use framing::BodyLength;
 pub use head::{Host, RequestHead, ResponseHead, Target, TargetForm};
 pub use hop::{HopByHop, is_hop_by_hop, strip_hop_by_hop};
 pub use reader::{Frame, IdleEnd, Reader};
+pub use unread::Unread;
 pub(crate) use writer::last_chunk;
 pub use writer::{RequestLine, StatusLine, Writer};
 

@@ -11,14 +11,15 @@ use tokio::io::AsyncReadExt;
 use crate::{
     error::{Direction, Leg, Part, ProxyError},
     exchange::{
-        Body, BodyIn, Fate, Head, Home, Http1Reply, Loan, Reader, Request, Responder, Writer, http1_limits, list_size,
-        whole,
+        Body, BodyIn, Fate, Head, Home, Http1Reply, Loan, Observation, Reader, Request, Responder, Spoken, Writer,
+        http1_limits, list_size, whole,
     },
     http1::{BodyLength, ParseError, ReadError, RequestHead},
-    http2::Service,
+    http2::{Refused, Service},
     io::Io,
     life::Life,
     sys,
+    tap::Said,
 };
 
 /// How long what a client still sends is read after the last response, so that closing does not destroy it on the way.
@@ -54,8 +55,8 @@ pub async fn serve<S: Service>(io: Io, config: Config, service: Rc<S>, life: &Li
             Ok(Some(head)) => head,
             Ok(None) => return Ok(()),
             Err(error) => {
-                drop(reader);
-                return refuse(&home, error, config, &*service).await;
+                // Boxed: it is rare.
+                return Box::pin(refuse((&home, reader), error, config, &*service)).await;
             }
         };
         let fate = Rc::new(Fate::default());
@@ -107,14 +108,20 @@ fn begin(head: RequestHead, reader: Loan<Reader>, writer: Loan<Writer>, fate: &R
 }
 
 /// Answers what is no request, and closes.
-async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, service: &S) -> Result<(), ReadError> {
+async fn refuse<S: Service>(
+    (home, reader): (&Rc<Home>, Loan<Reader>),
+    error: ReadError,
+    config: Config,
+    service: &S,
+) -> Result<(), ReadError> {
     let ReadError::Parse(why) = error else {
         return Err(error);
     };
-    let refused = refusal(why, config);
-    let (Some(reader), Some(writer)) = (home.lend(), home.lend()) else {
+    let refusal = refusal(why, config);
+    let Some(writer) = home.lend::<Writer>() else {
         return Ok(());
     };
+    let observation = observe(&reader, &writer, &refusal, service);
     let fate = Rc::new(Fate::default());
     fate.close.set(true);
     let reply = Http1Reply {
@@ -123,17 +130,31 @@ async fn refuse<S: Service>(home: &Rc<Home>, error: ReadError, config: Config, s
         http10: false,
         fate,
     };
-    let observation = service.refused(&refused);
     let mut responder = Responder::http1(reply, false);
     if config.terse {
         responder.terse();
     }
-    responder.fail(&refused, &observation).await;
+    responder.fail(&refusal, &observation).await;
     drop(observation); // told now, and not once the client has closed as well
     if let Some(writer) = home.lend() {
         close(reader, writer).await;
     }
     Err(error)
+}
+
+/// Has everybody told of it who is told of requests.
+#[cold]
+fn observe<S: Service>(reader: &Reader, writer: &Writer, error: &ProxyError, service: &S) -> Observation {
+    let head = reader.unread();
+    let tape = reader.io().tape();
+    tape.http1_request();
+    tape.http1_unread(&head);
+    service.refused(Refused {
+        error,
+        said: Said::of_unread(&head),
+        spoken: Spoken::Http1,
+        leg: writer.io().leg(),
+    })
 }
 
 fn refusal(why: ParseError, config: Config) -> ProxyError {

@@ -13,7 +13,7 @@ use h2::{client::Builder as ClientBuilder, server::Builder as ServerBuilder};
 pub use client::connect;
 pub use frames::FrameMetrics;
 pub use keep_alive::KeepAlive;
-pub use server::{ServeError, Service, serve};
+pub use server::{Refused, ServeError, Service, serve};
 
 /// Smallest CONTINUATION frames in which every header list within the limit passes.
 const SMALLEST_CONTINUATION: usize = 64;

@@ -100,6 +100,7 @@ impl Inbound {
     ) -> Rc<Self> {
         let detected = DetectMetrics::new(&shard, Direction::Inbound, &LabelSet::builder().build());
         let recorder = Recorder::new(&settings, Direction::Inbound, &shard);
+        let sampler = Sampler::new(&settings.sight.redactor);
         Rc::new(Self {
             handshakes: HandshakeMetrics::new(&shard, Direction::Inbound),
             header_lists: header_lists(&shard, Direction::Inbound),
@@ -112,7 +113,7 @@ impl Inbound {
             detected,
             ports: Rc::default(),
             in_flight: std::cell::Cell::new(0),
-            sampler: Sampler::new(),
+            sampler,
             recorder,
             taps: Taps::new(false),
             renew: tokio::sync::Notify::new(),

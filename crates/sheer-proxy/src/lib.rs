@@ -3,6 +3,10 @@
 //! Read [`outbound`] and [`inbound`] top to bottom to follow a request. Nothing here knows Kubernetes: what the proxy knows of
 //! services comes from [`discovery`], who it is from [`identity`].
 
+// Tests of the inside share what those from outside are made with.
+#[cfg(test)]
+extern crate self as sheer_proxy;
+
 pub mod accept;
 mod access_log;
 pub mod addr;

@@ -92,6 +92,7 @@ impl Outbound {
             handshakes: HandshakeMetrics::new(&shard, Direction::Outbound),
         };
         let recorder = Recorder::new(&settings, Direction::Outbound, &shard);
+        let sampler = Sampler::new(&settings.sight.redactor);
         let pool = Pool::new(connector, &settings.outbound, settings.http, recorder.clone());
         let observer = Observer::new(&shard, settings.outbound.max_in_flight);
         let frames = http2::FrameMetrics::new(&shard, Direction::Outbound, Side::Src);
@@ -103,7 +104,7 @@ impl Outbound {
             observer,
             targets,
             pool,
-            sampler: Sampler::new(),
+            sampler,
             recorder,
             taps: Taps::new(true),
             tracer: OnceCell::new(),

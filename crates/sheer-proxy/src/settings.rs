@@ -21,6 +21,8 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::redact::Redactor;
+
 pub use document::markdown;
 pub use source::{Mistake, Note};
 pub use trace::{AccessLog, AccessLogFormat, Collector, ExportProtocol, Resource, Trace};
@@ -237,6 +239,10 @@ pub struct Sight {
     pub clients: Vec<Arc<str>>,
     /// Fields whose values are replaced by a keyed hash, beside those that always are: names, or endings as `*-key`.
     pub redact: Vec<String>,
+    /// The same of fields of bodies and parameters of queries.
+    pub redact_fields: Vec<String>,
+    /// What hides both, with a key of this process: for what leaves it without anybody who asks.
+    pub(crate) redactor: Redactor,
 }
 
 /// What is kept of what passed.

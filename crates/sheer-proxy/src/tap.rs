@@ -12,6 +12,7 @@ mod event;
 mod filter;
 mod fold;
 mod request;
+mod said;
 
 use std::{
     cell::{Cell, LazyCell, RefCell},
@@ -34,6 +35,7 @@ pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, 
 pub(crate) use filter::{Filter, names_trace};
 pub(crate) use fold::{Untold, fold};
 pub(crate) use request::{Subject, Tapped};
+pub(crate) use said::Said;
 
 use crate::{error::ProxyError, exchange, record::Clock};
 
@@ -155,16 +157,25 @@ impl Taps {
         head: &exchange::Head,
     ) -> Option<Box<Tapped>> {
         if self.is_watched.get() {
-            self.tapped(&LazyCell::new(subject), head)
+            self.tapped(&LazyCell::new(subject), &Said::of(head))
+        } else {
+            None
+        }
+    }
+
+    /// Something comes that is refused before it is a request.
+    pub(crate) fn refused(self: &Rc<Self>, subject: impl FnOnce() -> Subject, said: &Said<'_>) -> Option<Box<Tapped>> {
+        if self.is_watched.get() {
+            self.tapped(&LazyCell::new(subject), said)
         } else {
             None
         }
     }
 
     #[cold]
-    fn tapped(self: &Rc<Self>, subject: &dyn Deref<Target = Subject>, head: &exchange::Head) -> Option<Box<Tapped>> {
-        let watching = self.watchers(|filter| filter.takes_head(subject, head), Filter::waits_for_end);
-        (!watching.is_empty()).then(|| Tapped::new(self, watching, subject.deref().clone(), head))
+    fn tapped(self: &Rc<Self>, subject: &dyn Deref<Target = Subject>, said: &Said<'_>) -> Option<Box<Tapped>> {
+        let watching = self.watchers(|filter| filter.takes_head(subject, said), Filter::waits_for_end);
+        (!watching.is_empty()).then(|| Tapped::new(self, watching, subject.deref().clone(), said))
     }
 
     /// A connection that is relayed as bytes comes.

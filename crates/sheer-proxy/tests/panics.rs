@@ -63,8 +63,8 @@ impl http2::Service for Fragile {
         responder.fail(&ProxyError::ShuttingDown, &observation).await;
     }
 
-    fn refused(&self, error: &ProxyError) -> Observation {
-        panic!("{error}")
+    fn refused(&self, refused: http2::Refused<'_>) -> Observation {
+        panic!("{}", refused.error)
     }
 }
 

@@ -121,9 +121,14 @@ impl Proxy {
         answer(self.0.renew_connections(v1::RenewConnectionsRequest {})).await
     }
 
-    pub(super) async fn traffic(&mut self, within: Duration) -> Result<v1::TrafficResponse, String> {
+    pub(super) async fn traffic(
+        &mut self,
+        within: Duration,
+        redaction: v1::Redaction,
+    ) -> Result<v1::TrafficResponse, String> {
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        answer(self.0.traffic(v1::TrafficRequest { within_ms })).await
+        let redaction = Some(redaction);
+        answer(self.0.traffic(v1::TrafficRequest { within_ms, redaction })).await
     }
 }
 

@@ -18,7 +18,7 @@ use sheer_policy::{
 };
 use tonic::Status;
 
-use super::{Sight, dump, view::View};
+use super::{Sight, dump, view::View, watch};
 use crate::{
     manifests::{self, Finding, Manifest, Severity},
     objects::{ObjectId, Pod},
@@ -143,9 +143,10 @@ async fn traffic(
     answer: &mut v1::PolicyDiffResponse,
 ) -> Vec<(Arc<Pod>, v1::TrafficResponse)> {
     let pods = snapshot.pods().filter(|pod| dump::is_meshed(sight, snapshot, pod));
+    let redaction = &watch::redaction(sight, snapshot);
     let asked = pods.map(|pod| async move {
         let said = match sight.proxies.connect(&sight.config, pod).await {
-            Ok(mut proxy) => proxy.traffic(within).await,
+            Ok(mut proxy) => proxy.traffic(within, redaction.clone()).await,
             Err(why) => Err(why),
         };
         (Arc::clone(pod), said)

@@ -56,12 +56,21 @@ fn rights(sight: &Sight, snapshot: &Snapshot, asker: &Asker) -> v1::Rights {
 }
 
 fn redacted(key: &RedactionKey, hidden: &Hidden, asker: &Asker) -> v1::Rights {
+    asker.rights(redaction_of(key, hidden))
+}
+
+/// What every proxy hides.
+pub(super) fn redaction(sight: &Sight, snapshot: &Snapshot) -> v1::Redaction {
+    redaction_of(&sight.redaction, &sight.hidden.of(snapshot))
+}
+
+fn redaction_of(key: &RedactionKey, hidden: &Hidden) -> v1::Redaction {
     let [headers, fields] = hidden.redacted();
-    asker.rights(v1::Redaction {
+    v1::Redaction {
         key: key.0.to_vec(),
         headers,
         fields,
-    })
+    }
 }
 
 /// A pod that was asked after, and why its proxy cannot be asked.

@@ -130,6 +130,7 @@ impl Sidecar {
         self.identity(&mut set, pod, anchors);
         inbound(&mut set, workload);
         traces(&mut set, pod, workload);
+        redactions(&mut set, workload);
         for (name, value) in TIMES {
             set(name, (*value).to_owned());
         }
@@ -245,6 +246,23 @@ fn traces(set: &mut impl FnMut(&str, String) -> Option<String>, pod: &PodFacts, 
         if let Some(value) = annotation(&workload.annotations, "config", name) {
             set(setting, value.to_owned());
         }
+    }
+}
+
+/// What annotations hide, for what the sidecar writes without being asked: its logs, and the samples that it takes. Of header fields, what is no name hides
+/// nothing, and would be a mistake to the proxy.
+fn redactions(set: &mut impl FnMut(&str, String) -> Option<String>, workload: &Workload) {
+    let is_name = |name: &str| {
+        let name = name.strip_prefix('*').unwrap_or(name);
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !name.is_empty() && name.bytes().all(is_of_name)
+    };
+    if let Some(names) = annotation(&workload.annotations, "", "redact-headers") {
+        let names: Vec<&str> = names.split(',').map(str::trim).filter(|name| is_name(name)).collect();
+        set("SIGHT_REDACT", names.join(","));
+    }
+    if let Some(fields) = annotation(&workload.annotations, "", "redact-fields") {
+        set("SIGHT_REDACT_FIELDS", fields.to_owned());
     }
 }
 

@@ -26,11 +26,17 @@ struct Parts<'a> {
     server_addr: String,
     server_id: String,
     uri: String,
+    redactor: &'a Redactor,
 }
 
 /// The line of a request. `own` is this workload's identity.
-pub(super) fn line(record: &Record, outcome: &Outcome, format: AccessLogFormat, own: &str) -> Line {
-    let parts = Parts::new(record, outcome, own);
+pub(super) fn line(
+    (record, outcome): (&Record, &Outcome),
+    format: AccessLogFormat,
+    own: &str,
+    redactor: &Redactor,
+) -> Line {
+    let parts = Parts::new(record, outcome, own, redactor);
     let fields = parts.fields();
     let text = match format {
         AccessLogFormat::Json => json(&fields),
@@ -54,7 +60,7 @@ enum Field {
 }
 
 impl<'a> Parts<'a> {
-    fn new(record: &'a Record, outcome: &'a Outcome, own: &str) -> Self {
+    fn new(record: &'a Record, outcome: &'a Outcome, own: &str, redactor: &'a Redactor) -> Self {
         #[expect(clippy::disallowed_methods, reason = "a line says when")]
         let began = SystemTime::now() - record.started.elapsed();
         let about = &record.request;
@@ -67,7 +73,8 @@ impl<'a> Parts<'a> {
             client_id: String::new(),
             server_addr: String::new(),
             server_id: String::new(),
-            uri: Redactor::own().path(uri),
+            uri: redactor.path(uri),
+            redactor,
         };
         match &record.whom {
             Whom::Inbound(inbound) => {
@@ -94,8 +101,9 @@ impl<'a> Parts<'a> {
         let mut client = String::new();
         let known = facts(record, outcome, &mut client);
         let text = |text: &str| Field::Text(text.to_owned());
-        let header = |value: &Option<http::HeaderValue>| {
-            text(value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default())
+        let header = |name: &str, value: &Option<http::HeaderValue>| {
+            let value = value.as_ref().and_then(|value| value.to_str().ok());
+            Field::Text(self.shown(name, value.unwrap_or_default()))
         };
         let time = |time: Option<Duration>| time.map_or_else(|| text(""), |time| Field::Number(nanos(time)));
         let first_byte = outcome.first_byte;
@@ -108,7 +116,7 @@ impl<'a> Parts<'a> {
             ("server.id", text(&self.server_id)),
             ("method", text(known.method)),
             ("uri", text(&self.uri)),
-            ("host", text(known.host)),
+            ("host", Field::Text(self.shown("host", known.host))),
             ("version", text(&self.version())),
             (
                 "status",
@@ -142,8 +150,8 @@ impl<'a> Parts<'a> {
                 "body_ns",
                 time(first_byte.map(|first| known.duration.saturating_sub(first))),
             ),
-            ("user_agent", text(known.user_agent)),
-            ("request_id", header(&about.request_id)),
+            ("user_agent", Field::Text(self.shown("user-agent", known.user_agent))),
+            ("request_id", header("x-request-id", &about.request_id)),
             (
                 "trace_id",
                 record.trace.map_or_else(|| text(""), |trace| text(&trace.to_string())),
@@ -156,6 +164,15 @@ impl<'a> Parts<'a> {
                     .map_or_else(|| text(""), |span| text(&span.to_string())),
             ),
         ]
+    }
+
+    /// The value of a field, or what is shown in its place.
+    fn shown(&self, name: &str, value: &str) -> String {
+        if value.is_empty() {
+            return String::new();
+        }
+        let (shown, _) = self.redactor.value(name.as_bytes(), value.as_bytes());
+        String::from_utf8_lossy(&shown).into_owned()
     }
 
     fn version(&self) -> String {
@@ -182,7 +199,7 @@ impl<'a> Parts<'a> {
             escaped(&self.uri),
             self.version(),
             known.response_bytes,
-            escaped(known.user_agent),
+            escaped(&self.shown("user-agent", known.user_agent)),
         );
         let millis = |time: Option<Duration>| {
             time.map_or_else(|| "-".to_owned(), |time| format!("{:.3}ms", time.as_secs_f64() * 1e3))
@@ -302,6 +319,7 @@ fn civil(at: SystemTime) -> ([i64; 3], [u64; 3], u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::Head;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::new(seconds, 5)
@@ -315,6 +333,20 @@ mod tests {
         assert_eq!(apache_time(at(1_795_703_467)), "26/Nov/2026:14:31:07 +0000");
         assert_eq!(timestamp(at(4_107_542_399)), "2100-02-28T23:59:59.000000005Z");
         assert_eq!(timestamp(at(4_107_542_400)), "2100-03-01T00:00:00.000000005Z");
+    }
+
+    #[test]
+    fn what_settings_name_is_hidden() {
+        let request = http::Request::get("http://a/pay?iban=planted&page=2").header("user-agent", "planted");
+        let head = Head::of_h2(request.body(()).expect("a request").into_parts().0);
+        let record = Record::for_tests(&head);
+        let redactor = Redactor::new(&[], &["user-agent".to_owned()]).with_fields(&["iban".to_owned()]);
+        for format in [AccessLogFormat::Json, AccessLogFormat::Apache] {
+            let line = line((&record, &Outcome::for_tests()), format, "", &redactor);
+            let text = format!("{} {:?}", line.text, line.attributes);
+            assert!(text.contains("/pay?iban=hash:") && text.contains("&page=2"), "{text}");
+            assert!(!text.contains("planted"), "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 use super::{Line, line};
 use crate::{
     metrics::{Counter, LabelSet, Shard, family},
+    redact::Redactor,
     settings::{AccessLog, AccessLogFormat},
     trace::Record,
 };
@@ -24,6 +25,7 @@ const AT_ONCE: usize = 64 * 1024;
 pub(crate) struct Writer {
     format: AccessLogFormat,
     own: Arc<str>,
+    redactor: Redactor,
     lines: SyncSender<String>,
     written: Counter,
     dropped: Counter,
@@ -31,7 +33,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Begins to write to standard error.
-    pub(crate) fn start(settings: &AccessLog, own: &Arc<str>, shard: &Shard) -> Self {
+    pub(crate) fn start(settings: &AccessLog, own: &Arc<str>, redactor: &Redactor, shard: &Shard) -> Self {
         let (lines, waiting) = sync_channel(QUEUE);
         let started = std::thread::Builder::new()
             .name("access-log".to_owned())
@@ -42,6 +44,7 @@ impl Writer {
         Self {
             format: settings.format,
             own: Arc::clone(own),
+            redactor: redactor.clone(),
             lines,
             written: shard.counter(&family::SHEER_ACCESS_LOG_LINES_TOTAL, &LabelSet::default()),
             dropped: shard.counter(&family::SHEER_ACCESS_LOG_LINES_DROPPED_TOTAL, &LabelSet::default()),
@@ -51,7 +54,7 @@ impl Writer {
     /// Has the line of a request written; the line, for whoever else wants it.
     pub(crate) fn write(&self, record: &Record) -> Option<Line> {
         let outcome = record.outcome.as_ref()?;
-        let line = line::line(record, outcome, self.format, &self.own);
+        let line = line::line((record, outcome), self.format, &self.own, &self.redactor);
         let count = match self.lines.try_send(line.text.clone()) {
             Ok(()) => &self.written,
             Err(_) => &self.dropped,

@@ -119,7 +119,7 @@ fn first_line(head: &Bytes) -> Result<(&[u8], usize), ParseError> {
     Ok((line, lf + 1))
 }
 
-fn strip_cr(line: &[u8]) -> &[u8] {
+pub(super) fn strip_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
@@ -197,7 +197,7 @@ fn field(section: &Bytes, line: &[u8], seen: &mut Tally) -> Result<(HeaderName, 
 }
 
 /// Without the optional white space around a value: spaces and tabs only, so that no control character slips away.
-fn trim(mut value: &[u8]) -> &[u8] {
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }

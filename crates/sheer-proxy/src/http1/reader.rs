@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::{
-    BodyLength, HeaderCase, Limits, ParseError, ReadError, RequestHead, ResponseHead,
+    BodyLength, HeaderCase, Limits, ParseError, ReadError, RequestHead, ResponseHead, Unread,
     chunked::{Chunked, Step},
     parse::{self, Scan},
 };
@@ -99,9 +99,21 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let Some(head) = poll_fn(|cx| self.poll_head(cx)).await? else {
             return Ok(None);
         };
-        let head = parse::request(&head, &self.limits)?;
-        self.begin(head.body);
-        Ok(Some(head))
+        match parse::request(&head, &self.limits) {
+            Ok(head) => {
+                self.begin(head.body);
+                Ok(Some(head))
+            }
+            Err(error) => {
+                self.put_back(head);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// What can be told of the request head that was refused last.
+    pub fn unread(&self) -> Unread {
+        Unread::of(&self.buf)
     }
 
     /// The next response to a request of this method. After an interim one (1xx but 101) call again.
@@ -231,6 +243,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 });
             }
         }
+    }
+
+    /// A head that was refused stays unread.
+    #[cold]
+    fn put_back(&mut self, head: Bytes) {
+        let behind = std::mem::replace(&mut self.buf, head.into());
+        self.buf.unsplit(behind);
     }
 
     fn too_large(&self) -> ParseError {

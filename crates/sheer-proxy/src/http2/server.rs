@@ -3,14 +3,17 @@
 use std::{future::Future, pin::pin, rc::Rc};
 
 use bytes::Bytes;
+use h2::server::SendResponse;
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Config, FrameMetrics, frames::Counted, keep_alive::peer_lost};
 use crate::{
     error::ProxyError,
-    exchange::{Body, BodyIn, Head, Observation, Request, Responder, Rest},
+    exchange::{Body, BodyIn, Head, Observation, Request, Responder, Rest, Spoken},
     life::Life,
-    record::{StreamTape, Tape},
+    record::{Leg, StreamTape, Tape},
+    tap::Said,
     worker,
 };
 
@@ -30,8 +33,20 @@ pub trait Service: 'static {
         None
     }
 
-    /// Observes something that came instead of a request and is answered with this error.
-    fn refused(&self, error: &ProxyError) -> Observation;
+    /// Observes something that came instead of a request.
+    fn refused(&self, refused: Refused<'_>) -> Observation;
+}
+
+/// Something that came instead of a request.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// Why it is none, and what it is answered with.
+    pub error: &'a ProxyError,
+    /// As far as it could be read.
+    pub(crate) said: Said<'a>,
+    pub(crate) spoken: Spoken,
+    /// Where it came in.
+    pub(crate) leg: Leg,
 }
 
 /// How a connection ended.
@@ -76,12 +91,11 @@ where
             accepted = connection.accept() => accepted,
         };
         let Some(accepted) = accepted else { return Ok(()) };
-        let (request, mut respond) = accepted?;
+        let (request, respond) = accepted?;
         let stream = tape.stream(request.body().stream_id().as_u32());
         let (request, rest) = request_of(request, &stream);
         if is_without_path(&request.head) {
-            tracing::debug!("a request without :path is malformed (RFC 9113 8.3.1): reset");
-            respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+            refuse(&request.head, respond, &stream, &*service);
             continue;
         }
         let responder = Responder::h2(respond, request.head.is_grpc(), stream);
@@ -93,6 +107,22 @@ where
 /// Malformed, and yet the codec passes it where there is no `:authority` either.
 fn is_without_path(head: &Head) -> bool {
     head.method != http::Method::CONNECT && head.uri.path().is_empty()
+}
+
+/// Resets the stream of what is no request.
+fn refuse<S: Service>(head: &Head, mut respond: SendResponse<Bytes>, stream: &StreamTape, service: &S) {
+    let error = ProxyError::BadRequest {
+        why: "a request without :path is malformed (RFC 9113 8.3.1)".to_owned(),
+        status: StatusCode::BAD_REQUEST,
+    };
+    let observation = service.refused(Refused {
+        error: &error,
+        said: Said::of(head),
+        spoken: Spoken::of(head),
+        leg: stream.leg(),
+    });
+    observation.error(&error);
+    respond.send_reset(h2::Reason::PROTOCOL_ERROR);
 }
 
 /// The request, and where what is not read of it is left.

@@ -303,13 +303,20 @@ impl http2::Service for Requests {
         Some(Rc::clone(&self.inbound.frames[0]))
     }
 
-    fn refused(&self, _error: &ProxyError) -> Observation {
+    fn refused(&self, refused: http2::Refused<'_>) -> Observation {
         let admission = self.admission();
         admission.observers.http.request();
         let observation = Observation::start(Rc::clone(&admission.sink) as _);
         if let Some(tracer) = self.inbound.tracer.get() {
             tracer.refused(&observation, || Whom::Inbound(Box::new(self.whom(0, &admission))));
         }
+        observation.speaks(refused.spoken);
+        let subject = || Subject {
+            trace: observation.trace(),
+            ..self.subject(&refused.leg)
+        };
+        observation.tap(self.inbound.taps().refused(subject, &refused.said));
+        observation.recorded(self.inbound.recorder(), refused.leg);
         observation
     }
 }

@@ -233,8 +233,8 @@ impl http2::Service for HttpConnection {
         Some(Rc::clone(&self.outbound.frames))
     }
 
-    fn refused(&self, error: &ProxyError) -> Observation {
-        tracing::info!(dst = %self.target.dst(), %error, "request refused");
+    fn refused(&self, refused: http2::Refused<'_>) -> Observation {
+        tracing::info!(dst = %self.target.dst(), error = %refused.error, "request refused");
         let observation = Observation::start(self.target.resolution().no_endpoint());
         if let Some(tracer) = self.outbound.tracer() {
             tracer.refused(&observation, || {
@@ -243,6 +243,13 @@ impl http2::Service for HttpConnection {
                 Whom::Outbound { dst, target, route }
             });
         }
+        observation.speaks(refused.spoken);
+        let subject = || Subject {
+            trace: observation.trace(),
+            ..self.subject(&refused.leg)
+        };
+        observation.tap(self.outbound.taps().refused(subject, &refused.said));
+        observation.recorded(self.outbound.recorder(), refused.leg);
         observation
     }
 

@@ -135,7 +135,7 @@ impl Flow {
     }
 
     /// A head of HTTP/1.
-    pub(super) fn head(&mut self, now: u64, written: bool, (form, request): (Form, u32), head: &[u8]) {
+    pub(super) fn head(&mut self, now: u64, written: bool, (form, request): (Form, u32), head: (&[u8], usize)) {
         self.frames[usize::from(written)] += 1;
         self.log.other(now, (written, form, request), head);
     }

@@ -180,11 +180,16 @@ impl Log {
         });
     }
 
-    /// Keeps what is no frame.
-    pub(super) fn other(&mut self, now: u64, (written, form, stream): (bool, Form, u32), bytes: &[u8]) {
+    /// Keeps what is no frame: these bytes of so many.
+    pub(super) fn other(
+        &mut self,
+        now: u64,
+        (written, form, stream): (bool, Form, u32),
+        (bytes, length): (&[u8], usize),
+    ) {
         self.push(now, bytes, |at, kept| Record {
             at,
-            length: bytes.len() as u32,
+            length: length as u32,
             stream,
             kept,
             form,
@@ -325,6 +330,10 @@ pub(crate) fn code(kind: Kind) -> u8 {
 mod tests {
     use super::*;
 
+    fn whole(bytes: &[u8]) -> (&[u8], usize) {
+        (bytes, bytes.len())
+    }
+
     fn numbers(log: &Log) -> Vec<u64> {
         let of = |segment: &Shared| {
             let segment = segment.borrow();
@@ -338,7 +347,7 @@ mod tests {
         let mut log = Log::new(0, None, 400);
         let mut most = 0;
         for number in 0..1_000 {
-            log.other(number, (false, Form::RequestHead, 1), b"GET / HTTP/1.1\r\n\r\n");
+            log.other(number, (false, Form::RequestHead, 1), whole(b"GET / HTTP/1.1\r\n\r\n"));
             if log.is_full(number) {
                 log.roll(number, None, 400);
             }
@@ -357,7 +366,7 @@ mod tests {
         let mut fill = |room| {
             for _ in 0..2 {
                 while !log.is_full(0) {
-                    log.other(0, (false, Form::RequestHead, 1), b"");
+                    log.other(0, (false, Form::RequestHead, 1), whole(b""));
                 }
                 log.roll(0, None, room);
             }
@@ -372,10 +381,10 @@ mod tests {
     #[test]
     fn what_a_failure_holds_is_not_used_again() {
         let mut log = Log::new(0, None, 100);
-        log.other(0, (false, Form::RequestHead, 7), b"GET /kept HTTP/1.1\r\n\r\n");
+        log.other(0, (false, Form::RequestHead, 7), whole(b"GET /kept HTTP/1.1\r\n\r\n"));
         let held: Vec<Shared> = log.segments().cloned().collect();
         for number in 1..50 {
-            log.other(number, (false, Form::RequestHead, 8), b"GET / HTTP/1.1\r\n\r\n");
+            log.other(number, (false, Form::RequestHead, 8), whole(b"GET / HTTP/1.1\r\n\r\n"));
             log.roll(number, None, 100);
         }
         assert_eq!(held[0].borrow().records[0].stream, 7);
@@ -386,7 +395,7 @@ mod tests {
     #[test]
     fn what_is_too_large_is_cut_and_ends_its_segment() {
         let mut log = Log::new(0, None, 256);
-        log.other(0, (true, Form::ResponseHead, 1), &[b'x'; 1_000]);
+        log.other(0, (true, Form::ResponseHead, 1), whole(&[b'x'; 1_000]));
         assert!(log.is_full(0));
         let first = log.segments().next().expect("a segment").borrow().records[0];
         assert_eq!((first.length, first.kept), (1_000, 64));

@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     pub(super) digester: RefCell<Digester>,
     limit: usize,
     keep_answers: bool,
+    /// For what is logged.
+    redactor: Redactor,
     used: Cell<usize>,
     live: RefCell<Vec<Rc<Recording>>>,
     ended: RefCell<VecDeque<Rc<Recording>>>,
@@ -128,7 +130,9 @@ impl Recorder {
             return Self(None);
         }
         let keep_answers = settings.recorder.keep_answers;
-        Self(Some(Rc::new(Inner::new(direction, limit, keep_answers, shard))))
+        let redactor = settings.sight.redactor.clone();
+        let inner = Inner::new(direction, (limit, keep_answers), redactor, shard);
+        Self(Some(Rc::new(inner)))
     }
 
     /// Records what passes on a connection that HTTP is spoken on. What was read of it already is in its prefix.
@@ -243,7 +247,9 @@ impl Recorder {
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
         let shard = crate::metrics::Registry::new(Duration::from_secs(60)).shard();
-        Self(Some(Rc::new(Inner::new(Direction::Inbound, 1024 * 1024, true, &shard))))
+        let redactor = Redactor::own().clone();
+        let inner = Inner::new(Direction::Inbound, (1024 * 1024, true), redactor, &shard);
+        Self(Some(Rc::new(inner)))
     }
 
     #[cfg(test)]
@@ -264,7 +270,7 @@ impl Recorder {
 }
 
 impl Inner {
-    fn new(direction: Direction, limit: usize, keep_answers: bool, shard: &Shard) -> Self {
+    fn new(direction: Direction, (limit, keep_answers): (usize, bool), redactor: Redactor, shard: &Shard) -> Self {
         let count = |side| {
             let labels = LabelSet::builder()
                 .label("side", side)
@@ -278,6 +284,7 @@ impl Inner {
             digester: RefCell::default(),
             limit,
             keep_answers,
+            redactor,
             used: Cell::new(0),
             live: RefCell::default(),
             ended: RefCell::default(),
@@ -586,7 +593,7 @@ impl Inner {
             wire: recording.wire_list(found.number),
             library: found.library,
         };
-        tell(recording, found.stream, &difference);
+        tell(recording, found.stream, &difference, &self.redactor);
         let place = LegId {
             connection: recording.id(),
             stream: found.stream,
@@ -655,7 +662,7 @@ fn whole(recording: &Rc<Recording>) -> LegId {
 }
 
 /// Both lists, for the log.
-fn tell(recording: &Recording, stream: u32, difference: &Difference) {
+fn tell(recording: &Recording, stream: u32, difference: &Difference, redactor: &Redactor) {
     let Difference {
         written,
         kind,
@@ -670,19 +677,41 @@ fn tell(recording: &Recording, stream: u32, difference: &Difference) {
         stream,
         side = if *written { "written" } else { "read" },
         block = ?kind,
-        wire = %words(wire.as_ref()),
-        library = %words(library.as_ref()),
+        wire = %words(wire.as_ref(), redactor),
+        library = %words(library.as_ref(), redactor),
         "library-disagreement: the HTTP library and the bytes on the wire say different things; `sheer frames` shows the frames"
     );
 }
 
-fn words(list: Option<&List>) -> String {
+fn words(list: Option<&List>, redactor: &Redactor) -> String {
     let Some(list) = list else {
         return "(cannot be decoded, or is no longer kept)".to_owned();
     };
     let field = |(name, value): &(Vec<u8>, Vec<u8>)| {
-        let (value, _) = Redactor::own().value(name, value);
+        let (value, _) = redactor.value(name, value);
         format!("{}: {}", name.escape_ascii(), value.escape_ascii())
     };
     list.iter().map(field).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_of_a_list_has_none_of_the_secrets_that_settings_name() {
+        let redactor = Redactor::new(&[], &["x-account".to_owned()]).with_fields(&["iban".to_owned()]);
+        let field = |name: &str, value: &str| (name.into(), value.into());
+        let list = [
+            field(":path", "/pay?iban=planted&page=2"),
+            field("x-account", "planted"),
+            field("x-tenant", "acme"),
+        ];
+        let said = words(Some(&list.into_iter().collect()), &redactor);
+        assert!(!said.contains("planted"), "{said}");
+        assert!(
+            said.contains("&page=2; x-account: hash:") && said.ends_with("x-tenant: acme"),
+            "{said}"
+        );
+    }
 }

@@ -294,8 +294,8 @@ impl Recording {
         }
     }
 
-    /// A head of HTTP/1 was read or written. Gives the how-manieth request it belongs to.
-    pub(super) fn head(&self, written: bool, form: Form, head: &[u8]) {
+    /// A head of HTTP/1 was read or written: what is kept of it, and its length.
+    pub(super) fn head(&self, written: bool, form: Form, head: (&[u8], usize)) {
         let now = self.recorder.clock.now();
         let has_grown = {
             let mut flow = self.flow.borrow_mut();

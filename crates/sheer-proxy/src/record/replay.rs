@@ -155,6 +155,12 @@ pub(super) fn some(
             }
             _ if is_wanted => {
                 let bytes = payload.to_vec();
+                if record.kept < record.length {
+                    let (length, kept) = (record.length, record.kept);
+                    shown.violations.push(format!(
+                        "not shown in full: of a head of {length} bytes {kept} are kept"
+                    ));
+                }
                 shown.detail = Detail::Head(Head {
                     bytes,
                     left_out: Vec::new(),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::ProxyError,
-    http1::{self, HeaderCase},
+    http1::{self, HeaderCase, Unread},
     sys,
     tcp::{Counters, Fault},
 };
@@ -205,14 +205,22 @@ impl Tape {
             } else {
                 Form::ResponseHead
             };
-            recording.head(written, form, head);
+            recording.head(written, form, (head, head.len()));
+        }
+    }
+
+    /// What is known of a request's head that was read, and refused.
+    pub(crate) fn http1_unread(&self, head: &Unread) {
+        if let Some(recording) = &self.0 {
+            recording.head(false, Form::RequestHead, (&head.text, head.length));
         }
     }
 
     /// The trailer section of a chunked body, read or written.
     pub(crate) fn http1_trailers(&self, written: bool, trailers: &HeaderMap, case: &HeaderCase) {
         if let Some(recording) = &self.0 {
-            recording.head(written, Form::Trailers, &http1::last_chunk(trailers, case));
+            let section = http1::last_chunk(trailers, case);
+            recording.head(written, Form::Trailers, (&section, section.len()));
         }
     }
 

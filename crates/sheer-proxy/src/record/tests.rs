@@ -73,7 +73,7 @@ impl http2::Service for Relay {
         }
     }
 
-    fn refused(&self, _error: &ProxyError) -> Observation {
+    fn refused(&self, _refused: http2::Refused<'_>) -> Observation {
         Observation::start(Rc::new(Nobody))
     }
 }

@@ -40,6 +40,7 @@ formats! {
     BOOL: bool = boolean, "true or false";
     ON: bool = on, "on or off";
     NAMES: Vec<String> = names, "names of fields with commas between, a * standing for their beginning, as x-account,*-key";
+    FIELDS: Vec<String> = fields, "names of fields with commas between, or the ends of their paths, as iban,card.number";
     PORTS: BTreeSet<u16> = ports, "ports and ranges, as 80,100-200";
     IPS: BTreeSet<IpAddr> = ips, "IP addresses with commas between";
     NETWORKS: Vec<IpNet> = networks, "networks with commas between, as 10.0.0.0/8,fd00::/8";
@@ -166,6 +167,11 @@ fn names(value: &str) -> Result<Vec<String>, String> {
         Some(wrong) => Err(format!("has {wrong:?}, which is no name of a field")),
         None => Ok(names),
     }
+}
+
+fn fields(value: &str) -> Result<Vec<String>, String> {
+    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
 }
 
 fn duration(value: &str) -> Result<Duration, String> {

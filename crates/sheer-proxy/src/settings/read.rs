@@ -12,6 +12,7 @@ use super::{
     table::{self as t, Variable},
     trace,
 };
+use crate::redact::Redactor;
 
 /// `None` where a required setting is missing or wrong; `source.mistakes` says which, and may also hold others.
 pub(super) fn settings(source: &mut Source) -> Option<Settings> {
@@ -84,10 +85,13 @@ fn sight(source: &mut Source) -> Sight {
         .collect();
     clients.sort_unstable();
     clients.dedup();
+    let (redact, redact_fields) = (source.value(&t::SIGHT_REDACT), source.value(&t::SIGHT_REDACT_FIELDS));
     Sight {
         listen: source.value(&t::CONTROL_LISTEN_ADDR),
         clients,
-        redact: source.value(&t::SIGHT_REDACT),
+        redactor: Redactor::new(&[], &redact).with_fields(&redact_fields),
+        redact,
+        redact_fields,
     }
 }
 

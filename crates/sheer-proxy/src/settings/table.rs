@@ -182,6 +182,8 @@ table! {
             "Where the control plane asks what the proxy holds (sight), over mutual TLS. Only the names of its services may: DESTINATION_SVC_NAME, POLICY_SVC_NAME, IDENTITY_SVC_NAME.";
         SIGHT_REDACT: Vec<String>, NAMES, Value(""),
             "Header fields whose values sight and logs show as a keyed hash, beside `authorization`, `proxy-authorization`, `cookie`, `set-cookie`, `api-key`, `apikey`, `*-token`, `*-secret`, `*-password` and `*-api-key`. Sheer's own.";
+        SIGHT_REDACT_FIELDS: Vec<String>, FIELDS, Value(""),
+            "Fields of bodies and parameters of queries whose values are shown so, beside `password`, `*Token`, `apiKey` and the like. Sheer's own.";
         RECORDER: bool, ON, Value("on"), "Whether the last frames of every connection are kept in memory. Sheer's own.";
         RECORDER_MEMORY: usize, COUNT, Value("4194304"), "Bytes that they may take, over all workers; 0: nothing is kept. Sheer's own.";
         RECORDER_KEEP_ANSWERS: bool, BOOL, Value("true"),

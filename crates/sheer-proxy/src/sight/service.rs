@@ -11,7 +11,7 @@ use sheer_api::v1;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
-use super::{Workers, explain, state, watch};
+use super::{Workers, explain, state, traffic::hide, watch};
 use crate::{
     discovery::Client,
     identity::{Identity, Secret},
@@ -187,9 +187,13 @@ impl v1::sight_server::Sight for Sight {
     }
 
     async fn traffic(&self, request: Request<v1::TrafficRequest>) -> Result<Response<v1::TrafficResponse>, Status> {
-        let within = request.into_inner().within_ms;
-        let within = (within > 0).then(|| Duration::from_millis(within));
-        let traffic = self.sources.workers.traffic(within).await;
+        let asked = request.into_inner();
+        let within = (asked.within_ms > 0).then(|| Duration::from_millis(asked.within_ms));
+        let mut traffic = self.sources.workers.traffic(within).await;
+        if let Some(redaction) = &asked.redaction {
+            let redactor = watch::redactor_of(self, redaction);
+            traffic.samples.iter_mut().for_each(|sample| hide(sample, &redactor));
+        }
         Ok(Response::new(v1::TrafficResponse {
             samples: traffic.samples,
             seen: traffic.seen,

@@ -32,6 +32,8 @@ const BURST: u32 = 10;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Of larger header lists the rest is left out: samples are many, and routes look at small fields.
 const HEADER_BYTES: usize = 1_024;
+/// How what stands in place of a secret begins.
+const HASHED: &[u8] = b"hash:";
 
 /// Takes samples on one worker.
 pub(crate) struct Sampler {
@@ -44,6 +46,7 @@ pub(crate) struct Sampler {
     kept: RefCell<VecDeque<Kept>>,
     /// Bytes of all that is kept.
     bytes: Cell<usize>,
+    redactor: Redactor,
 }
 
 /// A sample as a message of one piece, when it was taken, and how many requests had come before it.
@@ -75,7 +78,7 @@ pub(crate) struct Sample {
 
 impl Sampler {
     /// A full bucket.
-    pub(crate) fn new() -> Rc<Self> {
+    pub(crate) fn new(redactor: &Redactor) -> Rc<Self> {
         Rc::new(Self {
             tokens: Cell::new(BURST),
             refilling: Cell::new(false),
@@ -83,6 +86,7 @@ impl Sampler {
             sampled: Cell::new(0),
             kept: RefCell::default(),
             bytes: Cell::new(0),
+            redactor: redactor.clone(),
         })
     }
 
@@ -176,11 +180,12 @@ impl Ticket {
     }
 
     fn sample(self, sample: v1::TrafficSample, head: &Head) -> Box<Sample> {
+        let redactor = &self.sampler.redactor;
         let request = v1::RequestHead {
             method: head.method.to_string(),
             authority: head.authority().unwrap_or_default().to_owned(),
-            path: Redactor::own().path(head.uri.path_and_query().map_or("", |path| path.as_str())),
-            headers: fields(&head.headers),
+            path: redactor.path(head.uri.path_and_query().map_or("", |path| path.as_str())),
+            headers: fields(&head.headers, redactor),
         };
         let sample = v1::TrafficSample {
             at_ms: now_ms(),
@@ -218,7 +223,18 @@ impl Sample {
     }
 }
 
-fn fields(headers: &HeaderMap) -> Vec<v1::HeaderField> {
+/// Hides what more whoever asks wants to be hidden.
+pub(super) fn hide(sample: &mut v1::TrafficSample, redactor: &Redactor) {
+    let Some(request) = &mut sample.request else { return };
+    request.path = redactor.path(&request.path);
+    for field in &mut request.headers {
+        if !field.value.starts_with(HASHED) {
+            field.value = redactor.value(field.name.as_bytes(), &field.value).0.into_owned();
+        }
+    }
+}
+
+fn fields(headers: &HeaderMap, redactor: &Redactor) -> Vec<v1::HeaderField> {
     let mut room = HEADER_BYTES;
     let mut fields = Vec::with_capacity(headers.len());
     for (name, value) in headers {
@@ -227,7 +243,7 @@ fn fields(headers: &HeaderMap) -> Vec<v1::HeaderField> {
             continue;
         }
         room -= size;
-        let (value, _) = Redactor::own().value(name.as_str().as_bytes(), value.as_bytes());
+        let (value, _) = redactor.value(name.as_str().as_bytes(), value.as_bytes());
         let value = value.into_owned();
         fields.push(v1::HeaderField {
             name: name.to_string(),
@@ -265,7 +281,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hundred_a_second_and_each_stands_for_those_between() {
         let local = async {
-            let sampler = Sampler::new();
+            let sampler = Sampler::new(Redactor::own());
             let take = |sampler: &Rc<Sampler>| {
                 let sample = sampler.ticket()?.outbound(dst(), &head("http://a/x", &[]));
                 sample.keep(Some(StatusCode::OK));
@@ -295,7 +311,7 @@ mod tests {
     async fn large_heads_are_fewer_and_not_more_memory() {
         let long: &'static str = "v".repeat(800).leak();
         let local = async {
-            let sampler = Sampler::new();
+            let sampler = Sampler::new(Redactor::own());
             for _ in 0..KEPT {
                 let ticket = loop {
                     match sampler.ticket() {
@@ -324,6 +340,7 @@ mod tests {
 
     #[test]
     fn secrets_become_hashes_and_equal_ones_stay_equal() {
+        let redactor = Redactor::new(&[], &["x-account".to_owned()]).with_fields(&["iban".to_owned()]);
         let headers = fields(
             &head(
                 "http://a/",
@@ -331,10 +348,12 @@ mod tests {
                     ("authorization", "Bearer x"),
                     ("x-api-token", "Bearer x"),
                     ("x-secret", "y"),
+                    ("x-account", "y"),
                     ("x-tenant", "acme"),
                 ],
             )
             .headers,
+            &redactor,
         );
         let value = |name: &str| {
             let field = headers.iter().find(|field| field.name == name);
@@ -343,6 +362,23 @@ mod tests {
         assert!(value("authorization").starts_with("hash:"));
         assert_eq!(value("authorization"), value("x-api-token"));
         assert_ne!(value("authorization"), value("x-secret"));
+        assert_eq!(value("x-account"), value("x-secret"), "as settings have it");
         assert_eq!(value("x-tenant"), "acme");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_of_settings_and_of_who_asks_are_hidden() {
+        let local = async {
+            let sampler = Sampler::new(&Redactor::new(&[], []).with_fields(&["iban".to_owned()]));
+            let ticket = sampler.ticket().expect("the first");
+            let head = head("http://a/x?iban=planted&page=2", &[("x-account", "planted")]);
+            ticket.outbound(dst(), &head).keep(None);
+            let mut sample = sampler.kept(None).samples.remove(0);
+            hide(&mut sample, &Redactor::new(&[], &["x-account".to_owned()]));
+            let request = sample.request.expect("a head");
+            assert!(request.path.starts_with("/x?iban=hash:") && request.path.ends_with("&page=2"));
+            assert!(request.headers[0].value.starts_with(b"hash:"));
+        };
+        LocalSet::new().run_until(local).await;
     }
 }

@@ -46,9 +46,15 @@ fn allowed(rights: Option<v1::Rights>, right: Right) -> Result<v1::Rights, Statu
 
 /// What hides secrets from this caller.
 fn redactor(sight: &Sight, rights: &v1::Rights) -> Redactor {
-    let redaction = rights.redaction.clone().unwrap_or_default();
-    let more = sight.settings().sight.redact.iter().chain(&redaction.headers);
-    Redactor::new(&redaction.key, more).with_fields(&redaction.fields)
+    redactor_of(sight, &rights.redaction.clone().unwrap_or_default())
+}
+
+/// What hides secrets as the mesh wants it, and this proxy's settings.
+pub(super) fn redactor_of(sight: &Sight, redaction: &v1::Redaction) -> Redactor {
+    let own = &sight.settings().sight;
+    let headers = own.redact.iter().chain(&redaction.headers);
+    let fields = own.redact_fields.iter().chain(&redaction.fields);
+    Redactor::new(&redaction.key, headers).with_fields(fields)
 }
 
 fn peer(name: &str) -> Result<Option<Peer>, Status> {

@@ -70,7 +70,8 @@ impl LegFacts {
 /// The head of a request, and what is known when it comes.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    pub(crate) method: Method,
+    /// None where it could not be read.
+    pub(crate) method: Option<Method>,
     pub(crate) authority: String,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
@@ -87,7 +88,7 @@ pub(crate) struct Head {
 impl Head {
     pub(crate) fn for_tests(path: &str, headers: HeaderMap) -> Self {
         Self {
-            method: Method::POST,
+            method: Some(Method::POST),
             authority: String::new(),
             path: path.to_owned(),
             headers,

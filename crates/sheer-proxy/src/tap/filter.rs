@@ -10,13 +10,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sheer_api::v1;
 
 use super::{
+    Said,
     event::{ConnectionEvent, Stream},
     request::Subject,
 };
-use crate::{
-    exchange::{Head, Outcome},
-    trace,
-};
+use crate::{exchange::Outcome, redact::Redactor, trace};
 
 /// Fields that carry the id of a trace or of a request.
 const TRACE: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "x-request-id"];
@@ -120,8 +118,10 @@ impl Codes {
 }
 
 /// What a watcher wants to see.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Filter {
+    /// What the reader is shown in place of secrets.
+    redactor: Redactor,
     to: Vec<To>,
     method: Option<Method>,
     path: String,
@@ -138,8 +138,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Reads a filter; the error is for people.
-    pub(crate) fn read(filter: &v1::TapFilter) -> Result<Self, String> {
+    /// Reads a filter, for somebody who is shown what this leaves; the error is for people.
+    pub(crate) fn read(filter: &v1::TapFilter, redactor: &Redactor) -> Result<Self, String> {
         let method = match filter.method.as_str() {
             "" => None,
             method => {
@@ -162,6 +162,7 @@ impl Filter {
             all.iter().map(ip).collect()
         };
         Ok(Self {
+            redactor: redactor.clone(),
             endpoints: ips(&filter.endpoints)?,
             not_from: ips(&filter.not_from)?,
             to: filter.to.iter().map(|text| To::parse(text)).collect(),
@@ -215,27 +216,36 @@ impl Filter {
     }
 
     /// Asks for the subject only where a part of the filter is about it.
-    pub(super) fn takes_head(&self, subject: &dyn Deref<Target = Subject>, head: &Head) -> bool {
-        let path = || head.uri.path_and_query().map_or("", |path| path.as_str());
-        self.method.as_ref().is_none_or(|method| head.method == *method)
-            && (self.path.is_empty() || path().starts_with(&self.path))
-            && (self.authority.is_empty() || is_authority(head.authority().unwrap_or_default(), &self.authority))
+    pub(super) fn takes_head(&self, subject: &dyn Deref<Target = Subject>, said: &Said<'_>) -> bool {
+        self.method.as_ref().is_none_or(|method| said.method == Some(method))
+            && self.takes_path(said.path)
+            && (self.authority.is_empty() || is_authority(said.authority, &self.authority))
             && self.headers.iter().all(|(name, value)| {
-                let mut values = head.headers.get_all(name).iter();
-                values.any(|found| value.as_ref().is_none_or(|value| found.as_bytes() == value))
+                let mut values = said.headers.get_all(name).iter();
+                values.any(|found| value.as_ref().is_none_or(|value| self.is_shown_as(name, found, value)))
             })
             && (self.to.is_empty() || self.is_to(subject.address, &subject.destination))
-            && (self.trace.is_empty() || self.is_of_trace(subject, head))
+            && (self.trace.is_empty() || self.is_of_trace(subject, said.headers))
             && (self.not_from.is_empty() || !subject.mutual_tls || !self.is_told_there(ip_of(subject.client.remote)))
     }
 
-    fn is_of_trace(&self, subject: &Subject, head: &Head) -> bool {
+    /// Whether the reader is shown this value of a field. Compared with what it is, a value that nobody may see could be guessed.
+    fn is_shown_as(&self, name: &HeaderName, value: &HeaderValue, wanted: &[u8]) -> bool {
+        *self.redactor.value(name.as_str().as_bytes(), value.as_bytes()).0 == *wanted
+    }
+
+    /// The same of a path, whose parameters may be secrets.
+    fn takes_path(&self, path: &str) -> bool {
+        let shown = || self.redactor.value(b":path", path.as_bytes()).0;
+        self.path.is_empty() || shown().starts_with(self.path.as_bytes())
+    }
+
+    fn is_of_trace(&self, subject: &Subject, headers: &HeaderMap) -> bool {
         let is = |trace: Option<[u8; 32]>| trace.is_some_and(|trace| trace.eq_ignore_ascii_case(self.trace.as_bytes()));
         is(subject.trace)
-            || is(trace::named(&head.headers))
+            || is(trace::named(headers))
             || TRACE.iter().any(|name| {
-                let value = head
-                    .headers
+                let value = headers
                     .get(*name)
                     .and_then(|value| value.to_str().ok())
                     .unwrap_or_default();
@@ -427,7 +437,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        let wrong = |filter: v1::TapFilter| Filter::read(&filter).expect_err("a mistake");
+        let wrong = |filter: v1::TapFilter| Filter::read(&filter, Redactor::own()).expect_err("a mistake");
         let status = v1::TapFilter {
             status: "fine".to_owned(),
             ..v1::TapFilter::default()

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    Taps, Watcher,
+    Said, Taps, Watcher,
     event::{Answer, BodyEvent, End, Event, Head, LegFacts, PassedOver, RequestEvent, Stage},
 };
 use crate::{
     error::ProxyError,
-    exchange::{self, End as Ended, Origin, Outcome, Way},
+    exchange::{End as Ended, Outcome, Way},
     record::{self, Leg},
 };
 
@@ -117,19 +117,14 @@ impl std::fmt::Debug for Tapped {
 }
 
 impl Tapped {
-    pub(super) fn new(
-        taps: &Rc<Taps>,
-        watching: Vec<Rc<Watcher>>,
-        subject: Subject,
-        head: &exchange::Head,
-    ) -> Box<Self> {
+    pub(super) fn new(taps: &Rc<Taps>, watching: Vec<Rc<Watcher>>, subject: Subject, said: &Said<'_>) -> Box<Self> {
         let started = taps.clock.now();
         let head = Head {
-            method: head.method.clone(),
-            authority: head.authority().unwrap_or_default().to_owned(),
-            path: head.uri.path_and_query().map_or("", |path| path.as_str()).to_owned(),
-            headers: head.headers.clone(),
-            is_http1: matches!(head.origin, Origin::Http1 { .. }),
+            method: said.method.cloned(),
+            authority: said.authority.to_owned(),
+            path: said.path.to_owned(),
+            headers: said.headers.clone(),
+            is_http1: said.is_http1,
             destination: subject.destination,
             identity: subject.identity,
             client: subject.client,

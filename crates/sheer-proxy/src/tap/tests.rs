@@ -6,7 +6,10 @@ use http::{HeaderMap, Request, StatusCode};
 use sheer_api::v1;
 
 use super::*;
-use crate::exchange::{Head as RequestHead, Outcome};
+use crate::{
+    exchange::{Head as RequestHead, Outcome},
+    redact::Redactor,
+};
 
 fn head(path: &str) -> RequestHead {
     let request = Request::get(path)
@@ -30,7 +33,7 @@ fn subject() -> Subject {
 fn watcher(filter: v1::TapFilter, rate: u32, room: usize) -> (Watcher, mpsc::Receiver<Event>) {
     let (events, receiver) = mpsc::channel(room);
     let watcher = Watcher {
-        filter: Arc::new(Filter::read(&filter).expect("a filter")),
+        filter: Arc::new(Filter::read(&filter, Redactor::own()).expect("a filter")),
         events,
         crowd: Arc::default(),
         losses: Arc::default(),
@@ -148,7 +151,9 @@ fn a_trace_is_found_in_every_format_and_where_no_field_names_it_yet() {
         };
         let subject = Subject { trace, ..subject() };
         let head = RequestHead::of_h2(request.into_parts().0);
-        Filter::read(&filter).expect("a filter").takes_head(&&subject, &head)
+        Filter::read(&filter, Redactor::own())
+            .expect("a filter")
+            .takes_head(&&subject, &Said::of(&head))
     };
     assert!(!taken(None, None));
     let own: [u8; 32] = TRACE.as_bytes().try_into().expect("32 digits");
@@ -163,6 +168,86 @@ fn a_trace_is_found_in_every_format_and_where_no_field_names_it_yet() {
     assert!(
         names_trace("grpc-trace-bin", binary.as_bytes(), TRACE) && !names_trace("x-other", TRACE.as_bytes(), TRACE)
     );
+}
+
+#[test]
+fn a_secret_is_found_by_what_is_shown_of_it_and_cannot_be_guessed() {
+    let redactor = Redactor::new(&[7; 32], &["x-account".to_owned()]);
+    let request = Request::get("http://a/x?token=t&page=2")
+        .header("x-account", "42")
+        .header("x-tenant", "acme")
+        .header("x-callback", "https://ada:secret@b/")
+        .body(())
+        .expect("a request");
+    let head = RequestHead::of_h2(request.into_parts().0);
+    let read = |filter: v1::TapFilter| Filter::read(&filter, &redactor).expect("a filter");
+    let field = |name: &str, value: &str| {
+        let header = v1::HeaderMatch {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        let filter = read(v1::TapFilter {
+            headers: vec![header],
+            ..v1::TapFilter::default()
+        });
+        let shown = v1::TappedRequest {
+            request: Some(v1::RequestHead {
+                headers: head
+                    .headers
+                    .iter()
+                    .map(|(name, value)| v1::HeaderField {
+                        name: name.to_string(),
+                        value: redactor
+                            .value(name.as_str().as_bytes(), value.as_bytes())
+                            .0
+                            .into_owned(),
+                    })
+                    .collect(),
+                ..v1::RequestHead::default()
+            }),
+            ..v1::TappedRequest::default()
+        };
+        let live = filter.takes_head(&&subject(), &Said::of(&head));
+        assert_eq!(
+            live,
+            filter.takes_shown(&shown),
+            "the same of what was kept: {name} {value}"
+        );
+        live
+    };
+    assert!(field("x-account", "") && field("x-tenant", "acme"));
+    assert!(!field("x-account", "42") && !field("x-callback", "https://ada:secret@b/"));
+    assert!(field("x-account", &redactor.hashed(b"42")) && !field("x-account", &redactor.hashed(b"43")));
+    let path = |path: &str| {
+        let filter = v1::TapFilter {
+            path: path.to_owned(),
+            ..v1::TapFilter::default()
+        };
+        read(filter).takes_head(&&subject(), &Said::of(&head))
+    };
+    assert!(path("/x") && path("/x?token=hash:") && !path("/x?token=t"));
+}
+
+#[test]
+fn what_is_no_request_is_told_as_far_as_it_could_be_read() {
+    let method = v1::TapFilter {
+        method: "GET".to_owned(),
+        ..v1::TapFilter::default()
+    };
+    for (filter, is_taken) in [(v1::TapFilter::default(), true), (method, false)] {
+        let taps = Taps::new(true);
+        let (watcher, mut receiver) = watcher(filter, 100, 8);
+        taps.watch(watcher);
+        let unread = crate::http1::Unread::default();
+        let tapped = taps.refused(subject, &Said::of_unread(&unread));
+        assert_eq!(tapped.is_some(), is_taken);
+        let Some(tapped) = tapped else { continue };
+        tapped.end(&outcome(400), |_| {});
+        assert_eq!(
+            stages(&mut receiver),
+            [(Stage::Request, String::new()), (Stage::End, String::new())]
+        );
+    }
 }
 
 #[test]
@@ -298,7 +383,7 @@ fn what_another_proxy_tells_or_what_went_elsewhere_takes_nothing_from_the_rate()
         not_from: vec!["10.0.0.7".to_owned()],
         ..v1::TapFilter::default()
     };
-    let read = Filter::read(&filter).expect("a filter");
+    let read = Filter::read(&filter, Redactor::own()).expect("a filter");
     let from = |ip: &str, mutual_tls| Subject {
         client: LegFacts {
             remote: format!("{ip}:40000").parse().ok(),
@@ -307,7 +392,7 @@ fn what_another_proxy_tells_or_what_went_elsewhere_takes_nothing_from_the_rate()
         mutual_tls,
         ..subject()
     };
-    let taken = |subject: Subject| read.takes_head(&&subject, &head("http://a/"));
+    let taken = |subject: Subject| read.takes_head(&&subject, &Said::of(&head("http://a/")));
     assert!(!taken(from("10.0.0.7", true)), "its own proxy is watched");
     assert!(taken(from("10.0.0.7", false)) && taken(from("10.0.0.8", true)));
     let went = |endpoint: &str| read.takes_end(&outcome(200), endpoint.parse().ok(), Duration::ZERO);

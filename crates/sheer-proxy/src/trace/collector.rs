@@ -179,8 +179,9 @@ impl Collector {
             sinks.collector = Some(outbox);
             collecting.want(COLLECTOR, true);
         }
-        let own = &settings.identity.name;
-        let log = settings.access_log.as_ref().map(|log| Writer::start(log, own, &shard));
+        let (own, redactor) = (&settings.identity.name, &settings.sight.redactor);
+        let log = settings.access_log.as_ref();
+        let log = log.map(|log| Writer::start(log, own, redactor, &shard));
         sinks.logs = settings.access_log.as_ref().is_some_and(|log| log.otlp);
         Self {
             told,

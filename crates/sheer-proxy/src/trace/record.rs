@@ -217,6 +217,14 @@ impl About {
 }
 
 impl Record {
+    #[cfg(test)]
+    pub(crate) fn for_tests(head: &Head) -> Self {
+        Self {
+            request: About::of(head),
+            ..Self::new(Instant::now())
+        }
+    }
+
     pub(super) fn new(started: Instant) -> Self {
         Self {
             started,

@@ -200,6 +200,23 @@ fn a_refused_body_stays_refused() {
 }
 
 #[test]
+fn a_refused_head_stays_refused_and_says_what_it_can() {
+    let bytes = b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET /behind HTTP/1.1\r\n\r\n";
+    for cuts in [&[][..], &(0..bytes.len()).collect::<Vec<_>>()] {
+        let mut reader = Reader::new(Pieces::cut(bytes, cuts), Limits::default());
+        for _ in 0..2 {
+            assert!(matches!(
+                run(reader.request_head()),
+                Err(ReadError::Parse(ParseError::Host))
+            ));
+            let unread = reader.unread();
+            assert_eq!((unread.method, &*unread.path), (Some(Method::GET), "/a"));
+            assert_eq!(unread.length, bytes.len() - "GET /behind HTTP/1.1\r\n\r\n".len());
+        }
+    }
+}
+
+#[test]
 fn malformed_responses() {
     for (head, error) in [
         ("HTTP/1.1", ParseError::StatusLine),

@@ -173,6 +173,11 @@ impl Pair {
         client
     }
 
+    /// The client's half, and the server's where it is meshed.
+    pub(crate) fn halves(&self) -> (&Rc<Outbound>, Option<&Rc<Inbound>>) {
+        (&self.outbound, self.inbound.as_ref())
+    }
+
     /// A connection that reached the application.
     pub(crate) async fn accept(&self) -> TcpStream {
         self.app.accept().await.unwrap().0

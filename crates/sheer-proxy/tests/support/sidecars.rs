@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use sheer_proxy::{
-    error::{Direction, ProxyError},
+    error::Direction,
     exchange::{self, Context, Observation, Outcome, Responder, Sink, Upstream, exchange},
     http1_server, http2,
     identity::MeshAlpn,
@@ -106,8 +106,8 @@ impl http2::Service for Outbound {
         }
     }
 
-    fn refused(&self, error: &ProxyError) -> Observation {
-        panic!("{error}");
+    fn refused(&self, refused: http2::Refused<'_>) -> Observation {
+        panic!("{}", refused.error);
     }
 }
 

@@ -34,7 +34,7 @@ impl Sink for Tell {
 }
 
 impl http2::Service for Proxy {
-    fn refused(&self, _error: &ProxyError) -> Observation {
+    fn refused(&self, _refused: http2::Refused<'_>) -> Observation {
         Observation::start(Rc::new(Tell(self.outcomes.clone())))
     }
 

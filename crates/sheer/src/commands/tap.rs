@@ -35,7 +35,8 @@ comes, or with the end where that comes at once or a filter waits for it. What i
 `protoc --include_imports -o FILE` or `buf build -o FILE` write them); by structure where nobody knows them. Values of secret fields are keyed hashes. What cannot be
 read field by field is not shown: nobody could tell what in it is secret.
 
-Filters run in the proxy. STATUS and CODE take `!` for all others: --status '!2xx'.
+Filters run in the proxy, and compare with what is shown: --header authorization=hash:0123456789abcdef finds a secret again that was seen, and nobody can guess one.
+STATUS and CODE take `!` for all others: --status '!2xx'.
 
 Examples:
   sheer tap -n bank deploy/web
@@ -65,7 +66,7 @@ pub(crate) struct Args {
     /// Only gRPC calls that ended with this: 14, unavailable, !0
     #[arg(long, value_name = "CODE")]
     grpc_code: Option<String>,
-    /// Only requests with this field, and value where one is given; may be repeated
+    /// Only requests with this field, and value where one is given, as it is shown: of a secret its hash; may be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     header: Vec<String>,
     /// Only requests of this trace (traceparent, B3) or with this x-request-id

@@ -53,6 +53,26 @@ fn the_environment_is_what_linkerd2_proxy_expects() {
 }
 
 #[test]
+fn what_annotations_hide_is_hidden_in_the_sidecars_logs_too() {
+    let sidecar = Sidecar {
+        identity: "/x".into(),
+        exemption: Exemption::Mark,
+        ipv6: false,
+    };
+    let mut workload = workload();
+    for (name, value) in [
+        ("headers", "X-Account, *-key, no name,"),
+        ("fields", "iban, card.number"),
+    ] {
+        let name = format!("sheer.dev/redact-{name}");
+        workload.annotations.insert(name, value.to_owned());
+    }
+    let env = sidecar.environment(&pod(), &workload, "PEM").expect("meshed");
+    assert_eq!(env["LINKERD2_PROXY_SIGHT_REDACT"], "X-Account,*-key");
+    assert_eq!(env["LINKERD2_PROXY_SIGHT_REDACT_FIELDS"], "iban, card.number");
+}
+
+#[test]
 fn a_mark_replaces_a_uid_that_cannot_be_had() {
     let sidecar = Sidecar {
         identity: "/x".into(),

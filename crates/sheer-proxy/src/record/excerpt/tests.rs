@@ -495,14 +495,14 @@ fn what_http1_failures_hold_is_bounded_while_nothing_more_fails() {
         .collect();
     for leg in &legs {
         let stream = leg.next_request();
-        leg.head(false, Form::RequestHead, head.as_bytes());
+        leg.head(false, Form::RequestHead, (head.as_bytes(), head.len()));
         let client = Leg::new(&Tape::new(Rc::clone(leg)), stream);
         recorder.request_ended(None, (&client, &Leg::default()), &outcome());
     }
     for leg in &legs {
         for _ in 0..200 {
             leg.next_request();
-            leg.head(false, Form::RequestHead, head.as_bytes());
+            leg.head(false, Form::RequestHead, (head.as_bytes(), head.len()));
         }
     }
     // The newest keeps its two segments.
@@ -688,8 +688,10 @@ fn heads_of_http1_are_kept_line_by_line_and_as_they_were() {
         |nth: u32, line: &str| format!("GET /{nth} HTTP/1.1\r\nHost: ledger.bank\r\n{line}\r\nCookie: t\r\n\r\n");
     for nth in 1..=20 {
         assert_eq!(leg.next_request(), nth);
-        leg.head(false, Form::RequestHead, head(nth, &line).as_bytes());
-        leg.head(true, Form::ResponseHead, b"HTTP/1.1 502 Bad Gateway\r\nbroken");
+        let request = head(nth, &line);
+        leg.head(false, Form::RequestHead, (request.as_bytes(), request.len()));
+        let response = b"HTTP/1.1 502 Bad Gateway\r\nbroken";
+        leg.head(true, Form::ResponseHead, (response, response.len()));
     }
     let segments: Segments = leg.segments().iter().map(|one| (order(one), Rc::clone(one))).collect();
     let wants: Vec<Want> = (1..=20)

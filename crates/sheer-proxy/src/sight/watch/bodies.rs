@@ -167,7 +167,7 @@ impl Bodies {
 fn unseen(event: &RequestEvent, way: Way, bytes: u64) -> v1::TappedBody {
     let has_left = event.answer.as_ref().is_some_and(|answer| match answer.status {
         101 => true,
-        200..=299 => event.head.method == http::Method::CONNECT,
+        200..=299 => event.head.method == Some(http::Method::CONNECT),
         _ => false,
     });
     let note = if has_left {

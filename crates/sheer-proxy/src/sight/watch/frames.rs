@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     exchange::End,
-    record::{Caller, Exchange, FailureCopy, FailureKind, LegId, Peer, Query, RecorderCopy, RecordingCopy, Shown},
+    record::{
+        Caller, Detail, Exchange, FailureCopy, FailureKind, LegId, Peer, Query, RecorderCopy, RecordingCopy, Shown,
+    },
     redact::Redactor,
 };
 
@@ -480,9 +482,15 @@ fn said(failure: &FailureCopy, exchange: &Exchange) -> Option<String> {
     let client = failure.recordings.iter().find(is_client)?;
     let mut message = None;
     for shown in client.stream(exchange.client.stream) {
-        let Some(block) = shown.block.filter(|_| shown.record.written) else {
+        if !shown.record.written {
             continue;
-        };
+        }
+        if let Detail::Head(head) = &shown.detail
+            && let Some(message) = show::said(head)
+        {
+            return Some(message);
+        }
+        let Some(block) = shown.block else { continue };
         for field in block.fields {
             match &field.name[..] {
                 b"l5d-proxy-error" => return Some(String::from_utf8_lossy(&field.value).into_owned()),

@@ -168,6 +168,14 @@ pub(super) fn http1(head: &Head, length: u32, redactor: &Redactor) -> v1::Http1H
     }
 }
 
+/// What an answer of HTTP/1 that a proxy made says about itself.
+pub(super) fn said(head: &Head) -> Option<String> {
+    let lines = head.bytes.split(|byte| *byte == b'\n');
+    let mut fields = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
+    let message = fields.find(|(name, _)| name.eq_ignore_ascii_case("l5d-proxy-error"))?;
+    Some(message.1.trim().to_owned())
+}
+
 /// The first line, secrets in its target replaced.
 fn start_line(line: &str, redactor: &Redactor) -> String {
     let mut parts = line.splitn(3, ' ');

@@ -67,7 +67,7 @@ pub(in crate::sight) async fn tap(
     let (bodies, wrong) = Bodies::new(how, &asked.descriptors);
     let waiting = Arc::new(AtomicUsize::new(0));
     let wanted = asked.filter.clone().unwrap_or_default();
-    let filter = Filter::read(&wanted).map_err(Status::invalid_argument)?;
+    let filter = Filter::read(&wanted, &redactor).map_err(Status::invalid_argument)?;
     let (events, receiver) = mpsc::channel(QUEUE);
     let losses = Arc::new(Losses::default());
     let crowd = Arc::new(Notify::new());
@@ -259,7 +259,7 @@ fn request(event: &RequestEvent, redactor: &Redactor) -> v1::TappedRequest {
         }),
         at_us: event.clock.unix(event.at),
         request: Some(v1::RequestHead {
-            method: head.method.to_string(),
+            method: head.method.as_ref().map_or_else(String::new, http::Method::to_string),
             authority: head.authority.clone(),
             path: redactor.path(&head.path),
             headers: fields(&head.headers, redactor),
@@ -439,3 +439,6 @@ fn kept_request(half: &RecorderCopy, failure: &FailureCopy, redactor: &Redactor)
     let view = exchanges::view_of(half, exchange, Some(failure), redactor);
     Some(exchanges::tapped(half, exchange, &view))
 }
+
+#[cfg(test)]
+mod tests;
