@@ -133,8 +133,11 @@ fn filters(rule: &HttpRule) -> Vec<Vec<Filter>> {
     std::iter::once(own.clone()).chain(with).collect()
 }
 
+/// A rule, and the path by which it takes a request.
+type Taken<'a, R> = (&'a Arc<Rule<R>>, Option<&'a PathMatch>);
+
 /// The rule that takes a request as it was at a point, and by which path. Where a rule looks at what is not shown it may be any.
-fn taken<'a, R>(routes: &'a Routes<R>, point: &PointView) -> Option<Vec<(&'a Arc<Rule<R>>, Option<&'a PathMatch>)>> {
+fn taken<'a, R>(routes: &'a Routes<R>, point: &PointView) -> Option<Vec<Taken<'a, R>>> {
     if routes.rules().iter().any(|rule| looks_at_hidden(rule, &point.request)) {
         return Some(routes.rules().iter().flat_map(every_path).collect());
     }
@@ -145,7 +148,7 @@ fn taken<'a, R>(routes: &'a Routes<R>, point: &PointView) -> Option<Vec<(&'a Arc
 }
 
 /// A rule with each path by which it takes requests.
-fn every_path<R>(rule: &Arc<Rule<R>>) -> Vec<(&Arc<Rule<R>>, Option<&PathMatch>)> {
+fn every_path<R>(rule: &Arc<Rule<R>>) -> Vec<Taken<'_, R>> {
     if rule.matches.is_empty() {
         return vec![(rule, None)];
     }
@@ -225,7 +228,7 @@ impl Ruled {
             .filter_map(of)
             .filter(|one| names(one, &name))
             .collect();
-        let Some(mut headers) = list(&name, &change.old()).filter(|_| !named.is_empty()) else {
+        let Some(mut headers) = list(&name, &change.values_before()).filter(|_| !named.is_empty()) else {
             return false;
         };
         for modifier in named {
@@ -234,14 +237,14 @@ impl Ruled {
         let made: Vec<_> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
         let mut shown = change.before.shown(change.name).chain(change.after.shown(change.name));
         if shown.any(|field| field.redacted) {
-            made.len() == change.new().len()
+            made.len() == change.values_after().len()
         } else {
-            made == change.new()
+            made == change.values_after()
         }
     }
 
     fn rewrites_path(&self, change: &Change<'_>) -> bool {
-        let ([old], [new]) = (&change.old()[..], &change.new()[..]) else {
+        let ([old], [new]) = (&change.values_before()[..], &change.values_after()[..]) else {
             return false;
         };
         let modifiers = self.filters.iter().filter_map(|filter| match filter {
@@ -260,13 +263,13 @@ impl Ruled {
 
     /// HTTP/1 says the host in another field than HTTP/2: either may come and go.
     fn rewrites_host(&self, change: &Change<'_>) -> bool {
-        let hosts = self.filters.iter().filter_map(|filter| match filter {
+        let mut hosts = self.filters.iter().filter_map(|filter| match filter {
             Filter::Rewrite(rewrite) => rewrite.host.as_ref(),
             _ => None,
         });
-        let Some(host) = hosts.last() else { return false };
+        let Some(host) = hosts.next_back() else { return false };
         let host = host.as_bytes();
-        change.new().iter().all(|new| *new == host) && change.after.hosts().contains(host)
+        change.values_after().iter().all(|new| *new == host) && change.after.hosts().contains(host)
     }
 }
 

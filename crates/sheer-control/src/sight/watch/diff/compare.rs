@@ -101,11 +101,11 @@ impl<'a> At<'a> {
 }
 
 impl Change<'_> {
-    pub(super) fn old(&self) -> Vec<&[u8]> {
+    pub(super) fn values_before(&self) -> Vec<&[u8]> {
         self.before.values(self.name)
     }
 
-    pub(super) fn new(&self) -> Vec<&[u8]> {
+    pub(super) fn values_after(&self) -> Vec<&[u8]> {
         self.after.values(self.name)
     }
 
@@ -222,7 +222,7 @@ fn between(part: &str, (before, after): (&At<'_>, &At<'_>), made_up: bool, by_ro
             before,
             after,
         };
-        let (old, new) = (change.old(), change.new());
+        let (old, new) = (change.values_before(), change.values_after());
         if old == new {
             continue;
         }
@@ -269,7 +269,7 @@ fn explain(change: &Change<'_>, made_up: bool) -> Option<&'static str> {
 
 /// What proxies write into requests, and take out of them.
 fn of_requests(change: &Change<'_>) -> Option<&'static str> {
-    let (name, old, new) = (change.name, change.old(), change.new());
+    let (name, old, new) = (change.name, change.values_before(), change.values_after());
     if name == "l5d-client-id" && change.is_between(3, 4) {
         Some("the inbound proxy tells the application who its client is")
     } else if name == "grpc-timeout" && change.is_within() && is_less_time(&old, &new) {
@@ -289,7 +289,7 @@ fn of_requests(change: &Change<'_>) -> Option<&'static str> {
 
 /// What one protocol says in another way than the other.
 fn of_protocols(change: &Change<'_>) -> Option<&'static str> {
-    let (name, old, new) = (change.name, change.old(), change.new());
+    let (name, old, new) = (change.name, change.values_before(), change.values_after());
     let either_http1 = change.is_either_http1();
     if CARRIED.contains(&name) && !change.is_between(2, 3) {
         Some("HTTP/1 is carried between the proxies with it")
@@ -312,7 +312,7 @@ fn of_protocols(change: &Change<'_>) -> Option<&'static str> {
 
 /// Whether a field in which HTTP/1 and HTTP/2 differ still leads to the same place.
 fn says_the_same(change: &Change<'_>) -> bool {
-    let (old, new) = (change.old(), change.new());
+    let (old, new) = (change.values_before(), change.values_after());
     let paths = |values: &[&[u8]]| -> Vec<Vec<u8>> { values.iter().map(|value| path_of(value)).collect() };
     match change.name {
         ":scheme" => true,
