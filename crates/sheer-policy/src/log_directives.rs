@@ -36,6 +36,12 @@ pub fn read(filter: &str) -> Result<EnvFilter, String> {
     filter.map_err(|error| wrong(format_args!("{error}")))
 }
 
+/// Whether with this filter a proxy logs what tells of single requests (`debug`, `trace`), of any of its modules. A filter that cannot be read makes it log nothing.
+pub fn is_verbose(filter: &str) -> bool {
+    let level = read(filter).ok().and_then(|filter| filter.max_level_hint());
+    level.is_some_and(|level| level > LevelFilter::INFO)
+}
+
 fn wrong(why: std::fmt::Arguments<'_>) -> String {
     format!("is not a filter: {why}; write it as info,sheer_proxy=debug")
 }
@@ -81,6 +87,33 @@ mod tests {
         assert!(parse("warn,linkerd=info,[{headers}]=off,[{request}]=off").is_ok());
         assert!(parse("sheer_proxy=loud").is_err() && parse("===").is_err());
         assert!(parse("warn,kubert").is_err() && read("warn,kubert").is_ok() && read("===").is_err());
+    }
+
+    #[test]
+    fn debug_of_any_module_is_verbose() {
+        for verbose in [
+            "debug",
+            "TRACE",
+            "5",
+            "warn,sheer_proxy::inbound=debug",
+            "sheer_proxy",
+            "info,[request]=trace",
+        ] {
+            assert!(is_verbose(verbose), "{verbose}");
+        }
+        for quiet in [
+            "",
+            "info",
+            "warn",
+            "error",
+            "off",
+            "2",
+            "warn,linkerd=info,hickory=error",
+            "===",
+            "dbug=info",
+        ] {
+            assert!(!is_verbose(quiet), "{quiet}");
+        }
     }
 
     #[test]

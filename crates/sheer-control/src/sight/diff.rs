@@ -18,7 +18,7 @@ use sheer_policy::{
 };
 use tonic::Status;
 
-use super::{Sight, dump, view::View, watch};
+use super::{Sight, dump, hidden::Hidden, view::View, watch};
 use crate::{
     manifests::{self, Finding, Manifest, Severity},
     objects::{ObjectId, Pod},
@@ -28,6 +28,8 @@ use crate::{
 
 /// How far back traffic is looked at, where nobody says.
 const WITHIN: Duration = Duration::from_secs(5 * 60);
+/// Said of a request that nobody may look at, where its head would be told.
+const HIDDEN: &str = "no rule takes it";
 /// Requests that are named as examples of a change.
 const EXAMPLES: usize = 3;
 
@@ -54,6 +56,7 @@ pub(super) async fn diff(sight: &Sight, asked: v1::PolicyDiffRequest) -> Result<
     let mut replay = Replay {
         before: Decider::new(sight.view(Arc::clone(&snapshot))),
         after: Decider::new(sight.view(changed)),
+        hidden: sight.hidden.of(&snapshot),
         changes: BTreeMap::new(),
     };
     for (pod, traffic) in traffic(sight, &snapshot, within, &mut answer).await {
@@ -201,10 +204,20 @@ impl Group {
     }
 }
 
+/// A request that a proxy noted.
+struct Sampled<'a> {
+    sample: &'a v1::TrafficSample,
+    request: &'a v1::RequestHead,
+    /// Nobody may see which request it is; what becomes of such is counted.
+    is_hidden: bool,
+}
+
 /// Samples, decided twice.
 struct Replay {
     before: Decider,
     after: Decider,
+    /// Now: a change that would show a workload shows nothing yet.
+    hidden: Arc<Hidden>,
     changes: BTreeMap<Group, Count>,
 }
 
@@ -214,12 +227,18 @@ impl Replay {
         let (Ok(address), Some(request)) = (sample.address.parse::<SocketAddr>(), &sample.request) else {
             return Ok(());
         };
+        let own = (pod.metadata.namespace.as_str(), pod.metadata.name.as_str());
+        let sampled = Sampled {
+            sample,
+            request,
+            is_hidden: self.hidden.hides_sample(own, sample),
+        };
         let (before, after) = if sample.direction == "inbound" {
-            let before = self.before.inbound(pod, address.port(), sample, request).await?;
-            (before, self.after.inbound(pod, address.port(), sample, request).await?)
+            let before = self.before.inbound(pod, address.port(), &sampled).await?;
+            (before, self.after.inbound(pod, address.port(), &sampled).await?)
         } else {
-            let before = self.before.outbound(pod, address, sample, request).await?;
-            (before, self.after.outbound(pod, address, sample, request).await?)
+            let before = self.before.outbound(pod, address, &sampled).await?;
+            (before, self.after.outbound(pod, address, &sampled).await?)
         };
         let Some(kind) = kind_of(&before, &after) else {
             return Ok(());
@@ -235,6 +254,9 @@ impl Replay {
         };
         let count = self.changes.entry(group).or_default();
         count.requests += sample.weight;
+        if sampled.is_hidden {
+            return Ok(());
+        }
         let example = format!("{} {}", request.method, request.path);
         if count.examples.len() < EXAMPLES && !count.examples.contains(&example) {
             count.examples.push(example);
@@ -265,6 +287,20 @@ fn client(sample: &v1::TrafficSample) -> String {
         sample.client_address.clone()
     } else {
         words::identity(&sample.client_identity)
+    }
+}
+
+impl Sampled<'_> {
+    /// An explanation as far as it may be shown: why no rule takes a request is told by its method and path.
+    fn shown(&self, mut explanation: Explanation) -> Explanation {
+        if self.is_hidden {
+            let of_head = |decision: &&mut explain::Decision| matches!(decision.stage, Stage::Route | Stage::Rule);
+            for decision in explanation.decisions.iter_mut().filter(of_head) {
+                HIDDEN.clone_into(&mut decision.why);
+                decision.losers.clear();
+            }
+        }
+        explanation
     }
 }
 
@@ -353,13 +389,7 @@ impl Decider {
         }
     }
 
-    async fn outbound(
-        &mut self,
-        pod: &Pod,
-        address: SocketAddr,
-        sample: &v1::TrafficSample,
-        request: &v1::RequestHead,
-    ) -> Result<Decided, Status> {
+    async fn outbound(&mut self, pod: &Pod, address: SocketAddr, sampled: &Sampled<'_>) -> Result<Decided, Status> {
         let (namespace, name) = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
         let key = (namespace, name, address);
         let policy = match self.outbound.get(&key) {
@@ -373,24 +403,18 @@ impl Decider {
         let Some(policy) = policy else {
             return Ok(Decided::as_it_is(address));
         };
-        let head = wire::request(request).map_err(Status::invalid_argument)?;
-        let traffic = match sample.protocol.as_str() {
+        let head = wire::request(sampled.request).map_err(Status::invalid_argument)?;
+        let traffic = match sampled.sample.protocol.as_str() {
             "http/1" => Traffic::Http1(head.view()),
             _ => Traffic::Http2(head.view()),
         };
-        let explained = explain::outbound::explain(&policy, &traffic);
-        let to = backend(&explained.explanation);
-        let place = format!("{to}{}", by_route(&explained.explanation));
-        Ok(Decided::of(&explained.explanation, place, to))
+        let explanation = sampled.shown(explain::outbound::explain(&policy, &traffic).explanation);
+        let to = backend(&explanation);
+        let place = format!("{to}{}", by_route(&explanation));
+        Ok(Decided::of(&explanation, place, to))
     }
 
-    async fn inbound(
-        &mut self,
-        pod: &Pod,
-        port: u16,
-        sample: &v1::TrafficSample,
-        request: &v1::RequestHead,
-    ) -> Result<Decided, Status> {
+    async fn inbound(&mut self, pod: &Pod, port: u16, sampled: &Sampled<'_>) -> Result<Decided, Status> {
         let key = (pod.metadata.namespace.clone(), pod.metadata.name.clone(), port);
         let policy = match self.inbound.get(&key) {
             Some(known) => Arc::clone(known),
@@ -400,7 +424,8 @@ impl Decider {
                 policy
             }
         };
-        let head = wire::request(request).map_err(Status::invalid_argument)?;
+        let head = wire::request(sampled.request).map_err(Status::invalid_argument)?;
+        let sample = sampled.sample;
         let names: Vec<&str> = std::iter::once(sample.client_identity.as_str())
             .filter(|name| !name.is_empty())
             .collect();
@@ -409,9 +434,9 @@ impl Decider {
             meshed: !names.is_empty(),
             identities: &names,
         };
-        let explained = explain::inbound::explain(&policy, port, &client, Some(&head.view()));
-        let place = admission(&explained);
-        Ok(Decided::of(&explained, place, String::new()))
+        let explanation = sampled.shown(explain::inbound::explain(&policy, port, &client, Some(&head.view())));
+        let place = admission(&explanation);
+        Ok(Decided::of(&explanation, place, String::new()))
     }
 }
 
@@ -454,3 +479,6 @@ fn admission(explanation: &Explanation) -> String {
         _ => one.why.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,15 +199,53 @@ impl Hidden {
 
     /// Whether requests of a caller are hidden. A sidecar that is gone may have been anybody's.
     pub(super) fn hides_caller(&self, caller: &v1::Caller) -> bool {
-        let is_known = || ip_of(&caller.address).is_some_and(|ip| self.known.contains(&ip));
-        self.is_at(&caller.address) || (caller.mesh && !self.is_nothing() && !is_known())
+        self.is_at(&caller.address) || (caller.mesh && !self.is_nothing() && !self.is_known(&caller.address))
+    }
+
+    /// Whether nobody may see which requests these are that the proxy of a pod counted. Where they went may not be known.
+    pub(crate) fn hides_path(&self, (namespace, pod): (&str, &str), path: &v1::PathDelta) -> bool {
+        if self.is_nothing() {
+            return false;
+        }
+        let service = path.target.as_ref().map(|target| key(&target.namespace, &target.name));
+        let is_service = |of: &HashSet<String>| service.as_ref().is_some_and(|service| of.contains(service));
+        let is_peer = |peer: &v1::Peer| {
+            let is_gone = peer.tls() == v1::Tls::Mutual && !self.is_known(&peer.address);
+            is_gone
+                || self.is_at(&peer.address)
+                || self.has_pod(&peer.namespace, &peer.pod)
+                || self.is_called(&peer.host)
+        };
+        self.has_pod(namespace, pod)
+            || is_service(&self.services)
+            || self.is_called(&path.authority)
+            || path.peer.as_ref().map_or_else(|| is_service(&self.doubtful), is_peer)
+    }
+
+    /// Whether nobody may see which request it is that the proxy of a pod noted. Its endpoint is not known.
+    pub(super) fn hides_sample(&self, (namespace, pod): (&str, &str), sample: &v1::TrafficSample) -> bool {
+        let caller = v1::Caller {
+            address: sample.client_address.clone(),
+            mesh: !sample.client_identity.is_empty(),
+        };
+        let is_other = if sample.direction == "inbound" {
+            self.hides_caller(&caller)
+        } else {
+            let ip = ip_of(&sample.address);
+            self.is_at(&sample.address) || ip.is_some_and(|ip| self.doubtful_ips.contains(&ip))
+        };
+        is_other || self.has_pod(namespace, pod)
+    }
+
+    /// Whether a pod that runs has an address.
+    fn is_known(&self, address: &str) -> bool {
+        ip_of(address).is_some_and(|ip| self.known.contains(&ip))
     }
 
     /// Whether a connection is hidden. An application's own goes where it was going before it was redirected; one with a sidecar that is gone may have been
     /// anybody's.
     pub(super) fn hides_connection(&self, connection: &v1::Connection) -> bool {
-        let is_known = || ip_of(&connection.remote).is_some_and(|ip| self.known.contains(&ip));
-        if connection.peer == "mesh" && !self.is_nothing() && !is_known() {
+        if connection.peer == "mesh" && !self.is_nothing() && !self.is_known(&connection.remote) {
             return true;
         }
         if connection.direction == "inbound" {
@@ -226,13 +264,19 @@ impl Latest {
         let mut latest = self.0.lock();
         if latest.generation != snapshot.generation() {
             let mut hidden = Hidden::of(snapshot);
-            // Of pods that are gone there are recordings still.
+            // Of pods that are gone there are recordings still, and numbers.
             let gone = latest.ips.difference(&hidden.known);
             let gone: Vec<_> = gone
                 .filter(|ip| snapshot.find_service_at(**ip).is_none())
                 .copied()
                 .collect();
             hidden.ips.extend(gone);
+            let is_gone = |name: &str| {
+                name.split_once('/')
+                    .is_none_or(|(of, pod)| snapshot.find_pod(of, pod).is_none())
+            };
+            let gone = latest.pods.iter().filter(|name| is_gone(name));
+            hidden.pods.extend(gone.cloned());
             *latest = Arc::new(hidden);
         }
         Arc::clone(&latest)

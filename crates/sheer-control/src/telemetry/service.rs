@@ -14,7 +14,7 @@ use tokio::{
 use tonic::{Request, Response, Status};
 
 use super::{Windows, edges, points, stat, top};
-use crate::{config::MeshConfig, store::Store};
+use crate::{config::MeshConfig, sight::hidden::Latest, store::Store};
 
 /// Between two answers, where nobody says.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ pub(crate) struct StatsService {
     store: Store,
     config: Arc<MeshConfig>,
     windows: Arc<Windows>,
+    hidden: Arc<Latest>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -42,6 +43,7 @@ impl StatsService {
             store,
             config,
             windows,
+            hidden: Arc::default(),
             shutdown,
         })
     }
@@ -81,6 +83,12 @@ impl StatsService {
 
     fn edges_now(&self, request: &v1::EdgesRequest) -> Result<v1::EdgesResponse, Status> {
         edges::edges(&self.windows, &self.store.latest(), &self.config, request)
+    }
+
+    fn top_now(&self, look: &top::Look) -> v1::TopResponse {
+        let snapshot = self.store.latest();
+        let hidden = self.hidden.of(&snapshot);
+        top::top(&self.windows, (&snapshot, &hidden), look)
     }
 
     fn proxies_now(&self, request: &v1::ProxiesRequest) -> v1::ProxiesResponse {
@@ -178,7 +186,7 @@ impl Stats for StatsService {
         let watcher = Arc::new(self.windows.watch_paths());
         let answers = self.watch(request.interval_ms, move |service| {
             let _watcher = &watcher;
-            Ok(top::top(&service.windows, &service.store.latest(), &look))
+            Ok(service.top_now(&look))
         });
         Ok(Response::new(answers.boxed()))
     }

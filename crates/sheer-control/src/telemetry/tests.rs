@@ -10,6 +10,7 @@ use super::{Intake, Windows, edges, intake::Reports, points, stat, time::now_ms,
 use crate::{
     config::MeshConfig,
     server::Peer,
+    sight::hidden::Hidden,
     store::{Snapshot, Store},
 };
 
@@ -65,7 +66,11 @@ struct Proxy {
 
 impl Mesh {
     fn new() -> Self {
-        let snapshot = Arc::new(Snapshot::of(MESH, PODS));
+        Self::of(MESH, PODS)
+    }
+
+    fn of(written: &str, pods: &str) -> Self {
+        let snapshot = Arc::new(Snapshot::of(written, pods));
         // Up for long.
         let windows = Windows::new(u64::MAX, 0);
         let intake = Intake::for_tests(Store::fixed(Arc::clone(&snapshot)), Arc::clone(&windows));
@@ -109,6 +114,10 @@ impl Mesh {
         });
         assert_eq!(stats.len(), 1, "{stats:#?}");
         stats[0].clone()
+    }
+
+    fn top(&self, look: &top::Look) -> v1::TopResponse {
+        top::top(&self.windows, (&self.snapshot, &Hidden::of(&self.snapshot)), look)
     }
 
     fn edges(&self) -> Vec<v1::Edge> {
@@ -547,7 +556,7 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
             ..v1::TopRequest::default()
         };
         let look = top::Look::new(&request).expect("a good question");
-        let answer = top::top(&mesh.windows, &mesh.snapshot, &look);
+        let answer = mesh.top(&look);
         let name = |resource: &Option<v1::Resource>| resource.clone().unwrap_or_default().name;
         let told = answer.paths.iter().map(|path| {
             let requests = path.traffic.as_ref().map_or(0, |traffic| traffic.requests);
@@ -578,7 +587,7 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
     // Somebody looks since three seconds ago: rates are of those, whatever the window.
     let look = top::Look::new(&v1::TopRequest::default()).expect("a good question");
     let span = || {
-        let answer = top::top(&mesh.windows, &mesh.snapshot, &look);
+        let answer = mesh.top(&look);
         answer.paths[0].traffic.as_ref().map(|traffic| traffic.span_ms)
     };
     assert_eq!(span(), Some(10_000), "nobody looks since a long time ago");
@@ -592,6 +601,63 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
         shown(Some(of(selector::Kind::Workload, "web"))),
         ["web->ledger /ledger.Ledger/Post 5"]
     );
+}
+
+/// Such requests are counted, and nobody sees which they are, whoever counted them.
+#[test]
+fn paths_of_what_nobody_may_look_at_are_not_shown() {
+    const HIDES: &str = "annotations: {sheer.dev/sight: disabled}";
+    let shown = |written: &str, pods: &str| {
+        let mesh = Mesh::of(written, pods);
+        let (inbound, outbound) = (series_key::Direction::Inbound, series_key::Direction::Outbound);
+        let path = |direction: series_key::Direction, peer, path: &str| v1::PathDelta {
+            direction: direction.into(),
+            peer,
+            target: Some(ledger_of(direction)),
+            method: "POST".to_owned(),
+            path: path.to_owned(),
+            statuses: calls(1, 4, 1).statuses,
+            ..v1::PathDelta::default()
+        };
+        let push = |paths| v1::TelemetryPush {
+            sequence: 1,
+            at_ms: now_ms() - 4_000,
+            span_ms: 1_000,
+            paths,
+            ..v1::TelemetryPush::default()
+        };
+        let audit = path(inbound, Some(peer("10.77.0.9", "")), "/Audit");
+        mesh.proxy("ledger-0", "a").reports.take(push(vec![audit]));
+        // Once it has no endpoint, once it has.
+        let posts = [None, Some(peer("10.77.0.5", ""))].map(|peer| path(outbound, peer, "/Post"));
+        mesh.proxy("web-0", "a").reports.take(push(posts.into()));
+        let answer = mesh.top(&top::Look::new(&v1::TopRequest::default()).expect("a good question"));
+        let requests = |path: &v1::PathStat| path.traffic.as_ref().map_or(0, |traffic| traffic.requests);
+        assert_eq!(answer.paths.iter().map(requests).sum::<u64>(), 15, "{answer:#?}");
+        let mut told: Vec<_> = answer.paths.into_iter().map(|path| path.method + &path.path).collect();
+        told.sort();
+        told.dedup();
+        told.join(" ")
+    };
+    let hidden = "hidden (sheer.dev/sight: disabled)";
+    assert_eq!(shown(MESH, PODS), "POST/Audit POST/Post");
+    let namespace = format!("{MESH}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: bank, {HIDES}}}\n");
+    assert_eq!(shown(&namespace, PODS), hidden);
+    let callee = MESH.replace(
+        "metadata: {name: ledger, namespace: bank}\nspec: {selector",
+        &format!("metadata: {{name: ledger, namespace: bank, {HIDES}}}\nspec: {{selector"),
+    );
+    assert_eq!(shown(&callee, PODS), hidden);
+    let caller = MESH.replace(
+        "{name: web, namespace: bank}",
+        &format!("{{name: web, namespace: bank, {HIDES}}}"),
+    );
+    assert_eq!(shown(&caller, PODS), format!("POST/Audit {hidden}"));
+    let outside = PODS.replace(
+        "{name: cron, namespace: jobs}",
+        &format!("{{name: cron, namespace: jobs, {HIDES}}}"),
+    );
+    assert_eq!(shown(MESH, &outside), format!("POST/Post {hidden}"));
 }
 
 fn ledger_of(direction: series_key::Direction) -> v1::ObjectRef {

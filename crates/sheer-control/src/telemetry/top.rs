@@ -12,12 +12,14 @@ use super::{
     time::now_ms,
     totals::Totals,
 };
-use crate::store::Snapshot;
+use crate::{sight::hidden::Hidden, store::Snapshot};
 
 const DEFAULT_WINDOW_MS: u64 = 10_000;
 const LONGEST_WINDOW_MS: u64 = 60_000;
 /// It takes so long at the most until every proxy looks at paths.
 const BEGINNING_MS: i64 = 4_000;
+/// In place of the path of requests that nobody may look at.
+const HIDDEN: &str = "hidden (sheer.dev/sight: disabled)";
 /// Paths of an answer: the busiest.
 const MOST_PATHS: usize = 2_000;
 
@@ -29,6 +31,14 @@ struct PathKey {
     method: String,
     path: String,
     outbound: bool,
+}
+
+impl PathKey {
+    /// Only who talks with whom: such requests are counted, and not told apart.
+    fn hide(&mut self) {
+        self.method.clear();
+        HIDDEN.clone_into(&mut self.path);
+    }
 }
 
 #[derive(Debug)]
@@ -82,8 +92,8 @@ impl Look {
     }
 }
 
-/// What went through in the last window.
-pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::TopResponse {
+/// What went through in the last window. Of workloads that nobody may look at without methods and paths.
+pub(super) fn top(windows: &Windows, (snapshot, hidden): (&Snapshot, &Hidden), look: &Look) -> v1::TopResponse {
     let to_ms = now_ms() / 1_000 * 1_000 - 1_000;
     let from_ms = to_ms - look.window_ms.cast_signed();
     let seconds = (look.window_ms / 1_000) as usize;
@@ -114,9 +124,12 @@ pub(super) fn top(windows: &Windows, snapshot: &Snapshot, look: &Look) -> v1::To
         for report in reports {
             let second = (((report.at_ms - from_ms) / 1_000) as usize).min(seconds - 1);
             for path in &report.paths {
-                let Some(key) = key(snapshot, look, &source.place, path) else {
+                let Some(mut key) = key(snapshot, look, &source.place, path) else {
                     continue;
                 };
+                if hidden.hides_path((&source.place.namespace, &source.place.pod), path) {
+                    key.hide();
+                }
                 let found = found.entry(key).or_insert_with(|| Found::new(seconds));
                 found.span_ms = found.span_ms.max(span_ms);
                 found.add(path, second);

@@ -162,6 +162,11 @@ fn row(path: &PathStat) -> Row {
     }
 }
 
+/// A dash where nobody may see it.
+fn method(path: &PathStat) -> &str {
+    if path.method.is_empty() { "-" } else { &path.method }
+}
+
 fn table(paths: &[&PathStat]) -> Table {
     let mut table = Table::new([
         "SOURCE",
@@ -180,7 +185,7 @@ fn table(paths: &[&PathStat]) -> Table {
         table.toned([
             plain(resource(path.source.as_ref(), true)),
             plain(resource(path.destination.as_ref(), true)),
-            plain(path.method.clone()),
+            plain(method(path).to_owned()),
             plain(path.path.clone()),
             plain(rate(traffic.rps())),
             percent(traffic.success_rate(), ENOUGH),

@@ -59,14 +59,23 @@ pub(crate) fn lines(text: &str) -> Vec<Value> {
 
 /// Runs a tap while something happens again and again.
 pub(crate) fn tapped(mesh: &Mesh, arguments: &[&str], happens: impl Fn()) -> Output {
-    let mut command = mesh.command(&[&["tap", "-n", "shop"], arguments, &["--for", "4s"]].concat());
-    let tap = command
+    meanwhile(
+        mesh,
+        &[&["tap", "-n", "shop"], arguments, &["--for", "4s"]].concat(),
+        happens,
+    )
+}
+
+/// Runs a command to its end while something happens again and again.
+fn meanwhile(mesh: &Mesh, arguments: &[&str], happens: impl Fn()) -> Output {
+    let mut command = mesh.command(arguments);
+    let running = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("sheer runs");
     // Read as it comes: what is said fills a pipe.
-    let reading = std::thread::spawn(move || tap.wait_with_output());
+    let reading = std::thread::spawn(move || running.wait_with_output());
     while !reading.is_finished() {
         happens();
         crate::harness::pause();
@@ -271,6 +280,56 @@ fn a_request_is_one_line_with_both_views_and_four_points() {
     assert_eq!(misuse.status.code(), Some(2));
 }
 
+/// Adds a field, takes one away, and has another host and path: of HTTP/1, which says both in other fields than HTTP/2 between the sidecars.
+const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: moved, namespace: shop }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: web }]
+  rules:
+    - matches: [{ path: { type: PathPrefix, value: /pay } }]
+      filters:
+        - type: RequestHeaderModifier
+          requestHeaderModifier: { add: [{ name: x-team, value: books }], remove: [x-tenant] }
+        - type: URLRewrite
+          urlRewrite: { hostname: inner.shop, path: { type: ReplacePrefixMatch, replacePrefixMatch: /v2 } }
+        - type: ResponseHeaderModifier
+          responseHeaderModifier: { set: [{ name: x-answered, value: moved }] }
+      backendRefs: [{ name: web, port: 80 }]
+    - backendRefs: [{ name: web, port: 80 }]
+";
+
+#[test]
+fn what_a_route_changes_is_explained_with_the_route() {
+    let mesh = mesh();
+    mesh.write("route.yaml", ROUTE);
+    let diff = mesh.wait("the route is in force", || {
+        mesh.shell("client", ASK);
+        let diff: Value =
+            serde_json::from_str(&shown(&mesh, &["diff", "-n", "shop", "pod/client", "-o", "json"])).ok()?;
+        diff.to_string().contains("x-team").then_some(diff)
+    });
+    let why = |part: &str, field: &str| {
+        let all = diff["differences"].as_array().cloned().unwrap_or_default();
+        let found = all.into_iter().find(|one| one["part"] == part && one["field"] == field);
+        found.unwrap_or_else(|| panic!("{part} {field}: {diff:#}"))["why"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    for (part, field, filter) in [
+        ("request", "x-team", "RequestHeaderModifier"),
+        ("request", "x-tenant", "RequestHeaderModifier"),
+        ("request", ":path", "URLRewrite"),
+        ("request", ":authority", "URLRewrite"),
+        ("response", "x-answered", "ResponseHeaderModifier"),
+    ] {
+        let expected = format!("HTTPRoute shop/moved, rule 1, does it: its {filter}");
+        assert_eq!(why(part, field), expected, "{field}");
+    }
+}
+
 #[test]
 fn bodies_are_shown_without_what_is_secret() {
     let mesh = mesh();
@@ -451,6 +510,20 @@ fn what_is_sent_to_a_hidden_workload_is_seen_nowhere() {
     mesh.wait("it runs again", || {
         (mesh.ready_pods("deploy/quiet").len() == 1).then_some(())
     });
+
+    let top = meanwhile(&mesh, &["top", "-n", "shop", "--window", "2s", "-o", "json"], both);
+    let text = clean("top", &top);
+    assert!(
+        text.contains("/seen") && text.contains("hidden (sheer.dev/sight: disabled)"),
+        "{text}"
+    );
+    let verbose = mesh.run(&["log-level", "-n", "shop", "deploy/quiet", "debug"]);
+    assert!(!verbose.status.success(), "{verbose:?}");
+    assert!(
+        clean("log-level", &verbose).contains("sheer.dev/sight: disabled"),
+        "{verbose:?}"
+    );
+    mesh.sheer(&["log-level", "-n", "shop", "deploy/quiet", "info"]);
 
     let file = mesh.folder().join("client.pcapng");
     let path = file.display().to_string();

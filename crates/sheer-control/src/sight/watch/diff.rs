@@ -1,8 +1,9 @@
 //! A request at the four points, and where they differ.
 //!
-//! What Sheer says that it does (`docs/headers.md`) is told apart from what nobody can explain. A value that was replaced by a hash is compared by its hash:
-//! every proxy hashes with the same key.
+//! What Sheer says that it does (`docs/headers.md`) is told apart from what nobody can explain; what a route does is said with the route. A value that was replaced
+//! by a hash is compared by its hash: every proxy hashes with the same key.
 
+mod by_route;
 mod compare;
 
 use std::sync::Arc;
@@ -11,13 +12,12 @@ use sheer_api::v1;
 use tonic::Status;
 
 use super::{Sight, name, names, peers::Peers, rights, select};
-use crate::{
-    sight::{
-        asker::{Asker, Right},
-        connect::Proxy,
-    },
-    store::Snapshot,
+use crate::sight::{
+    asker::{Asker, Right},
+    connect::Proxy,
+    view::View,
 };
+use by_route::ByRoute;
 
 /// The request that is meant, or the last ones.
 pub(in crate::sight) async fn diff(
@@ -61,8 +61,9 @@ pub(in crate::sight) async fn diff(
     let started = |view: &v1::ExchangeView| view.exchange.as_ref().map_or(0, |exchange| exchange.started_us);
     found.sort_by_key(|(_, _, view)| std::cmp::Reverse(started(view)));
     found.truncate(1);
+    let control = sight.view(snapshot);
     for (own, pod, view) in found {
-        match Box::pin(whole(&peers, &snapshot, (own, &pod), view)).await {
+        match Box::pin(whole(&peers, &control, (own, &pod), view)).await {
             Some(diff) => answer.requests.push(diff),
             None => answer
                 .notes
@@ -150,10 +151,11 @@ fn called(view: &v1::ExchangeView) -> String {
 /// Both halves of a request, compared. None where one of them nobody may see.
 async fn whole(
     peers: &Arc<Peers>,
-    snapshot: &Snapshot,
+    control: &View,
     (own, pod): (String, &str),
     view: v1::ExchangeView,
 ) -> Option<v1::RequestDiff> {
+    let snapshot = &*control.snapshot;
     let exchange = view.exchange.clone().unwrap_or_default();
     if peers.hidden(snapshot).hides(&exchange, &called(&view), "") {
         return None;
@@ -187,7 +189,8 @@ async fn whole(
         }
         (diff.destination, diff.inbound) = (own, Some(view));
     }
-    diff.differences = compare::differences(&diff);
+    let by_route = ByRoute::of(control, &diff).await;
+    diff.differences = compare::differences(&diff, &by_route);
     Some(diff)
 }
 

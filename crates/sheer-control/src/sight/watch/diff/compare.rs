@@ -1,8 +1,13 @@
 //! What differs between two points that follow each other, and whether Sheer says that it does that. Pure.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use sheer_api::v1::{Difference, PointView, RequestDiff, ShownField};
+
+use super::by_route::ByRoute;
 
 /// Between the proxies HTTP/1 travels in HTTP/2, with fields of its own (`docs/headers.md`).
 const CARRIED: [&str; 5] = [
@@ -55,17 +60,102 @@ const MADE_UP: [&str; 9] = [
 ];
 
 /// A part of a message at one point.
-struct At<'a> {
-    point: u32,
-    view: &'a PointView,
-    fields: &'a [ShownField],
+pub(super) struct At<'a> {
+    pub(super) point: u32,
+    pub(super) view: &'a PointView,
+    pub(super) fields: &'a [ShownField],
+}
+
+/// A field that is not the same at two points.
+pub(super) struct Change<'a> {
+    pub(super) part: &'a str,
+    /// In lower case.
+    pub(super) name: &'a str,
+    pub(super) before: &'a At<'a>,
+    pub(super) after: &'a At<'a>,
+}
+
+impl<'a> At<'a> {
+    /// What is shown under a name, in order.
+    pub(super) fn shown(&self, name: &str) -> impl Iterator<Item = &'a ShownField> {
+        self.fields
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The values of a name, in order.
+    pub(super) fn values(&self, name: &str) -> Vec<&'a [u8]> {
+        self.shown(name).map(|field| field.value.as_slice()).collect()
+    }
+
+    fn is_http1(&self) -> bool {
+        self.view.protocol == "http/1"
+    }
+
+    /// Everything here that names a host.
+    pub(super) fn hosts(&self) -> HashSet<&'a [u8]> {
+        let named = [":authority", "host"].into_iter().flat_map(|name| self.values(name));
+        let of_target = self.values(":path").into_iter().filter_map(|target| split(target).0);
+        named.chain(of_target).collect()
+    }
+}
+
+impl Change<'_> {
+    pub(super) fn values_before(&self) -> Vec<&[u8]> {
+        self.before.values(self.name)
+    }
+
+    pub(super) fn values_after(&self) -> Vec<&[u8]> {
+        self.after.values(self.name)
+    }
+
+    /// Whether it is between these two points, either way.
+    pub(super) fn is_between(&self, one: u32, other: u32) -> bool {
+        let points = (self.before.point, self.after.point);
+        points == (one, other) || points == (other, one)
+    }
+
+    /// Whether it happened inside a proxy.
+    fn is_within(&self) -> bool {
+        self.is_between(1, 2) || self.is_between(3, 4)
+    }
+
+    fn is_either_http1(&self) -> bool {
+        self.before.is_http1() || self.after.is_http1()
+    }
+}
+
+/// Host and path of a request target, which is in absolute form at times (`http://web/a`). A path has no fragment.
+fn split(target: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let target = target.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let mut schemes = [&b"http://"[..], b"https://"].into_iter();
+    let Some(rest) = schemes.find_map(|scheme| target.strip_prefix(scheme)) else {
+        return (None, target);
+    };
+    let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    (Some(host), if path.is_empty() { b"/" } else { path })
+}
+
+/// A target as `:path` has it. What no URI may have is percent-encoded there.
+pub(super) fn path_of(target: &[u8]) -> Vec<u8> {
+    let (_, path) = split(target);
+    let mut encoded = Vec::with_capacity(path.len());
+    for byte in path {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(byte) {
+            encoded.push(*byte);
+        } else {
+            encoded.extend(format!("%{byte:02X}").into_bytes());
+        }
+    }
+    encoded
 }
 
 /// One of the lists of fields that a point shows.
 type Part = fn(&PointView) -> &[ShownField];
 
 /// All differences, requests first, in the order of the points at which they show.
-pub(super) fn differences(diff: &RequestDiff) -> Vec<Difference> {
+pub(super) fn differences(diff: &RequestDiff, by_route: &ByRoute) -> Vec<Difference> {
     let points = points(diff);
     let mut all = Vec::new();
     let parts: [(&str, Part, bool); 4] = [
@@ -89,7 +179,7 @@ pub(super) fn differences(diff: &RequestDiff) -> Vec<Difference> {
         }
         for pair in at.windows(2) {
             let made_up = back && is_made_up(diff, pair[1].point);
-            all.extend(between(part, &pair[0], &pair[1], made_up));
+            all.extend(between(part, (&pair[0], &pair[1]), made_up, by_route));
         }
     }
     all
@@ -117,31 +207,35 @@ fn is_made_up(diff: &RequestDiff, point: u32) -> bool {
 }
 
 /// What differs between a point and the next.
-fn between(part: &str, before: &At<'_>, after: &At<'_>, made_up: bool) -> Vec<Difference> {
+fn between(part: &str, (before, after): (&At<'_>, &At<'_>), made_up: bool, by_route: &ByRoute) -> Vec<Difference> {
     let names: BTreeSet<String> = before
         .fields
         .iter()
         .chain(after.fields)
         .map(|field| field.name.to_ascii_lowercase())
         .collect();
-    let values = |at: &At<'_>, name: &str| -> Vec<Vec<u8>> {
-        let own = at.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-        own.map(|field| field.value.clone()).collect()
-    };
     let mut all = Vec::new();
     for name in names {
-        let (old, new) = (values(before, &name), values(after, &name));
+        let change = Change {
+            part,
+            name: &name,
+            before,
+            after,
+        };
+        let (old, new) = (change.values_before(), change.values_after());
         if old == new {
             continue;
         }
-        let why = explain(part, &name, (before, after), (&old, &new), made_up);
+        let why = by_route.explain(&change);
+        let why = why.or_else(|| explain(&change, made_up).map(str::to_owned));
+        let owned = |values: Vec<&[u8]>| values.into_iter().map(<[u8]>::to_vec).collect();
         all.push(Difference {
             part: part.to_owned(),
-            field: name,
+            field: name.clone(),
             first_seen_at: after.point,
             documented: why.is_some(),
-            before: old,
-            after: new,
+            before: owned(old),
+            after: owned(new),
             why: why.unwrap_or_else(|| unexplained(before.point, after.point)),
         });
     }
@@ -160,53 +254,107 @@ fn unexplained(before: u32, after: u32) -> String {
     }
 }
 
-/// Why Sheer does this, where `docs/headers.md` says that it does.
-fn explain(
-    part: &str,
-    name: &str,
-    (before, after): (&At<'_>, &At<'_>),
-    (old, new): (&[Vec<u8>], &[Vec<u8>]),
-    made_up: bool,
-) -> Option<String> {
-    let is_http1 = |at: &At<'_>| at.view.protocol == "http/1";
-    let between = |one: u32, other: u32| {
-        let points = (before.point, after.point);
-        points == (one, other) || points == (other, one)
-    };
-    let either_http1 = is_http1(before) || is_http1(after);
-    let why = if made_up && (MADE_UP.contains(&name) || name == ":status") {
-        "the proxy made this answer up"
-    } else if name == "l5d-client-id" && part == "request" && between(3, 4) {
-        "the inbound proxy tells the application who its client is"
-    } else if name == "grpc-timeout" && part == "request" && between(1, 2) {
-        "what remains of the caller's time"
-    } else if TRACE.contains(&name) && part == "request" && !new.is_empty() && (between(1, 2) || between(3, 4)) {
-        if old.is_empty() {
+/// Why Sheer does this, where `docs/headers.md` says that it does; what routes do is [`ByRoute`]'s to tell.
+fn explain(change: &Change<'_>, made_up: bool) -> Option<&'static str> {
+    if made_up && (MADE_UP.contains(&change.name) || change.name == ":status") {
+        return Some("the proxy made this answer up");
+    }
+    if change.part == "request"
+        && let Some(why) = of_requests(change)
+    {
+        return Some(why);
+    }
+    of_protocols(change)
+}
+
+/// What proxies write into requests, and take out of them.
+fn of_requests(change: &Change<'_>) -> Option<&'static str> {
+    let (name, old, new) = (change.name, change.values_before(), change.values_after());
+    if name == "l5d-client-id" && change.is_between(3, 4) {
+        Some("the inbound proxy tells the application who its client is")
+    } else if name == "grpc-timeout" && change.is_within() && is_less_time(&old, &new) {
+        Some("what remains of the caller's time")
+    } else if TRACE.contains(&name) && change.is_within() && !new.is_empty() {
+        Some(if old.is_empty() {
             "the trace begins at this proxy"
         } else {
             "the proxy records the request: its own span stands for the caller's, the trace is the same"
-        }
-    } else if OBEYED.contains(&name) && part == "request" && between(1, 2) && new.is_empty() {
-        "the rule that takes the request obeys it, and takes it away"
-    } else if CARRIED.contains(&name) && !between(2, 3) {
-        "HTTP/1 is carried between the proxies with it"
-    } else if HOP.contains(&name) && either_http1 {
-        "belongs to one connection of HTTP/1"
-    } else if matches!(name, "content-length") && either_http1 {
-        "the length is told as the protocol of that connection does"
-    } else if matches!(name, "host" | ":authority" | ":scheme" | ":path") && either_http1 {
-        "HTTP/1 and HTTP/2 say where a request goes in different fields"
-    } else if name == ":scheme" && (old.is_empty() || new == [b"http".to_vec()]) {
-        "a request without an authority gets the scheme http"
-    } else if name == ":path" && without_fragment(old) == without_fragment(new) {
-        "a path has no fragment"
+        })
+    } else if OBEYED.contains(&name) && change.is_between(1, 2) && new.is_empty() {
+        Some("the rule that takes the request obeys it, and takes it away")
     } else {
-        return None;
-    };
-    Some(why.to_owned())
+        None
+    }
 }
 
-fn without_fragment(values: &[Vec<u8>]) -> Vec<&[u8]> {
+/// What one protocol says in another way than the other.
+fn of_protocols(change: &Change<'_>) -> Option<&'static str> {
+    let (name, old, new) = (change.name, change.values_before(), change.values_after());
+    let either_http1 = change.is_either_http1();
+    if CARRIED.contains(&name) && !change.is_between(2, 3) {
+        Some("HTTP/1 is carried between the proxies with it")
+    } else if HOP.contains(&name) && either_http1 {
+        Some("belongs to one connection of HTTP/1")
+    } else if name == "content-length" && either_http1 {
+        Some("the length is told as the protocol of that connection does")
+    } else if either_http1 && says_the_same(change) {
+        Some("HTTP/1 and HTTP/2 say where a request goes in different fields")
+    } else if name == ":scheme" && (old.is_empty() || new == [b"http"]) {
+        Some("a request without an authority gets the scheme http")
+    } else if name == ":path" && without_fragment(&old) == without_fragment(&new) {
+        Some("a path has no fragment")
+    } else if name == ":path" && old == [b""] && (new == [b"/"] || new == [b"*"]) {
+        Some("an empty path becomes one that a server can read")
+    } else {
+        None
+    }
+}
+
+/// Whether a field in which HTTP/1 and HTTP/2 differ still leads to the same place.
+fn says_the_same(change: &Change<'_>) -> bool {
+    let (old, new) = (change.values_before(), change.values_after());
+    let paths = |values: &[&[u8]]| -> Vec<Vec<u8>> { values.iter().map(|value| path_of(value)).collect() };
+    match change.name {
+        ":scheme" => true,
+        // CONNECT has a path in HTTP/1 alone.
+        ":path" => old.is_empty() || new.is_empty() || paths(&old) == paths(&new),
+        "host" | ":authority" => {
+            let hosts = change.before.hosts();
+            if new.is_empty() {
+                old.iter().all(|host| change.after.hosts().contains(host))
+            } else {
+                new.iter().all(|host| hosts.contains(host))
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Whether one timeout of gRPC became another that is no longer.
+fn is_less_time(old: &[&[u8]], new: &[&[u8]]) -> bool {
+    let one = |values: &[&[u8]]| match values {
+        [value] => timeout(value),
+        _ => None,
+    };
+    one(old).zip(one(new)).is_some_and(|(old, new)| new <= old)
+}
+
+/// A number of at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
+fn timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'n' => Some(Duration::from_nanos(number)),
+        b'u' => Some(Duration::from_micros(number)),
+        b'm' => Some(Duration::from_millis(number)),
+        b'S' => Some(Duration::from_secs(number)),
+        b'M' => Some(Duration::from_secs(number.checked_mul(60)?)),
+        b'H' => Some(Duration::from_secs(number.checked_mul(3_600)?)),
+        _ => None,
+    }
+}
+
+fn without_fragment<'a>(values: &[&'a [u8]]) -> Vec<&'a [u8]> {
     values
         .iter()
         .map(|value| value.split(|byte| *byte == b'#').next().unwrap_or_default())
@@ -246,7 +394,7 @@ mod tests {
     }
 
     fn told(diff: &RequestDiff) -> Vec<(String, u32, bool)> {
-        differences(diff)
+        differences(diff, &ByRoute::default())
             .into_iter()
             .map(|one| (one.field, one.first_seen_at, one.documented))
             .collect()
@@ -294,7 +442,7 @@ mod tests {
             .map(|(field, at, documented)| (field.to_owned(), at, documented))
             .into();
         assert_eq!(told(&diff), expected);
-        let between = &differences(&diff)[1];
+        let between = &differences(&diff, &ByRoute::default())[1];
         assert!(between.why.contains("between the proxies"), "{}", between.why);
     }
 
@@ -312,6 +460,73 @@ mod tests {
         assert_eq!(told(&context(&from, &to)), [("traceparent".to_owned(), 2, true)]);
         assert_eq!(told(&context(&from[..1], &to)), [("traceparent".to_owned(), 2, true)]);
         assert_eq!(told(&context(&from, &to[..1])), [("traceparent".to_owned(), 2, false)]);
+    }
+
+    /// Either proxy may keep a request for a while.
+    #[test]
+    fn what_remains_of_the_callers_time_is_told_by_both_proxies() {
+        fn at(timeout: &str) -> Option<PointView> {
+            point(&[(":path", "/"), ("grpc-timeout", timeout)], &[(":status", "200")])
+        }
+        let both = |timeouts: [&str; 4]| RequestDiff {
+            outbound: half(at(timeouts[0]), at(timeouts[1])),
+            inbound: half(at(timeouts[2]), at(timeouts[3])),
+            ..RequestDiff::default()
+        };
+        let changed = |at, documented| ("grpc-timeout".to_owned(), at, documented);
+        assert_eq!(
+            told(&both(["1S", "990m", "990m", "980000u"])),
+            [changed(2, true), changed(4, true)]
+        );
+        assert_eq!(
+            told(&both(["1S", "2S", "1S", "1x"])),
+            [changed(2, false), changed(3, false), changed(4, false)],
+            "time that a caller did not give, or that vanished between the proxies"
+        );
+    }
+
+    /// The two protocols say it in other fields, not that it goes elsewhere.
+    #[test]
+    fn where_a_request_goes_is_the_same_in_either_protocol() {
+        let ok = &[(":status", "200")][..];
+        let http1 = |request: &[(&str, &str)]| {
+            let mut point = point(request, ok).expect("a point");
+            "http/1".clone_into(&mut point.protocol);
+            Some(point)
+        };
+        let sent = |from: &[(&str, &str)], to: &[(&str, &str)]| {
+            let diff = RequestDiff {
+                outbound: half(http1(from), point(to, ok)),
+                ..RequestDiff::default()
+            };
+            let unexplained = told(&diff).into_iter().filter(|(.., documented)| !documented);
+            unexplained.map(|(name, ..)| name).collect::<Vec<_>>().join(" ")
+        };
+        let to = [(":scheme", "http"), (":authority", "web"), (":path", "/a%7Bb?c=1")];
+        assert_eq!(sent(&[(":path", "/a{b?c=1#d"), ("Host", "web")], &to), "");
+        assert_eq!(sent(&[(":path", "http://web/a{b?c=1"), ("Host", "web")], &to), "");
+        assert_eq!(sent(&[(":path", "/other"), ("Host", "web")], &to), ":path");
+        assert_eq!(
+            sent(&[(":path", "/a{b?c=1"), ("Host", "other")], &to),
+            ":authority host"
+        );
+    }
+
+    #[test]
+    fn a_path_that_is_empty_or_has_a_fragment_is_written_anew() {
+        let ok = &[(":status", "200")][..];
+        let sent = |from: &str, to: &str| RequestDiff {
+            outbound: half(point(&[(":path", from)], ok), point(&[(":path", to)], ok)),
+            ..RequestDiff::default()
+        };
+        for (from, to, documented) in [
+            ("", "/", true),
+            ("/a#b", "/a", true),
+            ("/a", "/b", false),
+            ("", "/b", false),
+        ] {
+            assert_eq!(told(&sent(from, to)), [(":path".to_owned(), 2, documented)], "{from:?}");
+        }
     }
 
     #[test]
