@@ -1,5 +1,4 @@
-# `make bench` measures; results are in bench/results/. It ends with the marks, and fails where one was missed (`BENCH_CHECK=` only measures).
-# `make bench BENCH_ARGS=--quick` takes under three minutes.
+# `make bench` measures; results are in bench/results/, those of telemetry, recorder and tap are printed. It fails where a mark is missed (`BENCH_CHECK=` only measures).
 BENCH_CHECK ?= --check
 
 .PHONY: setup-bench bench
