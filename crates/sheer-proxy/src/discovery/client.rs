@@ -334,7 +334,7 @@ impl Shared {
             .iter()
             .any(|net| net.contains(&dst.0.ip()));
         if of_mesh {
-            // Whether it was in time or not: an error says that it is away.
+            // Either ends the wait: the time is over, or it is known to be away.
             let _ = timeout(first_answer * SLOW_CONTROL_PLANE, self.policy.failing()).await;
         }
     }
