@@ -33,7 +33,7 @@ pub(crate) use body::Rest;
 pub use body::{Body, BodyIn};
 pub use clock::{Limits, Until};
 pub use http1_upstream::{GiveBack, Http1Connection, Http1Upstream};
-pub use outcome::{End, Observation, Outcome, Sink, Spoken};
+pub use outcome::{End, Observation, Outcome, PassedOver, Sink, Spoken};
 pub use referee::{Judgement, Referee};
 pub use relay::exchange;
 pub use request::{Head, Origin, Request};

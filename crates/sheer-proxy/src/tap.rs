@@ -31,7 +31,7 @@ use tokio::sync::{Notify, mpsc};
 pub(crate) use connection::TappedConnection;
 #[cfg(test)]
 pub(crate) use event::{Answer, Head as TapHead};
-pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, PassedOver, RequestEvent, Stage, Stream};
+pub(crate) use event::{BodyEvent, ConnectionEvent, Event, LegFacts, RequestEvent, Stage, Stream};
 pub(crate) use filter::{Filter, names_trace};
 pub(crate) use fold::{Untold, fold};
 pub(crate) use request::{Subject, Tapped};

@@ -536,20 +536,23 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
         latency: calls(1, 4, 1).latency,
         ..v1::PathDelta::default()
     };
-    let push = |paths| v1::TelemetryPush {
-        sequence: 1,
-        at_ms: now_ms() - 4_000,
+    let push = |sequence, paths| v1::TelemetryPush {
+        sequence,
+        at_ms: now_ms() - 5_000 + sequence.cast_signed() * 1_000,
         span_ms: 1_000,
         paths,
         ..v1::TelemetryPush::default()
     };
     let (inbound, outbound) = (series_key::Direction::Inbound, series_key::Direction::Outbound);
-    ledger.reports.take(push(vec![
-        path(inbound, Some(peer("10.77.0.6", WEB)), "/ledger.Ledger/Post"),
-        path(inbound, Some(peer("10.77.0.9", "")), "/ledger.Ledger/Audit"),
-    ]));
+    ledger.reports.take(push(
+        1,
+        vec![
+            path(inbound, Some(peer("10.77.0.6", WEB)), "/ledger.Ledger/Post"),
+            path(inbound, Some(peer("10.77.0.9", "")), "/ledger.Ledger/Audit"),
+        ],
+    ));
     web.reports
-        .take(push(vec![path(outbound, None, "/ledger.Ledger/Post")]));
+        .take(push(1, vec![path(outbound, None, "/ledger.Ledger/Post")]));
     let shown = |what: Option<v1::Selector>| {
         let request = v1::TopRequest {
             what,
@@ -584,19 +587,16 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
         2,
         "each request once, also where both its sides are looked at"
     );
-    // Somebody looks since three seconds ago: rates are of those, whatever the window.
+    // Somebody looks since a moment ago: rates are of whole seconds since, whatever the window.
     let look = top::Look::new(&v1::TopRequest::default()).expect("a good question");
-    let span = || {
-        let answer = mesh.top(&look);
-        answer.paths[0].traffic.as_ref().map(|traffic| traffic.span_ms)
-    };
+    let span = || Some(mesh.top(&look).paths.first()?.traffic.as_ref()?.span_ms);
     assert_eq!(span(), Some(10_000), "nobody looks since a long time ago");
     let _watcher = mesh.windows.watch_paths();
-    assert!(
-        span().is_some_and(|span| (2_000..=4_000).contains(&span)),
-        "{:?}",
-        span()
-    );
+    assert_eq!(span(), None, "a first report is of a part of a second");
+    web.reports
+        .take(push(2, vec![path(outbound, None, "/ledger.Ledger/Post")]));
+    let seen = span();
+    assert!(seen.is_some_and(|span| (1_000..=3_000).contains(&span)), "{seen:?}");
     assert_eq!(
         shown(Some(of(selector::Kind::Workload, "web"))),
         ["web->ledger /ledger.Ledger/Post 5"]

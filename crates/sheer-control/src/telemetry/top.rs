@@ -109,8 +109,8 @@ pub(super) fn top(windows: &Windows, (snapshot, hidden): (&Snapshot, &Hidden), l
             .iter()
             .filter(|report| (from_ms..to_ms).contains(&report.at_ms));
         let mut reports: Vec<_> = reports.collect();
-        if is_fresh && reports.len() > 1 {
-            // Of a part of a second.
+        if is_fresh && !reports.is_empty() {
+            // Of a part of a second, which would show as a rate that is too low.
             reports.remove(0);
         }
         let Some(first) = reports.first() else { continue };

@@ -20,9 +20,10 @@ pub fn points(request: &RequestDiff) -> [Option<&PointView>; 4] {
 pub type Part = (&'static str, fn(&PointView) -> &[ShownField]);
 
 /// In the order in which they pass.
-pub const PARTS: [Part; 4] = [
+pub const PARTS: [Part; 5] = [
     ("request", |point| &point.request),
     ("request-trailers", |point| &point.request_trailers),
+    ("interim", |point| &point.interim),
     ("response", |point| &point.response),
     ("response-trailers", |point| &point.response_trailers),
 ];
@@ -71,6 +72,9 @@ fn point(point: &PointView) -> Value {
     shown.insert("protocol".to_owned(), json!(point.protocol));
     for (part, fields) in PARTS {
         shown.insert(part.replace('-', "_"), json!(list(fields(point))));
+    }
+    if !point.reason_phrase.is_empty() {
+        shown.insert("reason_phrase".to_owned(), json!(point.reason_phrase));
     }
     if !point.missing.is_empty() {
         shown.insert("missing".to_owned(), json!(point.missing));

@@ -15,7 +15,7 @@ const PAGES = [
   { name: 'workload', path: `/workloads/${workload}`, ready: '.chart canvas', shows: 'main', words: ['ledger', 'Success', 'Requests', 'Latency', 'Called by', 'Pods', 'Certificate ends in'] },
   { name: 'routes', path: '/routes', ready: 'main h1', shows: 'main', words: ['Routes'] },
   { name: 'live', path: '/live?ns=bank', ready: 'table.tap tbody tr.opens:nth-child(12)', shows: 'main', words: ['/bank.v1', 'payments', '0 OK', 'seen', 'Failed only'] },
-  { name: 'live-paths', path: '/live?view=paths', ready: 'table tbody tr', shows: 'main', words: ['/bank.v1', 'payments', 'told by'] },
+  { name: 'live-paths', path: '/live?view=paths', ready: 'table tbody tr:has-text("/bank.v1")', shows: 'main', words: ['/bank.v1', 'payments', 'told by'] },
   { name: 'traces', path: '/traces', ready: 'table tbody tr', shows: 'main', words: ['/v1/payments', 'kept'] },
   { name: 'policy', path: '/policy', ready: 'main h1', shows: 'main', words: ['What it denied', 'What applies', 'ledger'] },
   { name: 'explain', path: '/policy?ns=bank&from=deploy/payments&to=svc/ledger:9000&method=POST&path=/bank.v1.Ledger/Post', ready: '.steps li', shows: '.ask', words: ['forwarded', 'service'] },

@@ -55,8 +55,27 @@ pub struct Outcome {
     pub trace: Option<TraceId>,
     /// How long its caller waits, from the start, where it says so.
     pub deadline: Option<Duration>,
+    /// Times that it went out.
+    pub attempts: u32,
+    /// Attempts that were followed by another.
+    pub passed_over: Vec<PassedOver>,
     /// How it ended; [`End::Dropped`] until something else is known.
     pub end: End,
+}
+
+/// An attempt that was followed by another: what the client did not see.
+#[derive(Clone, Debug)]
+pub struct PassedOver {
+    /// Where it went, or should have gone.
+    pub endpoint: Option<SocketAddr>,
+    /// What answered; none where nothing did.
+    pub status: Option<StatusCode>,
+    /// `grpc-status` of that answer.
+    pub grpc_status: Option<u16>,
+    /// Why nothing answered.
+    pub reason: &'static str,
+    /// From the request's start.
+    pub after: Duration,
 }
 
 /// A caller that gives up when its deadline comes may be this much early: it wrote the deadline down before it sent it.
@@ -122,6 +141,8 @@ impl Outcome {
             stalls: [0, 0],
             trace: None,
             deadline: None,
+            attempts: 0,
+            passed_over: Vec::new(),
             end: End::Dropped,
         }
     }
@@ -263,6 +284,7 @@ impl Observation {
         let mut legs = self.legs.borrow_mut();
         upstream.sent_for(&legs.client);
         legs.upstream = upstream;
+        self.outcome.borrow_mut().attempts += 1;
     }
 
     /// When the request began.
@@ -377,15 +399,32 @@ impl Observation {
         self.attempt(attempt, |attempt| attempt.answered(status, headers));
         let mut outcome = self.outcome();
         outcome.note_head(status, headers);
-        self.tapped(|tapped| tapped.passed_over(&outcome));
+        self.note_passed_over(PassedOver {
+            endpoint: self.legs.borrow().upstream.tape().places().1,
+            status: outcome.status,
+            grpc_status: outcome.grpc_status,
+            reason: "",
+            after: outcome.started.elapsed(),
+        });
         self.sink.borrow().passed_over(&outcome);
     }
 
     /// An attempt has failed, and another follows. An answer that was passed over is noted when it comes.
     pub(crate) fn goes_out_again(&self, endpoint: Option<SocketAddr>, error: &ProxyError) {
         if !matches!(error, ProxyError::TriedAgain { .. }) {
-            self.tapped(|tapped| tapped.unanswered(endpoint, error.reason()));
+            self.note_passed_over(PassedOver {
+                endpoint,
+                status: None,
+                grpc_status: None,
+                reason: error.reason(),
+                after: self.started().elapsed(),
+            });
         }
+    }
+
+    fn note_passed_over(&self, one: PassedOver) {
+        self.tapped(|tapped| tapped.passed_over(&one));
+        self.outcome.borrow_mut().passed_over.push(one);
     }
 
     /// All of the request has gone out.

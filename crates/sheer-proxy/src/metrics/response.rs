@@ -82,6 +82,8 @@ mod tests {
             stalls: [0, 0],
             trace: None,
             deadline: None,
+            attempts: 0,
+            passed_over: Vec::new(),
             end,
         }
     }

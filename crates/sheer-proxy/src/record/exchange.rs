@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::tape::Tape;
-use crate::exchange::{End, Outcome};
+use crate::exchange::{End, Outcome, PassedOver};
 
 /// Requests that are remembered: a second's worth of most proxies, and less than the frames that are kept.
 const KEPT: usize = 512;
@@ -94,6 +94,10 @@ pub(crate) struct Exchange {
     pub(crate) grpc_status: Option<u16>,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
+    /// Times that it went out.
+    pub(crate) attempts: u32,
+    /// Attempts that were followed by another.
+    pub(crate) passed_over: Vec<PassedOver>,
     pub(crate) end: End,
     pub(crate) failed: bool,
 }
@@ -117,6 +121,8 @@ impl Exchange {
             grpc_status: outcome.grpc_status,
             request_bytes: outcome.request_bytes,
             response_bytes: outcome.response_bytes,
+            attempts: outcome.attempts,
+            passed_over: outcome.passed_over.clone(),
             end: outcome.end,
             failed: false,
         }

@@ -55,6 +55,13 @@ pub(crate) struct Record {
     pub(crate) written: bool,
 }
 
+impl Record {
+    /// Whether nothing follows it on its stream, of HTTP/2 and in its direction: DATA or HEADERS (RFC 9113, 6.1 and 6.2).
+    pub(crate) fn ends_stream(&self) -> bool {
+        self.kind <= HEADERS && self.flags & END_STREAM != 0
+    }
+}
+
 /// Some records in a row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Segment {
@@ -258,8 +265,7 @@ impl Log {
         let (older, newer) = (previous.borrow(), self.current.borrow());
         let ends = |record: &&Record| match record.kind {
             RST_STREAM => true,
-            // DATA, too.
-            0..=HEADERS => record.flags & END_STREAM != 0 && record.written == responses_written,
+            _ if record.ends_stream() => record.written == responses_written,
             _ => false,
         };
         let ended = older.records.iter().chain(&newer.records).filter(ends);

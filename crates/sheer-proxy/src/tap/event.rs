@@ -7,7 +7,7 @@ use http::{HeaderMap, Method};
 use sheer_api::Verdict;
 
 use crate::{
-    exchange::Way,
+    exchange::{PassedOver, Way},
     record::{Clock, LegId, Tape},
 };
 
@@ -107,18 +107,6 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     /// Microseconds after the request's head.
-    pub(crate) after: u64,
-}
-
-/// An attempt that was followed by another: what the client did not see.
-#[derive(Clone, Debug)]
-pub(crate) struct PassedOver {
-    pub(crate) endpoint: Option<SocketAddr>,
-    /// 0 where nothing answered.
-    pub(crate) status: u16,
-    pub(crate) grpc_status: Option<u16>,
-    /// Why nothing did.
-    pub(crate) reason: &'static str,
     pub(crate) after: u64,
 }
 

@@ -11,11 +11,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::{
     Said, Taps, Watcher,
-    event::{Answer, BodyEvent, End, Event, Head, LegFacts, PassedOver, RequestEvent, Stage},
+    event::{Answer, BodyEvent, End, Event, Head, LegFacts, RequestEvent, Stage},
 };
 use crate::{
     error::ProxyError,
-    exchange::{End as Ended, Outcome, Way},
+    exchange::{End as Ended, Outcome, PassedOver, Way},
     record::{self, Leg},
 };
 
@@ -200,30 +200,10 @@ impl Tapped {
         self.tell();
     }
 
-    /// An answer came that the client does not see.
+    /// It goes out again.
     #[cold]
-    pub(crate) fn passed_over(&mut self, outcome: &Outcome) {
-        let passed_over = PassedOver {
-            endpoint: self.event.upstream.remote,
-            status: outcome.status.map_or(0, |status| status.as_u16()),
-            grpc_status: outcome.grpc_status,
-            reason: "",
-            after: self.after(),
-        };
-        self.event.passed_over.push(passed_over);
-    }
-
-    /// Nothing answered, for this reason, and it goes out again.
-    #[cold]
-    pub(crate) fn unanswered(&mut self, endpoint: Option<SocketAddr>, reason: &'static str) {
-        let passed_over = PassedOver {
-            endpoint,
-            status: 0,
-            grpc_status: None,
-            reason,
-            after: self.after(),
-        };
-        self.event.passed_over.push(passed_over);
+    pub(crate) fn passed_over(&mut self, one: &PassedOver) {
+        self.event.passed_over.push(one.clone());
     }
 
     /// A piece of a body goes by.

@@ -6,14 +6,17 @@ export const POINTS = [
   ['③', 'at the other proxy'],
   ['④', 'the other proxy → its application'],
 ];
-export const PARTS = [['request', 'Request'], ['request-trailers', 'Request trailers'], ['response', 'Response'], ['response-trailers', 'Response trailers']];
+export const PARTS = [['request', 'Request'], ['request-trailers', 'Request trailers'], ['interim', 'Interim responses (1xx)'], ['response', 'Response'], ['response-trailers', 'Response trailers']];
 
+/** What HTTP/1 says behind a status: no field, and nothing in HTTP/2. */
+const REASON = 'reason-phrase';
 const ABSENT = null;
 const UNKNOWN = undefined;
 
 /** Values of a field at a point: null where it lacks, undefined where nobody knows. */
 function at(point, part, name) {
   if (!point || point.missing) return UNKNOWN;
+  if (name === REASON) return point.reason_phrase ? [point.reason_phrase] : UNKNOWN;
   const values = point[part.replace('-', '_')].filter(([field]) => field.toLowerCase() === name).map(([, value]) => value);
   return values.length ? values : ABSENT;
 }

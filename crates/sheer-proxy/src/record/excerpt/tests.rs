@@ -112,6 +112,8 @@ fn outcome() -> Outcome {
         stalls: [0; 2],
         trace: None,
         deadline: None,
+        attempts: 0,
+        passed_over: Vec::new(),
         end: End::ServerReset(ResetCode(h2::Reason::INTERNAL_ERROR)),
     }
 }

@@ -9,6 +9,7 @@ use super::{
     Right, allowed,
     connections::{connection, direction, speaks},
     redactor, show,
+    tap::passed_over,
 };
 use crate::{
     exchange::End,
@@ -115,7 +116,10 @@ pub(super) fn view_of(
         grpc_status: exchange.grpc_status.map_or(-1, i32::from),
         tapped: None,
     };
-    view.tapped = Some(tapped(half, exchange, &view));
+    let mut tapped = tapped(half, exchange, &view);
+    let timing = tapped.timing.get_or_insert_default();
+    (timing.sent_us, timing.request_end_us) = upstream.map_or((0, 0), |recording| went_out(recording, exchange));
+    view.tapped = Some(tapped);
     view
 }
 
@@ -185,7 +189,7 @@ fn point(leg: LegId, recording: Option<&RecordingCopy>, redactor: &Redactor) -> 
                 (ListKind::Response, _) => point.response = fields,
                 (ListKind::Trailers, true) => point.request_trailers = fields,
                 (ListKind::Trailers, false) => point.response_trailers = fields,
-                (ListKind::Informational, _) => {}
+                (ListKind::Informational, _) => point.interim.extend(fields),
             }
         }
     }
@@ -206,17 +210,22 @@ fn http1(point: &mut v1::PointView, shown: &Shown, is_request: bool, redactor: &
         value: value.as_bytes().to_vec(),
         ..v1::ShownField::default()
     };
-    let mut words = head.line.split(' ');
+    let mut words = head.line.splitn(3, ' ');
+    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let last = words.next().unwrap_or_default();
     match shown.record.form {
         Form::RequestHead => {
-            let method = pseudo(":method", words.next().unwrap_or_default());
-            let path = pseudo(":path", words.next().unwrap_or_default());
-            point.request = [method, path].into_iter().chain(head.fields).collect();
+            point.request = [pseudo(":method", first), pseudo(":path", second)].into();
+            point.request.extend(head.fields);
+            last.clone_into(&mut point.http1_version);
         }
         Form::ResponseHead => {
-            let status = words.nth(1).unwrap_or_default();
-            if !status.starts_with('1') || status == "101" {
-                point.response = [pseudo(":status", status)].into_iter().chain(head.fields).collect();
+            let fields = std::iter::once(pseudo(":status", second)).chain(head.fields);
+            if second.starts_with('1') && second != "101" {
+                point.interim.extend(fields);
+            } else {
+                point.response = fields.collect();
+                last.clone_into(&mut point.reason_phrase);
             }
         }
         Form::Trailers if is_request => point.request_trailers = head.fields,
@@ -225,8 +234,22 @@ fn http1(point: &mut v1::PointView, shown: &Shown, is_request: bool, redactor: &
     }
 }
 
+/// When the head, and the last of a request, were written to its server, in microseconds since it began; 0 where that is not recorded. The end of a body of
+/// HTTP/1 is no record.
+fn went_out(recording: &RecordingCopy, exchange: &Exchange) -> (u64, u64) {
+    let written = recording.stream(exchange.upstream.stream).into_iter();
+    let written: Vec<_> = written.filter(|shown| shown.record.written).collect();
+    let after = |shown: Option<&Shown>| shown.map_or(0, |shown| shown.at.saturating_sub(exchange.started).max(1));
+    let is_head = |shown: &&Shown| match &shown.block {
+        Some(block) => block.kind == ListKind::Request,
+        None => shown.record.form == Form::RequestHead,
+    };
+    let is_end = |shown: &&Shown| shown.record.form == Form::Frame && shown.record.ends_stream();
+    (after(written.iter().find(is_head)), after(written.iter().find(is_end)))
+}
+
 /// A request that is over, as the tap shows it.
-pub(super) fn tapped(half: &RecorderCopy, exchange: &Exchange, view: &v1::ExchangeView) -> v1::TappedRequest {
+fn tapped(half: &RecorderCopy, exchange: &Exchange, view: &v1::ExchangeView) -> v1::TappedRequest {
     let (client, upstream) = (view.client_connection.as_ref(), view.upstream_connection.as_ref());
     let point = view.client.clone().unwrap_or_default();
     let value = |name: &str| {
@@ -279,7 +302,8 @@ pub(super) fn tapped(half: &RecorderCopy, exchange: &Exchange, view: &v1::Exchan
             }
         }),
         endpoint: upstream.map_or_else(String::new, |upstream| upstream.remote.clone()),
-        attempts: u32::from(upstream.is_some()),
+        attempts: exchange.attempts,
+        passed_over: passed_over(&exchange.passed_over, half.clock.unix(exchange.started)),
         client_identity: client.map_or_else(String::new, |client| client.identity.clone()),
         client_address: client.map_or_else(String::new, |client| client.remote.clone()),
         mutual_tls: client.is_some_and(|client| client.tls.is_some()),

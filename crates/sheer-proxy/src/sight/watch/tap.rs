@@ -25,6 +25,7 @@ use super::{
     connections, exchanges, redactor,
 };
 use crate::{
+    exchange::PassedOver,
     record::{FailureCopy, FailureKind, LegId, Query, RecorderCopy},
     redact::Redactor,
     tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Untold, Watcher, fold},
@@ -272,7 +273,7 @@ fn request(event: &RequestEvent, redactor: &Redactor) -> v1::TappedRequest {
             .remote
             .map_or_else(String::new, |address| address.to_string()),
         attempts: event.attempts,
-        passed_over: event.passed_over.iter().map(|one| passed_over(event, one)).collect(),
+        passed_over: passed_over(&event.passed_over, event.clock.unix(event.started)),
         client_identity: head.identity.as_deref().unwrap_or_default().to_owned(),
         client_address: head
             .client
@@ -312,14 +313,16 @@ fn request(event: &RequestEvent, redactor: &Redactor) -> v1::TappedRequest {
     shown
 }
 
-fn passed_over(event: &RequestEvent, one: &crate::tap::PassedOver) -> v1::Attempt {
-    v1::Attempt {
+/// Attempts that were followed by another, of a request that began then.
+pub(super) fn passed_over(all: &[PassedOver], started_us: i64) -> Vec<v1::Attempt> {
+    let attempt = |one: &PassedOver| v1::Attempt {
         endpoint: one.endpoint.map_or_else(String::new, |address| address.to_string()),
-        status: one.status.into(),
+        status: one.status.map_or(0, |status| status.as_u16().into()),
         grpc_status: one.grpc_status.map_or(-1, i32::from),
         reason: one.reason.to_owned(),
-        at_us: event.clock.unix(event.started + one.after) as u64,
-    }
+        at_us: started_us.saturating_add(one.after.as_micros() as i64) as u64,
+    };
+    all.iter().map(attempt).collect()
 }
 
 fn grpc_message(shown: &v1::TappedRequest) -> String {
@@ -436,8 +439,7 @@ fn kept_connection(half: &RecorderCopy, failure: &FailureCopy) -> Option<v1::Tap
 
 fn kept_request(half: &RecorderCopy, failure: &FailureCopy, redactor: &Redactor) -> Option<v1::TappedRequest> {
     let exchange = failure.facts.exchange.as_ref()?;
-    let view = exchanges::view_of(half, exchange, Some(failure), redactor);
-    Some(exchanges::tapped(half, exchange, &view))
+    exchanges::view_of(half, exchange, Some(failure), redactor).tapped
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ fn known(request: &RequestDiff) -> Vec<Known> {
         if part != "request" && !points.into_iter().flatten().any(has) {
             continue;
         }
-        // Where a message is known that ends without trailers, that is known too.
-        let ends = part.ends_with("trailers");
+        // Where a message is known that has no trailers, or no interim responses, that is known too.
+        let ends = part.ends_with("trailers") || part == "interim";
         let at = (1..).zip(points).filter_map(|(nth, point)| {
             let is_known = point.is_some_and(|point| has(point) || (ends && point.missing.is_empty()));
             is_known.then_some(nth)

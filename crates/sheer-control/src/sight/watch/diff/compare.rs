@@ -9,6 +9,9 @@ use sheer_api::v1::{Difference, PointView, RequestDiff, ShownField};
 
 use super::by_route::ByRoute;
 
+#[cfg(test)]
+mod tests;
+
 /// Between the proxies HTTP/1 travels in HTTP/2, with fields of its own (`docs/headers.md`).
 const CARRIED: [&str; 5] = [
     "l5d-orig-proto",
@@ -17,6 +20,10 @@ const CARRIED: [&str; 5] = [
     "sheer-h1-target",
     "sheer-unserved",
 ];
+/// How the names of HTTP/1 were spelt, between the proxies.
+const CASE: &str = "sheer-h1-case";
+/// Bytes of it at the most.
+const MOST_SPELLINGS: usize = 4_096;
 /// Fields of one connection of HTTP/1 (RFC 9110, 7.6.1).
 const HOP: [&str; 7] = [
     "connection",
@@ -92,6 +99,12 @@ impl<'a> At<'a> {
         self.view.protocol == "http/1"
     }
 
+    /// Whether an answer was written to a client in a way behind which no trailers can follow (RFC 9112, 7.1.2).
+    fn takes_no_trailers(&self) -> bool {
+        let has_length = |field: &ShownField| field.name.eq_ignore_ascii_case("content-length");
+        self.is_http1() && (self.view.http1_version == "HTTP/1.0" || self.view.response.iter().any(has_length))
+    }
+
     /// Everything here that names a host.
     pub(super) fn hosts(&self) -> HashSet<&'a [u8]> {
         let named = [":authority", "host"].into_iter().flat_map(|name| self.values(name));
@@ -118,6 +131,17 @@ impl Change<'_> {
     /// Whether it happened inside a proxy.
     fn is_within(&self) -> bool {
         self.is_between(1, 2) || self.is_between(3, 4)
+    }
+
+    /// Whether `Connection` says that it is of one connection alone (RFC 9110, 7.6.1).
+    fn is_named_by_connection(&self) -> bool {
+        let named = self
+            .before
+            .values("connection")
+            .into_iter()
+            .flat_map(|value| value.split(|byte| *byte == b','));
+        let mut named = named.map(<[u8]>::trim_ascii);
+        self.values_after().is_empty() && named.any(|named| named.eq_ignore_ascii_case(self.name.as_bytes()))
     }
 
     fn is_either_http1(&self) -> bool {
@@ -154,17 +178,22 @@ pub(super) fn path_of(target: &[u8]) -> Vec<u8> {
 /// One of the lists of fields that a point shows.
 type Part = fn(&PointView) -> &[ShownField];
 
+/// What a message consists of, with whether it goes back to the client.
+const PARTS: [(&str, Part, bool); 5] = [
+    ("request", |point| &point.request, false),
+    ("request-trailers", |point| &point.request_trailers, false),
+    ("interim", |point| &point.interim, true),
+    ("response", |point| &point.response, true),
+    ("response-trailers", |point| &point.response_trailers, true),
+];
+
 /// All differences, requests first, in the order of the points at which they show.
 pub(super) fn differences(diff: &RequestDiff, by_route: &ByRoute) -> Vec<Difference> {
     let points = points(diff);
     let mut all = Vec::new();
-    let parts: [(&str, Part, bool); 4] = [
-        ("request", |point| &point.request, false),
-        ("request-trailers", |point| &point.request_trailers, false),
-        ("response", |point| &point.response, true),
-        ("response-trailers", |point| &point.response_trailers, true),
-    ];
-    for (part, fields, back) in parts {
+    for (part, fields, back) in PARTS {
+        // Where a message is known that has none of these, that is known too.
+        let optional = part.ends_with("trailers") || part == "interim";
         let mut at: Vec<At<'_>> = points
             .iter()
             .map(|(point, view)| At {
@@ -172,7 +201,7 @@ pub(super) fn differences(diff: &RequestDiff, by_route: &ByRoute) -> Vec<Differe
                 view,
                 fields: fields(view),
             })
-            .filter(|at| !at.fields.is_empty() || (part.ends_with("trailers") && at.view.missing.is_empty()))
+            .filter(|at| !at.fields.is_empty() || (optional && at.view.missing.is_empty()))
             .collect();
         if back {
             at.reverse();
@@ -181,8 +210,65 @@ pub(super) fn differences(diff: &RequestDiff, by_route: &ByRoute) -> Vec<Differe
             let made_up = back && is_made_up(diff, pair[1].point);
             all.extend(between(part, (&pair[0], &pair[1]), made_up, by_route));
         }
+        let of_http1: Vec<&At<'_>> = at.iter().filter(|at| at.is_http1()).collect();
+        for pair in of_http1.windows(2) {
+            if !(back && is_made_up(diff, pair[1].point)) {
+                all.extend(spelt(part, (pair[0], pair[1]), &at));
+            }
+        }
     }
     all
+}
+
+/// How HTTP/1 writes what HTTP/2 has no way to say: the case of names, and the phrase behind a status. Between two points of HTTP/1, whatever lies between them.
+fn spelt(part: &str, (before, after): (&At<'_>, &At<'_>), all: &[At<'_>]) -> Vec<Difference> {
+    let within = before.point.min(after.point)..=before.point.max(after.point);
+    let carried = |name: &str| {
+        let fields = all
+            .iter()
+            .filter(|at| within.contains(&at.point))
+            .flat_map(|at| at.fields);
+        let lengths = fields.filter(|field| field.name == CASE).map(|field| field.value.len());
+        lengths
+            .max()
+            .is_some_and(|length| length + 1 + name.len() > MOST_SPELLINGS)
+    };
+    let difference = |field: String, [old, new]: [Vec<&str>; 2], why: Option<&str>| Difference {
+        part: part.to_owned(),
+        field,
+        first_seen_at: after.point,
+        documented: why.is_some(),
+        before: old.into_iter().map(|text| text.as_bytes().to_vec()).collect(),
+        after: new.into_iter().map(|text| text.as_bytes().to_vec()).collect(),
+        why: why.map_or_else(|| unexplained(before.point, after.point), str::to_owned),
+    };
+    let names: BTreeSet<String> = before
+        .fields
+        .iter()
+        .map(|field| field.name.to_ascii_lowercase())
+        .collect();
+    let mut found = Vec::new();
+    for name in names {
+        // Each connection writes its own.
+        if HOP.contains(&&*name) || name == "content-length" || before.values(&name) != after.values(&name) {
+            continue;
+        }
+        let spellings = [before, after].map(|at| at.shown(&name).map(|field| &*field.name).collect::<Vec<_>>());
+        if spellings[0] != spellings[1] {
+            let why =
+                carried(&name).then_some("spellings beyond 4 KiB of one message are not carried between the proxies");
+            found.push(difference(name, spellings, why));
+        }
+    }
+    let phrases = [before, after].map(|at| &*at.view.reason_phrase);
+    if part == "response" && before.values(":status") == after.values(":status") && phrases[0] != phrases[1] {
+        found.push(difference(
+            "reason-phrase".to_owned(),
+            phrases.map(|phrase| vec![phrase]),
+            None,
+        ));
+    }
+    found
 }
 
 /// What is there of the four.
@@ -293,8 +379,12 @@ fn of_protocols(change: &Change<'_>) -> Option<&'static str> {
     let either_http1 = change.is_either_http1();
     if CARRIED.contains(&name) && !change.is_between(2, 3) {
         Some("HTTP/1 is carried between the proxies with it")
-    } else if HOP.contains(&name) && either_http1 {
+    } else if either_http1 && (HOP.contains(&name) || change.is_named_by_connection()) {
         Some("belongs to one connection of HTTP/1")
+    } else if change.part == "interim" && new.is_empty() && change.after.view.http1_version == "HTTP/1.0" {
+        Some("a client of HTTP/1.0 knows no interim responses")
+    } else if change.part == "response-trailers" && new.is_empty() && change.after.takes_no_trailers() {
+        Some("this client cannot take trailers: it speaks HTTP/1.0, or was told the length of the body")
     } else if name == "content-length" && either_http1 {
         Some("the length is told as the protocol of that connection does")
     } else if either_http1 && says_the_same(change) {
@@ -359,208 +449,4 @@ fn without_fragment<'a>(values: &[&'a [u8]]) -> Vec<&'a [u8]> {
         .iter()
         .map(|value| value.split(|byte| *byte == b'#').next().unwrap_or_default())
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use sheer_api::v1::ExchangeView;
-
-    use super::*;
-
-    fn list(fields: &[(&str, &str)]) -> Vec<ShownField> {
-        let field = |(name, value): &(&str, &str)| ShownField {
-            name: (*name).to_owned(),
-            value: value.as_bytes().to_vec(),
-            ..ShownField::default()
-        };
-        fields.iter().map(field).collect()
-    }
-
-    fn point(request: &[(&str, &str)], response: &[(&str, &str)]) -> Option<PointView> {
-        Some(PointView {
-            request: list(request),
-            response: list(response),
-            protocol: "http/2".to_owned(),
-            ..PointView::default()
-        })
-    }
-
-    fn half(client: Option<PointView>, upstream: Option<PointView>) -> Option<ExchangeView> {
-        Some(ExchangeView {
-            client,
-            upstream,
-            ..ExchangeView::default()
-        })
-    }
-
-    fn told(diff: &RequestDiff) -> Vec<(String, u32, bool)> {
-        differences(diff, &ByRoute::default())
-            .into_iter()
-            .map(|one| (one.field, one.first_seen_at, one.documented))
-            .collect()
-    }
-
-    #[test]
-    fn documented_changes_are_told_apart_and_the_first_hop_is_named() {
-        let ok = &[(":status", "200"), ("x", "1")][..];
-        let diff = RequestDiff {
-            outbound: half(
-                point(
-                    &[(":path", "/"), ("grpc-timeout", "1S"), ("x-tag", "a"), ("x-tag", "b")],
-                    ok,
-                ),
-                point(
-                    &[(":path", "/"), ("grpc-timeout", "990m"), ("x-tag", "a"), ("x-tag", "b")],
-                    ok,
-                ),
-            ),
-            inbound: half(
-                point(
-                    &[(":path", "/"), ("grpc-timeout", "990m"), ("x-tag", "b"), ("x-tag", "a")],
-                    ok,
-                ),
-                point(
-                    &[
-                        (":path", "/"),
-                        ("grpc-timeout", "990m"),
-                        ("x-tag", "b"),
-                        ("x-tag", "a"),
-                        ("l5d-client-id", "web"),
-                    ],
-                    &[(":status", "200"), ("x", "2")],
-                ),
-            ),
-            ..RequestDiff::default()
-        };
-        let expected = [
-            ("grpc-timeout", 2, true),
-            ("x-tag", 3, false),
-            ("l5d-client-id", 4, true),
-            ("x", 3, false),
-        ];
-        let expected: Vec<_> = expected
-            .map(|(field, at, documented)| (field.to_owned(), at, documented))
-            .into();
-        assert_eq!(told(&diff), expected);
-        let between = &differences(&diff, &ByRoute::default())[1];
-        assert!(between.why.contains("between the proxies"), "{}", between.why);
-    }
-
-    #[test]
-    fn a_proxy_puts_its_own_span_into_a_context_and_takes_none_away() {
-        let ok = &[(":status", "200")][..];
-        let context = |outbound: &[(&str, &str)], sent: &[(&str, &str)]| RequestDiff {
-            outbound: half(point(outbound, ok), point(sent, ok)),
-            ..RequestDiff::default()
-        };
-        let (from, to) = (
-            [(":path", "/"), ("traceparent", "00-a-1-01")],
-            [(":path", "/"), ("traceparent", "00-a-2-01")],
-        );
-        assert_eq!(told(&context(&from, &to)), [("traceparent".to_owned(), 2, true)]);
-        assert_eq!(told(&context(&from[..1], &to)), [("traceparent".to_owned(), 2, true)]);
-        assert_eq!(told(&context(&from, &to[..1])), [("traceparent".to_owned(), 2, false)]);
-    }
-
-    /// Either proxy may keep a request for a while.
-    #[test]
-    fn what_remains_of_the_callers_time_is_told_by_both_proxies() {
-        fn at(timeout: &str) -> Option<PointView> {
-            point(&[(":path", "/"), ("grpc-timeout", timeout)], &[(":status", "200")])
-        }
-        let both = |timeouts: [&str; 4]| RequestDiff {
-            outbound: half(at(timeouts[0]), at(timeouts[1])),
-            inbound: half(at(timeouts[2]), at(timeouts[3])),
-            ..RequestDiff::default()
-        };
-        let changed = |at, documented| ("grpc-timeout".to_owned(), at, documented);
-        assert_eq!(
-            told(&both(["1S", "990m", "990m", "980000u"])),
-            [changed(2, true), changed(4, true)]
-        );
-        assert_eq!(
-            told(&both(["1S", "2S", "1S", "1x"])),
-            [changed(2, false), changed(3, false), changed(4, false)],
-            "time that a caller did not give, or that vanished between the proxies"
-        );
-    }
-
-    /// The two protocols say it in other fields, not that it goes elsewhere.
-    #[test]
-    fn where_a_request_goes_is_the_same_in_either_protocol() {
-        let ok = &[(":status", "200")][..];
-        let http1 = |request: &[(&str, &str)]| {
-            let mut point = point(request, ok).expect("a point");
-            "http/1".clone_into(&mut point.protocol);
-            Some(point)
-        };
-        let sent = |from: &[(&str, &str)], to: &[(&str, &str)]| {
-            let diff = RequestDiff {
-                outbound: half(http1(from), point(to, ok)),
-                ..RequestDiff::default()
-            };
-            let unexplained = told(&diff).into_iter().filter(|(.., documented)| !documented);
-            unexplained.map(|(name, ..)| name).collect::<Vec<_>>().join(" ")
-        };
-        let to = [(":scheme", "http"), (":authority", "web"), (":path", "/a%7Bb?c=1")];
-        assert_eq!(sent(&[(":path", "/a{b?c=1#d"), ("Host", "web")], &to), "");
-        assert_eq!(sent(&[(":path", "http://web/a{b?c=1"), ("Host", "web")], &to), "");
-        assert_eq!(sent(&[(":path", "/other"), ("Host", "web")], &to), ":path");
-        assert_eq!(
-            sent(&[(":path", "/a{b?c=1"), ("Host", "other")], &to),
-            ":authority host"
-        );
-    }
-
-    #[test]
-    fn a_path_that_is_empty_or_has_a_fragment_is_written_anew() {
-        let ok = &[(":status", "200")][..];
-        let sent = |from: &str, to: &str| RequestDiff {
-            outbound: half(point(&[(":path", from)], ok), point(&[(":path", to)], ok)),
-            ..RequestDiff::default()
-        };
-        for (from, to, documented) in [
-            ("", "/", true),
-            ("/a#b", "/a", true),
-            ("/a", "/b", false),
-            ("", "/b", false),
-        ] {
-            assert_eq!(told(&sent(from, to)), [(":path".to_owned(), 2, documented)], "{from:?}");
-        }
-    }
-
-    #[test]
-    fn the_order_of_names_and_their_case_do_not_count() {
-        let ok = &[(":status", "200")][..];
-        let diff = RequestDiff {
-            outbound: half(
-                point(&[(":path", "/"), ("A", "1"), ("B", "2")], ok),
-                point(&[(":path", "/"), ("b", "2"), ("a", "1")], ok),
-            ),
-            ..RequestDiff::default()
-        };
-        assert_eq!(told(&diff), []);
-    }
-
-    #[test]
-    fn an_answer_that_a_proxy_made_up_explains_itself() {
-        let mut outbound = half(
-            point(
-                &[(":path", "/")],
-                &[(":status", "504"), ("l5d-proxy-error", "too late")],
-            ),
-            point(&[(":path", "/")], &[(":status", "200")]),
-        );
-        if let Some(view) = &mut outbound {
-            "timeout".clone_into(&mut view.reason);
-        }
-        let diff = RequestDiff {
-            outbound,
-            ..RequestDiff::default()
-        };
-        assert_eq!(
-            told(&diff),
-            [(":status".to_owned(), 1, true), ("l5d-proxy-error".to_owned(), 1, true)]
-        );
-    }
 }
