@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::harness::{Mesh, User, meshed_client, meshed_web};
 
-fn ledger(name: &str) -> String {
+/// The ledger of the sample, under a name, without others.
+pub(crate) fn ledger(name: &str) -> String {
     format!(
         "
 apiVersion: v1
@@ -87,8 +88,8 @@ spec:
   requiredAuthenticationRefs: [{ kind: ServiceAccount, name: writer }]
 ";
 
-/// Calls a method with an empty message; head, body and trailers of the answer.
-fn call(mesh: &Mesh, from: &str, method: &str, more: &str) -> String {
+/// Calls a method of `blue` with an empty message; head, body and trailers of the answer.
+pub(crate) fn call(mesh: &Mesh, from: &str, method: &str, more: &str) -> String {
     let script = format!(
         "curl -sS --max-time 10 --http2-prior-knowledge -D - -X POST -H 'content-type: application/grpc' -H 'te: trailers' {more} \
          --data-binary @empty --output - http://blue:9000/{method} | tr -c '[:print:]\\n' ' '"

@@ -1,8 +1,10 @@
-//! Secrets in fields of protobuf: hidden by name, by where they stand, and by the mark of their schema, with descriptors and without.
+//! Messages of gRPC: read by descriptors, those that a server offers too. Secrets in fields of protobuf: hidden by name, by where they stand, and by the mark of
+//! their schema, with descriptors and without.
 
 use serde_json::Value;
 
 use crate::{
+    grpc_routes::{self, ledger},
     harness::{Mesh, User, meshed_client, pause},
     odd::{SECRET, call, odd},
 };
@@ -161,5 +163,42 @@ fn secrets_in_fields_of_protobuf_do_not_show() {
             !has(b"planted-number") && !has(b"planted-cvv") && !has(&[3 << 3, 0xe7, 0x24]),
             "{name}"
         );
+    }
+}
+
+/// Of the ledger of the sample, which offers its descriptors by server reflection.
+#[test]
+fn messages_are_read_as_their_server_describes_them_and_calls_found_by_their_status() {
+    let mesh = Mesh::new(User::Current);
+    mesh.write("blue.yaml", &ledger("blue"))
+        .write("client.yaml", &meshed_client())
+        .up();
+    // One message of no bytes.
+    std::fs::write(mesh.folder().join("empty"), [0; 5]).expect("written");
+    let calls = || {
+        let shown = grpc_routes::call(&mesh, "client", "bank.v1.Faults/Show", "");
+        assert!(shown.contains("grpc-status: 0"), "{shown}");
+        let unknown = grpc_routes::call(&mesh, "client", "bank.v1.Faults/Nothing", "");
+        assert!(unknown.contains("grpc-status: 12"), "{unknown}");
+    };
+    for workload in ["pod/client", "deploy/blue"] {
+        let path = ["--path", "/bank.v1.Faults/Show", "--body"];
+        let body = mesh.tap(&[&[workload][..], &path].concat(), calls, |line| {
+            line["kind"] == "body" && line["of"] == "response"
+        });
+        assert_eq!(body["type"], "bank.v1.FaultState", "{body:#}");
+        let instance = body["body"]["instance"].as_str().expect("a replica");
+        assert!(instance.starts_with("blue-"), "{body:#}");
+        for (code, path, status) in [
+            ("UNIMPLEMENTED", "/bank.v1.Faults/Nothing", 12),
+            ("12", "/bank.v1.Faults/Nothing", 12),
+            ("0", "/bank.v1.Faults/Show", 0),
+        ] {
+            let end = mesh.tap(&[workload, "--grpc-code", code], calls, |line| {
+                assert_eq!(line["path"], path, "{code}: {line:#}");
+                line["kind"] == "end"
+            });
+            assert_eq!(end["grpc_status"], status, "{code}: {end:#}");
+        }
     }
 }

@@ -328,6 +328,86 @@ fn what_a_route_changes_is_explained_with_the_route() {
         let expected = format!("HTTPRoute shop/moved, rule 1, does it: its {filter}");
         assert_eq!(why(part, field), expected, "{field}");
     }
+
+    // Nothing that is in force explains it any more: the layer and the hop are named.
+    mesh.remove("route.yaml");
+    let id = diff["request_id"].as_str().expect("an id");
+    let ask = ["diff", "-n", "shop", "pod/client", "--request", id];
+    let (code, page) = mesh.wait("the route is gone", || {
+        let output = mesh.run(&ask);
+        let page = String::from_utf8_lossy(&output.stdout).into_owned();
+        (!page.contains("HTTPRoute")).then_some((output.status.code(), page))
+    });
+    assert_eq!(code, Some(1), "{page}");
+    let expected = "UNEXPLAINED  x-tenant at point 2: acme → (absent)\n    nothing that is documented does this: it happened in the outbound proxy";
+    assert!(page.contains(expected), "{page}");
+}
+
+/// By the context that a client sends, and by the request's id that applications pass on.
+#[test]
+fn requests_are_found_by_their_trace() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mesh = mesh();
+    let asks = || {
+        mesh.shell(
+            "client",
+            &format!(
+                "curl -sS --max-time 10 -o /dev/null -H 'traceparent: 00-{TRACE}-00f067aa0ba902b7-01' http://web/traced"
+            ),
+        );
+        mesh.shell(
+            "client",
+            "curl -sS --max-time 10 -o /dev/null -H 'X-Request-Id: an-order-17' http://web/ordered",
+        );
+        mesh.shell("client", "curl -sS --max-time 10 -o /dev/null http://web/other");
+    };
+    for (trace, path) in [(TRACE, "/traced"), ("an-order-17", "/ordered")] {
+        for workload in ["pod/client", "deploy/web"] {
+            let end = mesh.tap(&[workload, "--trace", trace], asks, |line| {
+                assert_eq!(line["path"], path, "{line:#}");
+                line["kind"] == "end"
+            });
+            assert_eq!(end["status"], 200, "{end:#}");
+            let ask = ["diff", "-n", "shop", workload, "--trace", trace, "-o", "json"];
+            let diff: Value = serde_json::from_str(&shown(&mesh, &ask)).expect("JSON");
+            for point in ["1", "2", "3", "4"] {
+                let request = diff["points"][point]["request"].to_string();
+                assert!(request.contains(path), "{workload} at {point}: {diff:#}");
+            }
+        }
+    }
+    let nowhere = mesh.run(&["diff", "-n", "shop", "pod/client", "--trace", "nobody-sent-this"]);
+    let said = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert_eq!(nowhere.status.code(), Some(1), "{said}");
+    assert!(said.contains("no such request is recorded"), "{said}");
+}
+
+/// The test's server answers with a phrase of its own and names in a case of their own.
+#[test]
+fn what_http1_alone_has_arrives_as_it_was_written() {
+    let answer = r#"self.path == "/odd" and self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLiNK: </a>\r\n\r\n"); self.send_response(200, "All Fine"); self.send_header("x-ODD", "1")"#;
+    // The manifest has the program as a string of JSON.
+    let answer = serde_json::to_string(answer).expect("a string");
+    let odd = meshed_web(1).replace("self.send_response(200)", answer.trim_matches('"'));
+    assert_ne!(odd, meshed_web(1), "the server answers otherwise");
+    let mesh = mesh_with(&odd);
+    mesh.shell(
+        "client",
+        "curl -sS --max-time 10 -o /dev/null -H 'x-TEnant: acme' http://web/odd",
+    );
+    let ask = ["diff", "-n", "shop", "pod/client", "-o", "json"];
+    let diff: Value = serde_json::from_str(&shown(&mesh, &ask)).expect("JSON");
+    for point in ["1", "4"] {
+        let at = &diff["points"][point];
+        assert_eq!(at["reason_phrase"], "All Fine", "{diff:#}");
+        for (part, field) in [("request", "x-TEnant"), ("interim", "LiNK"), ("response", "x-ODD")] {
+            let fields = at[part].as_array().expect("fields");
+            assert!(fields.iter().any(|one| one[0] == field), "{part} at {point}: {diff:#}");
+        }
+    }
+    let differences = diff["differences"].as_array().expect("differences");
+    assert!(differences.iter().all(|one| one["documented"] == true), "{diff:#}");
+    assert_eq!(diff["compared"], serde_json::json!([1, 2, 3, 4]), "{diff:#}");
 }
 
 #[test]
