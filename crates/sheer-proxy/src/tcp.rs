@@ -6,6 +6,7 @@
 mod counted;
 mod fault;
 mod half;
+mod handshake;
 mod hello;
 mod run;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::detect::Rewind;
 
 pub use counted::{Ended, Meters, Tapes, relay_counted};
 pub(crate) use fault::Fault;
+pub(crate) use handshake::PassedTls;
 pub use run::Relay;
 
 /// A connection that can be relayed.
@@ -110,6 +112,7 @@ pub struct Counters {
     to_server: Moved,
     to_client: Moved,
     hello: OnceLock<Box<str>>,
+    handshake: handshake::Handshake,
 }
 
 /// Bytes that went one way, and when the first did.
@@ -146,6 +149,11 @@ impl Counters {
     /// The server name of a ClientHello that the client began with, empty where it has none; `None` where no whole one has passed.
     pub fn hello(&self) -> Option<&str> {
         self.hello.get().map(|name| &**name)
+    }
+
+    /// What was said in the clear of the applications' own TLS; `None` where it is none.
+    pub(crate) fn passed_tls(&self) -> Option<PassedTls> {
+        self.handshake.in_names()
     }
 
     /// Bytes both ways.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use sheer_api::v1::ObjectRef;
+use sheer_api::v1::{ObjectRef, PassedTls};
 
 /// Reads `85us`, `500ms`, `1.5s`, `5m` or `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -18,6 +18,31 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
+}
+
+/// The application's own TLS, as far as its handshake was in the clear: what was chosen, or else offered, and the alert that ended it.
+pub(crate) fn passed_tls(seen: &PassedTls) -> String {
+    let mut words = Vec::new();
+    if !seen.version.is_empty() {
+        let all = [&seen.version, &seen.cipher, &seen.group, &seen.alpn];
+        let known: Vec<&str> = all
+            .into_iter()
+            .map(String::as_str)
+            .filter(|word| !word.is_empty())
+            .collect();
+        words.push(format!("passes through: {}", known.join(" ")));
+    }
+    if !seen.offered_versions.is_empty() {
+        let protocols = match &*seen.offered_alpn {
+            [] => String::new(),
+            protocols => format!(" for {}", protocols.join(", ")),
+        };
+        words.push(format!("offered {}{protocols}", seen.offered_versions.join(", ")));
+    }
+    if !seen.alert.is_empty() {
+        words.push(format!("alert {} by the {}", seen.alert, seen.alert_by));
+    }
+    words.join("; ")
 }
 
 /// `1 pod`, `2 pods`.

@@ -63,6 +63,7 @@ fn connection(connection: &Connection) -> Value {
         "bytes_read": connection.bytes_read,
         "bytes_written": connection.bytes_written,
         "tls": connection.tls.as_ref().map(tls),
+        "passed_tls": connection.passed_tls.as_ref().map(passed_tls),
         "tcp": connection.tcp.as_ref().map(tcp),
     })
 }
@@ -75,6 +76,21 @@ fn tls(tls: &TlsSession) -> Value {
         "alpn": tls.alpn,
         "resumed": tls.resumed,
         "handshake_us": tls.handshake_us,
+    })
+}
+
+/// Of the application's own TLS, what its handshake said in the clear.
+#[must_use]
+pub fn passed_tls(seen: &PassedTls) -> Value {
+    json!({
+        "offered_versions": seen.offered_versions,
+        "offered_alpn": seen.offered_alpn,
+        "version": seen.version,
+        "cipher": seen.cipher,
+        "group": seen.group,
+        "alpn": seen.alpn,
+        "alert": seen.alert,
+        "alert_by": seen.alert_by,
     })
 }
 

@@ -14,7 +14,7 @@ use super::{
     recording::{About, Ending, Peer},
     replay::{self, Shown},
 };
-use crate::sys::TcpInfo;
+use crate::{sys::TcpInfo, tcp::PassedTls};
 
 /// Some records in a row, with the state of the lens before them.
 pub(crate) type SegmentCopy = Arc<Segment>;
@@ -62,6 +62,8 @@ pub(crate) struct RecordingCopy {
     pub(crate) ending: Option<Ending>,
     /// The server name of TLS that passes through, empty where it has none; `None` where no ClientHello has passed.
     pub(crate) hello: Option<Box<str>>,
+    /// What its handshake said in the clear.
+    pub(crate) passed_tls: Option<Box<PassedTls>>,
     /// Of a connection to the application.
     pub(crate) callers: Callers,
     pub(crate) unrecorded: &'static str,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     sys::{self, TcpInfo},
-    tcp::Counters,
+    tcp::{Counters, PassedTls},
 };
 
 /// Who is at the other end.
@@ -446,6 +446,13 @@ impl Recording {
         counters.hello().map(Into::into)
     }
 
+    /// The same of its handshake.
+    fn passed_tls(&self) -> Option<Box<PassedTls>> {
+        let counters = self.counters.borrow();
+        let (counters, _) = counters.as_ref()?;
+        counters.passed_tls().map(Box::new)
+    }
+
     /// Forgets what passed, for want of memory.
     pub(super) fn forget(&self, why: &'static str) {
         self.flow.replace(None);
@@ -538,6 +545,7 @@ impl Recording {
             tcp: self.tcp_info(),
             ending: self.ending.get(),
             hello: self.hello(),
+            passed_tls: self.passed_tls(),
             callers: if has_news { self.callers() } else { Callers::default() },
             unrecorded: self.unrecorded.get(),
             segments: after.map_or_else(Vec::new, |after| Copied::default().segments(&self.segments(), after)),

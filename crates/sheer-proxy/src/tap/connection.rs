@@ -86,7 +86,8 @@ impl TappedConnection {
 
     /// The relay has ended.
     pub(crate) fn ended(mut self: Box<Self>, ended: &Ended) {
-        let fault = Fault::of(ended);
+        let tls = self.counters.as_ref().and_then(|counters| counters.passed_tls());
+        let fault = Fault::of(ended, tls.as_ref());
         let (closed_by, how) = match ended {
             Ended::Drained => ("proxy", "closed, as the proxy ends".to_owned()),
             Ended::Revoked => ("proxy", "reset, as policy lets it in no longer".to_owned()),

@@ -59,7 +59,8 @@ impl Tapes {
             Ended::Revoked => [How::Reset; 2],
         };
         let (client_socket, server_socket) = relay.sockets();
-        self.client.judged(Some(&self.server), Fault::of(ended));
+        let tls = self.counters.passed_tls();
+        self.client.judged(Some(&self.server), Fault::of(ended, tls.as_ref()));
         self.client.end(client, client_socket);
         self.server.end(server, server_socket);
     }

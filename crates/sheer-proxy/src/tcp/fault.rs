@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use sheer_api::Verdict;
 
-use super::{Direction, End, Ended, Outcome, Side};
+use super::{Direction, End, Ended, Outcome, PassedTls, Side};
 use crate::error::{ProxyError, connection_lost};
 
 /// Why a relayed connection failed. Reasons are those of `docs/errors.md`.
@@ -30,8 +30,8 @@ impl From<&ProxyError> for Fault {
 }
 
 impl Fault {
-    /// None where it ended as it should.
-    pub(crate) fn of(ended: &Ended) -> Option<Self> {
+    /// None where it ended as it should. `tls`: what was seen of the applications' own TLS.
+    pub(crate) fn of(ended: &Ended, tls: Option<&PassedTls>) -> Option<Self> {
         match ended {
             Ended::Drained => None,
             Ended::Revoked => Some(Self {
@@ -40,8 +40,33 @@ impl Fault {
                 side: None,
                 message: "reset, as policy lets the client in no longer".to_owned(),
             }),
-            Ended::Relayed(outcome) => Self::of_outcome(outcome),
+            Ended::Relayed(outcome) => tls.and_then(Self::of_alert).or_else(|| Self::of_outcome(outcome)),
         }
+    }
+
+    /// One side would not go on with the handshake. What broke after that follows from it.
+    fn of_alert(tls: &PassedTls) -> Option<Self> {
+        let (side, alert) = tls.alert.as_ref()?;
+        let who = match side {
+            Side::Client => "client",
+            Side::Server => "server",
+        };
+        let list = |words: &[String]| words.join(", ");
+        let offered = match (&*tls.offered_versions, &*tls.offered_alpn) {
+            ([], _) => String::new(),
+            (versions, []) => format!("; the client offers {}", list(versions)),
+            (versions, protocols) => format!("; the client offers {} for {}", list(versions), list(protocols)),
+        };
+        let chosen = match &*tls.version {
+            "" => String::new(),
+            version => format!("; the server chose {version}, {}", tls.cipher),
+        };
+        Some(Self {
+            verdict: Verdict::Application,
+            reason: "tls-alert",
+            side: Some(*side),
+            message: format!("the {who} ended the applications' own TLS with the alert {alert}{offered}{chosen}"),
+        })
     }
 
     fn of_outcome(outcome: &Outcome) -> Option<Self> {
@@ -103,11 +128,12 @@ mod tests {
 
     fn relayed(to_server: End, to_client: End, first: Side) -> Option<(Verdict, &'static str, String)> {
         let way = |end, bytes| Direction { bytes, end };
-        let fault = Fault::of(&Ended::Relayed(Outcome {
+        let ended = Ended::Relayed(Outcome {
             to_server: way(to_server, 3),
             to_client: way(to_client, 7),
             first,
-        }))?;
+        });
+        let fault = Fault::of(&ended, None)?;
         let who = fault.message.split(' ').nth(1).expect("a side").to_owned();
         Some((fault.verdict, fault.reason, who))
     }
@@ -182,10 +208,41 @@ mod tests {
             }
             assert_eq!(relayed(to_server, to_client, first), expected);
         }
-        assert_eq!(Fault::of(&Ended::Drained), None);
+        assert_eq!(Fault::of(&Ended::Drained, None), None);
         assert_eq!(
-            Fault::of(&Ended::Revoked).map(|fault| (fault.verdict, fault.reason)),
+            Fault::of(&Ended::Revoked, None).map(|fault| (fault.verdict, fault.reason)),
             Some((Verdict::Policy, "policy-denied"))
         );
+    }
+    /// However orderly the connection ended after it.
+    #[test]
+    fn an_alert_within_a_handshake_is_a_failure_and_says_what_was_offered() {
+        let tls = PassedTls {
+            offered_versions: vec!["TLS 1.2".to_owned(), "TLS 1.1".to_owned()],
+            offered_alpn: vec!["h2".to_owned()],
+            alert: Some((Side::Server, "protocol_version".to_owned())),
+            ..PassedTls::default()
+        };
+        let way = || Direction {
+            bytes: 7,
+            end: End::Closed,
+        };
+        let closed = Ended::Relayed(Outcome {
+            to_server: way(),
+            to_client: way(),
+            first: Side::Server,
+        });
+        let fault = Fault::of(&closed, Some(&tls)).expect("a failure");
+        assert_eq!(
+            (fault.verdict, fault.reason, fault.side),
+            (Verdict::Application, "tls-alert", Some(Side::Server))
+        );
+        assert_eq!(
+            fault.message,
+            "the server ended the applications' own TLS with the alert protocol_version; the client offers TLS 1.2, TLS 1.1 for h2"
+        );
+        assert!(include_str!("../../../../docs/errors.md").contains("* `tls-alert` (application)"));
+        let well = PassedTls { alert: None, ..tls };
+        assert_eq!(Fault::of(&closed, Some(&well)), None);
     }
 }

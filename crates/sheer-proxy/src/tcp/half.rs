@@ -23,7 +23,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Duplex, Moved, hello::Looker};
+use super::{
+    Duplex, Moved, Side,
+    handshake::{Follower, Handshake},
+    hello::Looker,
+};
 use crate::sys::Pipe;
 
 /// What a fresh direction reads at once.
@@ -67,8 +71,10 @@ pub(super) struct Ends<'a, A, B> {
     pub(super) from: &'a mut A,
     pub(super) to: &'a mut B,
     pub(super) counter: &'a Moved,
-    /// Who looks at what the sender says first, and where that is noted.
+    /// Who looks at what a client says first, and where that is noted.
     pub(super) look: Option<(&'a mut Looker, &'a OnceLock<Box<str>>)>,
+    /// Who follows the handshake of TLS, whose words these are, and where that is noted.
+    pub(super) follow: (&'a mut Follower, Side, &'a Handshake),
 }
 
 impl<A, B> Ends<'_, A, B> {
@@ -76,6 +82,16 @@ impl<A, B> Ends<'_, A, B> {
         if let Some((looker, hello)) = &mut self.look {
             looker.look(bytes, hello);
         }
+        let (follower, from, seen) = &mut self.follow;
+        follower.follow(bytes, *from, seen);
+    }
+
+    /// Bytes pass that nobody sees.
+    fn miss(&mut self) {
+        if let Some((looker, _)) = &mut self.look {
+            looker.miss();
+        }
+        self.follow.0.miss();
     }
 }
 
@@ -194,9 +210,7 @@ impl Half {
         {
             let moved = ready!(poll_fill(pipe, socket, cx));
             // Whatever began there is longer than any ClientHello.
-            if let Some((looker, _)) = &mut ends.look {
-                looker.miss();
-            }
+            ends.miss();
             match moved {
                 Ok(moved) => {
                     self.calm = if moved < SMALL { self.calm + 1 } else { 0 };

@@ -13,6 +13,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use super::{
     Counters, Direction, Duplex, End, Outcome, Side,
     half::{Ends, Failure, Half},
+    handshake::Follower,
     hello::Looker,
 };
 use crate::sys;
@@ -30,6 +31,8 @@ pub struct Relay<'a, C, S> {
     to_server: Half,
     to_client: Half,
     looker: Looker,
+    /// Of what the client says, and of what the server does.
+    followers: [Follower; 2],
     ends: Ended,
 }
 
@@ -48,6 +51,9 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
         let mut looker = Looker::default();
         looker.look(to_server.prefix(), &counters.hello);
         let to_client = Half::new(server.take_prefix(), splice);
+        let mut followers = [Follower::default(), Follower::default()];
+        followers[0].follow(to_server.prefix(), Side::Client, &counters.handshake);
+        followers[1].follow(to_client.prefix(), Side::Server, &counters.handshake);
         Self {
             client,
             server,
@@ -55,6 +61,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             to_server,
             to_client,
             looker,
+            followers,
             ends: Ended::default(),
         }
     }
@@ -76,6 +83,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             to: &mut self.server,
             counter,
             look: Some((&mut self.looker, &self.counters.hello)),
+            follow: (&mut self.followers[0], Side::Client, &self.counters.handshake),
         };
         let Poll::Ready(result) = self.to_server.poll(&mut ends, cx) else {
             return;
@@ -96,6 +104,7 @@ impl<'a, C: Duplex, S: Duplex> Relay<'a, C, S> {
             to: &mut self.client,
             counter,
             look: None,
+            follow: (&mut self.followers[1], Side::Server, &self.counters.handshake),
         };
         let Poll::Ready(result) = self.to_client.poll(&mut ends, cx) else {
             return;
@@ -197,6 +206,9 @@ impl<C: Duplex, S: Duplex> Future for Relay<'_, C, S> {
 #[cfg(test)]
 impl<C, S> Relay<'_, C, S> {
     pub(super) fn holds_nothing(&self) -> bool {
-        self.to_server.holds_nothing() && self.to_client.holds_nothing() && self.looker.holds_nothing()
+        self.to_server.holds_nothing()
+            && self.to_client.holds_nothing()
+            && self.looker.holds_nothing()
+            && self.followers.iter().all(Follower::holds_nothing)
     }
 }

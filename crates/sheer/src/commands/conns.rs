@@ -151,6 +151,7 @@ fn wide_row(connection: &Connection) -> Cells {
         let resumed = if tls.resumed { ", resumed" } else { "" };
         format!("{} {} {}{resumed}", tls.version, tls.cipher, tls.group)
     });
+    let tls = tls.or_else(|| connection.passed_tls.as_ref().map(words::passed_tls));
     let table = |table: &Option<sheer_api::v1::TableState>| table.as_ref().map_or(0, |table| table.size);
     let tables = connection
         .http2

@@ -73,6 +73,108 @@ fn tls_on_an_opaque_port_is_seen_by_its_server_name() {
     assert!(table.contains("tls ledger.test"), "{table}");
 }
 
+/// Speaks TLS 1.3 and nothing older.
+const VAULT: &str = r#"
+import socket, ssl, threading
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.minimum_version = ssl.TLSVersion.TLSv1_3
+tls.load_cert_chain("vault.pem")
+def serve(plain):
+    try:
+        with tls.wrap_socket(plain, server_side=True) as client:
+            client.recv(4096)
+            client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+    except OSError:
+        plain.close()
+listening = socket.create_server(("::", 9443), family=socket.AF_INET6, dualstack_ipv6=True)
+while True: threading.Thread(target=serve, args=[listening.accept()[0]]).start()
+"#;
+
+/// Who offers less than the application takes is told so by its alert. That passes through with everything else, and says by itself what is wrong.
+#[test]
+fn the_handshake_of_the_applications_own_tls_is_seen_and_its_alert_is_a_failure() {
+    let mesh = Mesh::new(User::Current);
+    let key = rcgen::generate_simple_self_signed(["vault".to_owned()]).expect("a certificate");
+    let pem = key.signing_key.serialize_pem() + &key.cert.pem();
+    std::fs::write(mesh.folder().join("vault.pem"), pem).expect("written");
+    let server = serde_json::to_string(VAULT).expect("a string");
+    let vault = format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{ name: vault, namespace: shop }}
+spec: {{ selector: {{ app: vault }}, ports: [{{ name: tls, port: 443, targetPort: 9443 }}] }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: vault, namespace: shop }}
+spec:
+  replicas: 1
+  selector: {{ matchLabels: {{ app: vault }} }}
+  template:
+    metadata: {{ labels: {{ app: vault }} }}
+    spec:
+      containers:
+        - name: app
+          command: [/usr/bin/python3, -c, {server}]
+          ports: [{{ containerPort: 9443 }}]
+          readinessProbe: {{ tcpSocket: {{ port: 9443 }}, periodSeconds: 1 }}
+"
+    );
+    mesh.write("vault.yaml", &vault)
+        .write("client.yaml", &meshed_client())
+        .up();
+    let ask = |more: &str| {
+        mesh.shell(
+            "client",
+            &format!("curl -sk --max-time 5 -o /dev/null -w '%{{http_code}}' {more} https://vault/ || true"),
+        )
+    };
+    assert_eq!(ask("").trim(), "200");
+    for workload in ["pod/client", "deploy/vault"] {
+        let old = || drop(ask("--tls-max 1.2"));
+        let end = mesh.tap(&[workload, "--failed-only"], old, |line| line["event"] == "end");
+        let told = [&end["reason"], &end["verdict"], &end["closed_by"]];
+        assert_eq!(told, ["tls-alert", "application", "server"], "{end:#}");
+        let message = end["message"].as_str().unwrap_or_default();
+        assert!(
+            message.contains("the server ended the applications' own TLS with the alert protocol_version")
+                && message.contains("the client offers TLS 1.2"),
+            "{end:#}"
+        );
+        let conns = mesh.sheer(&["conns", "-n", "shop", workload, "--ended", "-o", "json"]);
+        let conns: Value = serde_json::from_str(&conns).expect("JSON");
+        let all = conns[0]["connections"].as_array().expect("connections");
+        for peer in ["app", "mesh"] {
+            let of_peer = || {
+                all.iter()
+                    .filter(|one| one["peer"] == peer)
+                    .map(|one| &one["passed_tls"])
+            };
+            let refused = of_peer().find(|tls| tls["alert"] == "protocol_version");
+            assert!(
+                refused.is_some_and(|tls| tls["alert_by"] == "server"),
+                "{workload} {peer}: {conns:#}"
+            );
+            let chosen = of_peer().find(|tls| tls["version"] == "TLS 1.3");
+            let chosen = chosen.unwrap_or_else(|| panic!("{workload} {peer}: {conns:#}"));
+            let offered = chosen["offered_versions"].as_array().expect("versions");
+            assert!(
+                offered.contains(&"TLS 1.3".into()) && chosen["cipher"] != "",
+                "{chosen:#}"
+            );
+        }
+        let failures = mesh.sheer(&["frames", "-n", "shop", workload, "--last-failures"]);
+        assert!(
+            failures.contains("tls-alert  verdict application")
+                && failures.contains("alert protocol_version by the server"),
+            "{failures}"
+        );
+    }
+    let wide = mesh.sheer(&["conns", "-n", "shop", "pod/client", "--ended", "-o", "wide"]);
+    assert!(wide.contains("passes through: TLS 1.3"), "{wide}");
+}
+
 /// Opens a connection to a port of odd and says a line; `end` is what becomes of it then.
 fn talk(mesh: &Mesh, port: u16, end: &str) {
     let script = format!(

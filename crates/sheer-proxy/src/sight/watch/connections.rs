@@ -13,6 +13,7 @@ use super::{super::service::Sight, Right, allowed, peer};
 use crate::{
     record::{About, Clock, Ending, GoAway, How, Peer, Query, RecorderCopy, RecordingCopy, Speaks, Standing, TlsFacts},
     sys::TcpInfo,
+    tcp::{PassedTls, Side},
 };
 
 /// All connections, by number.
@@ -78,6 +79,7 @@ pub(super) fn connection(half: &RecorderCopy, recording: &RecordingCopy) -> v1::
         identity: about.identity.as_deref().unwrap_or_default().to_owned(),
         tls: ended_tls(about).map(|facts| tls(facts, about.took.1)),
         server_name: passed_name(recording).unwrap_or_default().to_owned(),
+        passed_tls: recording.passed_tls.as_deref().map(passed_tls),
         opened_us: half.clock.unix(recording.opened),
         age_ms: now.saturating_sub(recording.opened) / 1_000,
         idle_ms: now.saturating_sub(recording.active) / 1_000,
@@ -104,11 +106,29 @@ fn ended_tls(about: &About) -> Option<&TlsFacts> {
     about.tls.as_deref().filter(|facts| !facts.version.is_empty())
 }
 
-/// Of TLS that is passed through only the name is known.
+/// The name that the client of TLS asked for which is passed through.
 pub(super) fn passed_name(recording: &RecordingCopy) -> Option<&str> {
     let facts = recording.about.tls.as_deref().filter(|facts| facts.version.is_empty());
     let known = facts.map(|facts| facts.server_name.as_str());
     known.or(recording.hello.as_deref())
+}
+
+fn passed_tls(seen: &PassedTls) -> v1::PassedTls {
+    let (by, alert) = match &seen.alert {
+        None => ("", ""),
+        Some((Side::Client, alert)) => ("client", &**alert),
+        Some((Side::Server, alert)) => ("server", &**alert),
+    };
+    v1::PassedTls {
+        offered_versions: seen.offered_versions.clone(),
+        offered_alpn: seen.offered_alpn.clone(),
+        version: seen.version.clone(),
+        cipher: seen.cipher.clone(),
+        group: seen.group.clone(),
+        alpn: seen.alpn.clone(),
+        alert: alert.to_owned(),
+        alert_by: by.to_owned(),
+    }
 }
 
 /// What is spoken: bytes that nobody looked into may have shown that they are TLS.

@@ -99,6 +99,9 @@ impl Lines {
         if let Some(tls) = &connection.tls {
             facts.push(format!("{} {} {}", tls.version, tls.cipher, tls.group));
         }
+        if let Some(tls) = &connection.passed_tls {
+            facts.push(words::passed_tls(tls));
+        }
         if !connection.identity.is_empty() {
             facts.push(words::identity(&connection.identity));
         }
