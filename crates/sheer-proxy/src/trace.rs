@@ -47,6 +47,7 @@ pub(crate) use self::{
 use self::{propagation::Serving, tracer::Told};
 use crate::{
     access_log::AccessLog,
+    redact::Redactor,
     settings::{self, Settings},
 };
 
@@ -86,14 +87,14 @@ struct Shared {
 
 /// Spans as workers record them.
 #[derive(Debug)]
-pub struct Spans(mpsc::Receiver<Told>);
+pub struct Spans(mpsc::Receiver<Told>, Redactor);
 
 impl Spans {
     /// The spans of the next request that is recorded, the whole first.
     pub async fn next(&mut self) -> Vec<Span> {
         loop {
             match self.0.recv().await {
-                Some(Told::Request(record)) => return span::spans(&record),
+                Some(Told::Request(record)) => return span::spans(&record, &self.1),
                 Some(Told::Passed(_)) => {}
                 None => return Vec::new(),
             }
@@ -104,7 +105,7 @@ impl Spans {
     pub fn try_next(&mut self) -> Option<Vec<Span>> {
         loop {
             match self.0.try_recv().ok()? {
-                Told::Request(record) => return Some(span::spans(&record)),
+                Told::Request(record) => return Some(span::spans(&record, &self.1)),
                 Told::Passed(_) => {}
             }
         }
@@ -132,7 +133,7 @@ impl Collecting {
     pub fn recorded(settings: &Settings) -> (Self, Spans) {
         let (collecting, told) = Self::new(settings);
         collecting.want(COLLECTOR, true);
-        (collecting, Spans(told))
+        (collecting, Spans(told, settings.sight.redactor.clone()))
     }
 
     /// Whether anybody wants anything of a request.

@@ -18,6 +18,7 @@ use crate::{
     access_log::Writer,
     control::Channel,
     metrics::{Counter, LabelSet, Shard, family},
+    redact::Redactor,
     settings::Settings,
 };
 
@@ -29,6 +30,7 @@ pub(crate) struct Collector {
     told: mpsc::Receiver<Told>,
     sinks: Sinks,
     log: Option<Writer>,
+    redactor: Redactor,
     counts: Counts,
     finish: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -187,6 +189,7 @@ impl Collector {
             told,
             sinks,
             log,
+            redactor: redactor.clone(),
             counts: Counts::new(&shard),
             finish,
         }
@@ -223,7 +226,7 @@ impl Collector {
 
     fn take_request(&mut self, record: &Record) {
         if let Some(kept) = record.kept {
-            let spans = span::spans(record);
+            let spans = span::spans(record, &self.redactor);
             self.counts.add(kept, spans.len());
             spans.into_iter().for_each(|span| self.sinks.span(span));
         }

@@ -18,8 +18,10 @@ use super::{
 use crate::{
     connect::Link,
     exchange::{End, Origin, Outcome},
+    redact::Redactor,
 };
 
+const USER_AGENT: &str = "user_agent.original";
 /// gRPC codes that say that the server is at fault (OpenTelemetry, "gRPC Status").
 const SERVER_FAULTS: [u16; 6] = [2, 4, 12, 13, 14, 15];
 
@@ -57,8 +59,24 @@ struct Ending<'a> {
     fault: Option<(&'static str, &'static str, &'a str)>,
 }
 
-/// The spans of a request that is kept, the whole first.
-pub(super) fn spans(record: &Record) -> Vec<Span> {
+/// The spans of a request that is kept, the whole first, without what its workload hides.
+pub(super) fn spans(record: &Record, redactor: &Redactor) -> Vec<Span> {
+    let mut all = of_record(record);
+    let agent = record
+        .request
+        .user_agent
+        .as_ref()
+        .map(|agent| redactor.value(b"user-agent", agent.as_bytes()));
+    if let Some((shown, true)) = agent {
+        let attributes = all.iter_mut().flat_map(|span| &mut span.attributes);
+        for attribute in attributes.filter(|attribute| attribute.key == USER_AGENT) {
+            *attribute = text(USER_AGENT, String::from_utf8_lossy(&shown));
+        }
+    }
+    all
+}
+
+fn of_record(record: &Record) -> Vec<Span> {
     let (Some(kept), Some(trace), Some(own), Some(outcome)) = (record.kept, record.trace, record.span, &record.outcome)
     else {
         return Vec::new();
@@ -297,7 +315,7 @@ fn request(record: &Record) -> Vec<Attribute> {
         attributes.push(text("rpc.method", method));
     }
     if let Some(agent) = about.user_agent.as_ref().and_then(|agent| agent.to_str().ok()) {
-        attributes.push(text("user_agent.original", agent));
+        attributes.push(text(USER_AGENT, agent));
     }
     if let Some(route) = record.route() {
         attributes.push(text("sheer.route", route.to_string()));

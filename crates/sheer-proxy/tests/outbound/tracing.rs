@@ -179,6 +179,23 @@ fn a_request_that_is_not_recorded_is_not_touched() {
 }
 
 #[test]
+fn what_a_workload_hides_is_in_no_span() {
+    run(async {
+        let app = App::start(|_| Say::ok()).await;
+        let (proxy, client) = proxy_for(&app, to_service()).await;
+        for (hidden, shown) in [("", "a-browser"), ("user-agent", "hash:")] {
+            let mut recorded = proxy.traced_with(&settings_with(&[("SHEER_PROXY_SIGHT_REDACT", hidden)]));
+            ask(&client, with(get("/"), "user-agent", "a-browser"), b"")
+                .await
+                .expect("answered");
+            let spans = recorded.next().await;
+            let agent = text(&spans[0], "user_agent.original");
+            assert!(agent.starts_with(shown), "{hidden}: {agent}");
+        }
+    });
+}
+
+#[test]
 fn so_many_traces_begin_and_no_more() {
     run(async {
         let app = App::start(|_| Say::ok()).await;
