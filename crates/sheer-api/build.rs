@@ -1,7 +1,7 @@
 //! Compiles `proto/` with protox, so that no `protoc` has to be installed.
 
 /// What commands print as JSON, field by field as the protocol has it.
-const SHOWN: [&str; 25] = [
+const SHOWN: [&str; 26] = [
     ".sheer.v1.ObjectRef",
     ".sheer.v1.ProxyState",
     ".sheer.v1.Listener",
@@ -17,6 +17,7 @@ const SHOWN: [&str; 25] = [
     ".sheer.v1.ProxyConnections",
     ".sheer.v1.Connection",
     ".sheer.v1.TlsSession",
+    ".sheer.v1.PassedTls",
     ".sheer.v1.Http2State",
     ".sheer.v1.Setting",
     ".sheer.v1.TableState",

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 use sheer_api::v1::{
-    Connection, Disagreement, Failure, Frame, GoAway, HeaderBlock, HeaderField, ShownField, TableState, TcpState,
-    TlsSession, frame_event::Event,
+    Connection, Disagreement, Failure, Frame, GoAway, HeaderBlock, HeaderField, PassedTls, ShownField, TableState,
+    TcpState, TlsSession, frame_event::Event,
 };
 
 use super::text::{moment, text};
@@ -80,8 +80,7 @@ fn tls(tls: &TlsSession) -> Value {
 }
 
 /// Of the application's own TLS, what its handshake said in the clear.
-#[must_use]
-pub fn passed_tls(seen: &PassedTls) -> Value {
+fn passed_tls(seen: &PassedTls) -> Value {
     json!({
         "offered_versions": seen.offered_versions,
         "offered_alpn": seen.offered_alpn,
