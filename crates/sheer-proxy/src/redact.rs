@@ -148,19 +148,29 @@ impl Redactor {
         if self.is_sensitive(name) {
             return (Cow::Owned(self.hashed(value).into_bytes()), true);
         }
-        let is_path = name == b":path" && within::has_parameters(value);
-        if !is_path && !within::may_carry(value) {
+        let is_path = [&b":path"[..], b"sheer-h1-target"].contains(&name) && within::has_parameters(value);
+        let is_host = (name == b":authority" || name.eq_ignore_ascii_case(b"host")) && value.contains(&b'@');
+        if !is_path && !is_host && !within::may_carry(value) {
             return (Cow::Borrowed(value), false);
         }
         let text = String::from_utf8_lossy(value);
-        let shown = match is_path {
-            true => Cow::Owned(self.path(&text)),
-            false => self.text(&text),
+        let shown = match (is_path, is_host) {
+            (true, _) => Cow::Owned(self.path(&text)),
+            (_, true) => self.authority(&text),
+            _ => self.text(&text),
         };
         if *shown == *text {
             (Cow::Borrowed(value), false)
         } else {
             (Cow::Owned(shown.into_owned().into_bytes()), true)
+        }
+    }
+
+    /// An authority without what stands before its host, which may be a password (RFC 3986, section 3.2.1).
+    pub(crate) fn authority<'a>(&self, authority: &'a str) -> Cow<'a, str> {
+        match authority.rsplit_once('@') {
+            Some((user, host)) => Cow::Owned(format!("{}@{host}", self.hashed(user.as_bytes()))),
+            None => Cow::Borrowed(authority),
         }
     }
 
@@ -293,5 +303,19 @@ mod tests {
         );
         assert!(!path.contains("abc"), "{path}");
         assert_eq!(shown(Redactor::own(), ":path", "/x?page=2"), "/x?page=2");
+        let target = shown(Redactor::own(), "sheer-h1-target", "/a<b;jsessionid=abc");
+        assert!(target.starts_with("/a<b;jsessionid=hash:"), "{target}");
+        // However much of it is encoded.
+        let hashed = |path: &str| shown(Redactor::own(), ":path", path);
+        assert_eq!(hashed("/x?token=a<b"), hashed("/x?token=a%3Cb"));
+    }
+
+    #[test]
+    fn what_stands_before_a_host_is_replaced() {
+        for name in [":authority", "Host"] {
+            let host = shown(Redactor::own(), name, "ada:planted@bank:443");
+            assert!(host.starts_with("hash:") && host.ends_with("@bank:443"), "{host}");
+            assert_eq!(shown(Redactor::own(), name, "bank:443"), "bank:443");
+        }
     }
 }

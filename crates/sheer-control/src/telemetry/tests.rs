@@ -601,6 +601,9 @@ fn paths_are_shown_once_each_and_only_while_they_are_kept() {
         shown(Some(of(selector::Kind::Workload, "web"))),
         ["web->ledger /ledger.Ledger/Post 5"]
     );
+    // A proxy reports nothing of seconds without requests: the only one of a quiet service is whole.
+    mesh.windows.watch_since_ms(now_ms() - 9_000);
+    assert_eq!(shown(None).len(), 2);
 }
 
 /// Such requests are counted, and nobody sees which they are, whoever counted them.

@@ -98,7 +98,8 @@ pub(super) fn top(windows: &Windows, (snapshot, hidden): (&Snapshot, &Hidden), l
     let from_ms = to_ms - look.window_ms.cast_signed();
     let seconds = (look.window_ms / 1_000) as usize;
     // Proxies begin to look when somebody asks: a rate is of what was seen, not of the time before.
-    let is_fresh = windows.watched_since_ms() + BEGINNING_MS > from_ms;
+    let begun_ms = windows.watched_since_ms() + BEGINNING_MS;
+    let is_fresh = begun_ms > from_ms;
     let mut found: BTreeMap<PathKey, Found> = BTreeMap::new();
     let mut proxies = 0;
     for source in windows.sources() {
@@ -109,7 +110,7 @@ pub(super) fn top(windows: &Windows, (snapshot, hidden): (&Snapshot, &Hidden), l
             .iter()
             .filter(|report| (from_ms..to_ms).contains(&report.at_ms));
         let mut reports: Vec<_> = reports.collect();
-        if is_fresh && !reports.is_empty() {
+        if is_fresh && reports.first().is_some_and(|first| first.at_ms < begun_ms) {
             // Of a part of a second, which would show as a rate that is too low.
             reports.remove(0);
         }

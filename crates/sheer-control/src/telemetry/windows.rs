@@ -136,6 +136,11 @@ impl Windows {
         self.watched_since_ms.load(Relaxed)
     }
 
+    #[cfg(test)]
+    pub(super) fn watch_since_ms(&self, at_ms: i64) {
+        self.watched_since_ms.store(at_ms, Relaxed);
+    }
+
     /// Somebody looks.
     pub(super) fn watch_paths(self: &Arc<Self>) -> PathWatcher {
         self.path_watchers.send_modify(|count| {

@@ -395,12 +395,12 @@ impl Observation {
     }
 
     /// An answer that the client does not see, as the request goes out again: by its head, and what says how it went (head or trailers).
-    pub(super) fn passed_over(&self, attempt: usize, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn passed_over(&self, (attempt, addr): (usize, SocketAddr), status: StatusCode, headers: &HeaderMap) {
         self.attempt(attempt, |attempt| attempt.answered(status, headers));
         let mut outcome = self.outcome();
         outcome.note_head(status, headers);
         self.note_passed_over(PassedOver {
-            endpoint: self.legs.borrow().upstream.tape().places().1,
+            endpoint: Some(addr),
             status: outcome.status,
             grpc_status: outcome.grpc_status,
             reason: "",

@@ -2,7 +2,7 @@
 //!
 //! The exchange asks and obeys; what is right is decided by the path that made the referee.
 
-use std::{fmt, future::poll_fn, time::Duration};
+use std::{fmt, future::poll_fn, net::SocketAddr, time::Duration};
 
 use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
@@ -48,10 +48,10 @@ pub(super) async fn sends_again(
     referee: &dyn Referee,
     reply: &Reply,
     body: &mut Body,
-    (observation, attempt): (&Observation, usize),
+    (observation, attempt, addr): (&Observation, usize, SocketAddr),
 ) -> Result<bool, Gone> {
     let pass_over = |headers| {
-        observation.passed_over(attempt, reply.status, headers);
+        observation.passed_over((attempt, addr), reply.status, headers);
         true
     };
     match referee.judge(reply.status, &reply.headers) {

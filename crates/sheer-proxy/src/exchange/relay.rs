@@ -286,7 +286,7 @@ async fn download(
     observation.attempt(cx.attempt, |attempt| attempt.answered(reply.status, &reply.headers));
     let mut body = Body::once(body);
     if let Some(referee) = &cx.referee {
-        if sends_again(&**referee, &reply, &mut body, (observation, cx.attempt))
+        if sends_again(&**referee, &reply, &mut body, (observation, cx.attempt, cx.addr))
             .await
             .map_err(Break::Server)?
         {

@@ -60,6 +60,8 @@ struct Hedging<'a> {
     /// Somebody has won, and the others are cancelled.
     settled: bool,
     failed: Option<ProxyError>,
+    /// Where that happened, unless it is told already that another attempt followed.
+    untold: Option<Option<SocketAddr>>,
 }
 
 /// What the attempts share.
@@ -72,6 +74,8 @@ struct Shared {
     leased: Cell<u32>,
     /// Who has an attempt now.
     under_way: RefCell<Vec<Rc<AtEndpoint>>>,
+    /// Where the attempt went that failed just now.
+    failed_at: Cell<Option<SocketAddr>>,
     /// What the answer that lost last says of further attempts.
     pushback: Cell<Option<Hint>>,
     /// Whose answer was found to have lost just now.
@@ -140,6 +144,7 @@ pub(super) async fn run(sending: &Sending<'_>, hedge: Hedge, hand: &mut Hand) ->
         not_before: None,
         settled: false,
         failed: None,
+        untold: None,
     };
     hedging.begin(request);
     let error = match poll_fn(|task| hedging.poll(task)).await {
@@ -217,6 +222,14 @@ impl<'a> Hedging<'a> {
         if is_over(&error) {
             self.sent = self.hedge.max_attempts;
         }
+        let addr = self.shared.failed_at.take();
+        if self.settled {
+            self.untold = None;
+        } else if self.running.is_empty() {
+            self.untold = Some(addr);
+        } else {
+            self.sending.observation.goes_out_again(addr, &error);
+        }
         self.failed = Some(error);
     }
 
@@ -259,6 +272,9 @@ impl<'a> Hedging<'a> {
             return false;
         }
         metrics.hedged("sent");
+        if let (Some(addr), Some(error)) = (self.untold.take(), &self.failed) {
+            self.sending.observation.goes_out_again(addr, error);
+        }
         self.timer.as_mut().reset(now + self.hedge.delay);
         let head = self.head.clone();
         self.begin(Request { head, body });
@@ -330,6 +346,7 @@ async fn attempt(
         Err(failed) => {
             endpoint.lost(&failed.error);
             shared.ended(&endpoint);
+            shared.failed_at.set(Some(addr));
             observation.attempt(trace, |attempt| attempt.failed(&failed.error));
             Err(failed.error)
         }

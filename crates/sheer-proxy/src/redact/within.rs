@@ -81,18 +81,15 @@ impl Redactor {
             return place.to_owned();
         };
         let end = place[begin..].find('/').map_or(place.len(), |at| begin + at);
-        match place[begin..end].rsplit_once('@') {
-            Some((user, host)) => {
-                let user = self.hashed(user.as_bytes());
-                format!("{}{user}@{host}{}", &place[..begin], &place[end..])
-            }
-            None => place.to_owned(),
-        }
+        let authority = self.authority(&place[begin..end]);
+        format!("{}{authority}{}", &place[..begin], &place[end..])
     }
 
     fn parameter(&self, name: &str, value: &str, depth: u8) -> String {
         if self.is_secret_parameter(&decoded(name)) || self.carries_secret(value, depth + 1) {
-            format!("{name}={}", self.hashed(value.as_bytes()))
+            // One value has one hash, however much of it is encoded.
+            let value: Vec<u8> = percent_decode_str(value).collect();
+            format!("{name}={}", self.hashed(&value))
         } else {
             format!("{name}={value}")
         }

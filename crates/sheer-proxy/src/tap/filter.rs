@@ -18,6 +18,8 @@ use crate::{exchange::Outcome, redact::Redactor, trace};
 
 /// Fields that carry the id of a trace or of a request.
 const TRACE: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "x-request-id"];
+/// Those of a trace alone.
+const CONTEXTS: [&str; 4] = ["traceparent", "b3", "x-b3-traceid", "grpc-trace-bin"];
 
 /// What can be asked for, in words.
 const STATUSES: &str = "status: 100 to 599 or 1xx to 5xx, as 503, 5xx or !2xx";
@@ -242,14 +244,17 @@ impl Filter {
 
     fn is_of_trace(&self, subject: &Subject, headers: &HeaderMap) -> bool {
         let is = |trace: Option<[u8; 32]>| trace.is_some_and(|trace| trace.eq_ignore_ascii_case(self.trace.as_bytes()));
-        is(subject.trace)
-            || is(trace::named(headers))
+        // A field that is hidden names no trace, but by the hash that is shown of it.
+        let is_hidden = |name: &&str| self.redactor.is_sensitive(name.as_bytes());
+        let is_named = || is(subject.trace) || is(trace::named(headers));
+        (!CONTEXTS.iter().any(is_hidden) && is_named())
             || TRACE.iter().any(|name| {
-                let value = headers
-                    .get(*name)
-                    .and_then(|value| value.to_str().ok())
-                    .unwrap_or_default();
-                value == self.trace || value.split('-').any(|part| part == self.trace)
+                let value = headers.get(*name).map(HeaderValue::as_bytes).unwrap_or_default();
+                let value = self.redactor.value(name.as_bytes(), value).0;
+                *value == *self.trace.as_bytes()
+                    || value
+                        .split(|byte| *byte == b'-')
+                        .any(|part| part == self.trace.as_bytes())
             })
     }
 

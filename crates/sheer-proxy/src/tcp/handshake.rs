@@ -165,11 +165,12 @@ impl Visitor for Look<'_> {
             &hello.versions
         };
         let versions = versions.iter().filter(|version| *version & 0x0f0f != GREASE).copied();
-        let text = |protocol: &Vec<u8>| String::from_utf8_lossy(protocol).into_owned();
+        let is_known = |protocol: &&Vec<u8>| !matches!(***protocol, [one, other] if one == other && one & 0x0f == 0x0a);
+        let protocols = hello.alpn.iter().filter(is_known).take(MOST_PROTOCOLS);
         // A second one, after a HelloRetryRequest, offers the same.
         let _ = self.seen.offer.set(Offer {
             versions: versions.take(MOST_PROTOCOLS).collect(),
-            protocols: hello.alpn.iter().take(MOST_PROTOCOLS).map(text).collect(),
+            protocols: protocols.map(|protocol| protocol.escape_ascii().to_string()).collect(),
         });
     }
 
@@ -177,12 +178,15 @@ impl Visitor for Look<'_> {
         if self.from != Side::Server || hello.is_retry {
             return;
         }
-        let protocol = hello.alpn.as_deref().map(String::from_utf8_lossy);
+        let protocol = hello
+            .alpn
+            .as_deref()
+            .map(|protocol| protocol.escape_ascii().to_string());
         let _ = self.seen.choice.set(Choice {
             version: hello.version,
             cipher: hello.cipher_suite,
             group: hello.group,
-            protocol: protocol.unwrap_or_default().into_owned(),
+            protocol: protocol.unwrap_or_default(),
         });
     }
 
@@ -290,13 +294,15 @@ mod tests {
             assert!(matches!(follower, Follower::Done), "{first:?}");
         }
         // One message after the other, whole or never whole.
-        for record in [
-            [&[22, 3, 3, 0x10, 4, 11, 0, 0x10, 0][..], &[0; 4096]].concat(),
-            [&[22, 3, 3, 0x10, 4, 11, 0xff, 0xff, 0xff], &[0; 4095][..]].concat(),
-        ] {
+        let whole = [&[22, 3, 3, 0x10, 4, 11, 0, 0x10, 0][..], &[0; 4096]].concat();
+        let begun = [&[22, 3, 3, 0x10, 4, 11, 0, 0xff, 0][..], &[0; 4096]].concat();
+        let more = [&[22, 3, 3, 0x10, 4][..], &[0; 4100]].concat();
+        for (first, then, records) in [(&whole, &whole, 17), (&begun, &more, 5)] {
             let mut follower = Follower::default();
-            for _ in 0..17 {
-                follower.follow(&record, Side::Server, &seen);
+            follower.follow(first, Side::Server, &seen);
+            for _ in 1..records {
+                assert!(matches!(follower, Follower::Following(_)));
+                follower.follow(then, Side::Server, &seen);
             }
             assert!(matches!(follower, Follower::Done));
         }

@@ -22,6 +22,8 @@ use crate::{
 };
 
 const USER_AGENT: &str = "user_agent.original";
+const PATH: &str = "url.path";
+const HOST: &str = "http.request.header.host";
 /// gRPC codes that say that the server is at fault (OpenTelemetry, "gRPC Status").
 const SERVER_FAULTS: [u16; 6] = [2, 4, 12, 13, 14, 15];
 
@@ -62,15 +64,19 @@ struct Ending<'a> {
 /// The spans of a request that is kept, the whole first, without what its workload hides.
 pub(super) fn spans(record: &Record, redactor: &Redactor) -> Vec<Span> {
     let mut all = of_record(record);
-    let agent = record
-        .request
-        .user_agent
-        .as_ref()
-        .map(|agent| redactor.value(b"user-agent", agent.as_bytes()));
-    if let Some((shown, true)) = agent {
-        let attributes = all.iter_mut().flat_map(|span| &mut span.attributes);
-        for attribute in attributes.filter(|attribute| attribute.key == USER_AGENT) {
-            *attribute = text(USER_AGENT, String::from_utf8_lossy(&shown));
+    for attribute in all.iter_mut().flat_map(|span| &mut span.attributes) {
+        let Some(Value::Text(value)) = &mut attribute.value else {
+            continue;
+        };
+        let name = match attribute.key.as_str() {
+            USER_AGENT => &b"user-agent"[..],
+            PATH => b":path",
+            HOST => b"host",
+            _ => continue,
+        };
+        if let (shown, true) = redactor.value(name, value.as_bytes()) {
+            let shown = String::from_utf8_lossy(&shown).into_owned();
+            *value = shown;
         }
     }
     all
@@ -299,7 +305,7 @@ fn request(record: &Record) -> Vec<Attribute> {
     let mut attributes = Vec::with_capacity(24);
     if let Some(origin) = about.origin {
         attributes.push(text("http.request.method", about.method.as_str()));
-        attributes.push(text("url.path", about.uri.path()));
+        attributes.push(text(PATH, about.uri.path()));
         let scheme = about.uri.scheme().map_or("http", Scheme::as_str);
         attributes.push(text("url.scheme", scheme));
         attributes.push(text("network.protocol.name", "http"));
@@ -307,7 +313,7 @@ fn request(record: &Record) -> Vec<Attribute> {
     }
     let authority = about.authority();
     if !authority.is_empty() {
-        attributes.push(text("http.request.header.host", authority));
+        attributes.push(text(HOST, authority));
     }
     if let Some((service, method)) = rpc(record) {
         attributes.push(text("rpc.system", "grpc"));

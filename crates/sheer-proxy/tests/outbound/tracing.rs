@@ -185,12 +185,13 @@ fn what_a_workload_hides_is_in_no_span() {
         let (proxy, client) = proxy_for(&app, to_service()).await;
         for (hidden, shown) in [("", "a-browser"), ("user-agent", "hash:")] {
             let mut recorded = proxy.traced_with(&settings_with(&[("SHEER_PROXY_SIGHT_REDACT", hidden)]));
-            ask(&client, with(get("/"), "user-agent", "a-browser"), b"")
-                .await
-                .expect("answered");
+            let request = with(get("/pay;jsessionid=planted/x"), "user-agent", "a-browser");
+            ask(&client, request, b"").await.expect("answered");
             let spans = recorded.next().await;
             let agent = text(&spans[0], "user_agent.original");
             assert!(agent.starts_with(shown), "{hidden}: {agent}");
+            let path = text(&spans[0], "url.path");
+            assert!(path.starts_with("/pay;jsessionid=hash:"), "{path}");
         }
     });
 }

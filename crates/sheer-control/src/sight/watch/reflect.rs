@@ -1,7 +1,7 @@
 //! Descriptors for the bodies that a tap may show, from the applications themselves: of each workload that is tapped or talked to, one pod is asked.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -14,7 +14,7 @@ use crate::{
     sight::{
         Sight,
         asker::{Asker, Right},
-        dump,
+        dump, resolve,
     },
     store::Snapshot,
 };
@@ -32,7 +32,13 @@ pub(super) async fn descriptors(
     let mut pods: Vec<Arc<Pod>> = tapped.iter().map(|asked| Arc::clone(&asked.pod)).collect();
     if behind.is_empty() {
         let talks = tapped.iter().map(|asked| talks_to(sight, snapshot, &asked.pod, asker));
-        pods.extend(futures::future::join_all(talks).await.into_iter().flatten());
+        let talks = futures::future::join_all(talks).await;
+        // Who talks to nobody yet will talk to a neighbour, as likely as not.
+        let is_quiet = tapped.iter().zip(&talks).filter(|(_, talks)| talks.is_empty());
+        let quiet: BTreeSet<&str> = is_quiet.map(|(asked, _)| &*asked.pod.metadata.namespace).collect();
+        pods.extend(talks.into_iter().flatten());
+        let neighbours = |namespace| resolve::pods(snapshot, &format!("ns/{namespace}"), "").unwrap_or_default();
+        pods.extend(quiet.into_iter().flat_map(neighbours));
     } else {
         pods.extend(behind.iter().cloned());
     }

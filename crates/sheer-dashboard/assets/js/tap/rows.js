@@ -48,8 +48,9 @@ export function remarks(line) {
     const before = view.passed_over
       .map((one) => (one.grpc_status !== null ? `gRPC ${one.grpc_status}` : (one.status ?? one.reason)))
       .join(', ');
-    const unsent = view.passed_over.filter((one) => one.endpoint === '').length;
-    said.push(`attempt ${view.attempts + unsent}${before && ` after ${before}`}`);
+    // One that reached nobody was not sent.
+    const number = Math.max(view.attempts, view.passed_over.length + 1);
+    said.push(`attempt ${number}${before && ` after ${before}`}`);
   }
   return said.filter(Boolean);
 }

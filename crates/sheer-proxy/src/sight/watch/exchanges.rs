@@ -204,6 +204,10 @@ fn http1(point: &mut v1::PointView, shown: &Shown, is_request: bool, redactor: &
     let crate::record::Detail::Head(head) = &shown.detail else {
         return;
     };
+    if shown.record.kept < shown.record.length {
+        let part = if is_request { "request" } else { "response" };
+        point.cut.push(part.to_owned());
+    }
     let head = show::http1(head, shown.record.length, redactor);
     let pseudo = |name: &str, value: &str| v1::ShownField {
         name: name.to_owned(),
@@ -215,7 +219,11 @@ fn http1(point: &mut v1::PointView, shown: &Shown, is_request: bool, redactor: &
     let last = words.next().unwrap_or_default();
     match shown.record.form {
         Form::RequestHead => {
-            point.request = [pseudo(":method", first), pseudo(":path", second)].into();
+            let path = v1::ShownField {
+                redacted: head.redacted,
+                ..pseudo(":path", second)
+            };
+            point.request = [pseudo(":method", first), path].into();
             point.request.extend(head.fields);
             last.clone_into(&mut point.http1_version);
         }
@@ -225,7 +233,7 @@ fn http1(point: &mut v1::PointView, shown: &Shown, is_request: bool, redactor: &
                 point.interim.extend(fields);
             } else {
                 point.response = fields.collect();
-                last.clone_into(&mut point.reason_phrase);
+                point.reason_phrase = redactor.text(last).into_owned();
             }
         }
         Form::Trailers if is_request => point.request_trailers = head.fields,

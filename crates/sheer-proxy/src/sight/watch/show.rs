@@ -161,8 +161,11 @@ pub(super) fn http1(head: &Head, length: u32, redactor: &Redactor) -> v1::Http1H
             ..v1::ShownField::default()
         })
     };
+    let line = String::from_utf8_lossy(line);
+    let shown = start_line(&line, redactor);
     v1::Http1Head {
-        line: start_line(&String::from_utf8_lossy(line), redactor),
+        redacted: shown != line,
+        line: shown,
         fields: lines.filter_map(field).collect(),
         bytes: length,
     }
@@ -180,6 +183,7 @@ pub(super) fn said(head: &Head) -> Option<String> {
 fn start_line(line: &str, redactor: &Redactor) -> String {
     let mut parts = line.splitn(3, ' ');
     match (parts.next(), parts.next(), parts.next()) {
+        (Some("CONNECT"), Some(target), Some(rest)) => format!("CONNECT {} {rest}", redactor.authority(target)),
         (Some(method), Some(target), Some(rest)) if !method.starts_with("HTTP/") => {
             format!("{method} {} {rest}", redactor.path(target))
         }

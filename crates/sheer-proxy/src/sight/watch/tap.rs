@@ -29,6 +29,7 @@ use crate::{
     record::{FailureCopy, FailureKind, LegId, Query, RecorderCopy},
     redact::Redactor,
     tap::{ConnectionEvent, Event, Filter, LegFacts, Losses, RequestEvent, Stage, Untold, Watcher, fold},
+    tcp::Side,
 };
 
 /// Requests a second, where nobody says.
@@ -261,7 +262,7 @@ fn request(event: &RequestEvent, redactor: &Redactor) -> v1::TappedRequest {
         at_us: event.clock.unix(event.at),
         request: Some(v1::RequestHead {
             method: head.method.as_ref().map_or_else(String::new, http::Method::to_string),
-            authority: head.authority.clone(),
+            authority: redactor.authority(&head.authority).into_owned(),
             path: redactor.path(&head.path),
             headers: fields(&head.headers, redactor),
         }),
@@ -396,6 +397,8 @@ fn kept_connection(half: &RecorderCopy, failure: &FailureCopy) -> Option<v1::Tap
     let [accepted, opened] = [client, upstream].map(recording);
     let either = || [accepted, opened].into_iter().flatten();
     let server_name = either().find_map(connections::passed_name);
+    let alert = either().find_map(|one| one.passed_tls.as_ref()?.alert.as_ref());
+    let alerted = alert.map(|(side, _)| *side);
     let began = either().map(|one| one.opened).min().unwrap_or(facts.at);
     let [to_server, to_client] = accepted.map_or([0; 2], |one| one.bytes);
     let text = |address: Option<std::net::SocketAddr>| address.map_or_else(String::new, |address| address.to_string());
@@ -418,9 +421,9 @@ fn kept_connection(half: &RecorderCopy, failure: &FailureCopy) -> Option<v1::Tap
         bytes_to_server: to_server,
         bytes_to_client: to_client,
         duration_us: facts.at.saturating_sub(began),
-        closed_by: match &*facts.reason {
-            "client-reset" => "client",
-            "server-reset" => "server",
+        closed_by: match (&*facts.reason, alerted) {
+            ("client-reset", _) | ("tls-alert", Some(Side::Client)) => "client",
+            ("server-reset", _) | ("tls-alert", Some(Side::Server)) => "server",
             _ => "",
         }
         .to_owned(),

@@ -22,7 +22,8 @@ fn known(request: &RequestDiff) -> Vec<Known> {
     let points = points(request);
     let mut all: Vec<Known> = Vec::new();
     for (part, fields) in PARTS {
-        let has = |point: &PointView| !fields(point).is_empty();
+        let is_whole = |point: &PointView| point.cut.iter().all(|cut| cut != part);
+        let has = |point: &PointView| !fields(point).is_empty() && is_whole(point);
         if part != "request" && !points.into_iter().flatten().any(has) {
             continue;
         }

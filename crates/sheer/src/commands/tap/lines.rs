@@ -270,8 +270,8 @@ fn remarks(joined: &JoinedRequest, main: &TappedRequest) -> Vec<String> {
             format!(" after {}", before.join(", "))
         };
         // One that reached nobody was not sent.
-        let unsent = main.passed_over.iter().filter(|one| one.endpoint.is_empty()).count() as u32;
-        said.push(format!("attempt {}{before}", main.attempts + unsent));
+        let number = main.attempts.max(main.passed_over.len() as u32 + 1);
+        said.push(format!("attempt {number}{before}"));
     }
     said
 }

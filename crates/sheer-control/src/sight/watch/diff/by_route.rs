@@ -46,6 +46,8 @@ struct Ruled {
     filters: Vec<Filter>,
     /// The path by which it took the request.
     path: Option<PathMatch>,
+    /// It has requests go out again where no answer comes in time.
+    hedges: bool,
 }
 
 impl ByRoute {
@@ -66,6 +68,13 @@ impl ByRoute {
         } else {
             return None;
         };
+        let is_lost = change.part == "interim" && change.is_between(1, 2) && change.values_after().is_empty();
+        if let Some(rule) = rules.iter().find(|rule| is_lost && rule.hedges) {
+            return Some(format!(
+                "{} hedges it: of several attempts none speaks before it has won",
+                rule.by
+            ));
+        }
         rules.iter().find_map(|rule| {
             let filter = rule.makes(change)?;
             Some(format!("{} does it: its {filter}", rule.by))
@@ -88,7 +97,10 @@ async fn outbound(view: &View, diff: &RequestDiff) -> Option<Vec<Ruled>> {
     let taken = taken(&policy.routes, point)?;
     let rules = taken.into_iter().flat_map(|(rule, path)| {
         let filters = filters(&rule.action).into_iter();
-        filters.map(move |filters| Ruled::new(rule, path, filters))
+        filters.map(move |filters| Ruled {
+            hedges: rule.action.hedge.is_some(),
+            ..Ruled::new(rule, path, filters)
+        })
     });
     Some(rules.collect())
 }
@@ -201,6 +213,7 @@ impl Ruled {
             by: format!("{}, rule {},", rule.route, rule.index + 1),
             filters,
             path: path.cloned(),
+            hedges: false,
         }
     }
 

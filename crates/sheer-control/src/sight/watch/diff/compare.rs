@@ -25,14 +25,12 @@ const CASE: &str = "sheer-h1-case";
 /// Bytes of it at the most.
 const MOST_SPELLINGS: usize = 4_096;
 /// Fields of one connection of HTTP/1 (RFC 9110, 7.6.1).
-const HOP: [&str; 7] = [
+const HOP: [&str; 5] = [
     "connection",
     "keep-alive",
     "proxy-connection",
     "transfer-encoding",
     "upgrade",
-    "te",
-    "trailer",
 ];
 /// Fields that an application sets for its own proxy.
 const OBEYED: [&str; 7] = [
@@ -135,6 +133,10 @@ impl Change<'_> {
 
     /// Whether `Connection` says that it is of one connection alone (RFC 9110, 7.6.1).
     fn is_named_by_connection(&self) -> bool {
+        // Messages need these, whatever a client says of them.
+        if ["host", "content-length", "te"].contains(&self.name) {
+            return false;
+        }
         let named = self
             .before
             .values("connection")
@@ -142,6 +144,18 @@ impl Change<'_> {
             .flat_map(|value| value.split(|byte| *byte == b','));
         let mut named = named.map(<[u8]>::trim_ascii);
         self.values_after().is_empty() && named.any(|named| named.eq_ignore_ascii_case(self.name.as_bytes()))
+    }
+
+    /// Whether all that is left of `TE` is what says that trailers are understood (RFC 9110, 10.1.4).
+    fn keeps_trailers_of_te(&self) -> bool {
+        let takes_trailers = |values: Vec<&[u8]>| {
+            let mut all = values.into_iter().flat_map(|value| value.split(|byte| *byte == b','));
+            all.any(|one| {
+                let name = one.split(|byte| *byte == b';').next().unwrap_or_default();
+                name.trim_ascii().eq_ignore_ascii_case(b"trailers")
+            })
+        };
+        self.name == "te" && takes_trailers(self.values_before()) == takes_trailers(self.values_after())
     }
 
     fn is_either_http1(&self) -> bool {
@@ -190,6 +204,8 @@ const PARTS: [(&str, Part, bool); 5] = [
 /// All differences, requests first, in the order of the points at which they show.
 pub(super) fn differences(diff: &RequestDiff, by_route: &ByRoute) -> Vec<Difference> {
     let points = points(diff);
+    let tapped = diff.outbound.as_ref().and_then(|view| view.tapped.as_ref());
+    let sent_again = tapped.is_some_and(|tapped| tapped.attempts > 1);
     let mut all = Vec::new();
     for (part, fields, back) in PARTS {
         // Where a message is known that has none of these, that is known too.
@@ -202,17 +218,23 @@ pub(super) fn differences(diff: &RequestDiff, by_route: &ByRoute) -> Vec<Differe
                 fields: fields(view),
             })
             .filter(|at| !at.fields.is_empty() || (optional && at.view.missing.is_empty()))
+            .filter(|at| at.view.cut.iter().all(|cut| cut != part))
             .collect();
         if back {
             at.reverse();
         }
         for pair in at.windows(2) {
-            let made_up = back && is_made_up(diff, pair[1].point);
-            all.extend(between(part, (&pair[0], &pair[1]), made_up, by_route));
+            let told = Told {
+                made_up: back && is_made_up(diff, pair[1].point),
+                sent_again,
+            };
+            all.extend(between(part, (&pair[0], &pair[1]), told, by_route));
         }
         let of_http1: Vec<&At<'_>> = at.iter().filter(|at| at.is_http1()).collect();
         for pair in of_http1.windows(2) {
-            if !(back && is_made_up(diff, pair[1].point)) {
+            // From 4 to 1 either proxy may have made it up.
+            let is_answer = |point: u32| (pair[1].point..=pair[0].point).contains(&point) && is_made_up(diff, point);
+            if !(back && (is_answer(1) || is_answer(3))) {
                 all.extend(spelt(part, (pair[0], pair[1]), &at));
             }
         }
@@ -250,7 +272,8 @@ fn spelt(part: &str, (before, after): (&At<'_>, &At<'_>), all: &[At<'_>]) -> Vec
     let mut found = Vec::new();
     for name in names {
         // Each connection writes its own.
-        if HOP.contains(&&*name) || name == "content-length" || before.values(&name) != after.values(&name) {
+        let is_own = HOP.contains(&&*name) || ["te", "content-length"].contains(&&*name);
+        if is_own || before.values(&name) != after.values(&name) {
             continue;
         }
         let spellings = [before, after].map(|at| at.shown(&name).map(|field| &*field.name).collect::<Vec<_>>());
@@ -269,6 +292,15 @@ fn spelt(part: &str, (before, after): (&At<'_>, &At<'_>), all: &[At<'_>]) -> Vec
         ));
     }
     found
+}
+
+/// What is known of a request beside its fields.
+#[derive(Clone, Copy)]
+struct Told {
+    /// The answer at the later point is the proxy's own.
+    made_up: bool,
+    /// It went out more than once, and the points behind the outbound proxy show the last attempt.
+    sent_again: bool,
 }
 
 /// What is there of the four.
@@ -293,7 +325,7 @@ fn is_made_up(diff: &RequestDiff, point: u32) -> bool {
 }
 
 /// What differs between a point and the next.
-fn between(part: &str, (before, after): (&At<'_>, &At<'_>), made_up: bool, by_route: &ByRoute) -> Vec<Difference> {
+fn between(part: &str, (before, after): (&At<'_>, &At<'_>), told: Told, by_route: &ByRoute) -> Vec<Difference> {
     let names: BTreeSet<String> = before
         .fields
         .iter()
@@ -313,7 +345,7 @@ fn between(part: &str, (before, after): (&At<'_>, &At<'_>), made_up: bool, by_ro
             continue;
         }
         let why = by_route.explain(&change);
-        let why = why.or_else(|| explain(&change, made_up).map(str::to_owned));
+        let why = why.or_else(|| explain(&change, told).map(str::to_owned));
         let owned = |values: Vec<&[u8]>| values.into_iter().map(<[u8]>::to_vec).collect();
         all.push(Difference {
             part: part.to_owned(),
@@ -341,9 +373,15 @@ fn unexplained(before: u32, after: u32) -> String {
 }
 
 /// Why Sheer does this, where `docs/headers.md` says that it does; what routes do is [`ByRoute`]'s to tell.
-fn explain(change: &Change<'_>, made_up: bool) -> Option<&'static str> {
-    if made_up && (MADE_UP.contains(&change.name) || change.name == ":status") {
+fn explain(change: &Change<'_>, Told { made_up, sent_again }: Told) -> Option<&'static str> {
+    let is_of_answer = change.part.starts_with("response") && change.values_after().is_empty();
+    if made_up && (is_of_answer || MADE_UP.contains(&change.name) || change.name == ":status") {
         return Some("the proxy made this answer up");
+    }
+    if change.part == "interim" && sent_again && change.is_between(1, 2) {
+        return Some(
+            "the request was sent more than once: interim responses of each attempt are passed on as they come",
+        );
     }
     if change.part == "request"
         && let Some(why) = of_requests(change)
@@ -379,7 +417,8 @@ fn of_protocols(change: &Change<'_>) -> Option<&'static str> {
     let either_http1 = change.is_either_http1();
     if CARRIED.contains(&name) && !change.is_between(2, 3) {
         Some("HTTP/1 is carried between the proxies with it")
-    } else if either_http1 && (HOP.contains(&name) || change.is_named_by_connection()) {
+    } else if either_http1 && (HOP.contains(&name) || change.is_named_by_connection() || change.keeps_trailers_of_te())
+    {
         Some("belongs to one connection of HTTP/1")
     } else if change.part == "interim" && new.is_empty() && change.after.view.http1_version == "HTTP/1.0" {
         Some("a client of HTTP/1.0 knows no interim responses")

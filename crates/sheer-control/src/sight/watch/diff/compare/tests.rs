@@ -281,7 +281,7 @@ fn an_answer_that_a_proxy_made_up_explains_itself() {
             &[(":path", "/")],
             &[(":status", "504"), ("l5d-proxy-error", "too late")],
         ),
-        point(&[(":path", "/")], &[(":status", "200")]),
+        point(&[(":path", "/")], &[(":status", "200"), ("server", "nginx")]),
     );
     if let Some(view) = &mut outbound {
         "timeout".clone_into(&mut view.reason);
@@ -292,6 +292,63 @@ fn an_answer_that_a_proxy_made_up_explains_itself() {
     };
     assert_eq!(
         told(&diff),
-        [(":status".to_owned(), 1, true), ("l5d-proxy-error".to_owned(), 1, true)]
+        [":status", "l5d-proxy-error", "server"].map(|name| (name.to_owned(), 1, true))
     );
+}
+
+/// Points behind the outbound proxy show the last attempt.
+#[test]
+fn interim_responses_of_earlier_attempts_are_explained() {
+    let (ok, get) = (&[(":status", "200")][..], &[(":path", "/")][..]);
+    let with = |mut point: PointView, interim: &[(&str, &str)]| {
+        point.interim = list(interim);
+        Some(point)
+    };
+    let sent = |attempts| {
+        let client = with(http1(get, ok), &[(":status", "100"), (":status", "100")]);
+        let mut outbound = half(client, with(http1(get, ok), &[(":status", "100")]));
+        if let Some(view) = &mut outbound {
+            view.tapped = Some(sheer_api::v1::TappedRequest {
+                attempts,
+                ..sheer_api::v1::TappedRequest::default()
+            });
+        }
+        RequestDiff {
+            outbound,
+            ..RequestDiff::default()
+        }
+    };
+    assert_eq!(told(&sent(1)), [(":status".to_owned(), 1, false)]);
+    assert_eq!(told(&sent(2)), [(":status".to_owned(), 1, true)]);
+}
+
+#[test]
+fn te_is_of_one_connection_but_for_trailers() {
+    let ok = &[(":status", "200")][..];
+    let sent = |from: &str, to: &[(&str, &str)]| {
+        let from = http1(&[(":path", "/"), ("te", from), ("connection", "te, host, close")], ok);
+        let to = [&[(":path", "/")][..], to].concat();
+        let diff = RequestDiff {
+            outbound: half(Some(from), point(&to, ok)),
+            ..RequestDiff::default()
+        };
+        let of_te = told(&diff).into_iter().find(|(name, ..)| name == "te");
+        of_te.map(|(.., documented)| documented)
+    };
+    assert_eq!(sent("gzip, trailers;q=0.5", &[("te", "trailers")]), Some(true));
+    assert_eq!(sent("gzip", &[]), Some(true));
+    assert_eq!(sent("trailers", &[]), Some(false));
+}
+
+/// A head of which only the beginning is recorded says nothing of the rest.
+#[test]
+fn what_is_cut_is_not_compared() {
+    let ok = &[(":status", "200")][..];
+    let mut cut = http1(&[(":path", "/")], ok);
+    cut.cut.push("request".to_owned());
+    let diff = RequestDiff {
+        outbound: half(Some(cut), point(&[(":path", "/"), ("x", "1")], &[(":status", "500")])),
+        ..RequestDiff::default()
+    };
+    assert_eq!(told(&diff), [(":status".to_owned(), 1, false)]);
 }
