@@ -109,7 +109,7 @@ test('a line says who is at fault and what was tried before', () => {
   assert.deepEqual(ends({ source: 'bank/web-0', destination: 'shop/cart-0' }), ['bank/web-0', 'shop/cart-0']);
 });
 
-const point = (...request) => ({ protocol: 'http/2', request, request_trailers: [], response: [], response_trailers: [] });
+const point = (...request) => ({ protocol: 'http/2', request, request_trailers: [], interim: [], response: [], response_trailers: [] });
 const DIFF = {
   points: { 1: point(['a', '1'], ['c', 'x'], ['c', 'y']), 2: point(['a', '1'], ['c', 'x'], ['c', 'y']), 3: point(['A', '2'], ['c', 'x'], ['c', 'y']), 4: null },
   differences: [{ part: 'request', field: 'A', first_seen_at: 3, documented: false }, { part: 'request', field: 'b', first_seen_at: 4, documented: true }],
