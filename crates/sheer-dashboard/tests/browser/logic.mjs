@@ -104,7 +104,9 @@ test('watching that began anew is said among the rows', () => {
 test('a line says who is at fault and what was tried before', () => {
   const views = { outbound: { attempts: 3, passed_over: [{ status: 503, grpc_status: null }, { status: 200, grpc_status: 14 }] } };
   assert.deepEqual(remarks({ kind: 'end', reason: 'failfast', verdict: 'capacity', views }), ['failfast · capacity', 'attempt 3 after 503, gRPC 14']);
-  assert.deepEqual(remarks({ kind: 'tcp', message: 'FIN', closed_by: 'client', views: {} }), ['FIN by the client']);
+  for (const outbound of [undefined, { how: 'FIN' }]) {
+    assert.deepEqual(remarks({ kind: 'tcp', message: 'FIN', closed_by: 'client', views: { outbound } }), ['FIN by the client']);
+  }
   assert.deepEqual(ends({ source: 'bank/web-0', destination: 'bank/ledger-0' }), ['web-0', 'ledger-0']);
   assert.deepEqual(ends({ source: 'bank/web-0', destination: 'shop/cart-0' }), ['bank/web-0', 'shop/cart-0']);
 });

@@ -182,8 +182,8 @@ fn a_request_that_is_not_recorded_is_not_touched() {
 fn what_a_workload_hides_is_in_no_span() {
     run(async {
         let app = App::start(|_| Say::ok()).await;
-        let (proxy, client) = proxy_for(&app, to_service()).await;
         for (hidden, shown) in [("", "a-browser"), ("user-agent", "hash:")] {
+            let (proxy, client) = proxy_for(&app, to_service()).await;
             let mut recorded = proxy.traced_with(&settings_with(&[("SHEER_PROXY_SIGHT_REDACT", hidden)]));
             let request = with(get("/pay;jsessionid=planted/x"), "user-agent", "a-browser");
             ask(&client, request, b"").await.expect("answered");

@@ -44,7 +44,7 @@ export function remarks(line) {
   if (line.end === 'client-reset') said.push(`the client reset it: ${line.reset_code}`);
   if (line.end === 'server-reset') said.push(`the server reset it: ${line.reset_code}`);
   const view = line.views?.outbound;
-  if (view?.attempts > 1 || view?.passed_over.length > 0) {
+  if (view?.attempts > 1 || view?.passed_over?.length > 0) {
     const before = view.passed_over
       .map((one) => (one.grpc_status !== null ? `gRPC ${one.grpc_status}` : (one.status ?? one.reason)))
       .join(', ');

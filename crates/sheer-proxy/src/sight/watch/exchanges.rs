@@ -264,9 +264,9 @@ fn tapped(half: &RecorderCopy, exchange: &Exchange, view: &v1::ExchangeView) -> 
         let field = point.request.iter().find(|field| field.name.eq_ignore_ascii_case(name));
         field.map_or_else(String::new, |field| String::from_utf8_lossy(&field.value).into_owned())
     };
-    let authority = Some(value(":authority"))
-        .filter(|authority| !authority.is_empty())
-        .unwrap_or_else(|| value("host"));
+    let (of_target, path) = target((&value(":method"), &value(":path")), &point.protocol);
+    let authority = [value(":authority"), of_target, value("host")];
+    let authority = authority.into_iter().find(|authority| !authority.is_empty());
     let (end, reset) = match exchange.end {
         End::Complete => ("complete", ""),
         End::ClientReset(code) => ("client-reset", code.as_str()),
@@ -280,8 +280,8 @@ fn tapped(half: &RecorderCopy, exchange: &Exchange, view: &v1::ExchangeView) -> 
         at_us: half.clock.unix(exchange.started + exchange.duration),
         request: Some(v1::RequestHead {
             method: value(":method"),
-            authority,
-            path: value(":path"),
+            authority: authority.unwrap_or_default(),
+            path,
             headers: plain(&point.request),
         }),
         protocol: point.protocol.clone(),
@@ -326,6 +326,21 @@ fn tapped(half: &RecorderCopy, exchange: &Exchange, view: &v1::ExchangeView) -> 
     let grpc_message = sheer_lens::grpc::metadata::message(said("grpc-message").as_bytes());
     (shown.grpc_message, shown.message) = (grpc_message, said("l5d-proxy-error"));
     shown
+}
+
+/// Authority and path of what stands where a path does; in HTTP/1 that may be a whole URI, and of CONNECT it is an authority (RFC 9112, 3.2).
+fn target((method, target): (&str, &str), protocol: &str) -> (String, String) {
+    if protocol != "http/1" || target.starts_with('/') {
+        return (String::new(), target.to_owned());
+    }
+    if method == "CONNECT" {
+        return (target.to_owned(), String::new());
+    }
+    let Some((_, rest)) = target.split_once("://") else {
+        return (String::new(), target.to_owned());
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    (authority.to_owned(), path.to_owned())
 }
 
 /// Fields without those that stand for the first line.
