@@ -498,7 +498,7 @@ pub fn connection(joined: &JoinedConnection) -> Option<Relayed<'_>> {
         } else {
             &blamed.message
         },
-        closed_by: &main.closed_by,
+        closed_by: closed_by(joined),
         request_bytes: main.bytes_to_server,
         response_bytes: main.bytes_to_client,
         timing_us: relayed_timing(main),
@@ -507,6 +507,14 @@ pub fn connection(joined: &JoinedConnection) -> Option<Relayed<'_>> {
             inbound: inbound.map(relayed_view),
         },
     })
+}
+
+/// Who ended a relayed connection first, by the side that says what is wrong with it; empty where nobody knows.
+#[must_use]
+pub fn closed_by(joined: &JoinedConnection) -> &str {
+    let views = [blamed(joined), joined.outbound.as_ref(), joined.inbound.as_ref()];
+    let mut told = views.into_iter().flatten().map(|view| view.closed_by.as_str());
+    told.find(|by| !by.is_empty()).unwrap_or_default()
 }
 
 /// The side that says what is wrong with a relayed connection.

@@ -142,6 +142,12 @@ spec:
                 && message.contains("the client offers TLS 1.2"),
             "{end:#}"
         );
+        let table = mesh.sheer(&["tap", "-n", "shop", workload, "--failed-only", "--for", "1s"]);
+        assert!(
+            table.contains("by the server, tls-alert (verdict application)")
+                && table.contains("the alert protocol_version"),
+            "{table}"
+        );
         let conns = mesh.sheer(&["conns", "-n", "shop", workload, "--ended", "-o", "json"]);
         let conns: Value = serde_json::from_str(&conns).expect("JSON");
         let all = conns[0]["connections"].as_array().expect("connections");

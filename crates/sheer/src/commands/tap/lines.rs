@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use sheer_api::v1::{HeaderField, JoinedBody, JoinedConnection, JoinedRequest, TappedRequest};
-use sheer_dashboard::wire::tap::{blamed, is_kept, is_kept_connection};
+use sheer_dashboard::wire::tap::{blamed, closed_by, is_kept, is_kept_connection};
 
 use crate::{
     output::{Tone, paint, size},
@@ -182,13 +182,17 @@ impl Lines {
         } else {
             &main.server_name
         };
-        let by = if main.closed_by.is_empty() {
-            String::new()
-        } else {
-            format!(" by the {}", main.closed_by)
+        let by = match closed_by(joined) {
+            "" => String::new(),
+            by => format!(" by the {by}"),
         };
         let reason = blamed(joined).map_or_else(String::new, |blamed| {
-            format!(", {} (verdict {})", blamed.reason, blamed.verdict)
+            // What the alert was is the whole story.
+            let message = match &*blamed.reason {
+                "tls-alert" => format!(": {}", blamed.message),
+                _ => String::new(),
+            };
+            format!(", {} (verdict {}){message}", blamed.reason, blamed.verdict)
         });
         let is_kept = is_kept_connection(joined);
         let kept = if is_kept { ", kept" } else { "" };
