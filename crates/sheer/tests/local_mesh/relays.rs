@@ -90,15 +90,9 @@ listening = socket.create_server(("::", 9443), family=socket.AF_INET6, dualstack
 while True: threading.Thread(target=serve, args=[listening.accept()[0]]).start()
 "#;
 
-/// Who offers less than the application takes is told so by its alert. That passes through with everything else, and says by itself what is wrong.
-#[test]
-fn the_handshake_of_the_applications_own_tls_is_seen_and_its_alert_is_a_failure() {
-    let mesh = Mesh::new(User::Current);
-    let key = rcgen::generate_simple_self_signed(["vault".to_owned()]).expect("a certificate");
-    let pem = key.signing_key.serialize_pem() + &key.cert.pem();
-    std::fs::write(mesh.folder().join("vault.pem"), pem).expect("written");
+fn vault() -> String {
     let server = serde_json::to_string(VAULT).expect("a string");
-    let vault = format!(
+    format!(
         "
 apiVersion: v1
 kind: Service
@@ -120,8 +114,17 @@ spec:
           ports: [{{ containerPort: 9443 }}]
           readinessProbe: {{ tcpSocket: {{ port: 9443 }}, periodSeconds: 1 }}
 "
-    );
-    mesh.write("vault.yaml", &vault)
+    )
+}
+
+/// Who offers less than the application takes is told so by its alert. That passes through with everything else, and says by itself what is wrong.
+#[test]
+fn the_handshake_of_the_applications_own_tls_is_seen_and_its_alert_is_a_failure() {
+    let mesh = Mesh::new(User::Current);
+    let key = rcgen::generate_simple_self_signed(["vault".to_owned()]).expect("a certificate");
+    let pem = key.signing_key.serialize_pem() + &key.cert.pem();
+    std::fs::write(mesh.folder().join("vault.pem"), pem).expect("written");
+    mesh.write("vault.yaml", &vault())
         .write("client.yaml", &meshed_client())
         .up();
     let ask = |more: &str| {

@@ -145,12 +145,6 @@ fn heads() -> Vec<(String, u32, &'static str, [&'static str; 2])> {
             ["GET", "/user"],
         ),
         (
-            format!("CONNECT ada:{PLANTED}@b:1 HTTP/1.1\r\n{secret}\r\nA : b\r\n\r\n"),
-            400,
-            bad,
-            ["CONNECT", ""],
-        ),
-        (
             format!("GET /folded HTTP/1.1\r\nHost: a\r\nAuthorization:\r\n Bearer {PLANTED}: x\r\n\r\n"),
             400,
             bad,
