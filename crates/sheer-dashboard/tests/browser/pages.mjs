@@ -29,7 +29,12 @@ async function visit(browser, { name, path, ready, shows, words }, theme, viewpo
   await page.locator(ready).first().waitFor();
   await page.locator('.below .right').filter({ hasText: 'updated' }).waitFor();
   await page.waitForTimeout(250); // charts are drawn in the next frame
-  const shown = await text(page, shows);
+  // What is live comes bit by bit, from one sidecar after the other.
+  let shown = await text(page, shows);
+  for (let tries = 0; tries < 20 && !words.every((word) => shown.includes(word)); tries += 1) {
+    await page.waitForTimeout(500);
+    shown = await text(page, shows);
+  }
   for (const word of words) check(shown.includes(word), `${what} does not say "${word}": ${shown.slice(0, 600)}`);
   const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   check(beyond <= 0, `${what} is ${beyond} px wider than the screen`);
