@@ -51,6 +51,12 @@ async function waterfall(browser, theme, viewport) {
   await page.goto(at('/traces'));
   await page.locator('td a.main').first().click();
   await page.locator('.waterfall .track').first().waitFor();
+  // Its first spans are here; those of the other sidecars are on their way.
+  for (let tries = 0; tries < 10 && !(await text(page, '.waterfall')).includes('gateway'); tries += 1) {
+    await page.waitForTimeout(1000);
+    await page.reload();
+    await page.locator('.waterfall .track').first().waitFor();
+  }
   check(new URL(page.url()).pathname.startsWith('/traces/'), page.url());
   await page.locator('.waterfall td.who button').first().click();
   await page.locator('.details').waitFor();
