@@ -110,7 +110,7 @@ pub(super) fn top(windows: &Windows, (snapshot, hidden): (&Snapshot, &Hidden), l
             .iter()
             .filter(|report| (from_ms..to_ms).contains(&report.at_ms));
         let mut reports: Vec<_> = reports.collect();
-        if is_fresh && reports.first().is_some_and(|first| first.at_ms < begun_ms) {
+        if reports.first().is_some_and(|first| first.at_ms < begun_ms) {
             // Of a part of a second, which would show as a rate that is too low.
             reports.remove(0);
         }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 use sheer_api::v1::{
-    Connection, Disagreement, Failure, Frame, GoAway, HeaderBlock, HeaderField, PassedTls, ShownField, TableState,
-    TcpState, TlsSession, frame_event::Event,
+    Connection, Disagreement, Failure, Frame, GoAway, HeaderBlock, HeaderField, ShownField, TableState, TcpState,
+    TlsSession, frame_event::Event,
 };
 
 use super::text::{moment, text};
@@ -63,7 +63,7 @@ fn connection(connection: &Connection) -> Value {
         "bytes_read": connection.bytes_read,
         "bytes_written": connection.bytes_written,
         "tls": connection.tls.as_ref().map(tls),
-        "passed_tls": connection.passed_tls.as_ref().map(passed_tls),
+        "passed_tls": connection.passed_tls,
         "tcp": connection.tcp.as_ref().map(tcp),
     })
 }
@@ -76,20 +76,6 @@ fn tls(tls: &TlsSession) -> Value {
         "alpn": tls.alpn,
         "resumed": tls.resumed,
         "handshake_us": tls.handshake_us,
-    })
-}
-
-/// Of the application's own TLS, what its handshake said in the clear.
-fn passed_tls(seen: &PassedTls) -> Value {
-    json!({
-        "offered_versions": seen.offered_versions,
-        "offered_alpn": seen.offered_alpn,
-        "version": seen.version,
-        "cipher": seen.cipher,
-        "group": seen.group,
-        "alpn": seen.alpn,
-        "alert": seen.alert,
-        "alert_by": seen.alert_by,
     })
 }
 

@@ -255,6 +255,13 @@ fn spelt(part: &str, (before, after): (&At<'_>, &At<'_>), all: &[At<'_>]) -> Vec
             .max()
             .is_some_and(|length| length + 1 + name.len() > MOST_SPELLINGS)
     };
+    // Where HTTP/2 lies between them, no point in between could show it.
+    let unexplained = || {
+        match before.point.abs_diff(after.point) {
+        1 => unexplained(before.point, after.point),
+        _ => "nothing that is documented does this: HTTP/2, which lies between these points, has no way to show where it happened".to_owned(),
+    }
+    };
     let difference = |field: String, [old, new]: [Vec<&str>; 2], why: Option<&str>| Difference {
         part: part.to_owned(),
         field,
@@ -262,7 +269,7 @@ fn spelt(part: &str, (before, after): (&At<'_>, &At<'_>), all: &[At<'_>]) -> Vec
         documented: why.is_some(),
         before: old.into_iter().map(|text| text.as_bytes().to_vec()).collect(),
         after: new.into_iter().map(|text| text.as_bytes().to_vec()).collect(),
-        why: why.map_or_else(|| unexplained(before.point, after.point), str::to_owned),
+        why: why.map_or_else(unexplained, str::to_owned),
     };
     let names: BTreeSet<String> = before
         .fields
