@@ -138,7 +138,12 @@ impl Control {
         let discovery = Arc::new(discovery);
         read_ages(&registry, &identity, &discovery);
         let (listening, is_listening) = watch::channel(false);
-        let readiness = Readiness::new(identity.clone(), discovery.unanswered_ports(), is_listening);
+        let readiness = Readiness::new(
+            identity.clone(),
+            discovery.unreached(),
+            discovery.unanswered_ports(),
+            is_listening,
+        );
         let shutdown = Shutdown::default();
         let admin = Admin {
             registry: registry.clone(),

@@ -211,6 +211,32 @@ async fn ready_waits_for_the_policies_of_own_ports() {
     proxy.ready_page_says("200 OK").await;
 }
 
+/// Who cannot ask about a destination sends to it bare: no first request does so because the connection to the control plane was still to be made.
+#[tokio::test]
+async fn ready_waits_for_connections_to_the_control_plane() {
+    let plane = ControlPlane::start();
+    let gate = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let policy = gate.local_addr().expect("bound");
+    drop(gate);
+    let proxy = Proxy::start(&plane, &[("POLICY_SVC_ADDR", &policy.to_string())]).await;
+    proxy
+        .ready_page_says("not ready\npolicy: no connection to the control plane yet\n")
+        .await;
+    assert!(
+        timeout(Duration::from_millis(300), proxy.control.ready())
+            .await
+            .is_err()
+    );
+    let gate = TcpListener::bind(policy).await.expect("still free");
+    let behind = plane.addr();
+    tokio::spawn(async move {
+        let (mut proxy, _) = gate.accept().await.expect("a connection");
+        let mut plane = TcpStream::connect(behind).await.expect("the control plane");
+        tokio::io::copy_bidirectional(&mut proxy, &mut plane).await
+    });
+    proxy.ready().await;
+}
+
 /// A port that is in nobody's list, and that the control plane does not know.
 #[tokio::test]
 async fn default_policy_holds_where_nothing_is_known() {

@@ -10,6 +10,7 @@ use crate::identity::Identity;
 #[derive(Clone, Debug)]
 pub(crate) struct Readiness {
     identity: Identity,
+    unreached: watch::Receiver<BTreeSet<&'static str>>,
     unanswered_ports: watch::Receiver<BTreeSet<u16>>,
     listening: watch::Receiver<bool>,
 }
@@ -17,11 +18,13 @@ pub(crate) struct Readiness {
 impl Readiness {
     pub(crate) fn new(
         identity: Identity,
+        unreached: watch::Receiver<BTreeSet<&'static str>>,
         unanswered_ports: watch::Receiver<BTreeSet<u16>>,
         listening: watch::Receiver<bool>,
     ) -> Self {
         Self {
             identity,
+            unreached,
             unanswered_ports,
             listening,
         }
@@ -40,6 +43,7 @@ impl Readiness {
     pub(crate) async fn control(&self) {
         // An error says that the process ends.
         let _ = self.identity.watch().wait_for(Option::is_some).await;
+        let _ = self.unreached.clone().wait_for(BTreeSet::is_empty).await;
         let _ = self.unanswered_ports.clone().wait_for(BTreeSet::is_empty).await;
     }
 
@@ -48,6 +52,14 @@ impl Readiness {
         if self.identity.current().is_none() {
             let why = self.identity.problem().unwrap_or_else(|| "not issued yet".to_owned());
             missing.push(format!("identity: no certificate: {why}"));
+        } else {
+            // Without a certificate nobody is asked.
+            let unreached = self.unreached.borrow();
+            missing.extend(
+                unreached
+                    .iter()
+                    .map(|service| format!("{service}: no connection to the control plane yet")),
+            );
         }
         let ports: Vec<_> = self.unanswered_ports.borrow().iter().map(u16::to_string).collect();
         if !ports.is_empty() {

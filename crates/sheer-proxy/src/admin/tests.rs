@@ -19,7 +19,12 @@ async fn server(shutdown_enabled: bool) -> Server {
     let shutdown = Shutdown::default();
     let unanswered = tokio::sync::watch::Sender::new([80, 443].into());
     let (_, identity) = identity::channel();
-    let readiness = Readiness::new(identity, unanswered.subscribe(), tokio::sync::watch::channel(true).1);
+    let readiness = Readiness::new(
+        identity,
+        tokio::sync::watch::channel([].into()).1,
+        unanswered.subscribe(),
+        tokio::sync::watch::channel(true).1,
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("an address");
     let admin = Admin {

@@ -58,6 +58,7 @@ pub struct Client {
     /// Held for the life of the process, so that the workload's own ports never go idle.
     own_ports: Mutex<Vec<watch::Receiver<Lookup<InboundPolicy>>>>,
     unanswered: watch::Sender<BTreeSet<u16>>,
+    unreached: watch::Sender<BTreeSet<&'static str>>,
 }
 
 #[derive(Debug)]
@@ -74,10 +75,7 @@ impl Client {
             policy,
             runtime,
         } = options;
-        for channel in [destination.clone(), policy.clone()] {
-            // The first request is not the one that waits for it.
-            runtime.spawn(async move { channel.ready().await });
-        }
+        let unreached = reach([destination.clone(), policy.clone()], &runtime);
         let client = Self {
             outbound: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
             endpoints: Cache::new(settings.outbound.discovery_idle, runtime.clone()),
@@ -85,6 +83,7 @@ impl Client {
             budgets: Budgets::default(),
             own_ports: Mutex::default(),
             unanswered: watch::Sender::new(settings.inbound.ports.clone()),
+            unreached,
             shared: Arc::new(Shared {
                 settings: settings.clone(),
                 destination,
@@ -104,6 +103,12 @@ impl Client {
     /// The workload's own ports of whose policy nothing was heard yet: the proxy is not ready before there are none.
     pub fn unanswered_ports(&self) -> watch::Receiver<BTreeSet<u16>> {
         self.unanswered.subscribe()
+    }
+
+    /// The services of the control plane to which there was no connection yet: the proxy is not ready before there are none, so that no first
+    /// request goes out bare because nobody could be asked about it.
+    pub(crate) fn unreached(&self) -> watch::Receiver<BTreeSet<&'static str>> {
+        self.unreached.subscribe()
     }
 
     /// Every original destination that is subscribed to, and what is known of it.
@@ -134,6 +139,19 @@ impl Client {
         records.extend(policy.ledger().records());
         records
     }
+}
+
+/// Connects to services before the first request wants to ask them. What is left to be reached.
+fn reach(channels: [Channel; 2], runtime: &Handle) -> watch::Sender<BTreeSet<&'static str>> {
+    let unreached = watch::Sender::new(channels.iter().map(Channel::service).collect());
+    for channel in channels {
+        let unreached = unreached.clone();
+        runtime.spawn(async move {
+            channel.ready().await;
+            unreached.send_if_modified(|left: &mut BTreeSet<_>| left.remove(channel.service()));
+        });
+    }
+    unreached
 }
 
 impl Discovery for Client {

@@ -318,8 +318,31 @@ impl Mesh {
     }
 }
 
+/// Last lines of each log that a failed test shows.
+const LAST_LINES: usize = 20;
+
+/// Prints the ends of the control plane's and the sidecars' logs below a folder: of a failure that nobody can repeat they are all there is.
+fn print_logs(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_of_mesh = ["control.log", "sheer-proxy.log"]
+            .iter()
+            .any(|name| path.ends_with(name));
+        if path.is_dir() {
+            print_logs(&path);
+        } else if is_of_mesh && let Ok(text) = fs::read_to_string(&path) {
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            println!("---- {}\n{}", path.display(), last.join("\n"));
+        }
+    }
+}
+
 impl Drop for Mesh {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            print_logs(&self.state.join("logs"));
+        }
         if let Ok(Some(mut child)) = self.up.lock().map(|mut up| up.take()) {
             let _ = child.kill();
             let _ = child.wait();

@@ -208,7 +208,8 @@ fn what_was_shown_goes_before_a_failure_loses_its_frames() {
     };
     let ((_, alone), (excerpts, beside)) = (whole(0), whole(200));
     assert!(excerpts > 50, "{excerpts}");
-    assert!(alone > 5 && beside + 2 >= alone, "{beside} and {alone}");
+    // Texts that nobody holds any longer are given back once they are a quarter of all; when that was, hangs on how long times are written.
+    assert!(alone > 20 && beside * 4 >= alone * 3, "{beside} and {alone}");
 }
 
 #[test]
