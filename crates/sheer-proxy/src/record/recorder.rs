@@ -246,10 +246,15 @@ impl Recorder {
 
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
+        Self::with_clock(Clock::new())
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_clock(clock: Clock) -> Self {
         let shard = crate::metrics::Registry::new(Duration::from_secs(60)).shard();
         let redactor = Redactor::own().clone();
         let inner = Inner::new(Direction::Inbound, (1024 * 1024, true), redactor, &shard);
-        Self(Some(Rc::new(inner)))
+        Self(Some(Rc::new(Inner { clock, ..inner })))
     }
 
     #[cfg(test)]

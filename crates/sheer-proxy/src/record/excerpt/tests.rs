@@ -127,7 +127,10 @@ struct Busy {
 
 impl Busy {
     fn new() -> Self {
-        let recorder = Recorder::for_tests();
+        Self::on(Recorder::for_tests())
+    }
+
+    fn on(recorder: Recorder) -> Self {
         let legs = [connection(&recorder, 1, true), connection(&recorder, 2, false)];
         Self {
             recorder,
